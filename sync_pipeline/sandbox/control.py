@@ -1,0 +1,283 @@
+"""The control plane: JSON over HTTP for scripts and tests, on its own port. The pages for people hang on it too.
+
+Every answer is JSON; bad input is 400 ``{"error": {"field", "message"}}``. A system's own refusal of a person's
+edit is passed on as 422 with its body under ``error.refused``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from sync_pipeline.sandbox.connections import Application
+from sync_pipeline.sandbox.courier import Conditions, Courier
+from sync_pipeline.sandbox.desk import Desk, Refused
+from sync_pipeline.sandbox.faults import SIDES
+from sync_pipeline.sandbox.inputs import BadInput, Fields
+from sync_pipeline.sandbox.world import Sandbox
+
+_OUTCOMES = ("fail", "succeed", "action_required")
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]) -> Application:
+    control = Control(sandbox, courier, urls)
+    return Starlette(
+        routes=[
+            Route("/healthz", control.health),
+            Route("/clock", control.show_clock, methods=["GET"]),
+            Route("/clock", control.set_clock, methods=["POST"]),
+            Route("/faults", control.show_faults, methods=["GET"]),
+            Route("/faults", control.add_faults, methods=["POST"]),
+            Route("/faults", control.clear_faults, methods=["DELETE"]),
+            Route("/requests", control.show_requests, methods=["GET"]),
+            Route("/reset", control.reset, methods=["POST"]),
+            Route("/snapshot", control.show_snapshot, methods=["GET"]),
+            Route("/snapshot", control.use_snapshot, methods=["POST"]),
+            Route("/state", control.state, methods=["GET"]),
+            Route("/humans", control.human, methods=["POST"]),
+            Route("/payments", control.payment, methods=["POST"]),
+            Route("/webhooks", control.webhooks, methods=["POST"]),
+        ],
+        exception_handlers={BadInput: _bad_input, Refused: _refused},
+    )
+
+
+class Control:
+    """The handlers, and what they keep between calls: the first state, for `reset`, and named snapshots."""
+
+    def __init__(self, sandbox: Sandbox, courier: Courier, urls: dict[str, str]) -> None:
+        self._sandbox, self._courier, self._urls = sandbox, courier, urls
+        self._desk = Desk(sandbox)
+        self._first = sandbox.snapshot()
+        self._named: dict[str, dict[str, Any]] = {}
+        self._moving = asyncio.Lock()
+
+    async def health(self, _: Request) -> Response:
+        return JSONResponse({"status": "ok", **self._urls, **self._sandbox.clock.snapshot()})
+
+    async def show_clock(self, _: Request) -> Response:
+        return JSONResponse(self._sandbox.clock.snapshot())
+
+    async def set_clock(self, request: Request) -> Response:
+        """``{"advance_seconds": n}`` or ``{"now": epoch}``, and/or ``{"frozen": bool}``.
+
+        Webhooks that fall due on the way are delivered (or have failed) before the clock moves on,
+        unless ``{"deliver": false}``: then time passes as if the receiver could not be reached.
+        """
+        fields = await _fields(request)
+        clock = self._sandbox.clock
+        frozen, deliver = fields.flag("frozen", default=None), fields.flag("deliver", default=True)
+        seconds, now = fields.integer("advance_seconds", default=None, least=0), fields.integer("now", default=None)
+        fields.done()
+        if seconds is not None and now is not None:
+            raise BadInput("advance_seconds", "cannot be given together with now")
+        if seconds is None and now is None and frozen is None:
+            raise BadInput("", "needs advance_seconds, now or frozen")
+        async with self._moving:
+            if now is not None and now < clock.now():
+                raise BadInput("now", f"cannot go back: the clock is at {clock.now()}")
+            if frozen is True:
+                clock.freeze()
+            if seconds is not None or now is not None:
+                await self.move_to(now if now is not None else clock.now() + (seconds or 0), deliver=deliver)
+            if frozen is False:
+                clock.unfreeze()
+        return JSONResponse(clock.snapshot())
+
+    async def move_to(self, now: int, *, deliver: bool = True) -> None:
+        """Move the clock event by event, delivering webhooks at each."""
+        if deliver:
+            await self._courier.flush()
+        for _ in self._sandbox.steps_to(now):
+            if deliver:
+                await self._courier.flush()
+        self._courier.wake()
+
+    async def show_faults(self, _: Request) -> Response:
+        return JSONResponse({"rules": self._sandbox.faults.listing()})
+
+    async def add_faults(self, request: Request) -> Response:
+        """A rule, a list of rules, or ``{"rules": [...]}``."""
+        data = await _json(request)
+        if isinstance(data, dict):
+            data = data.get("rules", [data])
+        if not isinstance(data, list):
+            raise BadInput("rules", "must be a list of fault rules")
+        self._sandbox.faults.add(data)
+        return JSONResponse({"rules": self._sandbox.faults.listing()})
+
+    async def clear_faults(self, _: Request) -> Response:
+        self._sandbox.faults.clear()
+        return JSONResponse({"rules": []})
+
+    async def show_requests(self, request: Request) -> Response:
+        """``?since=SEQ&side=stripe&entries=0``: counts per endpoint, and the entries themselves."""
+        since, side = _whole_number(request, "since", 0), request.query_params.get("side")
+        if side is not None and side not in SIDES:
+            raise BadInput("side", f"must be one of {', '.join(SIDES)}, not {side!r}")
+        log = self._sandbox.log
+        entries = log.entries(since=since, side=side) if _whole_number(request, "entries", 1) else ()
+        return JSONResponse(
+            {
+                "last": log.last_seq,
+                "counts": log.counts(since=since, side=side),
+                "entries": [entry.line() for entry in entries],
+            }
+        )
+
+    async def reset(self, _: Request) -> Response:
+        """Back to the first state: data, clock, faults and request log."""
+        self._sandbox.restore(self._first)
+        self._sandbox.faults.clear()
+        self._sandbox.log.clear()
+        self._courier.set_conditions(Conditions())
+        return JSONResponse({"status": "ok", **self._sandbox.clock.snapshot()})
+
+    async def show_snapshot(self, _: Request) -> Response:
+        return _canonical(self._sandbox.snapshot())
+
+    async def use_snapshot(self, request: Request) -> Response:
+        """``{"save": name}`` and ``{"restore": name}`` keep it in the process; a document from GET puts itself back."""
+        fields = await _fields(request)
+        if "save" in fields:
+            name = fields.text("save")
+            fields.done()
+            self._named[name] = self._sandbox.snapshot()
+        elif "restore" in fields:
+            name = fields.text("restore")
+            fields.done()
+            if name not in self._named:
+                saved = ", ".join(self._named) or "none"
+                raise BadInput("restore", f"there is no snapshot {name!r}; saved are: {saved}")
+            self._sandbox.restore(self._named[name])
+        else:
+            state = {part: fields.any(part) for part in ("clock", "salesforce", "stripe")}
+            self._sandbox.restore(state | {"webhook_endpoint": fields.any("webhook_endpoint", default=None)})
+        return JSONResponse({"status": "ok", **self._sandbox.clock.snapshot()})
+
+    async def state(self, _: Request) -> Response:
+        return _canonical(self._sandbox.truth())
+
+    async def human(self, request: Request) -> Response:
+        fields = await _fields(request)
+        system = fields.choice("system", SIDES)
+        result = self._stripe_edit(fields) if system == "stripe" else self._salesforce_edit(fields)
+        self._courier.wake()
+        return JSONResponse({"result": result})
+
+    def _stripe_edit(self, fields: Fields) -> Any:
+        method = fields.choice("method", ("GET", "POST", "DELETE"))
+        path, params = fields.text("path"), fields.any("params", default={})
+        fields.done()
+        if not path.startswith("/v1/"):
+            raise BadInput("path", f"must begin with /v1/, not {path!r}")
+        if not isinstance(params, dict):
+            raise BadInput("params", "must be a JSON object")
+        return self._desk.stripe(method, path, params)
+
+    def _salesforce_edit(self, fields: Fields) -> Any:
+        kind, record = fields.text("object"), fields.text("id", default=None)
+        if "merge" in fields:
+            merge = fields.object("merge")
+            winner, loser = merge.text("winner"), merge.text("loser")
+            merge.done()
+            fields.done()
+            return self._edited(self._sandbox.salesforce.merge, object=kind, winner=winner, loser=loser)
+        values = fields.any("fields", default={})
+        if not isinstance(values, dict):
+            raise BadInput("fields", "must be a JSON object")
+        delete, undelete = fields.flag("delete", default=False), fields.flag("undelete", default=False)
+        user = fields.text("user", default=None)
+        fields.done()
+        if record is None and (delete or undelete):
+            raise BadInput("id", "is required to delete or undelete")
+        return self._edited(
+            self._sandbox.salesforce.edit,
+            object=kind, id=record, fields=values, delete=delete, undelete=undelete, user=user,
+        )
+
+    def _edited(self, edit: Callable[..., Any], **what: Any) -> Any:
+        return edit(**what)
+
+    async def payment(self, request: Request) -> Response:
+        fields = await _fields(request)
+        customer, outcome = fields.text("customer"), fields.choice("outcome", _OUTCOMES)
+        code, invoice = fields.text("decline_code", default=None), fields.text("invoice", default=None)
+        times = fields.integer("times", default=1, least=1, most=1000)
+        fields.done()
+        self._sandbox.stripe.plan_payment(customer, outcome, decline_code=code, invoice=invoice, times=times)
+        return JSONResponse({"status": "ok"})
+
+    async def webhooks(self, request: Request) -> Response:
+        """``{"url"}`` points deliveries there; ``{"conditions": {...}}`` sets how bad the road is;
+        ``{"flush": true}`` delivers what is due and waits; ``{"replay": event_id}`` sends an event once more."""
+        fields = await _fields(request)
+        url, replay = fields.text("url", default=None), fields.text("replay", default=None)
+        flush = fields.flag("flush", default=False)
+        conditions = fields.object("conditions") if "conditions" in fields else None
+        fields.done()
+        if url is not None:
+            if not url.startswith(("http://", "https://")):
+                raise BadInput("url", f"must be an http address, not {url!r}")
+            self._desk.point_webhooks(url)
+        if conditions is not None:
+            read = Conditions.read(conditions)
+            conditions.done()
+            self._courier.set_conditions(read)
+        answer: dict[str, Any] = {"endpoint": self._sandbox.webhook_endpoint, "secret": self._sandbox.webhook_secret}
+        if flush:
+            answer["attempts"] = await self._courier.flush()
+        if replay is not None:
+            answer["replayed"] = await self._replay(replay)
+        return JSONResponse(answer)
+
+    async def _replay(self, event: str) -> int | None:
+        endpoint = self._sandbox.webhook_endpoint
+        if endpoint is None:
+            raise BadInput("replay", "no webhook URL is registered; send {\"url\": ...} first")
+        url = self._desk.stripe("GET", f"/v1/webhook_endpoints/{endpoint}")["url"]
+        return await self._courier.replay(self._desk.stripe("GET", f"/v1/events/{event}"), url)
+
+
+async def _json(request: Request) -> Any:
+    try:
+        return json.loads(await request.body() or b"{}")
+    except ValueError as error:
+        raise BadInput("", f"the body is not JSON: {error}") from None
+
+
+async def _fields(request: Request) -> Fields:
+    return Fields(await _json(request))
+
+
+def _whole_number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name, str(default))
+    if not text.isdecimal():
+        raise BadInput(name, f"must be a whole number, not {text!r}")
+    return int(text)
+
+
+def _canonical(data: Any) -> Response:
+    body = json.dumps(data, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return Response(body, media_type="application/json")
+
+
+def _bad_input(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BadInput)
+    return JSONResponse({"error": {"field": error.field, "message": str(error)}}, status_code=400)
+
+
+def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Refused)
+    return JSONResponse(
+        {"error": {"field": "", "message": error.message, "status": error.status, "refused": error.body}},
+        status_code=422,
+    )

@@ -1,0 +1,179 @@
+"""The sandbox as a process: three ports on one event loop, from the ready line to the last byte of the kept state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from sync_pipeline.sandbox.connections import Application, ReachableConnection, system_application
+from sync_pipeline.sandbox.control import control_application
+from sync_pipeline.sandbox.courier import Courier
+from sync_pipeline.sandbox.desk import Desk
+from sync_pipeline.sandbox.request_log import RequestLog
+from sync_pipeline.sandbox.world import Sandbox, build
+
+HOST = "127.0.0.1"
+
+
+class SandboxError(Exception):
+    """The sandbox cannot start; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to serve. Port 0 picks a free one; `now` (epoch seconds) freezes the clock there.
+
+    `traffic` is a file to append traffic lines to; `keep` a file that the state is loaded from, if it exists,
+    and saved to at the end.
+    """
+
+    salesforce_port: int = 0
+    stripe_port: int = 0
+    control_port: int = 0
+    data: str = "empty"
+    accounts: int = 100
+    seed: int = 0
+    now: int | None = None
+    webhook_url: str | None = None
+    traffic: Path | None = None
+    keep: Path | None = None
+
+
+def serve(options: Options) -> None:
+    """Serve until SIGTERM or SIGINT. Prints one line of JSON to stdout when all three ports answer.
+
+    Raises SandboxError if a port is taken or a file cannot be used.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="sandbox: %(message)s")
+    config = uvicorn.Config(_no_application, loop="auto", log_config=None)
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(_serve(options))
+
+
+async def _serve(options: Options) -> None:
+    log = RequestLog(options.traffic)
+    sockets = {
+        "salesforce": _bind("--salesforce-port", options.salesforce_port),
+        "stripe": _bind("--stripe-port", options.stripe_port),
+        "control": _bind("--control-port", options.control_port),
+    }
+    urls = {name: f"http://{HOST}:{sock.getsockname()[1]}" for name, sock in sockets.items()}
+    sandbox = build(seed=options.seed, now=options.now, salesforce_url=lambda: urls["salesforce"], log=log)
+    _fill(sandbox, options)
+    courier = Courier(sandbox)
+    if options.webhook_url is not None:
+        Desk(sandbox).point_webhooks(options.webhook_url)
+    applications = {
+        "salesforce": system_application(sandbox, "salesforce", courier.wake),
+        "stripe": system_application(sandbox, "stripe", courier.wake),
+        "control": control_application(sandbox, courier, urls),
+    }
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    servers = [_Server(application) for application in applications.values()]
+    serving = [
+        asyncio.create_task(server.serve(sockets=[sock]))
+        for server, sock in zip(servers, sockets.values(), strict=True)
+    ]
+    while not all(server.started for server in servers):
+        await asyncio.sleep(0.005)
+    delivering = asyncio.create_task(courier.run())
+    print(json.dumps(ready_line(sandbox, urls)), flush=True)
+    await asyncio.wait([asyncio.create_task(stop.wait()), delivering], return_when=asyncio.FIRST_COMPLETED)
+    for server in servers:
+        server.should_exit = True
+    await asyncio.gather(*serving)
+    if delivering.done():
+        delivering.result()
+    delivering.cancel()
+    if options.keep is not None:
+        _save(sandbox, options.keep)
+    log.close()
+
+
+def ready_line(sandbox: Sandbox, urls: dict[str, str]) -> dict[str, str]:
+    """Where everything is and how to sign in: what a client needs to start."""
+    return {
+        "salesforce_url": urls["salesforce"],
+        "stripe_url": urls["stripe"],
+        "control_url": urls["control"],
+        "client_id": sandbox.salesforce.client_id,
+        "client_secret": sandbox.salesforce.client_secret,
+        "access_token": sandbox.salesforce.access_token,
+        "stripe_key": sandbox.stripe.secret_key,
+        "webhook_secret": sandbox.webhook_secret,
+    }
+
+
+class _Server(uvicorn.Server):
+    """One of three servers on a loop: stopping is decided for all of them together, so it takes no signals itself."""
+
+    def __init__(self, application: Application) -> None:
+        super().__init__(
+            uvicorn.Config(
+                application,
+                http=ReachableConnection,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=300,
+                timeout_graceful_shutdown=1,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _no_application(*_: object) -> None:
+    raise AssertionError("only the loop of this configuration is used")
+
+
+def _bind(option: str, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((HOST, port))
+    except OSError as error:
+        raise SandboxError(f"{option} {port}: {error.strerror}. Choose another port, or 0 for a free one.") from None
+    sock.listen(1024)
+    return sock
+
+
+def _fill(sandbox: Sandbox, options: Options) -> None:
+    if options.keep is not None and options.keep.exists():
+        try:
+            sandbox.restore(json.loads(options.keep.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            message = f"--keep {options.keep}: not a kept sandbox ({error}). Remove it to start anew."
+            raise SandboxError(message) from None
+        return
+    if options.data == "story":
+        from sync_pipeline.sandbox.story import tell
+
+        tell(sandbox)
+    elif options.data == "company":
+        from sync_pipeline.sandbox.company import found
+
+        found(sandbox, accounts=options.accounts, seed=options.seed)
+
+
+def _save(sandbox: Sandbox, path: Path) -> None:
+    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+    beside.write_text(json.dumps(sandbox.snapshot()), encoding="utf-8")
+    beside.replace(path)

@@ -1,0 +1,215 @@
+"""The sandbox itself: one clock, a Salesforce, a Stripe, the faults in force and the log of what was asked.
+
+It does no I/O of its own. The HTTP shell serves it over sockets; a simulator uses it in process through `exchange`
+and `move_to`. Seed data is put into it from outside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sync_pipeline.sandbox.clock import Clock
+from sync_pipeline.sandbox.faults import Fault, Faults
+from sync_pipeline.sandbox.request_log import RequestLog
+from sync_pipeline.sandbox.wire import Call, Reply, System
+
+_STUCK = 100_000
+
+
+class Delivery(Protocol):
+    """One attempt to deliver one event to one endpoint, signed and ready to be posted."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def body(self) -> bytes: ...
+    @property
+    def headers(self) -> dict[str, str]: ...
+
+
+class Stripe(System, Protocol):
+    """What the shell asks of the Stripe side besides answering calls."""
+
+    secret_key: str
+
+    def register_webhook(self, url: str, secret: str) -> dict[str, Any]: ...
+    def deliveries_due(self) -> list[Any]: ...
+    def record_delivery(self, id: str, status: int | None) -> None: ...
+    def plan_payment(
+        self,
+        customer: str,
+        outcome: str,
+        decline_code: str | None = None,
+        invoice: str | None = None,
+        times: int = 1,
+    ) -> Any: ...
+
+
+class Salesforce(System, Protocol):
+    """What the shell asks of the Salesforce side besides answering calls."""
+
+    client_id: str
+    client_secret: str
+    access_token: str
+    org_id: str
+
+    def edit(
+        self,
+        object: str,
+        id: str | None = None,
+        fields: dict[str, Any] | None = None,
+        delete: bool = False,
+        undelete: bool = False,
+        user: str | None = None,
+    ) -> Any: ...
+    def merge(self, object: str, winner: str, loser: str) -> Any: ...
+    def expire_tokens(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets. `reply` None: the connection closes without a word; `cut`: halfway through the body.
+
+    `wait` is the seconds that the answer is held back after the work was done.
+    """
+
+    reply: Reply | None
+    cut: bool = False
+    wait: float = 0.0
+
+
+class Sandbox:
+    """Both systems on one clock. `webhook_endpoint` is the id of the one registered for `--webhook-url`."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        salesforce: Salesforce,
+        stripe: Stripe,
+        *,
+        webhook_secret: str,
+        log: RequestLog | None = None,
+    ) -> None:
+        self.clock = clock
+        self.salesforce = salesforce
+        self.stripe = stripe
+        self.webhook_secret = webhook_secret
+        self.webhook_endpoint: str | None = None
+        self.faults = Faults()
+        self.log = log or RequestLog()
+        self._systems: dict[str, System] = {"salesforce": salesforce, "stripe": stripe}
+
+    def strike(self, side: str, call: Call) -> Fault | None:
+        """The fault that befalls this call, if any. Asking counts the call: ask once."""
+        return self.faults.strike(side, call) if self.faults.rules else None
+
+    def answer(self, side: str, call: Call, fault: Fault | None = None) -> Answer:
+        """Let the system do what it is asked, unless `fault` prevents it, and log the exchange."""
+        started = time.perf_counter()
+        reply = self._systems[side].handle(call) if fault is None or fault.commits else None
+        if fault is not None and fault.reply is not None:
+            reply = fault.reply
+        milliseconds = (time.perf_counter() - started) * 1000
+        self.log.record(side, self.clock.now(), milliseconds, call, reply, fault.kind if fault else None)
+        if fault is None:
+            return Answer(reply)
+        lost = fault.kind in ("drop_before", "drop_after")
+        return Answer(
+            None if lost else reply,
+            cut=fault.kind == "truncate",
+            wait=fault.seconds if fault.kind == "withhold" else 0.0,
+        )
+
+    def exchange(self, side: str, call: Call) -> Answer:
+        """Fault and answer in one, for use in process; a `delay` shows only in the log."""
+        return self.answer(side, call, self.strike(side, call))
+
+    def advance(self, seconds: int) -> None:
+        self.move_to(self.clock.now() + seconds)
+
+    def move_to(self, now: int) -> None:
+        """Move the clock event by event. Raises ValueError for a moment that has passed."""
+        for _ in self.steps_to(now):
+            pass
+
+    def steps_to(self, now: int) -> Iterator[int]:
+        """As `move_to`, giving way to the caller after each moment at which something happened."""
+        if now < self.clock.now():
+            raise ValueError(f"the clock is at {self.clock.now()} and cannot go back to {now}")
+        repeats = 0
+        last = None
+        while (due := self._next_due()) is not None and due <= now:
+            moment = max(due, self.clock.now())
+            repeats = repeats + 1 if moment == last else 0
+            if repeats > _STUCK:
+                raise RuntimeError(f"something stays due at {moment} however often it is done")
+            last = moment
+            self.clock.move_to(moment)
+            self._run_due()
+            yield moment
+        self.clock.move_to(max(now, self.clock.now()))
+
+    def tick(self) -> bool:
+        """Do what has become due on a running clock; say whether there was anything."""
+        due = self._next_due()
+        if due is None or due > self.clock.now():
+            return False
+        self._run_due()
+        return True
+
+    def truth(self) -> dict[str, Any]:
+        """The present state of both systems as canonical JSON."""
+        return {
+            "now": self.clock.now(),
+            "salesforce": self.salesforce.truth(),
+            "stripe": self.stripe.truth(),
+        }
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "clock": self.clock.snapshot(),
+            "salesforce": self.salesforce.snapshot(),
+            "stripe": self.stripe.snapshot(),
+            "webhook_endpoint": self.webhook_endpoint,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Put back a `snapshot`, whole. Faults and the request log stay as they are."""
+        self.clock.restore(state["clock"])
+        self.salesforce.restore(state["salesforce"])
+        self.stripe.restore(state["stripe"])
+        self.webhook_endpoint = state["webhook_endpoint"]
+
+    def _next_due(self) -> int | None:
+        return min((d for d in (self.salesforce.next_due(), self.stripe.next_due()) if d is not None), default=None)
+
+    def _run_due(self) -> None:
+        self.salesforce.run_due()
+        self.stripe.run_due()
+
+
+def build(
+    *,
+    seed: int = 0,
+    now: int | None = None,
+    salesforce_url: Callable[[], str] = lambda: "http://salesforce.sandbox",
+    log: RequestLog | None = None,
+) -> Sandbox:
+    """An empty sandbox. The clock stands still at `now` (epoch seconds), or ticks with wall time without it."""
+    from sync_pipeline.sandbox.salesforce.system import SalesforceSystem
+    from sync_pipeline.sandbox.stripe.system import StripeSystem
+
+    clock = Clock(now, frozen=now is not None)
+    return Sandbox(
+        clock,
+        SalesforceSystem(clock, seed=seed, base_url=salesforce_url),
+        StripeSystem(clock, seed=seed),
+        webhook_secret="whsec_" + hashlib.sha256(f"webhook secret {seed}".encode()).hexdigest()[:32],
+        log=log,
+    )
