@@ -1,0 +1,1 @@
+"""The tests mirror the tree of `sync_pipeline`."""

@@ -1,0 +1,83 @@
+"""What every test may use: a browser page, Stripe's contract folder, and the run that allows no skips."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from sync_pipeline_tests.browser import ChromiumMissingError, open_browser
+
+CONTRACT = Path(__file__).resolve().parents[2] / "shared" / "contract"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--no-skips` is for CI, where everything that a test could miss is installed."""
+    parser.addoption(
+        "--no-skips",
+        action="store_true",
+        help="a skipped test is a failed test, except where Stripe's contract files are absent (marker `contract`)",
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under `--no-skips`, turn the skip of a test into its failure."""
+    report = yield
+    excused = hasattr(report, "wasxfail") or (item.get_closest_marker("contract") and not CONTRACT.is_dir())
+    if not excused:
+        _refuse_skip(item.config, report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Under `--no-skips`, turn the skip of a whole module into an error."""
+    report = yield
+    _refuse_skip(collector.config, report)
+    return report
+
+
+def _refuse_skip(config: pytest.Config, report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.skipped and config.getoption("--no-skips"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: this run allows no skips. {reason}"
+
+
+@pytest.fixture(autouse=True)
+def _contract_is_there(request: pytest.FixtureRequest) -> None:
+    """Skip a test marked `contract` where the contract is absent, before it does anything."""
+    if request.node.get_closest_marker("contract") and not CONTRACT.is_dir():
+        pytest.skip(f"Stripe's contract files are not at {CONTRACT}; they are not part of this repository")
+
+
+@pytest.fixture(scope="session")
+def contract() -> Path:
+    """The folder with Stripe's OpenAPI document. Tests that take it carry `@pytest.mark.contract`."""
+    return CONTRACT
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium for the whole run."""
+    try:
+        with open_browser() as chromium:
+            yield chromium
+    except ChromiumMissingError as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh page with no cookies. A script error on it fails the test."""
+    with browser.new_context(viewport={"width": 1600, "height": 1000}) as context:
+        page = context.new_page()
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        yield page
+        assert not errors, f"script errors on {page.url}: {errors}"
