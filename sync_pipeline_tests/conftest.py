@@ -1,7 +1,8 @@
-"""What every test may use: a browser page, Stripe's contract folder, and the run that allows no skips."""
+"""What holds for every test: no settings from outside, a browser page, Stripe's contract, the run without skips."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -11,6 +12,17 @@ from playwright.sync_api import Browser, Page
 from sync_pipeline_tests.browser import ChromiumMissingError, open_browser
 
 CONTRACT = Path(__file__).resolve().parents[2] / "shared" / "contract"
+
+
+# What could point a test at a real account, or at another installation of this one.
+SETTINGS = ("SYNC_", "SALESFORCE_", "STRIPE_", "DAGSTER_")
+
+
+def pytest_configure() -> None:
+    """No setting of the person who runs the tests reaches them, and loopback never goes through a proxy."""
+    for name in [name for name in os.environ if name.startswith(SETTINGS)]:
+        del os.environ[name]
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
