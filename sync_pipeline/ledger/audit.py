@@ -1,0 +1,146 @@
+"""The audit: what was done to whom and why, append-only and hash-chained per account.
+
+Each row's hash covers the row and the hash before it, so that a changed, removed or inserted row
+shows. That makes tampering evident, not impossible: export the heads to where this database's owner
+cannot write. Rows hold field names, hashes and ids, never personal values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from itertools import groupby
+
+from sqlalchemy import Connection, select, update
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.exc import IntegrityError
+
+from sync_pipeline.ledger.database import LedgerError
+from sync_pipeline.ledger.statements import insert, record
+from sync_pipeline.ledger.tables import audit, audit_head
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One entry. `fields` is JSON; `attempt_id` is None for what was no API write (a person's decision)."""
+
+    account: str
+    seq: int
+    at: int
+    attempt_id: str | None
+    actor: str
+    what: str
+    fields: str
+    reason: str
+    evidence: str
+    run: str | None
+    code_version: str
+    request_id: str | None
+    previous_hash: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A place where the chain of an account does not hold."""
+
+    account: str
+    seq: int
+    what: str
+
+
+def append(
+    conn: Connection,
+    *,
+    account: str,
+    attempt_id: str | None,
+    at: int,
+    actor: str,
+    what: str,
+    fields: str,
+    reason: str,
+    evidence: str,
+    run: str | None,
+    code_version: str,
+    request_id: str | None,
+) -> int:
+    """Adds a row to the account's chain and returns its number (1, 2, 3 ... without gaps).
+
+    Raises LedgerError when the attempt already has its row: an outcome is audited exactly once.
+    """
+    # Taking the number locks the head until the end of the transaction, so chains never fork.
+    number = insert(conn, audit_head).values(account=account, seq=1)
+    head = conn.execute(
+        number.on_conflict_do_update(
+            index_elements=[audit_head.c.account], set_={"seq": audit_head.c.seq + 1}
+        ).returning(audit_head.c.seq, audit_head.c.hash)
+    ).one()
+    row = {
+        "account": account,
+        "seq": head.seq,
+        "at": at,
+        "attempt_id": attempt_id,
+        "actor": actor,
+        "what": what,
+        "fields": fields,
+        "reason": reason,
+        "evidence": evidence,
+        "run": run,
+        "code_version": code_version,
+        "request_id": request_id,
+    }
+    digest = _hash(head.hash, row)
+    try:
+        conn.execute(plain_insert(audit).values(**row, previous_hash=head.hash, hash=digest))
+    except IntegrityError:
+        raise LedgerError(f"attempt {attempt_id} of account {account} is already in the audit") from None
+    conn.execute(update(audit_head).where(audit_head.c.account == account).values(hash=digest))
+    return int(head.seq)
+
+
+def verify(conn: Connection, account: str | None = None) -> list[Problem]:
+    """Recomputes the chains, of one account or of all, and returns where they do not hold."""
+    rows, heads = select(audit).order_by(audit.c.account, audit.c.seq), select(audit_head)
+    if account is not None:
+        rows = rows.where(audit.c.account == account)
+        heads = heads.where(audit_head.c.account == account)
+    last = {head.account: (head.seq, head.hash) for head in conn.execute(heads)}
+    problems: list[Problem] = []
+    entries = (AuditRow(**record(row)) for row in conn.execute(rows))
+    for name, chain in groupby(entries, key=lambda entry: entry.account):
+        problems += _verify_chain(name, chain, last.pop(name, (0, "")))
+    problems += [Problem(name, seq, "all rows are missing") for name, (seq, _) in sorted(last.items())]
+    return problems
+
+
+def for_account(conn: Connection, account: str, limit: int) -> list[AuditRow]:
+    """The newest `limit` rows of the account, newest first."""
+    rows = conn.execute(select(audit).where(audit.c.account == account).order_by(audit.c.seq.desc()).limit(limit))
+    return [AuditRow(**record(row)) for row in rows]
+
+
+def _verify_chain(account: str, chain: Iterable[AuditRow], head: tuple[int, str]) -> list[Problem]:
+    problems: list[Problem] = []
+    seq, previous = 0, ""
+    for entry in chain:
+        seq += 1
+        if entry.seq != seq:
+            problems.append(Problem(account, seq, f"missing up to row {entry.seq - 1}"))
+            seq = entry.seq
+        elif entry.previous_hash != previous:
+            problems.append(Problem(account, seq, "does not follow the row before it"))
+        content = asdict(entry)
+        del content["previous_hash"], content["hash"]
+        if _hash(entry.previous_hash, content) != entry.hash:
+            problems.append(Problem(account, seq, "was changed after it was written"))
+        previous = entry.hash
+    if (seq, previous) != head:
+        problems.append(Problem(account, seq, f"is not the recorded end of the chain (row {head[0]})"))
+    return problems
+
+
+def _hash(previous: str, row: dict[str, object]) -> str:
+    canonical = json.dumps(row, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(f"{previous}\n{canonical}".encode()).hexdigest()

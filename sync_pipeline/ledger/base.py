@@ -1,0 +1,67 @@
+"""The merge base: per account, the canonical values on which both systems last agreed.
+
+It advances only on observation, never on sending, so an entry is always a value that both sides were
+seen to hold. Personal fields arrive here as keyed hashes; making them is not this module's business.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from sync_pipeline.ledger.statements import batches, insert
+from sync_pipeline.ledger.tables import base
+
+
+@dataclass(frozen=True, slots=True)
+class BaseEntry:
+    """`subject` is the Salesforce record id; `canon_version` the version of the canonical form of `value`."""
+
+    subject: str
+    field: str
+    value: str
+    canon_version: int
+
+
+def put(conn: Connection, account: str, entries: Iterable[BaseEntry], now: int) -> None:
+    """Both systems were observed, at `now`, to agree on these values."""
+    rows = [
+        {
+            "account": account,
+            "subject": entry.subject,
+            "field": entry.field,
+            "value": entry.value,
+            "canon_version": entry.canon_version,
+            "agreed_at": now,
+        }
+        for entry in entries
+    ]
+    if not rows:
+        return
+    statement = insert(conn, base)
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=[base.c.account, base.c.subject, base.c.field],
+            set_={
+                "value": statement.excluded.value,
+                "canon_version": statement.excluded.canon_version,
+                "agreed_at": statement.excluded.agreed_at,
+            },
+        ),
+        rows,
+    )
+
+
+def for_accounts(conn: Connection, accounts: Iterable[str]) -> dict[str, dict[tuple[str, str], str]]:
+    """Account -> (subject, field) -> value; an account without a base is not in the result."""
+    found: defaultdict[str, dict[tuple[str, str], str]] = defaultdict(dict)
+    for batch in batches(accounts):
+        rows = conn.execute(
+            select(base.c.account, base.c.subject, base.c.field, base.c.value).where(base.c.account.in_(batch))
+        )
+        for row in rows:
+            found[row.account][(row.subject, row.field)] = row.value
+    return dict(found)

@@ -1,0 +1,25 @@
+"""Named positions in the systems' streams of changes. How far to read back over one is the engine's choice."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select
+
+from sync_pipeline.ledger.statements import insert
+from sync_pipeline.ledger.tables import cursor
+
+
+def get(conn: Connection, name: str) -> str | None:
+    """The stored position, None before the first `put`."""
+    return conn.execute(select(cursor.c.value).where(cursor.c.name == name)).scalar()
+
+
+def put(conn: Connection, name: str, value: str, now: int) -> None:
+    """Stores the position; do it in the transaction that stores what was read up to it."""
+    statement = insert(conn, cursor)
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=[cursor.c.name],
+            set_={"value": statement.excluded.value, "updated_at": statement.excluded.updated_at},
+        ),
+        {"name": name, "value": value, "updated_at": now},
+    )

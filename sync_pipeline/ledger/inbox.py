@@ -1,0 +1,129 @@
+"""Events as they came in: ids only, one row each, so that a repeated delivery changes nothing.
+
+The inbox is not a queue: an event is done with as soon as its account is marked dirty. What stays
+open is an event whose account is not known yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, Row, delete, func, select, update
+
+from sync_pipeline.ledger import work
+from sync_pipeline.ledger.statements import insert
+from sync_pipeline.ledger.tables import inbox
+
+Source = Literal["stripe", "salesforce"]
+
+# account = '': looked up, and the event concerns none of our accounts.
+NO_ACCOUNT = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxEvent:
+    """One event. `created_at` is the sender's time in microseconds UTC; `account` None: not known yet."""
+
+    source: Source
+    event_id: str
+    type: str
+    object_ids: tuple[str, ...]
+    created_at: int
+    account: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxStatus:
+    total: int
+    unresolved: int
+    oldest_unresolved_wall: int | None
+
+
+def receive(
+    conn: Connection,
+    events: Iterable[InboxEvent],
+    *,
+    received_wall: int,
+    priority: Callable[[InboxEvent], int] | int,
+) -> int:
+    """Stores the events that are new and makes their accounts dirty; returns how many were new."""
+    by_id = {(event.source, event.event_id): event for event in events}
+    if not by_id:
+        return 0
+    inserted = conn.execute(
+        insert(conn, inbox).on_conflict_do_nothing().returning(inbox.c.source, inbox.c.event_id),
+        [_values(event, received_wall) for _, event in sorted(by_id.items())],
+    ).all()
+    dirty: dict[str, int] = {}
+    for row in inserted:
+        event = by_id[(row.source, row.event_id)]
+        if event.account:
+            level = priority if isinstance(priority, int) else priority(event)
+            dirty[event.account] = min(level, dirty.get(event.account, level))
+    work.mark_dirty_with(conn, dirty, now_wall=received_wall)
+    return len(inserted)
+
+
+def unresolved(conn: Connection, limit: int) -> list[InboxEvent]:
+    """Events whose account is not known yet, the longest-waiting first."""
+    rows = conn.execute(
+        select(inbox)
+        .where(inbox.c.account.is_(None))
+        .order_by(inbox.c.received_wall, inbox.c.source, inbox.c.event_id)
+        .limit(limit)
+    )
+    return [_event(row) for row in rows]
+
+
+def resolve(conn: Connection, source: Source, event_id: str, account: str, *, priority: int, now_wall: int) -> None:
+    """The event belongs to `account`, which becomes dirty."""
+    _set_account(conn, source, event_id, account)
+    work.mark_dirty(conn, [account], priority=priority, now_wall=now_wall)
+
+
+def dismiss(conn: Connection, source: Source, event_id: str) -> None:
+    """The event concerns none of our accounts, so nobody needs to look for it again."""
+    _set_account(conn, source, event_id, NO_ACCOUNT)
+
+
+def status(conn: Connection) -> InboxStatus:
+    """Counts for people and metrics."""
+    open_ = inbox.c.account.is_(None)
+    row = conn.execute(
+        select(
+            func.count().label("total"),
+            func.count().filter(open_).label("unresolved"),
+            func.min(inbox.c.received_wall).filter(open_).label("oldest"),
+        )
+    ).one()
+    return InboxStatus(row.total, row.unresolved, row.oldest)
+
+
+def prune(conn: Connection, before_wall: int) -> int:
+    """Deletes events received before `before_wall`, except those that still look for their account."""
+    return conn.execute(delete(inbox).where(inbox.c.received_wall < before_wall, inbox.c.account.is_not(None))).rowcount
+
+
+def _set_account(conn: Connection, source: Source, event_id: str, account: str) -> None:
+    conn.execute(update(inbox).where(inbox.c.source == source, inbox.c.event_id == event_id).values(account=account))
+
+
+def _values(event: InboxEvent, received_wall: int) -> dict[str, object]:
+    return {
+        "source": event.source,
+        "event_id": event.event_id,
+        "type": event.type,
+        "object_ids": json.dumps(event.object_ids),
+        "created_at": event.created_at,
+        "received_wall": received_wall,
+        "account": event.account,
+    }
+
+
+def _event(row: Row[tuple[object, ...]]) -> InboxEvent:
+    return InboxEvent(
+        row.source, row.event_id, row.type, tuple(json.loads(row.object_ids)), row.created_at, row.account
+    )

@@ -1,0 +1,181 @@
+"""The queue of dirty accounts: marking, claiming with a lease and a fence, releasing.
+
+Events are hints that an account may have changed; they only raise its `dirty_seq`. A claim takes the
+account for a limited time; releasing it cleans exactly the `dirty_seq` that was claimed, so an event
+that arrived meanwhile keeps the account dirty and no wake-up is lost. A holder that dies loses the
+account when its lease runs out; the fence tells a late one that somebody else has taken over.
+
+A transaction that touches several accounts must do so in sorted order, as these functions do, or two
+such transactions could wait for each other on Postgres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
+
+from sync_pipeline.ledger.statements import insert
+from sync_pipeline.ledger.tables import work
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An account that is ours until its lease ends. `fails` counts the deferrals since the last release."""
+
+    account: str
+    fence: int
+    dirty_seq: int
+    fails: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkStatus:
+    """Counts of accounts: `due` could be claimed now, `leased` are held by a worker now."""
+
+    dirty: int
+    due: int
+    leased: int
+    oldest_due_wall: int | None
+
+
+def mark_dirty(conn: Connection, accounts: Iterable[str], *, priority: int, now_wall: int) -> None:
+    """Makes the accounts due now, at `priority` (0 is most urgent) or at the more urgent one that waits."""
+    mark_dirty_with(conn, dict.fromkeys(accounts, priority), now_wall=now_wall)
+
+
+def mark_dirty_with(conn: Connection, priorities: Mapping[str, int], *, now_wall: int) -> None:
+    """`mark_dirty` with a priority of its own for every account."""
+    if not priorities:
+        return
+    statement = insert(conn, work)
+    new = statement.excluded
+    waiting = work.c.dirty_seq > work.c.clean_seq
+    statement = statement.on_conflict_do_update(
+        index_elements=[work.c.account],
+        set_={
+            "dirty_seq": work.c.dirty_seq + 1,
+            # A clean account forgets its old priority. A waiting one keeps its place in the queue,
+            # and one that was backing off comes forward.
+            "priority": case((and_(waiting, work.c.priority < new.priority), work.c.priority), else_=new.priority),
+            "due_at_wall": case(
+                (and_(waiting, work.c.due_at_wall < new.due_at_wall), work.c.due_at_wall), else_=new.due_at_wall
+            ),
+        },
+    )
+    conn.execute(
+        statement,
+        [
+            {"account": account, "dirty_seq": 1, "priority": priority, "due_at_wall": now_wall}
+            for account, priority in sorted(priorities.items())
+        ],
+    )
+
+
+def claim(conn: Connection, *, owner: str, limit: int, now_wall: int, lease_us: int) -> list[Claim]:
+    """Takes up to `limit` due accounts until `now_wall + lease_us`, the most urgent first.
+
+    An account that another transaction is just claiming is passed over, never waited for.
+    """
+    # A CTE, not a subquery: Postgres may run a subquery with LIMIT more than once and claim too many.
+    pick = (
+        select(work.c.account)
+        .where(_claimable(now_wall))
+        .order_by(work.c.priority, work.c.due_at_wall, work.c.account)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("pick")
+    )
+    rows = conn.execute(
+        update(work)
+        .where(work.c.account.in_(select(pick.c.account)))
+        .values(lease_owner=owner, lease_until_wall=now_wall + lease_us, fence=work.c.fence + 1)
+        .returning(work.c.account, work.c.fence, work.c.dirty_seq, work.c.fails, work.c.priority, work.c.due_at_wall)
+    ).all()
+    return [
+        Claim(row.account, row.fence, row.dirty_seq, row.fails)
+        for row in sorted(rows, key=lambda row: (row.priority, row.due_at_wall, row.account))
+    ]
+
+
+def holds(conn: Connection, claim: Claim, *, now_wall: int, margin_us: int, lock: bool = False) -> bool:
+    """Whether the claim is still ours and its lease lasts longer than `margin_us` from now.
+
+    With `lock` the answer stays true until the end of the (write) transaction.
+    """
+    held = select(work.c.account).where(_ours(claim), work.c.lease_until_wall > now_wall + margin_us)
+    return conn.execute(held.with_for_update() if lock else held).first() is not None
+
+
+def extend(conn: Connection, claims: Iterable[Claim], *, owner: str, now_wall: int, lease_us: int) -> list[Claim]:
+    """Prolongs the leases to `now_wall + lease_us`; returns the claims that are still ours.
+
+    A lease that has run out is prolonged as well, as long as nobody else has claimed the account.
+    """
+    return [
+        claim
+        for claim in sorted(claims, key=lambda claim: claim.account)
+        if conn.execute(
+            update(work).where(_ours(claim), work.c.lease_owner == owner).values(lease_until_wall=now_wall + lease_us)
+        ).rowcount
+    ]
+
+
+def release(conn: Connection, claim: Claim, *, now: int, now_wall: int) -> bool:
+    """The account was observed at `now` and nothing is left to do for the events claimed.
+
+    Events that came after the claim keep it dirty, due now. False when the claim was lost: then nothing
+    is changed, and the new holder will do the work.
+    """
+    return _give_back(conn, claim, clean_seq=claim.dirty_seq, fails=0, last_observed_at=now, due_at_wall=now_wall)
+
+
+def defer(conn: Connection, claim: Claim, *, due_at_wall: int, now_wall: int) -> bool:
+    """Gives the account back unfinished, due again at `due_at_wall`, or now if an event came meanwhile.
+
+    False when the claim was lost.
+    """
+    return _give_back(
+        conn,
+        claim,
+        fails=work.c.fails + 1,
+        due_at_wall=case((work.c.dirty_seq > claim.dirty_seq, now_wall), else_=due_at_wall),
+    )
+
+
+def due(conn: Connection, now_wall: int) -> int:
+    """How many accounts could be claimed now."""
+    return conn.execute(select(func.count()).select_from(work).where(_claimable(now_wall))).scalar_one()
+
+
+def status(conn: Connection, now_wall: int) -> WorkStatus:
+    """Counts for people and metrics."""
+    dirty = work.c.dirty_seq > work.c.clean_seq
+    due_now = _claimable(now_wall)
+    row = conn.execute(
+        select(
+            func.count().filter(dirty).label("dirty"),
+            func.count().filter(due_now).label("due"),
+            func.count().filter(work.c.lease_until_wall > now_wall).label("leased"),
+            func.min(work.c.due_at_wall).filter(due_now).label("oldest_due_wall"),
+        )
+    ).one()
+    return WorkStatus(row.dirty, row.due, row.leased, row.oldest_due_wall)
+
+
+def _claimable(now_wall: int) -> ColumnElement[bool]:
+    return and_(
+        work.c.dirty_seq > work.c.clean_seq, work.c.due_at_wall <= now_wall, work.c.lease_until_wall <= now_wall
+    )
+
+
+def _ours(claim: Claim) -> ColumnElement[bool]:
+    return and_(work.c.account == claim.account, work.c.fence == claim.fence, work.c.lease_owner != "")
+
+
+def _give_back(conn: Connection, claim: Claim, **values: object) -> bool:
+    return (
+        conn.execute(update(work).where(_ours(claim)).values(lease_owner="", lease_until_wall=0, **values)).rowcount
+        == 1
+    )
