@@ -24,6 +24,7 @@ demo: setup
 	@.venv/bin/python -m sync_pipeline.cli demo
 
 test: setup
+	@echo 'Running the whole test suite; the slowest tests start servers, a browser and Dagster itself'
 	@.venv/bin/python -m pytest
 
 check: setup

@@ -43,7 +43,8 @@ quietly() {
         sleep 1
         seconds=$((seconds + 1))
         [ $((seconds % 5)) -eq 0 ] || continue
-        doing=$(grep -E '^ *(Collecting|Downloading|Using cached|Preparing|Building|Installing)' "$log" | tail -n 1 | cut -c 1-90)
+        doing=$(grep -E '^ *(Collecting|Downloading|Using cached|Preparing|Building|Installing)' "$log" | tail -n 1 |
+            sed -e 's/^ *//' -e 's/^Installing collected packages.*/unpacking/' | cut -c 1-90)
         say "  still busy: ${doing:-starting}"
     done
     status=0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import subprocess
 import sys
 import urllib.error
@@ -10,9 +12,13 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 _STOP_SECONDS = 20
+# A folder: every sandbox of the run then records its traffic into a file of its own there.
+_TRAFFIC_FOLDER = "SANDBOX_TRAFFIC_DIR"
+_numbers = itertools.count(1)
 
 
 class ControlError(Exception):
@@ -51,7 +57,9 @@ class SandboxHandle:
 def start_sandbox(*arguments: str) -> Iterator[SandboxHandle]:
     """A sandbox on free ports, with the command line's own options as `arguments`, for as long as the block lasts."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sync_pipeline.sandbox.command", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "sync_pipeline.sandbox.command", *_recording(), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -70,3 +78,9 @@ def start_sandbox(*arguments: str) -> Iterator[SandboxHandle]:
             process.kill()
             if process.stdout is not None:
                 process.stdout.close()
+
+
+def _recording() -> tuple[str, ...]:
+    """The option that records traffic, if this run records. A test's own `--traffic` comes later and wins."""
+    folder = os.environ.get(_TRAFFIC_FOLDER)
+    return ("--traffic", str(Path(folder) / f"{os.getpid()}-{next(_numbers)}.jsonl")) if folder else ()
