@@ -4,6 +4,7 @@ set -u
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+export DAGSTER_DISABLE_TELEMETRY=yes
 python=.venv/bin/python
 failed=
 check() {

@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from playwright.sync_api import Browser, Page
 
 from sync_pipeline_tests.browser import ChromiumMissingError, open_browser
@@ -19,10 +20,14 @@ SETTINGS = ("SYNC_", "SALESFORCE_", "STRIPE_", "DAGSTER_")
 
 
 def pytest_configure() -> None:
-    """No setting of the person who runs the tests reaches them, and loopback never goes through a proxy."""
+    """Tests see no setting of the person who runs them, reach nothing but loopback, and race no clock."""
     for name in [name for name in os.environ if name.startswith(SETTINGS)]:
         del os.environ[name]
     os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
+    os.environ["DAGSTER_DISABLE_TELEMETRY"] = "yes"
+    # How fast a busy machine runs one example is no property of the product.
+    settings.register_profile("no-clocks", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+    settings.load_profile("no-clocks")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
