@@ -28,6 +28,7 @@ from typing import Any
 DEFAULT_CONTRACT = Path(__file__).resolve().parents[2] / "shared" / "contract"
 WEBHOOKS = ".webhooks.jsonl"
 SALESFORCE = ".salesforce.jsonl"
+SANDBOX_UNSUPPORTED = 501
 
 # A property of invoices that Stripe's document requires and its own library does not know.
 STRIPE_DISAGREES_WITH_ITSELF = re.compile(r".*\.amount_paid_off_stripe")
@@ -50,12 +51,15 @@ def recordings(paths: Iterable[Path]) -> Iterator[Path]:
 
 
 def merge(files: Iterable[Path], exchanges: Path, webhooks: Path) -> Counter[str]:
-    """Write all lines of `files` into two files, and count them. A process that was killed leaves half a last line."""
+    """Write the lines of `files` into two files, and count them.
+
+    Left out are the half line that a killed process leaves, and 501: there the sandbox says that it speaks for nobody.
+    """
     counts: Counter[str] = Counter()
     with exchanges.open("w", encoding="utf-8") as to_exchanges, webhooks.open("w", encoding="utf-8") as to_webhooks:
         for file in files:
             lines = file.read_text(encoding="utf-8").split("\n")
-            whole = lines[:-1]
+            whole = [line for line in lines[:-1] if json.loads(line).get("status") != SANDBOX_UNSUPPORTED]
             if file.name.endswith(WEBHOOKS):
                 kind, out = "webhooks", to_webhooks
             else:
