@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +16,13 @@ def run(folder: Path, source: str, *options: str) -> subprocess.CompletedProcess
     """Run `source` as a test module under the settings and the hooks of this suite."""
     module = folder / "test_sample.py"
     module.write_text(source, encoding="utf-8")
+    # CI hands its own --no-skips down to every pytest; these runs choose for themselves.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     settings = ["-c", str(ROOT / "setup.cfg"), "-p", "sync_pipeline_tests.conftest", "-p", "no:cacheprovider"]
     return subprocess.run(
         [sys.executable, "-m", "pytest", *settings, *options, str(module)],
         cwd=folder,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
