@@ -1,0 +1,117 @@
+"""The settings: everything that comes from the environment, read once, checked, with secrets that never print.
+
+With no credentials set, everything points at the sandbox on its default ports.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+SANDBOX_SALESFORCE = "http://127.0.0.1:8710"
+SANDBOX_STRIPE = "http://127.0.0.1:8711"
+SANDBOX_CLOCK = "http://127.0.0.1:8712/clock"
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used; the message names the variable and what to do."""
+
+
+class Secret(str):
+    """A text that shows as *** wherever it is printed by accident."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment of one installation. Paths are absolute; `poll_seconds` is between looks at Salesforce."""
+
+    home: Path
+    database_url: Secret
+    rules_file: Path | None
+    salesforce_domain: str
+    salesforce_client_id: Secret
+    salesforce_client_secret: Secret | None
+    salesforce_username: str | None
+    salesforce_private_key_file: str | None
+    salesforce_api_version: str
+    salesforce_base_url: str | None
+    stripe_api_key: Secret
+    stripe_base_url: str | None
+    stripe_webhook_secrets: tuple[Secret, ...]
+    clock_url: str | None
+    expect_org_id: str | None
+    expect_stripe_account: str | None
+    poll_seconds: int
+    linger_seconds: int
+    sandbox: bool = field(default=False)
+
+    @property
+    def warehouse(self) -> Path:
+        """Where the Parquet tables are."""
+        return self.home / "warehouse"
+
+
+def load_settings(env: Mapping[str, str] | None = None) -> Settings:
+    """The settings of an environment (the process's own by default). Raises SettingsError."""
+    values = os.environ if env is None else env
+    home = Path(values.get("SYNC_HOME") or ".sync").absolute()
+    sandbox = not (values.get("STRIPE_API_KEY") or values.get("SALESFORCE_CLIENT_ID"))
+    rules = values.get("SYNC_RULES")
+    username, key_file = values.get("SALESFORCE_USERNAME"), values.get("SALESFORCE_PRIVATE_KEY_FILE")
+    client_secret = values.get("SALESFORCE_CLIENT_SECRET")
+    if not sandbox:
+        for name in ("SALESFORCE_DOMAIN", "SALESFORCE_CLIENT_ID", "STRIPE_API_KEY"):
+            if not values.get(name):
+                raise SettingsError(f"{name} is not set; set it, or unset all credentials to use the sandbox")
+        if not client_secret and not (username and key_file):
+            raise SettingsError("set SALESFORCE_CLIENT_SECRET, or SALESFORCE_USERNAME with SALESFORCE_PRIVATE_KEY_FILE")
+    secrets = tuple(Secret(s.strip()) for s in values.get("STRIPE_WEBHOOK_SECRETS", "").split(",") if s.strip())
+    return Settings(
+        home=home,
+        database_url=Secret(values.get("SYNC_DATABASE_URL") or f"sqlite:///{home / 'ledger.db'}"),
+        rules_file=Path(rules).absolute() if rules else None,
+        salesforce_domain=_domain(values.get("SALESFORCE_DOMAIN") or "sandbox.my"),
+        salesforce_client_id=Secret(values.get("SALESFORCE_CLIENT_ID") or "sandbox"),
+        salesforce_client_secret=Secret(client_secret or "sandbox") if not key_file else None,
+        salesforce_username=username,
+        salesforce_private_key_file=key_file,
+        salesforce_api_version=values.get("SALESFORCE_API_VERSION") or "66.0",
+        salesforce_base_url=_url(values, "SALESFORCE_BASE_URL", SANDBOX_SALESFORCE if sandbox else None),
+        stripe_api_key=Secret(values.get("STRIPE_API_KEY") or "sk_test_sandbox"),
+        stripe_base_url=_url(values, "STRIPE_BASE_URL", SANDBOX_STRIPE if sandbox else None),
+        stripe_webhook_secrets=secrets,
+        clock_url=_url(values, "SYNC_CLOCK_URL", SANDBOX_CLOCK if sandbox else None),
+        expect_org_id=values.get("SYNC_EXPECT_ORG_ID") or None,
+        expect_stripe_account=values.get("SYNC_EXPECT_STRIPE_ACCOUNT") or None,
+        poll_seconds=_positive(values, "SYNC_POLL_SECONDS", 30),
+        linger_seconds=_positive(values, "SYNC_LINGER_SECONDS", 60),
+        sandbox=sandbox,
+    )
+
+
+def _domain(text: str) -> str:
+    """My Domain as simple-salesforce wants it: acme.my for https://acme.my.salesforce.com."""
+    host = urlsplit(text).netloc or text
+    return host.strip("/").removesuffix(".salesforce.com")
+
+
+def _url(values: Mapping[str, str], name: str, default: str | None) -> str | None:
+    text = values.get(name) or default
+    if text is not None and urlsplit(text).scheme not in ("http", "https"):
+        raise SettingsError(f"{name} is not an http(s) address: {text}")
+    return text.rstrip("/") if text else None
+
+
+def _positive(values: Mapping[str, str], name: str, default: int) -> int:
+    text = values.get(name) or str(default)
+    if not text.isdigit() or int(text) < 1:
+        raise SettingsError(f"{name} must be a whole number of seconds above 0, not {text!r}")
+    return int(text)

@@ -1,0 +1,83 @@
+"""What a plan consists of: commands to send, reviews for people, and the values both sides agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.rules import Priority
+
+Action = Literal["stripe.create", "stripe.update", "salesforce.update", "link"]
+ACTION_ORDER: tuple[Action, ...] = ("link", "stripe.create", "stripe.update", "salesforce.update")
+STRIPE_CREATE_ORDER = ("customer", "product", "price", "subscription")
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field of one write: canonical values before and after, the rule that asks for it, and why."""
+
+    field: str
+    old: Any
+    new: Any
+    rule: str
+    reason: str
+    personal: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One write. `key` is the natural identity of the effect, `target` the object that it touches.
+
+    `body` by action: stripe.create {object, params}; stripe.update {object, id, params};
+    salesforce.update {object, id, fields}; link {kind, external_id}, which touches the ledger only.
+    `subject` is the Salesforce record that a created or linked Stripe object belongs to.
+    """
+
+    key: str
+    account: str
+    target: str
+    action: Action
+    priority: Priority
+    reason: str
+    subject: str
+    body: Mapping[str, Any]
+    changes: tuple[FieldChange, ...] = ()
+
+    def order(self) -> tuple[int, int, int, str]:
+        """Urgent first; within an account a thing comes before what needs it."""
+        kind = self.body.get("object", "")
+        rank = STRIPE_CREATE_ORDER.index(kind) if self.action == "stripe.create" else 0
+        return (self.priority, ACTION_ORDER.index(self.action), rank, self.key)
+
+    def digest(self) -> str:
+        """Identity of the inputs: a command that was refused is not sent again until this changes."""
+        return canonical.sha256([self.action, self.target, self.body])
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """Something that a person has to decide or mend; it closes by itself when the reason is gone."""
+
+    key: str
+    account: str
+    rule: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A field on which both sides were observed to agree: the next merge base."""
+
+    subject: str
+    rule: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    commands: tuple[Command, ...] = ()
+    reviews: tuple[Review, ...] = ()
+    agreements: tuple[Agreement, ...] = ()

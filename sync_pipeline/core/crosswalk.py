@@ -1,0 +1,62 @@
+"""Which records of the two systems belong together, and how that is known.
+
+Evidence counts in this order: the ledger's link, the intent that our own create call put into Stripe's
+metadata, the Salesforce id in Stripe's metadata, the Stripe id in the Salesforce field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sync_pipeline.core.deal import subscription_intent
+from sync_pipeline.core.records import LineItem, Opportunity, Subscription, SubscriptionItem
+from sync_pipeline.core.world import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The Stripe object of a Salesforce record, and what says so."""
+
+    id: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Several Stripe objects claim the same Salesforce record; nothing is written until a person decides."""
+
+    ids: tuple[str, ...]
+    evidence: str
+
+
+def match_subscription(
+    opportunity: Opportunity, subscriptions: Iterable[Subscription], links: Iterable[Link], org_id: str
+) -> Match | Ambiguous | None:
+    """The subscription of a deal. An ended one still counts: it is never created again."""
+    all_of_them = list(subscriptions)
+    linked = {link.external_id for link in links if link.kind == "subscription" and link.subject == opportunity.id}
+    intent = subscription_intent(org_id, opportunity.id)
+    claims = (
+        ("link", [s.id for s in all_of_them if s.id in linked]),
+        ("metadata.sf_intent", [s.id for s in all_of_them if s.intent == intent]),
+        ("metadata.sf_opportunity_id", [s.id for s in all_of_them if s.opportunity_id == opportunity.id]),
+        ("Opportunity field", [s.id for s in all_of_them if s.id == opportunity.stripe_subscription_id]),
+    )
+    for evidence, ids in claims:
+        if len(ids) == 1:
+            return Match(ids[0], evidence)
+        if ids:
+            return Ambiguous(tuple(sorted(ids)), evidence)
+    return None
+
+
+def match_item(line: LineItem, items: Iterable[SubscriptionItem], subscription_id: str) -> Match | None:
+    """The subscription item that bills a line."""
+    for item in items:
+        if item.subscription == subscription_id and line.id in item.line_ids:
+            return Match(item.id, "metadata.sf_line_id")
+    for item in items:
+        if item.subscription == subscription_id and item.id == line.stripe_item_id:
+            return Match(item.id, "OpportunityLineItem field")
+    return None

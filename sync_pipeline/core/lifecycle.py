@@ -1,0 +1,49 @@
+"""Where a subscription stands: one total function from Stripe's fields to the words that Salesforce shows.
+
+Stripe says "scheduled to cancel" in two ways (`cancel_at` and `cancel_at_period_end`; the customer portal uses
+the first), and adds statuses over time: an unknown one is shown as unknown, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sync_pipeline.core.records import Subscription
+
+STATUS_WORDS = {
+    "incomplete": "Incomplete",
+    "incomplete_expired": "Canceled",
+    "trialing": "Trialing",
+    "active": "Active",
+    "past_due": "Past Due",
+    "unpaid": "Unpaid",
+    "paused": "Paused",
+    "canceled": "Canceled",
+}
+MOST_URGENT_FIRST = (
+    "Unpaid",
+    "Past Due",
+    "Incomplete",
+    "Paused",
+    "Cancel Scheduled",
+    "Trialing",
+    "Active",
+    "Canceled",
+)
+EARNING = frozenset({"active", "past_due"})
+
+
+def billing_status(subscription: Subscription) -> str | None:
+    """The picklist value for one subscription; None for a status that this version does not know."""
+    word = STATUS_WORDS.get(subscription.status)
+    scheduled = subscription.cancel_at is not None or subscription.cancel_at_period_end
+    return "Cancel Scheduled" if scheduled and word in ("Active", "Trialing") else word
+
+
+def most_urgent(statuses: Iterable[str]) -> str | None:
+    """The one status that an Account with several subscriptions shows; None when there are none."""
+    return min(statuses, key=MOST_URGENT_FIRST.index, default=None)
+
+
+def has_ended(subscription: Subscription) -> bool:
+    return subscription.status in ("canceled", "incomplete_expired")

@@ -1,0 +1,251 @@
+"""The sources of the rule table: what a field should be, read off the world.
+
+A reading takes the world and a subject (the record whose field it is) and returns an observation of the raw
+value. It returns Unknown where there is nothing to say yet, and raises MoneyError where money does not add up,
+which becomes a review.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from sync_pipeline.core.canon import country_code
+from sync_pipeline.core.crosswalk import Match, match_item, match_subscription
+from sync_pipeline.core.deal import Incomplete, account_currency, is_billable, terms
+from sync_pipeline.core.facts import lifetime_value
+from sync_pipeline.core.lifecycle import EARNING, billing_status, has_ended, most_urgent
+from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
+from sync_pipeline.core.observation import Observation, Present, Unknown
+from sync_pipeline.core.records import Account, Customer, Invoice, LineItem, Subscription, SubscriptionItem
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import Billing, Deal, World
+
+NOT_BILLED = Unknown("nothing is billed yet")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One record whose fields are kept: its object name in the rule table, its id, and its deal if it has one."""
+
+    object: str
+    id: str
+    record: Any
+    deal: Deal | None = None
+
+
+def subjects(world: World) -> Iterator[Subject]:
+    """Every record of the account that a rule can write to."""
+    if isinstance(world.account, Present):
+        yield Subject("account", world.account.value.id, world.account.value)
+    if isinstance(world.customer, Present) and not world.customer.value.deleted:
+        yield Subject("customer", world.customer.value.id, world.customer.value)
+    for deal in world.deals:
+        yield Subject("opportunity", deal.opportunity.id, deal.opportunity, deal)
+        for line in deal.lines:
+            yield Subject("line", line.id, line, deal)
+        if deal.contract is not None:
+            yield Subject("contract", deal.contract.id, deal.contract, deal)
+
+
+def _account(world: World) -> Account:
+    assert isinstance(world.account, Present)
+    return world.account.value
+
+
+def _billing(world: World) -> Billing | None:
+    """What Stripe holds, when there is a living customer and the look at it was whole."""
+    if not isinstance(world.customer, Present) or world.customer.value.deleted:
+        return None
+    return world.billing.value if isinstance(world.billing, Present) else None
+
+
+def _subscription(world: World, subject: Subject) -> Subscription | None:
+    billing = _billing(world)
+    if billing is None or subject.deal is None:
+        return None
+    found = match_subscription(subject.deal.opportunity, billing.subscriptions, world.links, world.org_id)
+    return next(s for s in billing.subscriptions if s.id == found.id) if isinstance(found, Match) else None
+
+
+def _paid_invoices(world: World, subject: Subject) -> list[Invoice]:
+    billing, subscription = _billing(world), _subscription(world, subject)
+    if billing is None or subscription is None:
+        return []
+    ours = (invoice for invoice in billing.invoices if invoice.subscription == subscription.id)
+    return [invoice for invoice in ours if invoice.status == "paid" and invoice.amount_paid > 0]
+
+
+def _earning_items(billing: Billing) -> list[SubscriptionItem]:
+    earning = {s.id for s in billing.subscriptions if s.status in EARNING}
+    return [item for item in billing.items if item.subscription in earning]
+
+
+def customer_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    if isinstance(world.customer, Present) and not world.customer.value.deleted:
+        return Present(world.customer.value.id)
+    return NOT_BILLED
+
+
+def account_lifetime_value(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    if _billing(world) is None:
+        return NOT_BILLED
+    return Present(lifetime_value(world.facts, account_currency(_account(world), rules.commercial)))
+
+
+def account_mrr(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    billing = _billing(world)
+    if billing is None:
+        return NOT_BILLED
+    currency = account_currency(_account(world), rules.commercial)
+    return Present(monthly_recurring_revenue(billing.subscriptions, billing.items, currency))
+
+
+def account_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    billing = _billing(world)
+    if billing is None or not billing.subscriptions:
+        return NOT_BILLED
+    words = [billing_status(s) for s in billing.subscriptions]
+    known = [word for word in words if word is not None]
+    return Present(most_urgent(known)) if len(known) == len(words) else Unknown("a Stripe status is not known")
+
+
+def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """The name of the product with the largest share of recurring revenue."""
+    billing = _billing(world)
+    if billing is None or not billing.subscriptions:
+        return NOT_BILLED
+    items = _earning_items(billing)
+    if not items:
+        return Present(None)
+    largest = max(items, key=lambda item: (yearly(item), item.id))
+    names = {f"sf_{line.product_id}": line.product_name for deal in world.deals for line in deal.lines}
+    return Present(names.get(largest.product) or largest.product)
+
+
+def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """Quantities of the items of seat products; of all items where no product is marked as seats."""
+    billing = _billing(world)
+    if billing is None or not billing.subscriptions:
+        return NOT_BILLED
+    families = {f"sf_{line.product_id}": line.product_family for deal in world.deals for line in deal.lines}
+    items = _earning_items(billing)
+    seats = [item for item in items if families.get(item.product) in rules.commercial.seat_families]
+    return Present(Decimal(sum(item.quantity or 0 for item in seats or items)))
+
+
+def subscription_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    subscription = _subscription(world, subject)
+    return Present(subscription.id) if subscription is not None else NOT_BILLED
+
+
+def opportunity_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    subscription = _subscription(world, subject)
+    if subscription is not None:
+        word = billing_status(subscription)
+        return Present(word) if word else Unknown(f"Stripe status {subscription.status!r} is not known")
+    return Present("Needs Attention") if _missing(world, rules, subject) else NOT_BILLED
+
+
+def opportunity_billing_message(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """What keeps a won deal from being billed; empty once it is billed."""
+    if missing := _missing(world, rules, subject):
+        message = "Not billed: " + "; ".join(missing)
+        return Present(message if len(message) <= 255 else message[:252] + "...")
+    return Present(None) if _subscription(world, subject) is not None else NOT_BILLED
+
+
+def _missing(world: World, rules: Rules, subject: Subject) -> tuple[str, ...]:
+    deal = subject.deal
+    if deal is None or not is_billable(deal, rules.commercial) or _subscription(world, subject) is not None:
+        return ()
+    agreed = terms(deal, _account(world), rules.commercial, world.now)
+    return agreed.missing if isinstance(agreed, Incomplete) else ()
+
+
+def activation(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    if _subscription(world, subject) is None:
+        return NOT_BILLED
+    return Present("Activated" if _paid_invoices(world, subject) else "Pending")
+
+
+def first_payment_at(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    moments = [invoice.paid_at for invoice in _paid_invoices(world, subject) if invoice.paid_at is not None]
+    return Present(min(moments)) if moments else NOT_BILLED
+
+
+def item_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    billing, subscription = _billing(world), _subscription(world, subject)
+    if billing is None or subscription is None or has_ended(subscription):
+        return NOT_BILLED
+    line: LineItem = subject.record
+    found = match_item(line, billing.items, subscription.id)
+    return Present(found.id) if found else NOT_BILLED
+
+
+def account_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    return Present(_account(world).id) if isinstance(world.account, Present) else Unknown("no Account")
+
+
+def account_name(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    account = _account(world) if isinstance(world.account, Present) else None
+    return Present(account.name) if account is not None and account.name else Unknown("the Account has no name")
+
+
+def account_address(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """The billing address as Stripe holds it; a country that is not known keeps it from being written."""
+    if not isinstance(world.account, Present):
+        return Unknown("no Account")
+    wanted = billing_address(_account(world))
+    return Unknown("the Account has no complete billing address") if wanted is None else Present(wanted)
+
+
+def billing_address(account: Account) -> dict[str, str | None] | None:
+    """Stripe's address of an Account: one line of street, country as ISO code. None without a known country."""
+    country = country_code(account.billing_country)
+    if country is None:
+        return None
+    street = ", ".join((account.billing_street or "").splitlines())
+    return {
+        "line1": street or None,
+        "city": account.billing_city,
+        "state": account.billing_state,
+        "postal_code": account.billing_postal_code,
+        "country": country,
+    }
+
+
+def stripe_address(customer: Customer) -> dict[str, str | None]:
+    return {
+        "line1": customer.line1,
+        "city": customer.city,
+        "state": customer.state,
+        "postal_code": customer.postal_code,
+        "country": customer.country,
+    }
+
+
+Reading = Callable[[World, Rules, Subject], Observation[Any]]
+
+READINGS: Mapping[str, Reading] = {
+    reading.__name__: reading
+    for reading in (
+        customer_id,
+        account_lifetime_value,
+        account_mrr,
+        account_billing_status,
+        account_plan,
+        account_seats,
+        subscription_id,
+        opportunity_billing_status,
+        opportunity_billing_message,
+        activation,
+        first_payment_at,
+        item_id,
+        account_id,
+        account_name,
+        account_address,
+    )
+}

@@ -1,0 +1,227 @@
+"""The records of both systems as the sync sees them: flat, typed, one class per object.
+
+Each class is at once what a fresh read is parsed into and the row type of its snapshot table; a field's
+annotation carries its description. Names are the sync's own (the rules file maps them to Salesforce API
+names). Times are microseconds UTC; dates are ISO texts, because Salesforce dates have no zone. Salesforce
+amounts are decimals in major units, as read; Stripe amounts are integer minor units.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated as Column
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A Salesforce Account: the customer of record."""
+
+    id: Column[str, "Salesforce id, 18 characters"]
+    name: Column[str | None, "Account name (personal data)"] = None
+    billing_street: Column[str | None, "Billing street (personal data)"] = None
+    billing_city: Column[str | None, "Billing city (personal data)"] = None
+    billing_state: Column[str | None, "Billing state or county (personal data)"] = None
+    billing_postal_code: Column[str | None, "Billing postal code (personal data)"] = None
+    billing_country: Column[str | None, "Billing country, name or ISO code (personal data)"] = None
+    currency: Column[str | None, "ISO currency of the record; the org's where it has one currency"] = None
+    owner_id: Column[str | None, "User who owns the Account"] = None
+    success_owner_id: Column[str | None, "User responsible for customer success"] = None
+    tax_registration: Column[str | None, "Tax registration number (personal data)"] = None
+    tax_registration_type: Column[str | None, "Stripe tax id type of the registration, e.g. gb_vat"] = None
+    stripe_customer_id: Column[str | None, "Stripe customer (cus_...)"] = None
+    lifetime_value: Column[Decimal | None, "Cash collected net of refunds and lost disputes, major units"] = None
+    mrr: Column[Decimal | None, "Monthly recurring revenue, major units"] = None
+    billing_status: Column[str | None, "Billing state over all subscriptions"] = None
+    billing_plan: Column[str | None, "Product that carries most of the recurring revenue"] = None
+    seats: Column[Decimal | None, "Seats over all running subscriptions"] = None
+    modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opportunity:
+    """A Salesforce Opportunity: one deal."""
+
+    id: Column[str, "Salesforce id, 18 characters"]
+    account_id: Column[str | None, "Account of the deal"] = None
+    name: Column[str | None, "Name of the deal"] = None
+    stage: Column[str | None, "Stage name"] = None
+    is_won: Column[bool, "The stage counts as won"] = False
+    is_closed: Column[bool, "The stage counts as closed"] = False
+    amount: Column[Decimal | None, "Amount in major units; the sum of the lines where there are lines"] = None
+    currency: Column[str | None, "ISO currency of the deal; the org's where it has one currency"] = None
+    close_date: Column[str | None, "Close date (ISO date)"] = None
+    contract_id: Column[str | None, "Contract of the deal"] = None
+    billing_interval: Column[str | None, "Monthly, Quarterly or Annual"] = None
+    service_start_date: Column[str | None, "First day of service (ISO date)"] = None
+    term_months: Column[Decimal | None, "Length of the term in months"] = None
+    amends_opportunity_id: Column[str | None, "Opportunity that this deal amends"] = None
+    stripe_subscription_id: Column[str | None, "Stripe subscription (sub_...)"] = None
+    billing_status: Column[str | None, "Billing state of the subscription"] = None
+    billing_message: Column[str | None, "What keeps the deal from being billed"] = None
+    activation_status: Column[str | None, "Pending until the first payment, then Activated"] = None
+    first_payment_at: Column[int | None, "First payment, microseconds UTC"] = None
+    modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineItem:
+    """A Salesforce OpportunityLineItem: one negotiated line of a deal."""
+
+    id: Column[str, "Salesforce id, 18 characters"]
+    opportunity_id: Column[str, "Opportunity of the line"]
+    product_id: Column[str | None, "Product2 of the line"] = None
+    product_name: Column[str | None, "Name of the product"] = None
+    product_family: Column[str | None, "Family of the product, e.g. Seats"] = None
+    quantity: Column[Decimal | None, "Quantity"] = None
+    unit_price: Column[Decimal | None, "Negotiated price per unit and billing interval, major units"] = None
+    stripe_item_id: Column[str | None, "Stripe subscription item (si_...)"] = None
+    modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """A Salesforce Contract."""
+
+    id: Column[str, "Salesforce id, 18 characters"]
+    account_id: Column[str | None, "Account of the contract"] = None
+    status: Column[str | None, "Draft, Activated ..."] = None
+    start_date: Column[str | None, "Start (ISO date)"] = None
+    term_months: Column[Decimal | None, "Term in months"] = None
+    stripe_subscription_id: Column[str | None, "Stripe subscription (sub_...)"] = None
+    modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Customer:
+    """A Stripe customer. A deleted one keeps only its id."""
+
+    id: Column[str, "Stripe id (cus_...)"]
+    deleted: Column[bool, "Deleted at Stripe: all its subscriptions are canceled"] = False
+    name: Column[str | None, "Name on invoices (personal data)"] = None
+    email: Column[str | None, "Billing e-mail (personal data)"] = None
+    line1: Column[str | None, "Street (personal data)"] = None
+    city: Column[str | None, "City (personal data)"] = None
+    state: Column[str | None, "State or county (personal data)"] = None
+    postal_code: Column[str | None, "Postal code (personal data)"] = None
+    country: Column[str | None, "Country, two-letter code (personal data)"] = None
+    currency: Column[str | None, "ISO currency, once billed"] = None
+    tax_ids: Column[tuple[str, ...], "Tax ids as type:value (personal data)"] = ()
+    created_at: Column[int | None, "Creation, microseconds UTC"] = None
+    account_id: Column[str | None, "metadata.sf_account_id"] = None
+    intent: Column[str | None, "metadata.sf_intent: which plan created it"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """A Stripe product."""
+
+    id: Column[str, "Stripe id"]
+    name: Column[str, "Name on invoices"]
+    active: Column[bool, "Can be sold"] = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """A Stripe price with a lookup key: one negotiated rate of the rate card."""
+
+    id: Column[str, "Stripe id (price_...)"]
+    product: Column[str, "Stripe product"]
+    currency: Column[str, "ISO currency"]
+    active: Column[bool, "Can be used for new items"] = True
+    lookup_key: Column[str | None, "Key by which the sync finds the price"] = None
+    unit_amount: Column[Decimal | None, "Minor units per unit, may have a fraction; empty when tiered"] = None
+    interval: Column[str | None, "day, week, month or year; empty for one-time prices"] = None
+    interval_count: Column[int | None, "Intervals per period"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """A Stripe subscription without its items."""
+
+    id: Column[str, "Stripe id (sub_...)"]
+    customer: Column[str, "Stripe customer"]
+    status: Column[str, "Stripe status"]
+    currency: Column[str, "ISO currency"]
+    created_at: Column[int, "Creation, microseconds UTC"]
+    start_at: Column[int, "Start of service, microseconds UTC"]
+    collection_method: Column[str, "send_invoice or charge_automatically"]
+    cancel_at: Column[int | None, "When it will end, microseconds UTC"] = None
+    cancel_at_period_end: Column[bool, "Ends with the current period"] = False
+    canceled_at: Column[int | None, "When cancellation was asked for, microseconds UTC"] = None
+    ended_at: Column[int | None, "When it ended, microseconds UTC"] = None
+    trial_end_at: Column[int | None, "End of the trial, microseconds UTC"] = None
+    latest_invoice: Column[str | None, "Newest invoice"] = None
+    account_id: Column[str | None, "metadata.sf_account_id"] = None
+    opportunity_id: Column[str | None, "metadata.sf_opportunity_id"] = None
+    intent: Column[str | None, "metadata.sf_intent: which plan created it"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionItem:
+    """One rate of a subscription with its quantity."""
+
+    id: Column[str, "Stripe id (si_...)"]
+    subscription: Column[str, "Stripe subscription"]
+    price: Column[str, "Stripe price"]
+    product: Column[str, "Stripe product"]
+    currency: Column[str, "ISO currency"]
+    interval: Column[str, "day, week, month or year"]
+    interval_count: Column[int, "Intervals per period"]
+    usage_type: Column[str, "licensed or metered"]
+    unit_amount: Column[Decimal | None, "Minor units per unit, may have a fraction; empty when tiered"] = None
+    quantity: Column[int | None, "Quantity; empty when metered"] = None
+    period_start: Column[int | None, "Start of the current period, microseconds UTC"] = None
+    period_end: Column[int | None, "End of the current period, microseconds UTC"] = None
+    line_ids: Column[tuple[str, ...], "metadata.sf_line_id: Opportunity lines that the item bills"] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invoice:
+    """A Stripe invoice. Amounts are minor units."""
+
+    id: Column[str, "Stripe id (in_...)"]
+    customer: Column[str, "Stripe customer"]
+    status: Column[str, "draft, open, paid, void or uncollectible"]
+    currency: Column[str, "ISO currency"]
+    created_at: Column[int, "Creation, microseconds UTC"]
+    total: Column[int, "Total after discounts and tax, minor units"]
+    amount_due: Column[int, "Due, minor units"]
+    amount_paid: Column[int, "Paid, minor units"]
+    amount_remaining: Column[int, "Still open, minor units"]
+    subscription: Column[str | None, "Subscription that it bills"] = None
+    number: Column[str | None, "Number on the document"] = None
+    billing_reason: Column[str | None, "Why it was made"] = None
+    collection_method: Column[str | None, "send_invoice or charge_automatically"] = None
+    due_at: Column[int | None, "Due date, microseconds UTC"] = None
+    finalized_at: Column[int | None, "Finalization, microseconds UTC"] = None
+    paid_at: Column[int | None, "When it was paid in full, microseconds UTC"] = None
+    attempt_count: Column[int, "Payment attempts"] = 0
+    next_attempt_at: Column[int | None, "Next automatic attempt, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoicePayment:
+    """Money allocated to an invoice: the proof of collected cash. Amounts are minor units."""
+
+    id: Column[str, "Stripe id (inpay_...)"]
+    invoice: Column[str, "Stripe invoice"]
+    customer: Column[str, "Stripe customer of the invoice"]
+    status: Column[str, "open, paid or canceled"]
+    currency: Column[str, "ISO currency"]
+    amount_paid: Column[int | None, "Paid, minor units; empty until paid"] = None
+    paid_at: Column[int | None, "Payment, microseconds UTC"] = None
+    payment: Column[str | None, "Payment intent, charge or payment record behind it"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """Money given back. Amounts are minor units."""
+
+    id: Column[str, "Stripe id (re_...)"]
+    customer: Column[str, "Stripe customer of the charge"]
+    status: Column[str, "pending, requires_action, succeeded, failed or canceled"]
+    currency: Column[str, "ISO currency"]
+    amount: Column[int, "Refunded, minor units"]
+    created_at: Column[int, "Creation, microseconds UTC"]
+    charge: Column[str | None, "Charge refunded"] = None

@@ -1,0 +1,88 @@
+"""The types of the rule table: which fields are kept equal, by which kind, and whose word counts.
+
+The rows themselves are data (config/rules.yaml); the meaning of the kinds is in `kinds.py`, the meaning of a
+row's source is in `readings.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Literal
+
+Kind = Literal["mirror", "latch", "min", "fold"]
+Side = Literal["salesforce", "stripe"]
+Reaction = Literal["revert", "review", "accept"]
+
+
+class Priority(IntEnum):
+    """Order of work, most urgent first; the reserves of the API budget follow it."""
+
+    PAYMENT_FAILED = 0
+    CREATE = 1
+    SEATS = 2
+    WRITE_BACK = 3
+    BULK = 4
+    SWEEP = 5
+
+
+@dataclass(frozen=True, slots=True)
+class FieldRule:
+    """One integrated field. `target` is object.field in the sync's own names; `source` names a reading."""
+
+    target: str
+    kind: Kind
+    source: str
+    canon: str
+    owner: Side
+    on_foreign_edit: Reaction
+    priority: Priority
+    personal: bool
+    why: str
+
+    @property
+    def object(self) -> str:
+        return self.target.partition(".")[0]
+
+    @property
+    def field(self) -> str:
+        return self.target.partition(".")[2]
+
+    @property
+    def side(self) -> Side:
+        """The system that the rule writes to."""
+        return "stripe" if self.object == "customer" else "salesforce"
+
+
+@dataclass(frozen=True, slots=True)
+class Commercial:
+    """How deals are billed. Dates are ISO texts in `time_zone`; days are whole days."""
+
+    default_currency: str = "GBP"
+    time_zone: str = "UTC"
+    go_live: str | None = None
+    collection_method: Literal["send_invoice", "charge_automatically"] = "send_invoice"
+    days_until_due: int = 30
+    intervals: Mapping[str, tuple[str, int]] = field(
+        default_factory=lambda: {"Monthly": ("month", 1), "Quarterly": ("month", 3), "Annual": ("year", 1)}
+    )
+    seat_families: frozenset[str] = frozenset({"Seats"})
+    unusable_names: frozenset[str] = frozenset({"unknown", "tbd", "test", "n/a", "-"})
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Salesforce API names: the sObject and, by the sync's own field names, its fields."""
+
+    object: str
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The effective rule table."""
+
+    fields: tuple[FieldRule, ...]
+    commercial: Commercial
+    salesforce: Mapping[str, Names]

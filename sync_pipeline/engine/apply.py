@@ -1,0 +1,213 @@
+"""The only code that writes to the two systems: write-ahead, send, outcome and audit.
+
+Every attempt is in the ledger before its request leaves, with the frozen body, the key and a deadline; the
+outcome, the links that it proves and one audit row are written in one transaction after it. No HTTP call
+happens inside a transaction. An account's Stripe commands run in order and stop at the first that fails;
+Salesforce writes of all accounts go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, assert_never
+
+from sqlalchemy import Connection
+
+from sync_pipeline.core import canonical
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.ledger import audit, commands, links
+from sync_pipeline.ledger.commands import Attempt, CommandRow, LostClaim
+from sync_pipeline.ledger.work import Claim
+from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome
+
+SEND_WITHIN_US = 20_000_000
+LONGEST_CALL_US = 40_000_000
+LINKED_KINDS = ("customer", "subscription")
+
+
+@dataclass(slots=True)
+class Applied:
+    """What came of one round of writes."""
+
+    done: int = 0
+    waiting: set[str] = field(default_factory=set)
+    lost: set[str] = field(default_factory=set)
+    parked: list[str] = field(default_factory=list)
+    halted: str | None = None
+
+    def note(self, account: str, outcome: Outcome) -> None:
+        if outcome.state == "done":
+            self.done += 1
+        elif outcome.state == "denied":
+            self.halted = outcome.message or "access was refused"
+            self.waiting.add(account)
+        elif outcome.state == "rejected":
+            self.parked.append(account)
+        elif outcome.state != "stale":
+            self.waiting.add(account)
+
+
+def apply(engine: Engine, work: Sequence[tuple[Claim, Sequence[CommandRow]]]) -> Applied:
+    """Sends the admitted commands of several accounts: Stripe's account by account, Salesforce's pooled."""
+    result = Applied()
+    pooled: list[tuple[Claim, CommandRow]] = []
+    for claim, rows in work:
+        stripe_rows = [row for row in rows if row.kind.startswith("stripe.")]
+        if all(_send_to_stripe(engine, claim, row, result) for row in stripe_rows):
+            pooled.extend((claim, row) for row in rows if row.kind.startswith("salesforce."))
+        if result.halted:
+            return result
+    if pooled:
+        _send_to_salesforce(engine, pooled, result)
+    return result
+
+
+def resend(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
+    """Sends a command whose outcome is not known once more, with the same key and the same bytes."""
+    _send_to_stripe(engine, claim, row, result)
+
+
+def settle(engine: Engine, row: CommandRow, outcome: Outcome) -> None:
+    """Writes down what came of a command's latest attempt, without sending anything."""
+    assert row.attempt_id is not None
+    with engine.ledger.tx() as conn:
+        _finish(conn, engine, row, row.attempt_id, outcome)
+
+
+def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> bool:
+    """True when the command took effect, so that the account's next one may follow."""
+    try:
+        attempt = _begin(engine, [(claim, [row])])[row.id]
+    except LostClaim:
+        result.lost.add(row.account)
+        return False
+    body = canonical.decode(row.body)
+    guard = _guard(engine, attempt.deadline_wall)
+    try:
+        if row.kind == "stripe.create":
+            outcome = engine.stripe.create(body["object"], body["params"], key=attempt.idempotency_key, guard=guard)
+        else:
+            outcome = engine.stripe.update(
+                body["object"], body["id"], body["params"], key=attempt.idempotency_key, guard=guard
+            )
+    except DeadlinePassed:
+        outcome = Outcome("throttled", message="it was not sent in time")
+    with engine.ledger.tx() as conn:
+        _finish(conn, engine, row, attempt.id, outcome)
+    result.note(row.account, outcome)
+    return outcome.state == "done"
+
+
+def _send_to_salesforce(engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], result: Applied) -> None:
+    attempts: dict[str, Attempt] = {}
+    for claim, row in pooled:
+        try:
+            attempts |= _begin(engine, [(claim, [row])])
+        except LostClaim:
+            result.lost.add(row.account)
+    rows = [row for _, row in pooled if row.id in attempts]
+    if not rows:
+        return
+    bodies = [canonical.decode(row.body) for row in rows]
+    guard = _guard(engine, min(attempt.deadline_wall for attempt in attempts.values()))
+    try:
+        outcomes = engine.salesforce.update([(b["object"], b["id"], b["fields"]) for b in bodies], guard=guard)
+    except DeadlinePassed:
+        outcomes = [Outcome("throttled", message="it was not sent in time")] * len(rows)
+    with engine.ledger.tx() as conn:
+        for row, outcome in zip(rows, outcomes, strict=True):
+            _finish(conn, engine, row, attempts[row.id].id, outcome)
+    for row, outcome in zip(rows, outcomes, strict=True):
+        result.note(row.account, outcome)
+
+
+def _begin(engine: Engine, work: Iterable[tuple[Claim, Sequence[CommandRow]]]) -> dict[str, Attempt]:
+    """The write-ahead: one transaction that checks the claims and notes the attempts. Raises LostClaim."""
+    with engine.ledger.tx() as conn:
+        wall = engine.env.wall()
+        made = [
+            attempt
+            for claim, rows in work
+            for attempt in commands.begin(
+                conn,
+                claim=claim,
+                rows=rows,
+                now=engine.env.now(),
+                now_wall=wall,
+                deadline_wall=wall + SEND_WITHIN_US,
+                min_lease_us=LONGEST_CALL_US,
+                instance_id=engine.instance_id,
+                new_id=engine.env.token,
+            )
+        ]
+    return {attempt.command_id: attempt for attempt in made}
+
+
+def _guard(engine: Engine, deadline_wall: int) -> Callable[[], None]:
+    def guard() -> None:
+        assert not engine.ledger.in_transaction(), "no call may leave inside a ledger transaction"
+        if engine.env.wall() > deadline_wall:
+            raise DeadlinePassed
+
+    return guard
+
+
+def _finish(conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, outcome: Outcome) -> None:
+    now = engine.env.now()
+    if outcome.state == "ambiguous" and row.kind.startswith("salesforce."):
+        # It set absolute values: the next look tells whether it has to be sent again.
+        outcome = replace(outcome, state="throttled")
+    recorded = commands.finish(
+        conn,
+        attempt_id,
+        outcome="throttled" if outcome.state == "denied" else outcome.state,
+        state=_state_after(outcome, row),
+        http_status=outcome.http_status,
+        request_id=outcome.request_id,
+        error=f"{outcome.code or ''} {outcome.message}".strip() or None,
+        now=now,
+    )
+    if not recorded:
+        return
+    if outcome.state in ("done", "rejected") and row.kind != "stripe.create":
+        commands.next_generation(conn, row.id)
+    if outcome.state == "done" and row.kind == "stripe.create":
+        _link_created(conn, row, outcome.object_id, now)
+    audit.append(
+        conn,
+        account=row.account,
+        attempt_id=attempt_id,
+        at=now,
+        actor="sync",
+        what=f"{row.kind} {row.target}: {outcome.state}",
+        fields=row.changes,
+        reason=row.reason,
+        evidence=canonical.encode({"object": outcome.object_id, "error": outcome.code, "body": row.input_hash}),
+        run=engine.run,
+        code_version=engine.code_version,
+        request_id=outcome.request_id,
+    )
+
+
+def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
+    match outcome.state:
+        case "done":
+            return "done"
+        case "rejected":
+            return "parked"
+        case "ambiguous":
+            return "ambiguous"
+        case "throttled" | "stale" | "denied":
+            return "planned"
+        case _:
+            assert_never(outcome.state)
+
+
+def _link_created(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:
+    kind = canonical.decode(row.body)["object"]
+    if kind in LINKED_KINDS and object_id is not None:
+        subject: Any = canonical.decode(row.body)["params"]["metadata"]
+        owner = subject["sf_opportunity_id"] if kind == "subscription" else subject["sf_account_id"]
+        link = links.Link(row.account, "stripe", kind, object_id, "primary", "live", owner)
+        links.put(conn, link, now)

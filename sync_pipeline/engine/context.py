@@ -1,0 +1,80 @@
+"""What every step of the engine needs: the rules, the ledger, the two systems, the environment, and who we are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Protocol
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.observation import Observation
+from sync_pipeline.core.records import Customer
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import Billing, Catalogue
+from sync_pipeline.engine.env import Env
+from sync_pipeline.ledger import cursors
+from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.systems.salesforce.client import AccountRecords, Salesforce
+from sync_pipeline.systems.stripe.client import Stripe
+
+
+class SalesforceReads(Protocol):
+    """Where worlds come from: the org itself, or snapshot tables of it."""
+
+    def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]: ...
+
+
+class StripeReads(Protocol):
+    """Where worlds come from: Stripe itself, or snapshot tables of it."""
+
+    def customer(self, customer_id: str) -> Observation[Customer]: ...
+
+    def customers_like(self, account_id: str, name: str, now: int) -> list[Customer]: ...
+
+    def billing(self, customer_id: str) -> Billing: ...
+
+    def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """One installation at work. `run` names the process or Dagster run in the audit."""
+
+    rules: Rules
+    ledger: Ledger
+    salesforce: Salesforce
+    stripe: Stripe
+    env: Env
+    personal_key: bytes
+    run: str
+    code_version: str
+
+    @property
+    def instance_id(self) -> str:
+        """Scope of the idempotency keys: the same org always makes the same keys."""
+        return self.salesforce.org_id
+
+
+def build_engine(*, rules: Rules, ledger: Ledger, salesforce: Salesforce, stripe: Stripe, env: Env, run: str) -> Engine:
+    """The engine over an open, migrated ledger."""
+    return Engine(
+        rules=rules,
+        ledger=ledger,
+        salesforce=salesforce,
+        stripe=stripe,
+        env=env,
+        personal_key=_personal_key(ledger, env),
+        run=run,
+        code_version=f"{version('sync-pipeline')}+{canonical.sha256(asdict(rules))[:8]}",
+    )
+
+
+def _personal_key(ledger: Ledger, env: Env) -> bytes:
+    """The installation's own key for hashes of personal values, made once and kept in the ledger."""
+    with ledger.tx() as conn:
+        known = cursors.get(conn, "personal_key")
+        if known is None:
+            known = env.secret().hex()
+            cursors.put(conn, "personal_key", known, env.now())
+    return bytes.fromhex(known)

@@ -1,0 +1,98 @@
+"""The drain: works the queue of dirty accounts, lingers while work may come, hands over before its time is up.
+
+The same loop runs in a Dagster run, in a resident worker and in tests. Several may run at once: leases in the
+ledger decide who works on what, never the status of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.env import Env
+from sync_pipeline.engine.intake import poll_is_due, poll_salesforce, sweep_is_due, sweep_stripe
+from sync_pipeline.engine.rounds import LEASE_US, BatchReport, bring_to_rest
+from sync_pipeline.ledger import work, workers
+from sync_pipeline.ledger.database import Ledger
+
+BATCH = 50
+STALE_US = 15 * 1_000_000
+IDLE_SECONDS = 0.2
+BEAT_US = 3 * 1_000_000
+HAND_OVER_US = 10 * 1_000_000
+KIND = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPlan:
+    """How long to go on: `linger_seconds` without work, `run_seconds` at the most (None without limit)."""
+
+    linger_seconds: float = 0
+    run_seconds: float | None = None
+    poll_seconds: int = 30
+
+
+@dataclass(slots=True)
+class DrainReport:
+    """What a drain did. `new_changes` and `new_events` came from the polls, not from webhooks."""
+
+    batches: int = 0
+    new_changes: int = 0
+    new_events: int = 0
+    total: BatchReport = field(default_factory=BatchReport)
+
+
+def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], None] | None = None) -> DrainReport:
+    """Drains until nothing is due for `linger_seconds`, or the time is up. Raises Halted."""
+    report = DrainReport()
+    me = engine.env.token()
+    started = last_work = engine.env.wall()
+    ends = None if plan.run_seconds is None else started + int(plan.run_seconds * 1_000_000)
+    beaten = 0
+    try:
+        while ends is None or engine.env.wall() < ends:
+            wall = engine.env.wall()
+            if wall - beaten >= BEAT_US:
+                _beat(engine, me, ends)
+                beaten = wall
+            _look_for_changes(engine, plan, report)
+            with engine.ledger.tx() as conn:
+                claims = work.claim(conn, owner=me, limit=BATCH, now_wall=engine.env.wall(), lease_us=LEASE_US)
+            if claims:
+                batch = bring_to_rest(engine, claims, owner=me)
+                report.batches += 1
+                report.total.add(batch)
+                last_work = engine.env.wall()
+                if on_batch:
+                    on_batch(batch)
+            elif engine.env.wall() - last_work >= plan.linger_seconds * 1_000_000:
+                break
+            else:
+                engine.env.sleep(IDLE_SECONDS)
+    finally:
+        with engine.ledger.tx() as conn:
+            workers.leave(conn, me)
+    return report
+
+
+def drain_is_needed(ledger: Ledger, env: Env) -> bool:
+    """Work is due and no drain is alive that will still be there in ten seconds to take it."""
+    wall = env.wall()
+    with ledger.read() as conn:
+        if work.due(conn, wall) == 0:
+            return False
+        alive = workers.alive(conn, kind=KIND, now_wall=wall, stale_us=STALE_US)
+    return not any(row.ends_wall is None or row.ends_wall > wall + HAND_OVER_US for row in alive)
+
+
+def _beat(engine: Engine, me: str, ends: int | None) -> None:
+    with engine.ledger.tx() as conn:
+        workers.beat(conn, name=me, kind=KIND, now_wall=engine.env.wall(), ends_wall=ends)
+
+
+def _look_for_changes(engine: Engine, plan: DrainPlan, report: DrainReport) -> None:
+    if poll_is_due(engine.ledger, engine.env, plan.poll_seconds):
+        report.new_changes += poll_salesforce(engine.ledger, engine.salesforce, engine.env)
+    if sweep_is_due(engine.ledger, engine.env):
+        report.new_events += sweep_stripe(engine.ledger, engine.stripe, engine.env)

@@ -1,0 +1,125 @@
+"""How hints become dirty accounts: webhooks, Salesforce polls, the sweep for missed events, a person's resync.
+
+Every way in ends in the same two tables in one transaction: the inbox, which forgets no event and takes none
+twice, and the queue of dirty accounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import Connection
+
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.engine.env import Env
+from sync_pipeline.ledger import cursors, inbox, links, work
+from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.inbox import InboxEvent
+from sync_pipeline.systems.salesforce.client import OBJECTS, Salesforce
+from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline.systems.stripe.events import Hint, hint
+
+OVERLAP_US = 10 * 60 * 1_000_000
+SWEEP_EVERY_US = 5 * 60 * 1_000_000
+UNRESOLVED_PER_PASS = 500
+
+
+def receive(ledger: Ledger, hints: Iterable[Hint], env: Env) -> int:
+    """Stores events and marks their accounts dirty; returns how many were new. A repeated event is no event."""
+    with ledger.tx() as conn:
+        return _receive(conn, list(hints), env)
+
+
+def resync(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
+    """A person asks for these accounts to be looked at now."""
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, accounts, priority=Priority.CREATE, now_wall=env.wall())
+
+
+def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
+    """Reads what changed since the last look, ten minutes overlapping; returns how many changes were new.
+
+    Rows become visible at commit with a stamp from before it, hence the overlap; (id, SystemModstamp) makes a
+    row that is seen twice one event. The first look ever reads everything.
+    """
+    with ledger.read() as conn:
+        marks = {name: int(cursors.get(conn, f"salesforce.{name}") or 0) for name in OBJECTS}
+    changes = salesforce.changes_since({name: max(0, mark - OVERLAP_US) for name, mark in marks.items()})
+    events = [
+        InboxEvent(
+            source="salesforce",
+            event_id=f"{change.id}:{change.modified_at}",
+            type=f"{change.object}.changed",
+            object_ids=(change.id,),
+            created_at=change.modified_at,
+            account=change.account_id,
+        )
+        for change in changes
+    ]
+    newest = {name: max([c.modified_at for c in changes if c.object == name], default=0) for name in OBJECTS}
+    with ledger.tx() as conn:
+        new = inbox.receive(conn, events, received_wall=env.wall(), priority=int(Priority.CREATE))
+        for name, mark in newest.items():
+            if mark > marks[name]:
+                cursors.put(conn, f"salesforce.{name}", str(mark), env.now())
+        cursors.put(conn, "salesforce.polled_wall", str(env.wall()), env.now())
+    return new
+
+
+def poll_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
+    with ledger.read() as conn:
+        polled = int(cursors.get(conn, "salesforce.polled_wall") or 0)
+    return env.wall() - polled >= every_seconds * 1_000_000
+
+
+def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env) -> int:
+    """Reads Stripe's own list of events for those whose webhook never came; returns how many were new.
+
+    Also resolves earlier events whose customer has become known meanwhile.
+    """
+    now = env.now()
+    with ledger.read() as conn:
+        mark = int(cursors.get(conn, "stripe.swept") or now - OVERLAP_US)
+    hints = [hint(event) for event in stripe.events_since(mark - OVERLAP_US)]
+    with ledger.tx() as conn:
+        new = _receive(conn, hints, env)
+        _resolve_waiting(conn, env)
+        cursors.put(conn, "stripe.swept", str(now), now)
+        cursors.put(conn, "stripe.swept_wall", str(env.wall()), now)
+    return new
+
+
+def sweep_is_due(ledger: Ledger, env: Env) -> bool:
+    with ledger.read() as conn:
+        swept = int(cursors.get(conn, "stripe.swept_wall") or 0)
+    return env.wall() - swept >= SWEEP_EVERY_US
+
+
+def _receive(conn: Connection, hints: list[Hint], env: Env) -> int:
+    customers = {each.customer for each in hints if each.customer}
+    linked = links.accounts_of(conn, "stripe", "customer", customers)
+    priorities = {each.event_id: int(each.priority) for each in hints}
+    events = [
+        InboxEvent(
+            source="stripe",
+            event_id=each.event_id,
+            type=each.type,
+            object_ids=each.object_ids,
+            created_at=each.created_at,
+            account=linked.get(each.customer or "") or each.account_id,
+        )
+        for each in hints
+    ]
+    return inbox.receive(conn, events, received_wall=env.wall(), priority=lambda event: priorities[event.event_id])
+
+
+def _resolve_waiting(conn: Connection, env: Env) -> None:
+    waiting = inbox.unresolved(conn, UNRESOLVED_PER_PASS)
+    customers = {each for event in waiting for each in event.object_ids if each.startswith("cus_")}
+    linked = links.accounts_of(conn, "stripe", "customer", customers)
+    for event in waiting:
+        account = next((linked[each] for each in event.object_ids if each in linked), None)
+        if account is not None:
+            inbox.resolve(
+                conn, "stripe", event.event_id, account, priority=int(Priority.WRITE_BACK), now_wall=env.wall()
+            )

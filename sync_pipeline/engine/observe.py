@@ -1,0 +1,194 @@
+"""Looking at both systems: the worlds of some accounts, each observed whole.
+
+A read that fails makes its part of the world unknown, which plans nothing; it never looks like absence. Money
+facts that a look proves are appended to the ledger here, before anything is planned from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from sync_pipeline.core.crosswalk import Match, match_subscription
+from sync_pipeline.core.deal import Terms, has_usable_name
+from sync_pipeline.core.ensure import deals_to_bill
+from sync_pipeline.core.facts import Fact, corrections, observed_facts
+from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
+from sync_pipeline.core.records import Account, Contract, Customer, Opportunity
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
+from sync_pipeline.engine.context import Engine, SalesforceReads, StripeReads
+from sync_pipeline.ledger import base, commands, facts, links
+from sync_pipeline.systems.outcomes import ReadFailed
+from sync_pipeline.systems.salesforce.client import AccountRecords
+
+ACCOUNTS_PER_READ = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What the ledger knows of an account before the look."""
+
+    links: tuple[Link, ...]
+    base: Mapping[tuple[str, str], str]
+    facts: tuple[Fact, ...]
+    blocked: frozenset[str]
+
+
+def observe(
+    engine: Engine,
+    account_ids: Sequence[str],
+    *,
+    salesforce: SalesforceReads | None = None,
+    stripe: StripeReads | None = None,
+) -> dict[str, World]:
+    """The worlds of the accounts, from fresh reads unless snapshot tables are given."""
+    remembered = _remember(engine, account_ids)
+    worlds = {}
+    for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
+        chunk = account_ids[start : start + ACCOUNTS_PER_READ]
+        try:
+            records: Mapping[str, AccountRecords] = (salesforce or engine.salesforce).accounts(chunk)
+            failure = None
+        except ReadFailed as error:
+            if error.access:
+                raise
+            records, failure = {}, str(error)
+        for account_id in chunk:
+            world = _with_salesforce(engine, account_id, remembered[account_id], records, failure)
+            worlds[account_id] = _with_stripe(engine.rules, world, stripe or engine.stripe)
+    return _with_facts(engine, worlds)
+
+
+def found_links(world: World) -> list[Link]:
+    """Subscriptions that metadata or fields identify and the crosswalk does not know yet."""
+    if not isinstance(world.billing, Present):
+        return []
+    known = {link.external_id for link in world.links}
+    found = []
+    for deal in world.deals:
+        match = match_subscription(deal.opportunity, world.billing.value.subscriptions, world.links, world.org_id)
+        if isinstance(match, Match) and match.id not in known:
+            found.append(Link("subscription", deal.opportunity.id, match.id))
+    return found
+
+
+def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembered]:
+    with engine.ledger.read() as conn:
+        linked = links.for_accounts(conn, account_ids)
+        bases = base.for_accounts(conn, account_ids)
+        known_facts = facts.for_accounts(conn, account_ids)
+        unresolved = commands.unresolved(conn, account_ids)
+    return {
+        account_id: Remembered(
+            links=tuple(
+                Link(link.kind, link.subject, link.external_id)
+                for link in linked.get(account_id, [])
+                if link.system == "stripe" and link.state == "live" and link.role == "primary"
+            ),
+            base=bases.get(account_id, {}),
+            facts=tuple(known_facts.get(account_id, [])),
+            blocked=frozenset(row.target for row in unresolved.get(account_id, [])),
+        )
+        for account_id in account_ids
+    }
+
+
+def _with_salesforce(
+    engine: Engine,
+    account_id: str,
+    remembered: Remembered,
+    records: Mapping[str, AccountRecords],
+    failure: str | None,
+) -> World:
+    seen = records.get(account_id)
+    account: Observation[Account]
+    if failure is not None or seen is None:
+        account = Unknown(failure or "not read")
+    elif seen.account is None:
+        account = Absent(f"no Account {account_id} in a query by id")
+    else:
+        account = Present(seen.account)
+    return World(
+        account_id=account_id,
+        org_id=engine.salesforce.org_id,
+        now=engine.env.now(),
+        account=account,
+        deals=_deals(seen) if seen is not None and isinstance(account, Present) else (),
+        links=remembered.links,
+        base=remembered.base,
+        facts=remembered.facts,
+        blocked=remembered.blocked,
+    )
+
+
+def _deals(seen: AccountRecords) -> tuple[Deal, ...]:
+    won = [opportunity for opportunity in seen.opportunities if opportunity.is_won]
+    return tuple(
+        Deal(
+            opportunity=opportunity,
+            lines=tuple(line for line in seen.lines if line.opportunity_id == opportunity.id),
+            contract=_contract(opportunity, won, seen.contracts),
+        )
+        for opportunity in won
+    )
+
+
+def _contract(opportunity: Opportunity, won: Sequence[Opportunity], contracts: Sequence[Contract]) -> Contract | None:
+    """The deal's Contract: the one that it names, or the only one of an Account with only this deal."""
+    if opportunity.contract_id:
+        return next((c for c in contracts if c.id == opportunity.contract_id), None)
+    return contracts[0] if len(won) == 1 and len(contracts) == 1 else None
+
+
+def _with_stripe(rules: Rules, world: World, stripe: StripeReads) -> World:
+    """Adds what Stripe shows, asking only what this account needs."""
+    if not isinstance(world.account, Present):
+        return world
+    account = world.account.value
+    try:
+        customer = _customer(world, account, stripe)
+        billing: Observation[Billing] = Absent("no customer")
+        if isinstance(customer, Present) and not customer.value.deleted:
+            billing = Present(stripe.billing(customer.value.id))
+        world = replace(world, customer=customer, billing=billing)
+        ready = [terms for _, terms in deals_to_bill(world, rules) if isinstance(terms, Terms)]
+        if not ready:
+            return world
+        rates = [rate for terms in ready for rate in terms.rates]
+        catalogue: Catalogue = stripe.catalogue(
+            {rate.stripe_product for rate in rates}, {rate.lookup_key for rate in rates}
+        )
+        world = replace(world, catalogue=Present(catalogue))
+        if isinstance(customer, Absent) and has_usable_name(account, rules.commercial):
+            similar = stripe.customers_like(account.id, account.name or "", world.now)
+            world = replace(world, candidates=Present(tuple(similar)))
+        return world
+    except ReadFailed as error:
+        if error.access:
+            raise
+        return replace(world, customer=Unknown(str(error)), billing=Unknown(str(error)))
+
+
+def _customer(world: World, account: Account, stripe: StripeReads) -> Observation[Customer]:
+    linked = next((link.external_id for link in world.links if link.kind == "customer"), None)
+    customer_id = linked or account.stripe_customer_id
+    return stripe.customer(customer_id) if customer_id else Absent("no link and no id on the Account")
+
+
+def _with_facts(engine: Engine, worlds: dict[str, World]) -> dict[str, World]:
+    """Appends the money facts that the worlds prove and returns the worlds with them."""
+    new: dict[str, list[Fact]] = {}
+    for account_id, world in worlds.items():
+        if isinstance(world.billing, Present):
+            billing = world.billing.value
+            proved = observed_facts(account_id, billing.payments, billing.refunds, world.now)
+            if appended := corrections(world.facts, proved, world.now):
+                new[account_id] = appended
+    if not new:
+        return worlds
+    with engine.ledger.tx() as conn:
+        facts.append(conn, [fact for appended in new.values() for fact in appended])
+        known = facts.for_accounts(conn, sorted(new))
+    updated = {account_id: replace(worlds[account_id], facts=tuple(known[account_id])) for account_id in new}
+    return worlds | updated

@@ -1,0 +1,141 @@
+"""The full comparison of both systems and its certificate: what agrees, what was repaired, what is left.
+
+It plans from whole tables with the planner of the event path; accounts whose plan is not empty go through the
+ordinary queue, which looks at them afresh before it writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from sync_pipeline.core.commands import Plan
+from sync_pipeline.core.deal import account_currency
+from sync_pipeline.core.facts import lifetime_value
+from sync_pipeline.core.money import MoneyError, minor_units
+from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.plan import plan
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.world import World
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.rounds import BatchReport
+from sync_pipeline.engine.snapshot import SalesforceTables, StripeTables, Tables, read_salesforce, read_stripe
+from sync_pipeline.ledger import links, work
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """All accounts that billing concerns, with their worlds and plans as the tables show them."""
+
+    worlds: Mapping[str, World]
+    plans: Mapping[str, Plan]
+
+    def different(self) -> list[str]:
+        """Accounts with something to write or to link."""
+        return sorted(name for name, planned in self.plans.items() if planned.commands)
+
+
+@dataclass(slots=True)
+class Total:
+    """One measure in one currency over all accounts, minor units: what each system says."""
+
+    salesforce: int = 0
+    stripe: int = 0
+
+    @property
+    def difference(self) -> int:
+        return self.salesforce - self.stripe
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Something that still differs, or that a person has to decide."""
+
+    account: str
+    subject: str
+    what: str
+
+
+@dataclass(slots=True)
+class Certificate:
+    """The result of a reconcile. `totals` is by measure and currency, minor units."""
+
+    at: int
+    accounts: int = 0
+    agreed: int = 0
+    repaired: int = 0
+    writes: int = 0
+    left: list[Left] = field(default_factory=list)
+    totals: dict[str, dict[str, Total]] = field(default_factory=dict)
+
+    @property
+    def agrees(self) -> bool:
+        """Nothing differs, to the minor unit."""
+        return not self.left and not any(t.difference for by in self.totals.values() for t in by.values())
+
+
+def read_tables(engine: Engine) -> Tables:
+    """Complete listings of both systems."""
+    return read_salesforce(engine.salesforce) | read_stripe(engine.stripe)
+
+
+def compare(engine: Engine, tables: Tables) -> Compared:
+    """Plans every account that billing concerns from the tables, without writing to either system."""
+    salesforce, stripe = SalesforceTables(tables), StripeTables(tables)
+    with engine.ledger.read() as conn:
+        linked = links.all_accounts(conn, "stripe", "customer")
+    names = sorted({*salesforce.to_compare(), *linked})
+    worlds = observe(engine, names, salesforce=salesforce, stripe=stripe)
+    return Compared(worlds, {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()})
+
+
+def repair(engine: Engine, accounts: Iterable[str]) -> BatchReport:
+    """Brings the accounts to rest through the queue."""
+    with engine.ledger.tx() as conn:
+        work.mark_dirty(conn, accounts, priority=int(Priority.SWEEP), now_wall=engine.env.wall())
+    return drain(engine, DrainPlan()).total
+
+
+def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certificate:
+    """What agrees now: the compared worlds, with the different accounts looked at afresh after their repair."""
+    different = compared.different()
+    fresh = observe(engine, different) if different else {}
+    certificate = Certificate(at=engine.env.now(), accounts=len(compared.worlds), writes=written.writes)
+    for name, before in compared.worlds.items():
+        world = fresh.get(name, before)
+        planned = plan(world, engine.rules, engine.personal_key) if name in fresh else compared.plans[name]
+        left = [Left(name, c.target, c.reason) for c in planned.commands]
+        left += [Left(name, review.subject, review.detail) for review in planned.reviews]
+        certificate.left.extend(left)
+        certificate.agreed += not left and name not in fresh
+        certificate.repaired += not left and name in fresh
+        _add_totals(engine, certificate, world)
+    return certificate
+
+
+def reconcile(engine: Engine) -> Certificate:
+    """Full comparison and repair."""
+    compared = compare(engine, read_tables(engine))
+    return certify(engine, compared, repair(engine, compared.different()))
+
+
+def _add_totals(engine: Engine, certificate: Certificate, world: World) -> None:
+    if not isinstance(world.account, Present) or not isinstance(world.billing, Present):
+        return
+    account, billing = world.account.value, world.billing.value
+    currency = account_currency(account, engine.rules.commercial)
+    try:
+        measures = {
+            "mrr": (account.mrr, monthly_recurring_revenue(billing.subscriptions, billing.items, currency)),
+            "lifetime_value": (account.lifetime_value, lifetime_value(world.facts, currency)),
+        }
+    except MoneyError:
+        return
+    for measure, (shown, billed) in measures.items():
+        total = certificate.totals.setdefault(measure, {}).setdefault(currency, Total())
+        total.salesforce += int(minor_units(shown or Decimal(0), currency))
+        total.stripe += billed.minor

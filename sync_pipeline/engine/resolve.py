@@ -1,0 +1,68 @@
+"""Commands whose outcome is not known: settled before anything else is planned for their account.
+
+Salesforce updates and Stripe updates set absolute values, so sending them again is safe. A create is sent again
+with its own key while Stripe still keeps keys. After that, or when the key was answered with 5xx twice (Stripe
+saves and repeats a failure), the strongly consistent list is asked whether the object exists: adopted if it
+does, a new key if it does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sync_pipeline.core import canonical
+from sync_pipeline.engine.apply import Applied, resend, settle
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.ledger import commands
+from sync_pipeline.ledger.commands import CommandRow
+from sync_pipeline.ledger.work import Claim
+from sync_pipeline.systems.outcomes import Outcome, ReadFailed
+
+KEY_LIFETIME_US = 23 * 3600 * 1_000_000
+GRACE_US = 120 * 1_000_000
+
+
+def resolve(engine: Engine, claims: Sequence[Claim]) -> Applied:
+    """Tries to settle every unresolved command of the claimed accounts; what stays open blocks its target."""
+    result = Applied()
+    with engine.ledger.read() as conn:
+        open_rows = commands.unresolved(conn, [claim.account for claim in claims])
+    for claim in claims:
+        for row in open_rows.get(claim.account, []):
+            if row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
+                result.waiting.add(claim.account)
+            elif row.kind.startswith("salesforce."):
+                _look_again(engine, row)
+            elif row.kind == "stripe.create" and _key_is_spent(engine, row):
+                _probe(engine, row, result)
+            else:
+                resend(engine, claim, row, result)
+    return result
+
+
+def _look_again(engine: Engine, row: CommandRow) -> None:
+    """An absolute write that may have happened: the next observation tells, so nothing has to be resolved."""
+    settle(engine, row, Outcome("throttled", message="no answer; the record is read again"))
+
+
+def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
+    too_old = row.first_sent is not None and engine.env.now() - row.first_sent > KEY_LIFETIME_US
+    failed_twice = (row.attempt_number or 0) > 1 and (row.http_status or 0) >= 500
+    return too_old or failed_twice
+
+
+def _probe(engine: Engine, row: CommandRow, result: Applied) -> None:
+    if row.last_sent is not None and engine.env.now() - row.last_sent < GRACE_US:
+        result.waiting.add(row.account)
+        return
+    body = canonical.decode(row.body)
+    try:
+        found = engine.stripe.find_created(body["object"], body["params"], since=row.first_sent or 0)
+    except ReadFailed:
+        result.waiting.add(row.account)
+        return
+    if found is not None:
+        settle(engine, row, Outcome("done", object_id=found, message="found in the list"))
+        return
+    with engine.ledger.tx() as conn:
+        commands.next_generation(conn, row.id)

@@ -1,0 +1,207 @@
+"""Bringing claimed accounts to rest: resolve, observe, plan, apply, and again until the plan is empty.
+
+At most four rounds; an account that is not at rest by then, or that has to wait, is given back with a growing
+delay. What one account does never stops another; only missing access stops everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Connection
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import VERSION
+from sync_pipeline.core.commands import Command, Plan, Review
+from sync_pipeline.core.observation import Unknown
+from sync_pipeline.core.plan import plan
+from sync_pipeline.core.world import World
+from sync_pipeline.engine.apply import Applied, apply
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.observe import found_links, observe
+from sync_pipeline.engine.resolve import resolve
+from sync_pipeline.ledger import audit, base, commands, links, reviews, work
+from sync_pipeline.ledger.commands import CommandRow, NewCommand
+from sync_pipeline.ledger.work import Claim
+from sync_pipeline.systems.outcomes import ReadFailed
+
+MAX_ROUNDS = 4
+LEASE_US = 120 * 1_000_000
+FIRST_DELAY_SECONDS = 2
+LONGEST_DELAY_SECONDS = 600
+
+
+class Halted(Exception):
+    """Nothing can be done for any account, because a system refuses us; the message says which and why."""
+
+
+@dataclass(slots=True)
+class BatchReport:
+    """What a batch of accounts came to. `writes` counts commands that took effect at a vendor."""
+
+    accounts: int = 0
+    settled: int = 0
+    deferred: int = 0
+    writes: int = 0
+    linked: int = 0
+    parked: int = 0
+    rounds: int = 0
+    worlds: dict[str, World] = field(default_factory=dict)
+
+    def add(self, other: BatchReport) -> None:
+        """Adds another batch's counts; its worlds are not kept."""
+        self.accounts += other.accounts
+        self.settled += other.settled
+        self.deferred += other.deferred
+        self.writes += other.writes
+        self.linked += other.linked
+        self.parked += other.parked
+        self.rounds += other.rounds
+
+
+def bring_to_rest(engine: Engine, claims: Sequence[Claim], *, owner: str) -> BatchReport:
+    """Works on the accounts that `owner` claimed until each is released or given back. Raises Halted."""
+    report = BatchReport(accounts=len(claims))
+    unsettled = list(claims)
+    try:
+        for _ in range(MAX_ROUNDS + 1):
+            if not unsettled:
+                break
+            report.rounds += 1
+            unsettled = _round(engine, unsettled, owner, report)
+    except ReadFailed as error:
+        _give_back(engine, unsettled, report)
+        raise Halted(str(error)) from error
+    _give_back(engine, unsettled, report)
+    return report
+
+
+def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchReport) -> list[Claim]:
+    """One round; returns the accounts that need another."""
+    with engine.ledger.tx() as conn:
+        wall = engine.env.wall()
+        claims = work.extend(conn, claims, owner=owner, now_wall=wall, lease_us=LEASE_US)
+    resolved = resolve(engine, claims)
+    _stop_if_halted(engine, resolved, claims, report)
+    worlds = observe(engine, [claim.account for claim in claims])
+    report.worlds |= worlds
+    plans = {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()}
+    admitted = {claim.account: _record(engine, worlds[claim.account], plans[claim.account], report) for claim in claims}
+    applied = apply(engine, [(claim, admitted[claim.account]) for claim in claims])
+    report.writes += applied.done + resolved.done
+    report.parked += len(applied.parked)
+    _stop_if_halted(engine, applied, claims, report)
+    waiting = applied.waiting | resolved.waiting
+    again = []
+    for claim in claims:
+        name = claim.account
+        if name in applied.lost:
+            continue
+        if name in waiting or _is_unknown(worlds[name]):
+            _give_back(engine, [claim], report)
+        elif plans[name].commands and (admitted[name] or _only_links(plans[name])):
+            again.append(claim)
+        else:
+            with engine.ledger.tx() as conn:
+                work.release(conn, claim, now=worlds[name].now, now_wall=engine.env.wall())
+            report.settled += 1
+    return again
+
+
+def _record(engine: Engine, world: World, planned: Plan, report: BatchReport) -> list[CommandRow]:
+    """Writes the plan into the ledger in one transaction and returns the commands that may be sent."""
+    now = engine.env.now()
+    open_reviews = list(planned.reviews)
+    with engine.ledger.tx() as conn:
+        entries = [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in planned.agreements]
+        base.put(conn, world.account_id, entries, now)
+        wanted = [
+            links.Link(world.account_id, "stripe", found.kind, found.external_id, subject=found.subject)
+            for found in found_links(world)
+        ]
+        adoptions = [command for command in planned.commands if command.action == "link"]
+        for command in adoptions:
+            kind, external_id = command.body["kind"], command.body["external_id"]
+            wanted.append(links.Link(world.account_id, "stripe", kind, external_id, subject=command.subject))
+        for link in wanted:
+            try:
+                links.put(conn, link, now)
+                report.linked += 1
+            except links.LinkConflict as conflict:
+                key = f"link_conflict:{link.kind}:{link.external_id}"
+                open_reviews.append(Review(key, world.account_id, "link_conflict", link.subject, str(conflict)))
+        for command in adoptions:
+            _audit_link(engine, conn, command, now)
+        reviews.reconcile(
+            conn,
+            world.account_id,
+            [reviews.Review(r.key, r.account, r.rule, r.subject, r.detail) for r in open_reviews],
+            now,
+        )
+        sendable = [command for command in planned.commands if command.action != "link"]
+        commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
+        return commands.propose(
+            conn,
+            [_new_command(command) for command in sendable],
+            now=now,
+            code_version=engine.code_version,
+            new_id=engine.env.token,
+        )
+
+
+def _new_command(command: Command) -> NewCommand:
+    return NewCommand(
+        key=command.key,
+        account=command.account,
+        target=command.target,
+        kind=command.action,
+        priority=int(command.priority),
+        body=canonical.encode(command.body),
+        input_hash=command.digest(),
+        reason=command.reason,
+        changes=canonical.encode(command.changes),
+    )
+
+
+def _audit_link(engine: Engine, conn: Connection, command: Command, now: int) -> None:
+    audit.append(
+        conn,
+        account=command.account,
+        attempt_id=None,
+        at=now,
+        actor="sync",
+        what=f"link {command.target}",
+        fields="[]",
+        reason=command.reason,
+        evidence=canonical.encode(command.body),
+        run=engine.run,
+        code_version=engine.code_version,
+        request_id=None,
+    )
+
+
+def _only_links(planned: Plan) -> bool:
+    return any(command.action == "link" for command in planned.commands)
+
+
+def _is_unknown(world: World) -> bool:
+    """A look that told nothing must be repeated; what was known has been planned."""
+    return isinstance(world.account, Unknown) or isinstance(world.billing, Unknown)
+
+
+def _stop_if_halted(engine: Engine, applied: Applied, claims: Sequence[Claim], report: BatchReport) -> None:
+    if applied.halted:
+        _give_back(engine, claims, report)
+        raise Halted(applied.halted)
+
+
+def _give_back(engine: Engine, claims: Sequence[Claim], report: BatchReport) -> None:
+    """Defers accounts: the first time for seconds, then longer and longer, spread by full jitter."""
+    for claim in claims:
+        longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(claim.fails, 10))
+        delay_us = int(longest * (1 + engine.env.jitter()) / 2 * 1_000_000)
+        wall = engine.env.wall()
+        with engine.ledger.tx() as conn:
+            work.defer(conn, claim, due_at_wall=wall + delay_us, now_wall=wall)
+        report.deferred += 1

@@ -1,0 +1,135 @@
+"""Whole tables of both systems, and worlds read from them: the same reads as against the live systems.
+
+A snapshot is a list of records per table. It comes from complete listings here, or from the warehouse.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from sync_pipeline.core.observation import Absent, Observation, Present
+from sync_pipeline.core.records import (
+    Account,
+    Contract,
+    Customer,
+    Invoice,
+    InvoicePayment,
+    LineItem,
+    Opportunity,
+    Price,
+    Product,
+    Refund,
+    Subscription,
+    SubscriptionItem,
+)
+from sync_pipeline.core.world import Billing, Catalogue
+from sync_pipeline.systems.salesforce.client import AccountRecords, Salesforce
+from sync_pipeline.systems.stripe.client import Stripe
+
+Tables = Mapping[str, Sequence[Any]]
+"""Records by table name (`salesforce/accounts`)."""
+
+TABLES: Mapping[str, type[Any]] = {
+    "salesforce/accounts": Account,
+    "salesforce/opportunities": Opportunity,
+    "salesforce/opportunity_line_items": LineItem,
+    "salesforce/contracts": Contract,
+    "stripe/customers": Customer,
+    "stripe/products": Product,
+    "stripe/prices": Price,
+    "stripe/subscriptions": Subscription,
+    "stripe/subscription_items": SubscriptionItem,
+    "stripe/invoices": Invoice,
+    "stripe/invoice_payments": InvoicePayment,
+    "stripe/refunds": Refund,
+}
+
+
+def read_salesforce(salesforce: Salesforce) -> dict[str, list[Any]]:
+    """Complete tables of the org."""
+    names = {"accounts": "account", "opportunities": "opportunity", "opportunity_line_items": "line"}
+    names |= {"contracts": "contract"}
+    return {f"salesforce/{table}": list(salesforce.everything(name)) for table, name in names.items()}
+
+
+def read_stripe(stripe: Stripe) -> dict[str, list[Any]]:
+    """Complete tables of the Stripe account."""
+    tables = stripe.everything()
+    return {f"stripe/{table}": rows for table, rows in tables.items()}
+
+
+class SalesforceTables:
+    """Salesforce as a snapshot shows it."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._accounts = {account.id: account for account in tables["salesforce/accounts"]}
+        self._opportunities = _grouped(tables["salesforce/opportunities"], lambda o: o.account_id)
+        self._lines = _grouped(tables["salesforce/opportunity_line_items"], lambda line: line.opportunity_id)
+        self._contracts = _grouped(tables["salesforce/contracts"], lambda c: c.account_id)
+
+    def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
+        found = {}
+        for account_id in ids:
+            opportunities = self._opportunities[account_id]
+            found[account_id] = AccountRecords(
+                account=self._accounts.get(account_id),
+                opportunities=tuple(opportunities),
+                lines=tuple(line for o in opportunities for line in self._lines[o.id]),
+                contracts=tuple(self._contracts[account_id]),
+            )
+        return found
+
+    def to_compare(self) -> Iterator[str]:
+        """Accounts that billing concerns: they have a won deal, or name a Stripe customer."""
+        for account_id, account in self._accounts.items():
+            if account.stripe_customer_id or any(o.is_won for o in self._opportunities[account_id]):
+                yield account_id
+
+
+class StripeTables:
+    """Stripe as a snapshot shows it. The snapshot is complete, so what is not in it does not exist."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._customers = {customer.id: customer for customer in tables["stripe/customers"]}
+        self._by_account = _grouped(tables["stripe/customers"], lambda c: c.account_id)
+        self._by_name = _grouped(tables["stripe/customers"], lambda c: (c.name or "").strip().casefold())
+        self._subscriptions = _grouped(tables["stripe/subscriptions"], lambda s: s.customer)
+        self._items = _grouped(tables["stripe/subscription_items"], lambda item: item.subscription)
+        self._invoices = _grouped(tables["stripe/invoices"], lambda invoice: invoice.customer)
+        self._payments = _grouped(tables["stripe/invoice_payments"], lambda payment: payment.customer)
+        self._refunds = _grouped(tables["stripe/refunds"], lambda refund: refund.customer)
+        self._products = frozenset(product.id for product in tables["stripe/products"])
+        self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key and p.active}
+
+    def customer(self, customer_id: str) -> Observation[Customer]:
+        known = self._customers.get(customer_id)
+        return Present(known) if known is not None else Absent("not in the complete snapshot")
+
+    def customers_like(self, account_id: str, name: str, now: int) -> list[Customer]:
+        found = [*self._by_account[account_id], *self._by_name[name.strip().casefold()]]
+        return sorted({customer.id: customer for customer in found}.values(), key=lambda c: c.id)
+
+    def billing(self, customer_id: str) -> Billing:
+        subscriptions = self._subscriptions[customer_id]
+        return Billing(
+            subscriptions=tuple(subscriptions),
+            items=tuple(item for s in subscriptions for item in self._items[s.id]),
+            invoices=tuple(self._invoices[customer_id]),
+            payments=tuple(self._payments[customer_id]),
+            refunds=tuple(self._refunds[customer_id]),
+        )
+
+    def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue:
+        return Catalogue(
+            products=frozenset(products) & self._products,
+            prices={key: self._prices[key] for key in lookup_keys if key in self._prices},
+        )
+
+
+def _grouped(records: Iterable[Any], key: Callable[[Any], Any]) -> defaultdict[Any, list[Any]]:
+    groups: defaultdict[Any, list[Any]] = defaultdict(list)
+    for record in records:
+        groups[key(record)].append(record)
+    return groups

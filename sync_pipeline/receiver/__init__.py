@@ -1,0 +1,1 @@
+"""The webhook endpoint: verify, store, answer. It reads no vendor and plans nothing."""

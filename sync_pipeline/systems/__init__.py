@@ -1,0 +1,1 @@
+"""Everything that speaks to the vendors. Their SDKs are imported here and nowhere else."""

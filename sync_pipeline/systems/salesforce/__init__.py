@@ -1,0 +1,1 @@
+"""Everything that speaks Salesforce: sign-in, reads, composite writes, limits, errors."""

@@ -1,0 +1,295 @@
+"""The Salesforce adapter: composite reads that return records, pooled composite writes that return outcomes.
+
+One composite call counts once against the daily limit, so reads ask up to five queries and writes send up to
+five collections of 200 in one call. Sign-in and token refresh are simple-salesforce's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import requests
+from simple_salesforce.api import Salesforce as Session
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.records import Account, Contract, LineItem, Opportunity
+from sync_pipeline.core.rules import Names
+from sync_pipeline.systems.outcomes import Guard, Outcome, ReadFailed
+from sync_pipeline.systems.salesforce import parse
+from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, outcome_of_call, outcome_of_errors, read_failure
+
+CONNECT_AND_READ_SECONDS = (5, 30)
+QUERIES_PER_CALL = 5
+RECORDS_PER_COLLECTION = 200
+COLLECTIONS_PER_CALL = 5
+RECORDS_PER_CALL = RECORDS_PER_COLLECTION * COLLECTIONS_PER_CALL
+ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
+OBJECTS: Mapping[str, type[Any]] = {
+    "account": Account,
+    "opportunity": Opportunity,
+    "line": LineItem,
+    "contract": Contract,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to sign in: client credentials, or a user's JWT bearer token when a private key is given."""
+
+    domain: str
+    client_id: str
+    client_secret: str | None = None
+    username: str | None = None
+    private_key_file: str | None = None
+    base_url: str | None = None
+    api_version: str = "66.0"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRecords:
+    """Everything that Salesforce shows for one Account; None for an Account that it does not show."""
+
+    account: Account | None
+    opportunities: tuple[Opportunity, ...] = ()
+    lines: tuple[LineItem, ...] = ()
+    contracts: tuple[Contract, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A record that moved: its object and id, the Account that it belongs to, and its SystemModstamp."""
+
+    object: str
+    id: str
+    account_id: str | None
+    modified_at: int
+
+
+class Salesforce:
+    """One org, seen through the names of the rules file. `calls` counts what was sent."""
+
+    def __init__(self, login: Login, names: Mapping[str, Names]) -> None:
+        self._login = login
+        self._names = names
+        self.calls = 0
+
+    @cached_property
+    def _session(self) -> Session:
+        http = requests.Session()
+        http.trust_env = False
+        http.mount("https://", _Transport(self._login.base_url))
+        known: dict[str, Any] = {"session": http, "version": self._login.api_version, "parse_float": parse.decimal}
+        known |= {"domain": self._login.domain, "consumer_key": self._login.client_id}
+        if self._login.private_key_file:
+            known |= {"username": self._login.username, "privatekey_file": self._login.private_key_file}
+        else:
+            known |= {"consumer_secret": self._login.client_secret}
+        try:
+            return Session(**known)
+        except CALL_ERRORS as error:
+            raise read_failure(error) from None
+
+    @property
+    def org_id(self) -> str:
+        """The org's id, 15 characters: every access token begins with it."""
+        return str(self._session.session_id)[:15]
+
+    @property
+    def api_usage(self) -> tuple[int, int] | None:
+        """Calls used and allowed in the rolling day, as of the last answer."""
+        usage = (self._session.api_usage or {}).get("api-usage")
+        return (usage.used, usage.total) if usage else None
+
+    @cached_property
+    def fields(self) -> Mapping[str, Mapping[str, str]]:
+        """The readable fields per object, by the sync's own names.
+
+        Raises ReadFailed naming the first mapped field that this user cannot see: Salesforce hides a field
+        without permission exactly as if it did not exist.
+        """
+        described = self._composite({name: f"sobjects/{names.object}/describe" for name, names in self._names.items()})
+        seen: dict[str, Mapping[str, str]] = {}
+        for name, names in self._names.items():
+            available = {field["name"] for field in described[name]["fields"]}
+            usable = {}
+            for own, api_name in names.fields.items():
+                if "." in api_name or api_name in available:
+                    usable[own] = api_name
+                elif api_name != ONLY_WITH_SEVERAL_CURRENCIES:
+                    why = (
+                        f"the integration user cannot see {names.object}.{api_name}; deploy salesforce_package "
+                        "and assign the permission set Stripe_Sync, or map the field in the rules file"
+                    )
+                    raise ReadFailed("Salesforce", why)
+            seen[name] = usable
+        return seen
+
+    def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
+        """What Salesforce shows for each of the Accounts (at most 200), read in one composite call."""
+        wanted = ", ".join(f"'{record_id}'" for record_id in ids)
+        rows = self.query_all(
+            {
+                "account": self._select("account", f"Id IN ({wanted})"),
+                "opportunity": self._select("opportunity", f"AccountId IN ({wanted})"),
+                "line": self._select("line", f"Opportunity.AccountId IN ({wanted})"),
+                "contract": self._select("contract", f"AccountId IN ({wanted})"),
+            }
+        )
+        accounts = {account.id: account for account in self.parsed("account", rows["account"])}
+        opportunities = list(self.parsed("opportunity", rows["opportunity"]))
+        lines = list(self.parsed("line", rows["line"]))
+        contracts = list(self.parsed("contract", rows["contract"]))
+        account_of = {opportunity.id: opportunity.account_id for opportunity in opportunities}
+        return {
+            record_id: AccountRecords(
+                account=accounts.get(record_id),
+                opportunities=tuple(o for o in opportunities if o.account_id == record_id),
+                lines=tuple(line for line in lines if account_of.get(line.opportunity_id) == record_id),
+                contracts=tuple(c for c in contracts if c.account_id == record_id),
+            )
+            for record_id in ids
+        }
+
+    def changes_since(self, since: Mapping[str, int]) -> list[Change]:
+        """Records that moved at or after a moment per object (microseconds UTC), in one composite call."""
+        paths = {"account": "Id", "opportunity": "AccountId", "line": "Opportunity.AccountId", "contract": "AccountId"}
+        queries = {}
+        for name, moment in since.items():
+            api_object = self._names[name].object
+            stamp = _soql_moment(moment)
+            columns = ", ".join(dict.fromkeys(["Id", "SystemModstamp", paths[name]]))
+            where = f"WHERE SystemModstamp >= {stamp} ORDER BY SystemModstamp"
+            queries[name] = f"SELECT {columns} FROM {api_object} {where}"
+        changed = []
+        for name, rows in self.query_all(queries).items():
+            for raw in rows:
+                stamped = parse.moment(raw["SystemModstamp"]) or 0
+                changed.append(Change(name, raw["Id"], parse.at_path(raw, paths[name]), stamped))
+        return changed
+
+    def everything(self, name: str) -> Iterator[Any]:
+        """All records of an object."""
+        yield from self.parsed(name, self.query_all({name: self._select(name, None)})[name])
+
+    def parsed(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
+        """Rows of a query as records."""
+        for raw in rows:
+            yield parse.record(OBJECTS[name], self.fields[name], raw)
+
+    def query_all(self, queries: Mapping[str, str]) -> dict[str, list[Mapping[str, Any]]]:
+        """The rows of up to five queries, asked in one composite call and followed to their last page."""
+        answers = self._composite({name: f"query?q={quote(soql)}" for name, soql in queries.items()})
+        rows: dict[str, list[Mapping[str, Any]]] = {}
+        for name, answer in answers.items():
+            rows[name] = list(answer["records"])
+            while not answer["done"]:
+                answer = self._call("GET", "query/" + str(answer["nextRecordsUrl"]).rpartition("/")[2])
+                rows[name].extend(answer["records"])
+        return rows
+
+    def update(self, writes: Sequence[tuple[str, str, Mapping[str, Any]]], *, guard: Guard) -> list[Outcome]:
+        """Set fields of records, given as (object, id, fields); one outcome per record, in the order given.
+
+        Up to 1,000 records go in one call, sorted by object, each in its own right: one refused record does
+        not stop another. `guard` is called right before each call leaves.
+        """
+        order = sorted(range(len(writes)), key=lambda index: writes[index][:2])
+        outcomes: dict[int, Outcome] = {}
+        for start in range(0, len(order), RECORDS_PER_CALL):
+            call = order[start : start + RECORDS_PER_CALL]
+            chunks = [call[i : i + RECORDS_PER_COLLECTION] for i in range(0, len(call), RECORDS_PER_COLLECTION)]
+            outcomes |= self._update_call(writes, chunks, guard)
+        return [outcomes[index] for index in range(len(writes))]
+
+    def _update_call(
+        self, writes: Sequence[tuple[str, str, Mapping[str, Any]]], chunks: list[list[int]], guard: Guard
+    ) -> dict[int, Outcome]:
+        requests_ = [
+            {
+                "method": "PATCH",
+                "url": self._url("composite/sobjects"),
+                "referenceId": f"part{number}",
+                "body": {
+                    "allOrNone": False,
+                    "records": [
+                        {"attributes": {"type": writes[i][0]}, "id": writes[i][1], **writes[i][2]} for i in chunk
+                    ],
+                },
+            }
+            for number, chunk in enumerate(chunks)
+        ]
+        body = canonical.encode({"allOrNone": False, "collateSubrequests": False, "compositeRequest": requests_})
+        guard()
+        try:
+            answer = self._send("POST", "composite", data=body)
+        except CALL_ERRORS as error:
+            outcome = outcome_of_call(error)
+            return {index: outcome for chunk in chunks for index in chunk}
+        results: dict[int, Outcome] = {}
+        for chunk, part in zip(chunks, answer["compositeResponse"], strict=True):
+            status = part["httpStatusCode"]
+            if status >= 300:
+                refused = outcome_of_errors(status, part["body"])
+                results |= dict.fromkeys(chunk, refused)
+                continue
+            for index, row in zip(chunk, part["body"], strict=True):
+                done = Outcome("done", object_id=row.get("id"), http_status=status)
+                results[index] = done if row["success"] else outcome_of_errors(400, row["errors"])
+        return results
+
+    def _select(self, name: str, where: str | None) -> str:
+        columns = ", ".join(sorted(set(self.fields[name].values())))
+        clause = f" WHERE {where}" if where else ""
+        return f"SELECT {columns} FROM {self._names[name].object}{clause} ORDER BY Id"
+
+    def _url(self, path: str) -> str:
+        return f"/services/data/v{self._login.api_version}/{path}"
+
+    def _composite(self, paths: Mapping[str, str]) -> dict[str, Any]:
+        """Several GETs in one call; every one of them must succeed."""
+        parts = [{"method": "GET", "url": self._url(p), "referenceId": name} for name, p in paths.items()]
+        answer = self._call("POST", "composite", data=canonical.encode({"compositeRequest": parts}))
+        bodies = {}
+        for part in answer["compositeResponse"]:
+            if part["httpStatusCode"] >= 300:
+                outcome = outcome_of_errors(part["httpStatusCode"], part["body"])
+                why = f"{part['httpStatusCode']} {outcome.code} {outcome.message}"
+                raise ReadFailed("Salesforce", why, access=outcome.state == "denied")
+            bodies[part["referenceId"]] = part["body"]
+        return bodies
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            return self._send(method, path, **options)
+        except CALL_ERRORS as error:
+            raise read_failure(error) from None
+
+    def _send(self, method: str, path: str, **options: Any) -> Any:
+        self.calls += 1
+        return self._session.restful(path, method=method, **options)
+
+
+class _Transport(requests.adapters.HTTPAdapter):
+    """Gives every call a timeout, which the SDK does not, and sends it to the sandbox where one is set."""
+
+    def __init__(self, base_url: str | None) -> None:
+        self._base = urlsplit(base_url) if base_url else None
+        super().__init__()
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        options["timeout"] = CONNECT_AND_READ_SECONDS
+        if self._base is not None:
+            original = urlsplit(str(request.url))
+            request.headers.setdefault("Host", original.netloc)
+            target = (self._base.scheme, self._base.netloc, original.path, original.query, original.fragment)
+            request.url = urlunsplit(target)
+        return super().send(request, *args, **options)
+
+
+def _soql_moment(micros: int) -> str:
+    return datetime.fromtimestamp(micros // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,62 @@
+"""From Salesforce's JSON to records, by the API names of the rules file.
+
+A name may be a path to a parent (Product2.Name). Numbers are exact decimals; moments become microseconds UTC;
+dates stay ISO texts, because they have no zone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any, TypeVar, cast, get_type_hints
+
+Record = TypeVar("Record")
+
+
+def record(kind: type[Record], names: Mapping[str, str], raw: Mapping[str, Any]) -> Record:
+    """One record of `kind` from one row of a query that selected `names`."""
+    converters = _converters(cast(Any, kind))
+    values = {name: convert(at_path(raw, names[name])) for name, convert in converters if name in names}
+    return kind(**values)
+
+
+@cache
+def _converters(kind: Any) -> tuple[tuple[str, Callable[[Any], Any]], ...]:
+    hints = get_type_hints(kind)
+    return tuple((f.name, _converter(f.name, hints[f.name])) for f in dataclasses.fields(kind))
+
+
+def _converter(name: str, hint: Any) -> Callable[[Any], Any]:
+    wanted = str(hint)
+    if "Decimal" in wanted:
+        return decimal
+    if name.endswith("_at"):
+        return moment
+    return bool if hint is bool else _text
+
+
+def decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
+def moment(value: str | None) -> int | None:
+    """Microseconds UTC of a dateTime as Salesforce writes it (2026-01-05T09:00:00.000+0000)."""
+    if value is None:
+        return None
+    seconds = datetime.fromisoformat(value)
+    return int(seconds.timestamp()) * 1_000_000 + seconds.microsecond
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def at_path(raw: Mapping[str, Any], path: str) -> Any:
+    """A value of a row, or of its parent's parent; None where a parent is missing."""
+    value: Any = raw
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,1 @@
+"""Everything that speaks Stripe: reads, writes, errors, webhook signatures."""

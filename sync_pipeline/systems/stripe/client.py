@@ -1,0 +1,230 @@
+"""The Stripe adapter: reads that return records, writes that return outcomes.
+
+Retries do not happen here: the outbox is the one layer that retries, with a key that it has written down. The
+clock of Stripe's objects is seconds; everything handed out is microseconds UTC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import stripe
+
+from sync_pipeline.core.observation import Absent, Observation, Present
+from sync_pipeline.core.records import Customer
+from sync_pipeline.core.world import Billing, Catalogue
+from sync_pipeline.systems.outcomes import Guard, Outcome
+from sync_pipeline.systems.stripe import parse
+from sync_pipeline.systems.stripe.errors import outcome_of, read_failure
+
+API_VERSION = "2026-10-28.endive"
+CONNECT_AND_READ_SECONDS = (5, 30)
+PAGE = 100
+LOOKUP_KEYS_PER_CALL = 10
+SEARCH_LAG_SECONDS = 3600
+
+PATHS = {
+    "customer": "/v1/customers",
+    "product": "/v1/products",
+    "price": "/v1/prices",
+    "subscription": "/v1/subscriptions",
+}
+
+
+class Stripe:
+    """One Stripe account. `base_url` is set for the sandbox only."""
+
+    def __init__(self, api_key: str, *, base_url: str | None = None) -> None:
+        stripe.enable_telemetry = False
+        addresses: Any = {"api": base_url.rstrip("/")} if base_url else {}
+        self._client = stripe.StripeClient(
+            api_key,
+            base_addresses=addresses,
+            stripe_version=API_VERSION,
+            max_network_retries=0,
+            http_client=stripe.RequestsClient(timeout=CONNECT_AND_READ_SECONDS),
+        )
+        self.calls = 0
+
+    def account_id(self) -> str:
+        return str(self._get("/v1/account")["id"])
+
+    def customer(self, customer_id: str) -> Observation[Customer]:
+        """A customer by id: a strongly consistent read, so a 404 is proof of absence."""
+        try:
+            raw = self._get(f"/v1/customers/{customer_id}", expand=["tax_ids"])
+        except _Missing:
+            return Absent(f"404 for {customer_id}")
+        return Present(parse.customer(raw))
+
+    def customers_like(self, account_id: str, name: str, now: int) -> list[Customer]:
+        """Customers that may belong to an Account: found by our metadata or by name.
+
+        Search lags up to an hour behind, so the strongly consistent list of the last hour is read as well.
+        `now` is microseconds UTC.
+        """
+        queries = [f"metadata['sf_account_id']:'{account_id}'", f"name:{_quoted(name)}"]
+        found: dict[str, Mapping[str, Any]] = {}
+        for query in queries:
+            for raw in self._search("/v1/customers/search", query):
+                found[raw["id"]] = raw
+        since = now // 1_000_000 - SEARCH_LAG_SECONDS
+        for raw in self.pages("/v1/customers", created={"gte": since}, expand=["data.tax_ids"]):
+            found[raw["id"]] = raw
+        customers = [parse.customer(raw) for raw in found.values()]
+        wanted = name.strip().casefold()
+        return sorted(
+            (c for c in customers if c.account_id == account_id or (c.name or "").strip().casefold() == wanted),
+            key=lambda c: c.id,
+        )
+
+    def find_created(self, kind: str, params: Mapping[str, Any], *, since: int) -> str | None:
+        """The id of the object that a create with these params made, if it made one.
+
+        The way to resolve a create whose outcome is not known: lists and reads by id are strongly consistent,
+        search is not. `since` (microseconds UTC) is when the create was first sent.
+        """
+        if kind == "product":
+            return next(iter(self.catalogue([params["id"]], []).products), None)
+        if kind == "price":
+            found = self.catalogue([], [params["lookup_key"]]).prices.get(params["lookup_key"])
+            return found.id if found else None
+        window = {"gte": since // 1_000_000 - 60}
+        extra: dict[str, Any] = {"status": "all"} if kind == "subscription" else {}
+        for raw in self.pages(PATHS[kind], created=window, **extra):
+            if (raw.get("metadata") or {}).get("sf_intent") == params["metadata"]["sf_intent"]:
+                return str(raw["id"])
+        return None
+
+    def billing(self, customer_id: str) -> Billing:
+        """Everything that Stripe holds for a customer, ended subscriptions included."""
+        raw_subscriptions = list(self.pages("/v1/subscriptions", customer=customer_id, status="all"))
+        raw_invoices = list(self.pages("/v1/invoices", customer=customer_id, expand=["data.payments"]))
+        raw_charges = list(self.pages("/v1/charges", customer=customer_id, expand=["data.refunds"]))
+        return Billing(
+            subscriptions=tuple(parse.subscription(raw) for raw in raw_subscriptions),
+            items=tuple(
+                parse.subscription_item(item) for raw in raw_subscriptions for item in self._whole(raw["items"])
+            ),
+            invoices=tuple(parse.invoice(raw) for raw in raw_invoices),
+            payments=tuple(
+                parse.invoice_payment(payment, customer_id)
+                for raw in raw_invoices
+                for payment in self._whole(raw["payments"])
+            ),
+            refunds=tuple(
+                parse.refund(refund, customer_id) for raw in raw_charges for refund in self._whole(raw["refunds"])
+            ),
+        )
+
+    def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue:
+        """Which of the products exist and the active prices behind the lookup keys."""
+        existing = set()
+        for product in sorted(products):
+            try:
+                existing.add(str(self._get(f"/v1/products/{product}")["id"]))
+            except _Missing:
+                continue
+        keys = sorted(lookup_keys)
+        prices = {}
+        for start in range(0, len(keys), LOOKUP_KEYS_PER_CALL):
+            chunk = keys[start : start + LOOKUP_KEYS_PER_CALL]
+            for raw in self.pages("/v1/prices", lookup_keys=chunk, active=True):
+                record = parse.price(raw)
+                if record.lookup_key:
+                    prices[record.lookup_key] = record
+        return Catalogue(frozenset(existing), prices)
+
+    def everything(self) -> dict[str, list[Any]]:
+        """Complete tables of records, by name. Objects of test clocks are not in Stripe's lists, nor here."""
+        subscriptions = list(self.pages("/v1/subscriptions", status="all"))
+        invoices = list(self.pages("/v1/invoices", expand=["data.payments"]))
+        refunds = self.pages("/v1/refunds", expand=["data.charge"])
+        customers = self.pages("/v1/customers", expand=["data.tax_ids"])
+        return {
+            "customers": [parse.customer(raw) for raw in customers],
+            "products": [parse.product(raw) for raw in self.pages("/v1/products")],
+            "prices": [parse.price(raw) for raw in self.pages("/v1/prices")],
+            "subscriptions": [parse.subscription(raw) for raw in subscriptions],
+            "subscription_items": [
+                parse.subscription_item(item) for raw in subscriptions for item in self._whole(raw["items"])
+            ],
+            "invoices": [parse.invoice(raw) for raw in invoices],
+            "invoice_payments": [
+                parse.invoice_payment(payment, str(parse.id_of(raw["customer"])))
+                for raw in invoices
+                for payment in self._whole(raw["payments"])
+            ],
+            "refunds": [
+                parse.refund(raw, str(parse.id_of(raw["charge"]["customer"]))) for raw in refunds if raw.get("charge")
+            ],
+        }
+
+    def events_since(self, since: int) -> Iterator[Mapping[str, Any]]:
+        """Events created since a moment (microseconds UTC), newest first; Stripe keeps 30 days."""
+        return self.pages("/v1/events", created={"gte": since // 1_000_000})
+
+    def create(self, kind: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
+        """Create one object. `guard` is called right before the request leaves."""
+        return self._write(PATHS[kind], params, key=key, guard=guard)
+
+    def update(self, kind: str, object_id: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
+        return self._write(f"{PATHS[kind]}/{object_id}", params, key=key, guard=guard)
+
+    def pages(self, path: str, **params: Any) -> Iterator[Mapping[str, Any]]:
+        """Every object of a list, newest first, page by page. Objects created meanwhile are not promised."""
+        cursor: dict[str, Any] = {}
+        while True:
+            page = self._get(path, limit=PAGE, **params, **cursor)
+            yield from page["data"]
+            if not page["has_more"] or not page["data"]:
+                return
+            cursor = {"starting_after": page["data"][-1]["id"]}
+
+    def _whole(self, embedded: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """All of a list that came embedded in an object, which shows only its beginning."""
+        yield from embedded["data"]
+        if embedded["has_more"] and embedded["data"]:
+            path, _, query = embedded["url"].partition("?")
+            own = dict(pair.split("=", 1) for pair in query.split("&") if pair)
+            rest = self._get(path, limit=PAGE, starting_after=embedded["data"][-1]["id"], **own)
+            yield from self._whole({**rest, "url": embedded["url"]})
+
+    def _search(self, path: str, query: str) -> Iterator[Mapping[str, Any]]:
+        page: dict[str, Any] = {}
+        while True:
+            answer = self._get(path, query=query, limit=PAGE, expand=["data.tax_ids"], **page)
+            yield from answer["data"]
+            if not answer["has_more"]:
+                return
+            page = {"page": answer["next_page"]}
+
+    def _get(self, path: str, **params: Any) -> Mapping[str, Any]:
+        self.calls += 1
+        try:
+            answer: Mapping[str, Any] = self._client.raw_request("get", path, **params).data
+        except stripe.StripeError as error:
+            if error.http_status == 404:
+                raise _Missing from error
+            raise read_failure(error) from None
+        return answer
+
+    def _write(self, path: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
+        guard()
+        self.calls += 1
+        try:
+            response = self._client.raw_request("post", path, idempotency_key=key, **params)
+        except stripe.StripeError as error:
+            return outcome_of(error)
+        return Outcome("done", object_id=response.data["id"], http_status=response.code, request_id=response.request_id)
+
+
+class _Missing(Exception):
+    """404: the object does not exist at Stripe."""
+
+
+def _quoted(value: str) -> str:
+    """A search literal (docs.stripe.com/search): double quotes, with quotes and backslashes escaped."""
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

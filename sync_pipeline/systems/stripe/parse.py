@@ -1,0 +1,182 @@
+"""From Stripe's JSON (API version 2026-10-28.endive) to records. Currencies become upper case, times microseconds.
+
+Shapes follow the current version: periods sit on the items, an invoice names its subscription in `parent`, and
+what was collected is in `invoice.payments`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from sync_pipeline.core.records import (
+    Customer,
+    Invoice,
+    InvoicePayment,
+    Price,
+    Product,
+    Refund,
+    Subscription,
+    SubscriptionItem,
+)
+
+Json = Mapping[str, Any]
+
+
+def micros(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * 1_000_000
+
+
+def at(seconds: int) -> int:
+    return seconds * 1_000_000
+
+
+def id_of(value: Any) -> str | None:
+    """The id of an expandable field, expanded or not."""
+    return str(value["id"]) if isinstance(value, Mapping) else value
+
+
+def customer(raw: Json) -> Customer:
+    if raw.get("deleted"):
+        return Customer(id=raw["id"], deleted=True)
+    address = raw.get("address") or {}
+    metadata = raw.get("metadata") or {}
+    tax_ids = (raw.get("tax_ids") or {}).get("data", [])
+    currency = raw.get("currency")
+    return Customer(
+        id=raw["id"],
+        name=raw.get("name"),
+        email=raw.get("email"),
+        line1=address.get("line1"),
+        city=address.get("city"),
+        state=address.get("state"),
+        postal_code=address.get("postal_code"),
+        country=address.get("country"),
+        currency=currency.upper() if currency else None,
+        tax_ids=tuple(sorted(f"{tax_id['type']}:{tax_id['value']}" for tax_id in tax_ids)),
+        created_at=micros(raw.get("created")),
+        account_id=metadata.get("sf_account_id"),
+        intent=metadata.get("sf_intent"),
+    )
+
+
+def product(raw: Json) -> Product:
+    return Product(id=raw["id"], name=raw["name"], active=raw["active"])
+
+
+def price(raw: Json) -> Price:
+    recurring = raw.get("recurring") or {}
+    return Price(
+        id=raw["id"],
+        product=str(id_of(raw["product"])),
+        currency=raw["currency"].upper(),
+        active=raw["active"],
+        lookup_key=raw.get("lookup_key"),
+        unit_amount=_unit_amount(raw),
+        interval=recurring.get("interval"),
+        interval_count=recurring.get("interval_count"),
+    )
+
+
+def subscription(raw: Json) -> Subscription:
+    metadata = raw.get("metadata") or {}
+    return Subscription(
+        id=raw["id"],
+        customer=str(id_of(raw["customer"])),
+        status=raw["status"],
+        currency=raw["currency"].upper(),
+        created_at=at(raw["created"]),
+        start_at=at(raw["start_date"]),
+        collection_method=raw["collection_method"],
+        cancel_at=micros(raw.get("cancel_at")),
+        cancel_at_period_end=bool(raw.get("cancel_at_period_end")),
+        canceled_at=micros(raw.get("canceled_at")),
+        ended_at=micros(raw.get("ended_at")),
+        trial_end_at=micros(raw.get("trial_end")),
+        latest_invoice=id_of(raw.get("latest_invoice")),
+        account_id=metadata.get("sf_account_id"),
+        opportunity_id=metadata.get("sf_opportunity_id"),
+        intent=metadata.get("sf_intent"),
+    )
+
+
+def subscription_item(raw: Json) -> SubscriptionItem:
+    priced = raw["price"]
+    recurring = priced["recurring"]
+    line_ids = (raw.get("metadata") or {}).get("sf_line_id") or ""
+    return SubscriptionItem(
+        id=raw["id"],
+        subscription=str(id_of(raw["subscription"])),
+        price=priced["id"],
+        product=str(id_of(priced["product"])),
+        currency=priced["currency"].upper(),
+        interval=recurring["interval"],
+        interval_count=recurring["interval_count"],
+        usage_type=recurring["usage_type"],
+        unit_amount=_unit_amount(priced),
+        quantity=raw.get("quantity"),
+        period_start=micros(raw.get("current_period_start")),
+        period_end=micros(raw.get("current_period_end")),
+        line_ids=tuple(sorted(filter(None, line_ids.split(",")))),
+    )
+
+
+def invoice(raw: Json) -> Invoice:
+    parent = raw.get("parent") or {}
+    details = parent.get("subscription_details") or {}
+    transitions = raw.get("status_transitions") or {}
+    return Invoice(
+        id=raw["id"],
+        customer=str(id_of(raw["customer"])),
+        status=raw["status"],
+        currency=raw["currency"].upper(),
+        created_at=at(raw["created"]),
+        total=raw["total"],
+        amount_due=raw["amount_due"],
+        amount_paid=raw["amount_paid"],
+        amount_remaining=raw["amount_remaining"],
+        subscription=id_of(details.get("subscription")),
+        number=raw.get("number"),
+        billing_reason=raw.get("billing_reason"),
+        collection_method=raw.get("collection_method"),
+        due_at=micros(raw.get("due_date")),
+        finalized_at=micros(transitions.get("finalized_at")),
+        paid_at=micros(transitions.get("paid_at")),
+        attempt_count=raw.get("attempt_count") or 0,
+        next_attempt_at=micros(raw.get("next_payment_attempt")),
+    )
+
+
+def invoice_payment(raw: Json, customer_id: str) -> InvoicePayment:
+    """An invoice payment does not name its customer; the invoice that it was read with does."""
+    payment = raw["payment"]
+    return InvoicePayment(
+        id=raw["id"],
+        invoice=str(id_of(raw["invoice"])),
+        customer=customer_id,
+        status=raw["status"],
+        currency=raw["currency"].upper(),
+        amount_paid=raw.get("amount_paid"),
+        paid_at=micros((raw.get("status_transitions") or {}).get("paid_at")),
+        payment=id_of(payment.get(payment["type"])),
+    )
+
+
+def refund(raw: Json, customer_id: str) -> Refund:
+    """A refund does not name its customer; the charge that it was read with does."""
+    return Refund(
+        id=raw["id"],
+        customer=customer_id,
+        status=raw.get("status") or "pending",
+        currency=raw["currency"].upper(),
+        amount=raw["amount"],
+        created_at=at(raw["created"]),
+        charge=id_of(raw.get("charge")),
+    )
+
+
+def _unit_amount(priced: Json) -> Decimal | None:
+    """Always from `unit_amount_decimal`: `unit_amount` is null for prices with a fraction of a cent."""
+    text = priced.get("unit_amount_decimal")
+    return None if text is None else Decimal(text)
