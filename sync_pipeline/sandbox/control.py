@@ -6,21 +6,22 @@ edit is passed on as 422 with its body under ``error.refused``.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sync_pipeline.sandbox.connections import Application
 from sync_pipeline.sandbox.courier import Conditions, Courier
-from sync_pipeline.sandbox.desk import Desk, Refused
+from sync_pipeline.sandbox.desk import Desk, RefusedError
 from sync_pipeline.sandbox.faults import SIDES
-from sync_pipeline.sandbox.inputs import BadInput, Fields
+from sync_pipeline.sandbox.inputs import BadInputError, Fields
+from sync_pipeline.sandbox.pages.site import Site
 from sync_pipeline.sandbox.world import Sandbox
 
 _OUTCOMES = ("fail", "succeed", "action_required")
@@ -45,8 +46,9 @@ def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]
             Route("/humans", control.human, methods=["POST"]),
             Route("/payments", control.payment, methods=["POST"]),
             Route("/webhooks", control.webhooks, methods=["POST"]),
+            *Site(sandbox, courier).routes(),
         ],
-        exception_handlers={BadInput: _bad_input, Refused: _refused},
+        exception_handlers={BadInputError: _bad_input, RefusedError: _refused, HTTPException: _no_route},
     )
 
 
@@ -58,7 +60,6 @@ class Control:
         self._desk = Desk(sandbox)
         self._first = sandbox.snapshot()
         self._named: dict[str, dict[str, Any]] = {}
-        self._moving = asyncio.Lock()
 
     async def health(self, _: Request) -> Response:
         return JSONResponse({"status": "ok", **self._urls, **self._sandbox.clock.snapshot()})
@@ -78,28 +79,18 @@ class Control:
         seconds, now = fields.integer("advance_seconds", default=None, least=0), fields.integer("now", default=None)
         fields.done()
         if seconds is not None and now is not None:
-            raise BadInput("advance_seconds", "cannot be given together with now")
+            raise BadInputError("advance_seconds", "cannot be given together with now")
         if seconds is None and now is None and frozen is None:
-            raise BadInput("", "needs advance_seconds, now or frozen")
-        async with self._moving:
-            if now is not None and now < clock.now():
-                raise BadInput("now", f"cannot go back: the clock is at {clock.now()}")
-            if frozen is True:
-                clock.freeze()
-            if seconds is not None or now is not None:
-                await self.move_to(now if now is not None else clock.now() + (seconds or 0), deliver=deliver)
-            if frozen is False:
-                clock.unfreeze()
+            raise BadInputError("", "needs advance_seconds, now or frozen")
+        if now is not None and now < clock.now():
+            raise BadInputError("now", f"cannot go back: the clock is at {clock.now()}")
+        if frozen is True:
+            clock.freeze()
+        if seconds is not None or now is not None:
+            await self._courier.move_to(now if now is not None else clock.now() + (seconds or 0), deliver=deliver)
+        if frozen is False:
+            clock.unfreeze()
         return JSONResponse(clock.snapshot())
-
-    async def move_to(self, now: int, *, deliver: bool = True) -> None:
-        """Move the clock event by event, delivering webhooks at each."""
-        if deliver:
-            await self._courier.flush()
-        for _ in self._sandbox.steps_to(now):
-            if deliver:
-                await self._courier.flush()
-        self._courier.wake()
 
     async def show_faults(self, _: Request) -> Response:
         return JSONResponse({"rules": self._sandbox.faults.listing()})
@@ -110,7 +101,7 @@ class Control:
         if isinstance(data, dict):
             data = data.get("rules", [data])
         if not isinstance(data, list):
-            raise BadInput("rules", "must be a list of fault rules")
+            raise BadInputError("rules", "must be a list of fault rules")
         self._sandbox.faults.add(data)
         return JSONResponse({"rules": self._sandbox.faults.listing()})
 
@@ -122,7 +113,7 @@ class Control:
         """``?since=SEQ&side=stripe&entries=0``: counts per endpoint, and the entries themselves."""
         since, side = _whole_number(request, "since", 0), request.query_params.get("side")
         if side is not None and side not in SIDES:
-            raise BadInput("side", f"must be one of {', '.join(SIDES)}, not {side!r}")
+            raise BadInputError("side", f"must be one of {', '.join(SIDES)}, not {side!r}")
         log = self._sandbox.log
         entries = log.entries(since=since, side=side) if _whole_number(request, "entries", 1) else ()
         return JSONResponse(
@@ -156,11 +147,16 @@ class Control:
             fields.done()
             if name not in self._named:
                 saved = ", ".join(self._named) or "none"
-                raise BadInput("restore", f"there is no snapshot {name!r}; saved are: {saved}")
+                raise BadInputError("restore", f"there is no snapshot {name!r}; saved are: {saved}")
             self._sandbox.restore(self._named[name])
         else:
             state = {part: fields.any(part) for part in ("clock", "salesforce", "stripe")}
-            self._sandbox.restore(state | {"webhook_endpoint": fields.any("webhook_endpoint", default=None)})
+            state["webhook_endpoint"] = fields.text("webhook_endpoint", default=None)
+            fields.done()
+            try:
+                self._sandbox.restore(state)
+            except ValueError as error:
+                raise BadInputError("", str(error)) from None
         return JSONResponse({"status": "ok", **self._sandbox.clock.snapshot()})
 
     async def state(self, _: Request) -> Response:
@@ -178,9 +174,9 @@ class Control:
         path, params = fields.text("path"), fields.any("params", default={})
         fields.done()
         if not path.startswith("/v1/"):
-            raise BadInput("path", f"must begin with /v1/, not {path!r}")
+            raise BadInputError("path", f"must begin with /v1/, not {path!r}")
         if not isinstance(params, dict):
-            raise BadInput("params", "must be a JSON object")
+            raise BadInputError("params", "must be a JSON object")
         return self._desk.stripe(method, path, params)
 
     def _salesforce_edit(self, fields: Fields) -> Any:
@@ -190,22 +186,16 @@ class Control:
             winner, loser = merge.text("winner"), merge.text("loser")
             merge.done()
             fields.done()
-            return self._edited(self._sandbox.salesforce.merge, object=kind, winner=winner, loser=loser)
+            return self._desk.merge(kind, winner, loser)
         values = fields.any("fields", default={})
         if not isinstance(values, dict):
-            raise BadInput("fields", "must be a JSON object")
+            raise BadInputError("fields", "must be a JSON object")
         delete, undelete = fields.flag("delete", default=False), fields.flag("undelete", default=False)
         user = fields.text("user", default=None)
         fields.done()
         if record is None and (delete or undelete):
-            raise BadInput("id", "is required to delete or undelete")
-        return self._edited(
-            self._sandbox.salesforce.edit,
-            object=kind, id=record, fields=values, delete=delete, undelete=undelete, user=user,
-        )
-
-    def _edited(self, edit: Callable[..., Any], **what: Any) -> Any:
-        return edit(**what)
+            raise BadInputError("id", "is required to delete or undelete")
+        return self._desk.edit(kind, record, values, delete=delete, undelete=undelete, user=user)
 
     async def payment(self, request: Request) -> Response:
         fields = await _fields(request)
@@ -213,7 +203,7 @@ class Control:
         code, invoice = fields.text("decline_code", default=None), fields.text("invoice", default=None)
         times = fields.integer("times", default=1, least=1, most=1000)
         fields.done()
-        self._sandbox.stripe.plan_payment(customer, outcome, decline_code=code, invoice=invoice, times=times)
+        self._desk.plan_payment(customer, outcome, decline_code=code, invoice=invoice, times=times)
         return JSONResponse({"status": "ok"})
 
     async def webhooks(self, request: Request) -> Response:
@@ -226,7 +216,7 @@ class Control:
         fields.done()
         if url is not None:
             if not url.startswith(("http://", "https://")):
-                raise BadInput("url", f"must be an http address, not {url!r}")
+                raise BadInputError("url", f"must be an http address, not {url!r}")
             self._desk.point_webhooks(url)
         if conditions is not None:
             read = Conditions.read(conditions)
@@ -242,7 +232,7 @@ class Control:
     async def _replay(self, event: str) -> int | None:
         endpoint = self._sandbox.webhook_endpoint
         if endpoint is None:
-            raise BadInput("replay", "no webhook URL is registered; send {\"url\": ...} first")
+            raise BadInputError("replay", 'no webhook URL is registered; send {"url": ...} first')
         url = self._desk.stripe("GET", f"/v1/webhook_endpoints/{endpoint}")["url"]
         return await self._courier.replay(self._desk.stripe("GET", f"/v1/events/{event}"), url)
 
@@ -251,7 +241,7 @@ async def _json(request: Request) -> Any:
     try:
         return json.loads(await request.body() or b"{}")
     except ValueError as error:
-        raise BadInput("", f"the body is not JSON: {error}") from None
+        raise BadInputError("", f"the body is not JSON: {error}") from None
 
 
 async def _fields(request: Request) -> Fields:
@@ -261,7 +251,7 @@ async def _fields(request: Request) -> Fields:
 def _whole_number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
     if not text.isdecimal():
-        raise BadInput(name, f"must be a whole number, not {text!r}")
+        raise BadInputError(name, f"must be a whole number, not {text!r}")
     return int(text)
 
 
@@ -271,13 +261,19 @@ def _canonical(data: Any) -> Response:
 
 
 def _bad_input(_: Request, error: Exception) -> Response:
-    assert isinstance(error, BadInput)
+    assert isinstance(error, BadInputError)
     return JSONResponse({"error": {"field": error.field, "message": str(error)}}, status_code=400)
 
 
 def _refused(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Refused)
+    assert isinstance(error, RefusedError)
     return JSONResponse(
         {"error": {"field": "", "message": error.message, "status": error.status, "refused": error.body}},
         status_code=422,
     )
+
+
+def _no_route(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return JSONResponse({"error": {"field": "", "message": message}}, status_code=error.status_code)

@@ -13,14 +13,19 @@ import json
 import random
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from sync_pipeline.sandbox.inputs import Fields
-from sync_pipeline.sandbox.world import Delivery, Sandbox
+from sync_pipeline.sandbox.world import Sandbox
+
+if TYPE_CHECKING:
+    from sync_pipeline.sandbox.stripe.system import Delivery
 
 _TIMEOUT_SECONDS = 10
 _AT_ONCE = 8
+# Asking what is due costs time for each delivery that waits, so it is not asked while many are under way.
+_BACKLOG = 64
 _TICK_SECONDS = 0.2
 _OVERTAKEN_SECONDS = 0.3
 
@@ -43,10 +48,9 @@ class Conditions:
 
     @staticmethod
     def read(fields: Fields) -> Conditions:
-        """The fields of this class out of a JSON object; absent ones are 0. Raises BadInput."""
+        """The fields of this class out of a JSON object; absent ones are 0. Raises BadInputError."""
         rates = {
-            name: fields.number(name, default=0.0, least=0, most=1)
-            for name in ("drop", "lose", "duplicate", "reorder")
+            name: fields.number(name, default=0.0, least=0, most=1) for name in ("drop", "lose", "duplicate", "reorder")
         }
         delay = fields.number("delay_seconds", default=0.0, least=0, most=3600)
         return Conditions(**rates, delay_seconds=delay, seed=fields.integer("seed", default=0))
@@ -70,6 +74,7 @@ class Courier:
         self._under_way: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._news = asyncio.Event()
+        self._moving = asyncio.Lock()
         self.set_conditions(Conditions())
 
     def set_conditions(self, conditions: Conditions) -> None:
@@ -84,10 +89,25 @@ class Courier:
         """Deliver for ever, and do what a running clock makes due."""
         while True:
             self._sandbox.tick()
-            self._start_due()
+            if len(self._under_way) < _BACKLOG:
+                self._start_due()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), _TICK_SECONDS)
             self._news.clear()
+
+    async def move_to(self, now: int, *, deliver: bool = True) -> None:
+        """Move the clock event by event, and deliver (or fail to) what each moment makes due before going on.
+
+        Without `deliver`, time passes as if the receivers could not be reached. A moment that has passed by the
+        time it is this call's turn changes nothing.
+        """
+        async with self._moving:
+            if deliver:
+                await self.flush()
+            for _ in self._sandbox.steps_to(max(now, self._sandbox.clock.now())):
+                if deliver:
+                    await self.flush()
+            self.wake()
 
     async def flush(self) -> int:
         """Deliver until nothing is due at the clock's present moment; the number of attempts made."""

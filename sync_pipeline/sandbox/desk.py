@@ -10,6 +10,8 @@ import json
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from sync_pipeline.sandbox.salesforce.errors import SalesforceError
+from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
 
@@ -18,13 +20,12 @@ STRIPE_VERSION = "2026-10-28.endive"
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
-class Refused(Exception):
-    """A system said no: `status` and its own error as `body`."""
+class RefusedError(Exception):
+    """A system said no: the HTTP `status` of the refusal and the system's own error as `body`."""
 
-    def __init__(self, reply: Reply) -> None:
-        self.status = reply.status
-        self.body: Any = json.loads(reply.body) if reply.body else None
-        super().__init__(f"{reply.status}: {self.body}")
+    def __init__(self, status: int, body: Any) -> None:
+        self.status, self.body = status, body
+        super().__init__(f"{status}: {self.message}")
 
     @property
     def message(self) -> str:
@@ -40,7 +41,7 @@ class Desk:
         self._sandbox = sandbox
 
     def stripe(self, method: str, path: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Call Stripe with nested parameters, e.g. ``stripe("GET", "/v1/invoices", {"limit": 10})``. Raises Refused."""
+        """Call Stripe with nested parameters: ``stripe("GET", "/v1/invoices", {"limit": 10})``. Raises RefusedError."""
         form = urlencode(list(_flatten(params or {})))
         key = {"authorization": f"Bearer {self._sandbox.stripe.secret_key}", "stripe-version": STRIPE_VERSION}
         if method == "POST":
@@ -61,7 +62,7 @@ class Desk:
         return found
 
     def query(self, soql: str) -> list[dict[str, Any]]:
-        """The first page of a SOQL query's records. Raises Refused."""
+        """The first page of a SOQL query's records. Raises RefusedError."""
         call = Call(
             "GET",
             f"/services/data/{API_VERSION}/query",
@@ -71,8 +72,36 @@ class Desk:
         records: list[dict[str, Any]] = _read(self._sandbox.salesforce.handle(call))["records"]
         return records
 
+    def edit(self, kind: str, record: str | None, fields: dict[str, Any], **how: Any) -> Any:
+        """Create (no `record`) or change a Salesforce record as a person; `how`: delete, undelete, user.
+
+        Returns the record's id. Raises RefusedError.
+        """
+        try:
+            return self._sandbox.salesforce.edit(object=kind, id=record, fields=fields, **how)
+        except SalesforceError as error:
+            raise RefusedError(error.status, error.as_response()) from None
+
+    def create(self, kind: str, fields: dict[str, Any]) -> str:
+        """Make a Salesforce record as a person; its id. Raises RefusedError."""
+        return str(self.edit(kind, None, fields))
+
+    def merge(self, kind: str, winner: str, loser: str) -> Any:
+        """Merge two Salesforce records as a person. Raises RefusedError."""
+        try:
+            return self._sandbox.salesforce.merge(object=kind, winner=winner, loser=loser)
+        except SalesforceError as error:
+            raise RefusedError(error.status, error.as_response()) from None
+
+    def plan_payment(self, customer: str, outcome: Any, **how: Any) -> Any:
+        """Decide how a customer's next payments end; `how`: decline_code, invoice, times. Raises RefusedError."""
+        try:
+            return self._sandbox.stripe.plan_payment(customer, outcome, **how)
+        except StripeError as error:
+            raise RefusedError(error.status, {"error": error.error}) from None
+
     def point_webhooks(self, url: str) -> None:
-        """Deliver events to `url`, instead of to where they went before. Raises Refused."""
+        """Deliver events to `url`, instead of to where they went before. Raises RefusedError."""
         known = self._sandbox.webhook_endpoint
         if known is not None:
             self.stripe("POST", f"/v1/webhook_endpoints/{known}", {"url": url})
@@ -89,7 +118,7 @@ def soql_text(value: str) -> str:
 
 def _read(reply: Reply) -> Any:
     if reply.status >= 300:
-        raise Refused(reply)
+        raise RefusedError(reply.status, json.loads(reply.body) if reply.body else None)
     return json.loads(reply.body) if reply.body else {}
 
 

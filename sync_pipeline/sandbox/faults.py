@@ -62,9 +62,7 @@ VENDOR_FAULTS: dict[str, Reply] = {
         "invalid_request_error",
         "lock_timeout",
     ),
-    "stripe_500": _stripe(
-        500, "An unknown error occurred. Please contact support if the error persists.", "api_error"
-    ),
+    "stripe_500": _stripe(500, "An unknown error occurred. Please contact support if the error persists.", "api_error"),
     "stripe_503": _stripe(
         503, "Stripe is temporarily unavailable. Please try again.", "api_error", stripe_should_retry="true"
     ),
@@ -145,7 +143,7 @@ class Faults:
         return next((rule.fault for rule in self.rules if rule.strikes(side, call)), None)
 
     def add(self, described: list[Any]) -> None:
-        """Put rules in force. Raises BadInput, and adds none of them, if one is wrong."""
+        """Put rules in force. Raises BadInputError, and adds none of them, if one is wrong."""
         self.rules += [read_rule(rule, f"rules[{i}]") for i, rule in enumerate(described)]
 
     def clear(self) -> None:
@@ -157,7 +155,7 @@ class Faults:
 
 def read_rule(described: Any, where: str = "") -> Rule:
     """A rule from its JSON: ``{"match": {"side", "method", "path"}, "kind", "times", "nth"|"every"|"probability",
-    "seed", "seconds", "status", "body", "headers", "commit"}``. Raises BadInput naming the field."""
+    "seed", "seconds", "status", "body", "headers", "commit"}``. Raises BadInputError naming the field."""
     fields = Fields(described, where)
     match = fields.object("match", default={})
     side, method = match.choice("side", SIDES, default=None), match.text("method", default=None)

@@ -9,7 +9,7 @@ T = TypeVar("T")
 _REQUIRED: Any = object()
 
 
-class BadInput(ValueError):
+class BadInputError(ValueError):
     """`field` is the path of the offending field, ``""`` for the whole body; `message` says what it must be."""
 
     def __init__(self, field: str, message: str) -> None:
@@ -25,7 +25,7 @@ class Fields:
 
     def __init__(self, data: Any, where: str = "") -> None:
         if not isinstance(data, dict):
-            raise BadInput(where, f"must be a JSON object, not {_kind(data)}")
+            raise BadInputError(where, f"must be a JSON object, not {_kind(data)}")
         self._data: dict[str, Any] = dict(data)
         self._where = where
 
@@ -105,12 +105,12 @@ class Fields:
             raise self.error(name, f"is not a regular expression: {error}") from None
 
     def done(self) -> None:
-        """Raises BadInput if fields are left over: a misspelt field must not be ignored."""
+        """Raises BadInputError if fields are left over: a misspelt field must not be ignored."""
         for name in self._data:
             raise self.error(name, "is not a field that is known here")
 
-    def error(self, name: str, message: str) -> BadInput:
-        return BadInput(self._path(name), message)
+    def error(self, name: str, message: str) -> BadInputError:
+        return BadInputError(self._path(name), message)
 
     def _path(self, name: str) -> str:
         return f"{self._where}.{name}" if self._where else name

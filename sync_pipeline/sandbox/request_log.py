@@ -73,7 +73,8 @@ class RequestLog:
         self._files: dict[str, TextIO] = {}
         if traffic is not None:
             for kind, suffix in (("stripe", ""), ("salesforce", ".salesforce.jsonl"), ("webhook", ".webhooks.jsonl")):
-                self._files[kind] = open(f"{traffic}{suffix}", "a", buffering=1, encoding="utf-8")  # noqa: SIM115
+                path = traffic.with_name(traffic.name + suffix)
+                self._files[kind] = path.open("a", buffering=1, encoding="utf-8")
 
     def record(self, side: str, at: int, ms: float, call: Call, reply: Reply | None, fault: str | None) -> Entry:
         self._seq += 1

@@ -62,7 +62,7 @@ def serve(options: Options) -> None:
 
 
 async def _serve(options: Options) -> None:
-    log = RequestLog(options.traffic)
+    log = _open_log(options.traffic)
     sockets = {
         "salesforce": _bind("--salesforce-port", options.salesforce_port),
         "stripe": _bind("--stripe-port", options.stripe_port),
@@ -90,7 +90,8 @@ async def _serve(options: Options) -> None:
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
     delivering = asyncio.create_task(courier.run())
-    print(json.dumps(ready_line(sandbox, urls)), flush=True)
+    sys.stdout.write(json.dumps(ready_line(sandbox, urls)) + "\n")
+    sys.stdout.flush()
     await asyncio.wait([asyncio.create_task(stop.wait()), delivering], return_when=asyncio.FIRST_COMPLETED)
     for server in servers:
         server.should_exit = True
@@ -144,6 +145,13 @@ async def _no_application(*_: object) -> None:
     raise AssertionError("only the loop of this configuration is used")
 
 
+def _open_log(traffic: Path | None) -> RequestLog:
+    try:
+        return RequestLog(traffic)
+    except OSError as error:
+        raise SandboxError(f"--traffic {traffic}: {error.strerror}. Name a file that can be written.") from None
+
+
 def _bind(option: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -159,9 +167,8 @@ def _fill(sandbox: Sandbox, options: Options) -> None:
     if options.keep is not None and options.keep.exists():
         try:
             sandbox.restore(json.loads(options.keep.read_text(encoding="utf-8")))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            message = f"--keep {options.keep}: not a kept sandbox ({error}). Remove it to start anew."
-            raise SandboxError(message) from None
+        except (OSError, ValueError) as error:
+            raise SandboxError(f"--keep {options.keep}: {error}. Remove it to start anew.") from None
         return
     if options.data == "story":
         from sync_pipeline.sandbox.story import tell

@@ -10,66 +10,18 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sync_pipeline.sandbox.clock import Clock
 from sync_pipeline.sandbox.faults import Fault, Faults
 from sync_pipeline.sandbox.request_log import RequestLog
 from sync_pipeline.sandbox.wire import Call, Reply, System
 
+if TYPE_CHECKING:
+    from sync_pipeline.sandbox.salesforce.system import SalesforceSystem
+    from sync_pipeline.sandbox.stripe.system import StripeSystem
+
 _STUCK = 100_000
-
-
-class Delivery(Protocol):
-    """One attempt to deliver one event to one endpoint, signed and ready to be posted."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def url(self) -> str: ...
-    @property
-    def body(self) -> bytes: ...
-    @property
-    def headers(self) -> dict[str, str]: ...
-
-
-class Stripe(System, Protocol):
-    """What the shell asks of the Stripe side besides answering calls."""
-
-    secret_key: str
-
-    def register_webhook(self, url: str, secret: str) -> dict[str, Any]: ...
-    def deliveries_due(self) -> list[Any]: ...
-    def record_delivery(self, id: str, status: int | None) -> None: ...
-    def plan_payment(
-        self,
-        customer: str,
-        outcome: str,
-        decline_code: str | None = None,
-        invoice: str | None = None,
-        times: int = 1,
-    ) -> Any: ...
-
-
-class Salesforce(System, Protocol):
-    """What the shell asks of the Salesforce side besides answering calls."""
-
-    client_id: str
-    client_secret: str
-    access_token: str
-    org_id: str
-
-    def edit(
-        self,
-        object: str,
-        id: str | None = None,
-        fields: dict[str, Any] | None = None,
-        delete: bool = False,
-        undelete: bool = False,
-        user: str | None = None,
-    ) -> Any: ...
-    def merge(self, object: str, winner: str, loser: str) -> Any: ...
-    def expire_tokens(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +42,8 @@ class Sandbox:
     def __init__(
         self,
         clock: Clock,
-        salesforce: Salesforce,
-        stripe: Stripe,
+        salesforce: SalesforceSystem,
+        stripe: StripeSystem,
         *,
         webhook_secret: str,
         log: RequestLog | None = None,
@@ -142,18 +94,16 @@ class Sandbox:
         """As `move_to`, giving way to the caller after each moment at which something happened."""
         if now < self.clock.now():
             raise ValueError(f"the clock is at {self.clock.now()} and cannot go back to {now}")
-        repeats = 0
-        last = None
+        repeats, last = 0, None
         while (due := self._next_due()) is not None and due <= now:
-            moment = max(due, self.clock.now())
-            repeats = repeats + 1 if moment == last else 0
+            repeats = repeats + 1 if due == last else 0
             if repeats > _STUCK:
-                raise RuntimeError(f"something stays due at {moment} however often it is done")
-            last = moment
-            self.clock.move_to(moment)
+                raise RuntimeError(f"something stays due at {due} however often it is done")
+            last = due
+            self._reach(due)
             self._run_due()
-            yield moment
-        self.clock.move_to(max(now, self.clock.now()))
+            yield due
+        self._reach(now)
 
     def tick(self) -> bool:
         """Do what has become due on a running clock; say whether there was anything."""
@@ -180,11 +130,27 @@ class Sandbox:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put back a `snapshot`, whole. Faults and the request log stay as they are."""
+        """Put back a `snapshot`, whole. Faults and the request log stay as they are.
+
+        Raises ValueError for anything else, and then changes nothing.
+        """
+        before = self.snapshot()
+        try:
+            self._put_back(state)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self._put_back(before)
+            raise ValueError(f"this is not a snapshot of a sandbox ({type(error).__name__}: {error})") from error
+
+    def _put_back(self, state: dict[str, Any]) -> None:
         self.clock.restore(state["clock"])
         self.salesforce.restore(state["salesforce"])
         self.stripe.restore(state["stripe"])
         self.webhook_endpoint = state["webhook_endpoint"]
+
+    def _reach(self, moment: int) -> None:
+        """Move the clock forward to `moment`, unless it ticked past it meanwhile."""
+        if moment > self.clock.now():
+            self.clock.move_to(moment)
 
     def _next_due(self) -> int | None:
         return min((d for d in (self.salesforce.next_due(), self.stripe.next_due()) if d is not None), default=None)

@@ -1,0 +1,83 @@
+"""How values read on the pages: money, dates, statuses. Nothing here decides anything."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+# Stripe's amounts are in the smallest unit of the currency; these have none, or a thousandth.
+# UGX and ISK have no decimals either, but Stripe still writes them with two.
+_WHOLE = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split())
+_THOUSANDTHS = frozenset("bhd jod kwd omr tnd".split())
+_SIGNS = {"gbp": "£", "eur": "€", "usd": "$", "jpy": "¥"}
+_GOOD = frozenset({"active", "paid", "activated", "healthy", "closed won", "completed"})
+_BAD = frozenset(
+    {
+        "past_due",
+        "past due",
+        "unpaid",
+        "uncollectible",
+        "canceled",
+        "incomplete_expired",
+        "at risk",
+        "churned",
+        "needs attention",
+        "closed lost",
+    }
+)
+
+
+def minor(amount: int | None, currency: str) -> str:
+    """Stripe's integer amount as a person reads it: ``minor(4500000, "gbp")`` is ``£45,000.00``."""
+    if amount is None:
+        return "–"
+    places = 0 if currency in _WHOLE else 3 if currency in _THOUSANDTHS else 2
+    whole, part = divmod(abs(amount), 10**places)
+    digits = f"{whole:,}" + (f".{part:0{places}d}" if places else "")
+    return f"{'-' if amount < 0 else ''}{_with_sign(digits, currency)}"
+
+
+def major(amount: float | str | None, currency: str) -> str:
+    """Salesforce's decimal amount as a person reads it."""
+    if amount is None:
+        return "–"
+    return f"{'-' if float(amount) < 0 else ''}{_with_sign(f'{abs(float(amount)):,.2f}', currency)}"
+
+
+def plain(value: Any) -> str:
+    """A field's value as text; empty fields are a dash, whole numbers lose their ``.0``."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value == int(value) else f"{value:,.2f}"
+    return str(value)
+
+
+def moment(value: int | str | None) -> str:
+    """Epoch seconds, or Salesforce's date or datetime text, as ``23 Nov 2026`` with the time where it has one."""
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, int):
+        return f"{datetime.fromtimestamp(value, UTC):%-d %b %Y %H:%M}"
+    if len(value) == 10:
+        return f"{date.fromisoformat(value):%-d %b %Y}"
+    return f"{datetime.fromisoformat(value):%-d %b %Y %H:%M}"
+
+
+def day(value: int | None) -> str:
+    return "–" if value is None else f"{datetime.fromtimestamp(value, UTC):%-d %b %Y}"
+
+
+def tone(status: str | None) -> str:
+    """The style of a status badge: good, bad, plain or, where nothing is known, none."""
+    if not status:
+        return "none"
+    known = status.lower()
+    return "good" if known in _GOOD else "bad" if known in _BAD else "plain"
+
+
+def _with_sign(digits: str, currency: str) -> str:
+    sign = _SIGNS.get(currency.lower())
+    return f"{sign}{digits}" if sign else f"{digits} {currency.upper()}"

@@ -1,0 +1,141 @@
+"""Faults as a client meets them: on the socket, with what was committed and what was not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+
+from sync_pipeline_tests.sandbox import calls
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+
+POSTS = {"side": "stripe", "method": "POST", "path": "^/v1/customers$"}
+
+
+def put_fault(handle: SandboxHandle, **rule: Any) -> None:
+    handle.control("POST", "/faults", {"match": POSTS, "times": 1} | rule)
+
+
+def create(handle: SandboxHandle, name: str, **options: Any) -> requests.Response:
+    return calls.stripe(handle, "POST", "/v1/customers", name=name, **options)
+
+
+def test_drop_before_closes_the_connection_and_nothing_was_done(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="drop_before")
+    with pytest.raises(requests.ConnectionError):
+        create(sandbox, "Lost")
+    assert calls.customers(sandbox) == []
+
+
+def test_drop_after_closes_the_connection_though_the_work_was_done(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="drop_after")
+    with pytest.raises(requests.ConnectionError):
+        create(sandbox, "Done", key="k1")
+    assert calls.customers(sandbox) == ["Done"]
+
+
+def test_the_same_idempotency_key_commits_once_under_drop_after(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="drop_after")
+    with pytest.raises(requests.ConnectionError):
+        create(sandbox, "Once", key="k1")
+    again = create(sandbox, "Once", key="k1")
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert calls.customers(sandbox) == ["Once"]
+
+
+def test_truncate_announces_the_whole_body_and_sends_half(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="truncate")
+    with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
+        create(sandbox, "Half")
+    assert calls.customers(sandbox) == ["Half"]
+
+
+def test_withhold_outlasts_the_clients_patience_though_the_work_was_done(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="withhold", seconds=3)
+    with pytest.raises(requests.ReadTimeout):
+        create(sandbox, "Waiting", timeout=0.5)
+    assert calls.customers(sandbox) == ["Waiting"]
+
+
+def test_delay_holds_the_work_itself_back(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="delay", seconds=3)
+    with pytest.raises(requests.ReadTimeout):
+        create(sandbox, "Later", timeout=0.5)
+    assert calls.customers(sandbox) == []
+
+
+def test_an_http_fault_answers_as_told_and_commits_only_if_told(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="http", status=502, body="<h1>Bad Gateway</h1>", headers={"X-Edge": "eu"})
+    answer = create(sandbox, "Never")
+    assert (answer.status_code, answer.text, answer.headers["x-edge"]) == (502, "<h1>Bad Gateway</h1>", "eu")
+    assert calls.customers(sandbox) == []
+    put_fault(sandbox, kind="http", status=500, body={"error": {"type": "api_error", "message": "?"}}, commit=True)
+    assert create(sandbox, "Unseen").json()["error"]["type"] == "api_error"
+    assert calls.customers(sandbox) == ["Unseen"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code", "reason"),
+    [
+        ("stripe_401", 401, None, None),
+        ("stripe_409_in_progress", 409, "idempotency_key_in_use", None),
+        ("stripe_429", 429, "rate_limit", "global-rate"),
+        ("stripe_lock_timeout", 429, "lock_timeout", None),
+        ("stripe_500", 500, None, None),
+        ("stripe_503", 503, None, None),
+    ],
+)
+def test_stripes_faults_speak_as_stripe_does(
+    sandbox: SandboxHandle, kind: str, status: int, code: str | None, reason: str | None
+) -> None:
+    put_fault(sandbox, kind=kind)
+    answer = create(sandbox, "Refused")
+    assert answer.status_code == status
+    assert answer.json()["error"].get("code") == code
+    assert answer.headers.get("stripe-rate-limited-reason") == reason
+    assert calls.customers(sandbox) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "code"),
+    [
+        ("salesforce_expired_session", 401, "INVALID_SESSION_ID"),
+        ("salesforce_limit", 403, "REQUEST_LIMIT_EXCEEDED"),
+        ("salesforce_concurrent_limit", 403, "REQUEST_LIMIT_EXCEEDED"),
+        ("salesforce_row_lock", 400, "UNABLE_TO_LOCK_ROW"),
+        ("salesforce_query_timeout", 400, "QUERY_TIMEOUT"),
+        ("salesforce_503", 503, "SERVER_UNAVAILABLE"),
+    ],
+)
+def test_salesforces_faults_speak_as_salesforce_does(sandbox: SandboxHandle, kind: str, status: int, code: str) -> None:
+    """facts/salesforce.md 2.8: a list with errorCode; the SDK refreshes its session on exactly this 401 body."""
+    sandbox.control("POST", "/faults", {"kind": kind, "times": 1})
+    with pytest.raises(requests.HTTPError) as refused:
+        calls.soql(sandbox, "SELECT Id FROM Account")
+    assert refused.value.response.status_code == status
+    assert refused.value.response.json()[0]["errorCode"] == code
+    if kind == "salesforce_limit":
+        assert refused.value.response.headers["sforce-limit-info"] == "api-usage=100000/100000"
+    assert calls.soql(sandbox, "SELECT Id FROM Account") == []
+
+
+def test_hits_are_counted_and_rules_can_be_cleared(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="stripe_500", times=5)
+    create(sandbox, "Refused")
+    (rule,) = sandbox.control("GET", "/faults")["rules"]
+    assert (rule["kind"], rule["matched"], rule["hits"]) == ("stripe_500", 1, 1)
+    assert sandbox.control("DELETE", "/faults") == {"rules": []}
+    assert create(sandbox, "Allowed").status_code == 200
+
+
+def test_the_log_shows_what_the_client_never_saw(sandbox: SandboxHandle) -> None:
+    put_fault(sandbox, kind="drop_before")
+    with pytest.raises(requests.ConnectionError):
+        create(sandbox, "Lost")
+    put_fault(sandbox, kind="drop_after")
+    with pytest.raises(requests.ConnectionError):
+        create(sandbox, "Done")
+    lost, done = sandbox.control("GET", "/requests?side=stripe")["entries"]
+    assert (lost["fault"], lost["status"]) == ("drop_before", None)
+    assert (done["fault"], done["status"], done["response"]["name"]) == ("drop_after", 200, "Done")

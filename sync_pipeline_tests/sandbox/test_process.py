@@ -1,0 +1,131 @@
+"""The sandbox as a process: start, ready line, wrong use, ends, kept state."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from sync_pipeline_tests.sandbox import calls
+from sync_pipeline_tests.sandbox.conftest import START
+from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+
+COMMAND = [sys.executable, "-m", "sync_pipeline.sandbox.command"]
+
+
+def test_the_ready_line_says_where_everything_is_and_how_to_sign_in(sandbox: SandboxHandle) -> None:
+    assert sorted(sandbox.ready) == [
+        "access_token", "client_id", "client_secret", "control_url", "salesforce_url", "stripe_key", "stripe_url",
+        "webhook_secret",
+    ]  # fmt: skip
+    assert sandbox.ready["stripe_key"].startswith("sk_test_")
+    assert sandbox.ready["webhook_secret"].startswith("whsec_")
+    assert sandbox.control("GET", "/healthz")["status"] == "ok"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_cleanly_when_told_to_even_with_a_connection_open(number: signal.Signals) -> None:
+    with start_sandbox() as handle:
+        connection = http.client.HTTPConnection(urlsplit(handle.ready["stripe_url"]).netloc, timeout=10)
+        connection.request("GET", "/v1/account")
+        connection.getresponse().read()
+        handle.process.send_signal(number)
+        assert handle.process.wait(timeout=10) == 0
+        connection.close()
+
+
+def test_a_port_that_is_taken_is_wrong_use_with_one_line_that_says_so(sandbox: SandboxHandle) -> None:
+    taken = str(urlsplit(sandbox.ready["stripe_url"]).port)
+    ended = subprocess.run([*COMMAND, "--stripe-port", taken], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert f"--stripe-port {taken}: Address already in use" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data", "novel"], "--data"),
+        (["--stripe-port", "70000"], "--stripe-port"),
+        (["--accounts", "0"], "--accounts"),
+        (["--webhook-url", "localhost:80"], "--webhook-url"),
+        (["--now", "yesterday"], "--now"),
+        (["--keep", "/"], "--keep"),
+        (["--traffic", "/nowhere/at/all"], "--traffic"),
+        (["--unknown"], "--unknown"),
+    ],
+)
+def test_wrong_options_end_with_2_and_name_the_option(arguments: list[str], said: str) -> None:
+    ended = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_has_an_example() -> None:
+    ended = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True)
+    assert "Example:" in ended.stdout
+
+
+def test_a_connection_is_kept_for_further_requests(sandbox: SandboxHandle) -> None:
+    connection = http.client.HTTPConnection(urlsplit(sandbox.ready["stripe_url"]).netloc, timeout=10)
+    connection.connect()
+    local = connection.sock.getsockname()
+    for _ in range(3):
+        connection.request("GET", "/v1/customers", headers={"Authorization": f"Bearer {sandbox.ready['stripe_key']}"})
+        assert json.loads(connection.getresponse().read())["object"] == "list"
+        assert connection.sock.getsockname() == local
+    connection.close()
+
+
+def test_kept_state_is_there_after_a_restart(tmp_path: Path) -> None:
+    keep = tmp_path / "state.json"
+    arguments = ("--keep", str(keep), "--now", str(START))
+    with start_sandbox(*arguments) as handle:
+        calls.stripe(handle, "POST", "/v1/customers", name="Kept").raise_for_status()
+        handle.control("POST", "/clock", {"advance_seconds": 60})
+        before = handle.control("GET", "/state")
+        assert handle.stop() == 0
+    with start_sandbox(*arguments) as handle:
+        assert handle.control("GET", "/state") == before
+        assert calls.customers(handle) == ["Kept"]
+
+
+def test_a_file_that_is_not_a_kept_sandbox_is_wrong_use(tmp_path: Path) -> None:
+    keep = tmp_path / "state.json"
+    keep.write_text('{"clock": 1}')
+    ended = subprocess.run([*COMMAND, "--keep", str(keep)], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert f"--keep {keep}: this is not a snapshot of a sandbox" in ended.stderr
+
+
+def test_the_same_seed_and_calls_give_byte_identical_states() -> None:
+    def story() -> str:
+        with start_sandbox("--data", "story", "--seed", "3", "--now", str(START)) as handle:
+            calls.stripe(handle, "POST", "/v1/customers", name="Twin").raise_for_status()
+            handle.control("POST", "/clock", {"advance_seconds": 86_400})
+            return json.dumps(handle.control("GET", "/state"))
+
+    assert story() == story()
+
+
+def test_traffic_goes_to_the_named_file_and_people_do_not(tmp_path: Path) -> None:
+    traffic = tmp_path / "traffic.jsonl"
+    with start_sandbox("--traffic", str(traffic), "--now", str(START)) as handle:
+        calls.stripe(handle, "POST", "/v1/customers", name="Recorded").raise_for_status()
+        person = {"system": "stripe", "method": "POST", "path": "/v1/customers", "params": {"name": "By hand"}}
+        handle.control("POST", "/humans", person)
+    (line,) = (json.loads(text) for text in traffic.read_text().splitlines())
+    assert (line["method"], line["path"], line["body"], line["status"]) == (
+        "POST",
+        "/v1/customers",
+        "name=Recorded",
+        200,
+    )
+    assert line["response"]["name"] == "Recorded"
