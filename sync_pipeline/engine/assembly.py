@@ -1,0 +1,80 @@
+"""From settings to a running engine: the one place where the parts are put together for production.
+
+Refuses to start against another org or Stripe account than the settings expect: a copy of an org carries the
+original's Stripe ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sync_pipeline.config.rules import load_rules
+from sync_pipeline.config.settings import Settings
+from sync_pipeline.engine.context import Engine, build_engine
+from sync_pipeline.engine.env import Env, SystemEnv
+from sync_pipeline.ledger import migrations
+from sync_pipeline.ledger.database import Ledger, open_ledger
+from sync_pipeline.systems.salesforce.client import Login, Salesforce
+from sync_pipeline.systems.stripe.client import Stripe
+
+
+class WrongSystem(Exception):
+    """The credentials lead to another org or Stripe account than expected; nothing was read or written."""
+
+
+def build_env(settings: Settings) -> Env:
+    return SystemEnv(settings.clock_url)
+
+
+@contextmanager
+def open_current_ledger(settings: Settings) -> Iterator[Ledger]:
+    """The ledger, created when there is none yet. Raises LedgerError when it needs an upgrade."""
+    if migrations.current(settings.database_url) is None:
+        migrations.upgrade(settings.database_url)
+    migrations.require_current(settings.database_url)
+    ledger = open_ledger(settings.database_url)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+@contextmanager
+def open_engine(settings: Settings, *, run: str) -> Iterator[Engine]:
+    """The engine that the settings describe. `run` names this process or run in the audit.
+
+    Raises LedgerError, RulesError, ReadFailed or WrongSystem.
+    """
+    rules = load_rules(settings.rules_file)
+    salesforce = Salesforce(
+        Login(
+            domain=settings.salesforce_domain,
+            client_id=settings.salesforce_client_id,
+            client_secret=settings.salesforce_client_secret,
+            username=settings.salesforce_username,
+            private_key_file=settings.salesforce_private_key_file,
+            base_url=settings.salesforce_base_url,
+            api_version=settings.salesforce_api_version,
+        ),
+        rules.salesforce,
+    )
+    stripe = Stripe(settings.stripe_api_key, base_url=settings.stripe_base_url)
+    _check_identity(settings, salesforce, stripe)
+    with open_current_ledger(settings) as ledger:
+        yield build_engine(
+            rules=rules, ledger=ledger, salesforce=salesforce, stripe=stripe, env=build_env(settings), run=run
+        )
+
+
+def _check_identity(settings: Settings, salesforce: Salesforce, stripe: Stripe) -> None:
+    if settings.expect_org_id and settings.expect_org_id[:15] != salesforce.org_id:
+        raise WrongSystem(
+            f"the credentials lead to Salesforce org {salesforce.org_id}, SYNC_EXPECT_ORG_ID names "
+            f"{settings.expect_org_id}"
+        )
+    if settings.expect_stripe_account and (found := stripe.account_id()) != settings.expect_stripe_account:
+        raise WrongSystem(
+            f"the key leads to Stripe account {found}, SYNC_EXPECT_STRIPE_ACCOUNT names "
+            f"{settings.expect_stripe_account}"
+        )
