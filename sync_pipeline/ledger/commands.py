@@ -70,7 +70,7 @@ class CommandRow(NewCommand):
     """A stored command. `number` counts the commands of its key from 1.
 
     `first_sent` is the age of the idempotency key (key and generation), also when an earlier command
-    of the key was the one that used it. `attempt_id` and `deadline_wall` are of its latest attempt.
+    of the key was the one that used it. `attempt_id` and what follows are of its latest attempt.
     """
 
     id: str
@@ -85,6 +85,8 @@ class CommandRow(NewCommand):
     last_sent: int | None
     attempt_id: str | None
     deadline_wall: int | None
+    attempt_number: int | None
+    http_status: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,7 @@ def parked(conn: Connection) -> list[CommandRow]:
 def counts(conn: Connection) -> dict[str, int]:
     """State -> how many commands; states without commands are not in the result."""
     rows = conn.execute(select(command.c.state, func.count()).group_by(command.c.state).order_by(command.c.state))
-    return dict(row.tuple() for row in rows)
+    return dict(rows.all())
 
 
 def prune(conn: Connection, before: int) -> int:
@@ -403,4 +405,10 @@ def _rows() -> Select[tuple[object, ...]]:
     newer = attempt.alias("newer")
     latest = select(func.max(newer.c.number)).where(newer.c.command_id == command.c.id).scalar_subquery()
     joined = command.outerjoin(attempt, and_(attempt.c.command_id == command.c.id, attempt.c.number == latest))
-    return select(command, attempt.c.id.label("attempt_id"), attempt.c.deadline_wall).select_from(joined)
+    latest_columns = (
+        attempt.c.id.label("attempt_id"),
+        attempt.c.deadline_wall,
+        attempt.c.number.label("attempt_number"),
+        attempt.c.http_status,
+    )
+    return select(command, *latest_columns).select_from(joined)

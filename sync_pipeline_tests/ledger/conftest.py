@@ -1,0 +1,14 @@
+"""The ledger's tests run on SQLite and on a private Postgres."""
+
+from __future__ import annotations
+
+from sync_pipeline_tests.databases import (
+    database_kind,
+    empty_url,
+    ledger,
+    ledger_url,
+    postgres_ledger_url,
+    sqlite_ledger,
+)
+
+__all__ = ["database_kind", "empty_url", "ledger", "ledger_url", "postgres_ledger_url", "sqlite_ledger"]
