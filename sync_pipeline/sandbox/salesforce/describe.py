@@ -1,0 +1,132 @@
+"""Describe: the schema as one user sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sync_pipeline.sandbox.salesforce.access import Access, ObjectAccess
+from sync_pipeline.sandbox.salesforce.database import Database
+from sync_pipeline.sandbox.salesforce.schema import NUMBER_TYPES, Field
+
+_SOAP_TYPES = {
+    "id": "tns:ID", "reference": "tns:ID", "boolean": "xsd:boolean", "int": "xsd:int", "double": "xsd:double",
+    "currency": "xsd:double", "percent": "xsd:double", "date": "xsd:date", "datetime": "xsd:dateTime",
+    "address": "urn:address",
+}
+
+
+def describe_global(access: Access, base: str) -> dict[str, Any]:
+    return {"encoding": "UTF-8", "maxBatchSize": 200, "sobjects": [_summary(o, base) for o in access.objects.values()]}
+
+
+def describe(db: Database, access: Access, o: ObjectAccess, base: str) -> dict[str, Any]:
+    """The full description of one object."""
+    children = []
+    for child in db.schema.children(o.object.name):
+        visible = access.get(child.object.name)
+        if visible is not None and child.field.name.lower() in visible.readable:
+            children.append({
+                "cascadeDelete": child.field.delete_with_parent, "childSObject": child.object.name,
+                "deprecatedAndHidden": False, "field": child.field.name, "junctionIdListNames": [],
+                "junctionReferenceTo": [], "relationshipName": child.field.children, "restrictedDelete": False,
+            })
+    record_type = {
+        "active": True, "available": True, "defaultRecordTypeMapping": True, "developerName": "Master", "master": True,
+        "name": "Master", "recordTypeId": "012000000000000AAA",
+        "urls": {"layout": f"{base}/sobjects/{o.object.name}/describe/layouts/012000000000000AAA"},
+    }
+    return _summary(o, base) | {
+        "actionOverrides": [],
+        "childRelationships": children,
+        "compactLayoutable": True,
+        "fields": [_field(db, o, f) for f in o.readable.values()],
+        "listviewable": None,
+        "lookupLayoutable": None,
+        "namedLayoutInfos": [],
+        "networkScopeFieldName": None,
+        "recordTypeInfos": [record_type],
+        "searchLayoutable": True,
+        "sobjectDescribeOption": "FULL",
+        "supportedScopes": [{"label": f"All {o.object.plural.lower()}", "name": "everything"}],
+    }
+
+
+def _summary(o: ObjectAccess, base: str) -> dict[str, Any]:
+    name = o.object.name
+    own = f"{base}/sobjects/{name}"
+    return {
+        "activateable": False, "associateEntityType": None, "associateParentEntity": None, "createable": o.create,
+        "custom": o.object.custom, "customSetting": False, "deepCloneable": False, "deletable": o.delete,
+        "deprecatedAndHidden": False, "feedEnabled": False, "hasSubtypes": False, "isInterface": False,
+        "isSubtype": False, "keyPrefix": o.object.prefix, "label": o.object.label, "labelPlural": o.object.plural,
+        "layoutable": True, "mergeable": o.object.merge, "mruEnabled": True, "name": name, "queryable": True,
+        "replicateable": True, "retrieveable": True, "searchable": True, "triggerable": True,
+        "undeletable": o.object.undelete and o.delete, "updateable": o.edit,
+        "urls": {"sobject": own, "describe": f"{own}/describe", "rowTemplate": f"{own}/{{ID}}"},
+    }
+
+
+def _field(db: Database, o: ObjectAccess, f: Field) -> dict[str, Any]:
+    number = f.type in NUMBER_TYPES and f.type != "int"
+    choices = db.choices(f) if f.type in ("picklist", "multipicklist") else ()
+    return {
+        "aggregatable": f.filterable and f.type != "boolean",
+        "aiPredictionField": False,
+        "autoNumber": f.auto_number is not None,
+        "byteLength": f.length * 3 if f.type not in ("id", "reference") else 18,
+        "calculated": False,
+        "calculatedFormula": None,
+        "cascadeDelete": f.delete_with_parent,
+        "caseSensitive": f.case_sensitive,
+        "compoundFieldName": f.compound or ("Name" if o.object.person and f.name in ("FirstName", "LastName") else None),
+        "controllerName": None,
+        "createable": f.name in o.createable,
+        "custom": f.custom,
+        "defaultValue": f.default if f.type == "boolean" else None,
+        "defaultValueFormula": None,
+        "defaultedOnCreate": f.default is not None or f.owner or f.auto_number is not None or not f.createable,
+        "dependentPicklist": False,
+        "deprecatedAndHidden": False,
+        "digits": f.digits,
+        "displayLocationInDecimal": False,
+        "encrypted": False,
+        "externalId": f.external_id,
+        "extraTypeInfo": None,
+        "filterable": f.filterable,
+        "filteredLookupInfo": None,
+        "formulaTreatNullNumberAsZero": False,
+        "groupable": f.groupable,
+        "highScaleNumber": False,
+        "htmlFormatted": False,
+        "idLookup": f.id_lookup or f.external_id or f.type == "id",
+        "inlineHelpText": f.help,
+        "label": f.label,
+        "length": f.length if not number else 0,
+        "mask": None,
+        "maskType": None,
+        "name": f.name,
+        "nameField": f.name_field,
+        "namePointing": len(f.to) > 1,
+        "nillable": f.nillable and not f.required,
+        "permissionable": f.permissionable and f.compound is None,
+        "picklistValues": [
+            {"active": True, "defaultValue": f.default == v, "label": v, "validFor": None, "value": v} for v in choices
+        ],
+        "polymorphicForeignKey": len(f.to) > 1,
+        "precision": f.precision,
+        "queryByDistance": False,
+        "referenceTargetField": None,
+        "referenceTo": list(f.to),
+        "relationshipName": f.relationship,
+        "relationshipOrder": None,
+        "restrictedDelete": False,
+        "restrictedPicklist": f.restricted,
+        "scale": f.scale,
+        "searchPrefilterable": False,
+        "soapType": _SOAP_TYPES.get(f.type, "xsd:string"),
+        "sortable": f.filterable,
+        "type": f.type,
+        "unique": f.unique,
+        "updateable": f.name in o.updateable,
+        "writeRequiresMasterRead": False,
+    }

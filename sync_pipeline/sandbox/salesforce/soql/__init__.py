@@ -1,0 +1,1 @@
+"""SOQL: one grammar, one evaluator. Anything outside the subset is MALFORMED_QUERY, never silently wrong."""

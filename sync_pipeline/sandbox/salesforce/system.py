@@ -1,0 +1,171 @@
+"""The simulated Salesforce as the HTTP shell and the control plane see it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Any
+
+from sync_pipeline.sandbox.clock import Clock
+from sync_pipeline.sandbox.salesforce import ids, oauth, recycle_bin
+from sync_pipeline.sandbox.salesforce.errors import SalesforceError, not_found, unsupported
+from sync_pipeline.sandbox.salesforce.org import Org
+from sync_pipeline.sandbox.salesforce.rest import routes
+from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request
+from sync_pipeline.sandbox.salesforce.schema import SObject
+from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.wire import Call, Reply
+
+_DATA = re.compile(r"/services/data(?:/v(?P<version>\d+\.\d)(?P<rest>/.*)?)?$")
+_JSON = "application/json;charset=UTF-8"
+
+
+class SalesforceSystem:
+    """Implements `wire.System`. `access_token` is valid from the start and until tokens are expired on demand."""
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        seed: int = 0,
+        settings: SalesforceSettings | None = None,
+        base_url: Callable[[], str] | None = None,
+    ) -> None:
+        self.org = Org(clock, seed, settings or SalesforceSettings(), base_url)
+        self.client_id = self.org.client_id
+        self.client_secret = self.org.client_secret
+        self.username = self.org.username
+        self.password = self.org.password
+        self.security_token = self.org.security_token
+        self.refresh_token = self.org.refresh_token
+        self.org_id = self.org.org_id
+        self.access_token = oauth.issue(self.org, forever=True)
+
+    def handle(self, call: Call) -> Reply:
+        try:
+            with self.org.store.transaction():
+                answer = self._answer(call)
+        except SalesforceError as error:
+            answer = Answer(error.status, error.as_response())
+        except Exception as problem:  # The vendor's server does not die of one request either.
+            body = [{"message": f"{type(problem).__name__}: {problem}", "errorCode": "UNKNOWN_EXCEPTION"}]
+            answer = Answer(500, body)
+        return self._reply(call, answer)
+
+    def next_due(self) -> int | None:
+        return None
+
+    def run_due(self) -> None:
+        """Nothing in this org happens by itself."""
+
+    def truth(self) -> dict[str, Any]:
+        return self.org.truth()
+
+    def snapshot(self) -> dict[str, Any]:
+        return self.org.store.snapshot()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.org.store.restore(state)
+        self.org.db.forget_indexes()
+
+    def edit(
+        self,
+        *,
+        object: str,
+        id: str | None,
+        fields: dict[str, Any] | None,
+        delete: bool = False,
+        undelete: bool = False,
+        user: str | None = None,
+    ) -> Row:
+        """What a person does in the user interface; returns the record. `id` None creates. Raises SalesforceError."""
+        o, actor, saver = self._object(object), self.org.person(user), self.org.saver
+        with self.org.store.transaction():
+            if id is None:
+                return saver.insert(o, fields or {}, actor)
+            record_id = self._id(id)
+            if undelete:
+                return recycle_bin.undelete(saver, o, record_id, actor)
+            if delete:
+                row = saver.existing(o, record_id)
+                recycle_bin.delete(saver, o, record_id, actor)
+                return self.org.db.get(o, record_id) or row
+            return saver.update(o, record_id, fields or {}, actor)
+
+    def expire_tokens(self) -> None:
+        """Every session ends now; clients get 401 INVALID_SESSION_ID until they ask for a new token."""
+        oauth.expire_all(self.org)
+
+    def lock_row(self, record_id: str, times: int = 1) -> None:
+        """The next writes that touch this record fail with UNABLE_TO_LOCK_ROW."""
+        self.org.saver.lock(self._id(record_id), times)
+
+    def _object(self, name: str) -> SObject:
+        o = self.org.schema.get(name)
+        if o is None:
+            raise SalesforceError("INVALID_TYPE", f"sObject type '{name}' is not supported.")
+        return o
+
+    def _id(self, text: str) -> str:
+        record_id = ids.normalise(text)
+        if record_id is None:
+            raise SalesforceError("MALFORMED_ID", f"malformed id {text}", ["Id"])
+        return record_id
+
+    def _answer(self, call: Call) -> Answer:
+        path = call.path.rstrip("/")
+        match path.split("/")[1:]:
+            case ["services", "oauth2", "token"]:
+                return oauth.token_endpoint(self.org, call)
+            case ["services", "oauth2", "revoke"]:
+                return oauth.revoke_endpoint(self.org, call)
+            case ["services", "oauth2", "userinfo"]:
+                return Answer(200, oauth.userinfo(self.org, self._caller(call), self.org.base_url(call)))
+            case ["id", org_id, user_id]:
+                return self._identity(call, org_id, user_id)
+        found = _DATA.match(path)
+        if found is None:
+            raise unsupported(f"{call.method} {call.path}")
+        if found["version"] is None:
+            return Answer(200, routes.versions())
+        return self._rest(call, found["version"], (found["rest"] or "").strip("/"))
+
+    def _rest(self, call: Call, version: str, rest: str) -> Answer:
+        number = float(version)
+        if number < routes.OLDEST_VERSION:
+            message = f"API version {version} is no longer supported"
+            raise SalesforceError("UNSUPPORTED_API_VERSION", message, status=410)
+        if number > routes.NEWEST_VERSION or not number.is_integer():
+            raise not_found()
+        user_id = self._caller(call)
+        self.org.limits.use_one()
+        path = tuple(rest.split("/")) if rest else ()
+        request = Request(
+            self.org, self.org.api_actor(user_id), "GET" if call.method == "HEAD" else call.method, version, path,
+            call.query, call.headers, call.body, dispatch=routes.answer,
+        )
+        return routes.answer(request)
+
+    def _identity(self, call: Call, org_id: str, user_id: str) -> Answer:
+        caller = self._caller(call)
+        if ids.normalise(org_id) != self.org_id or ids.normalise(user_id) != caller:
+            raise not_found()
+        return Answer(200, oauth.identity(self.org, caller, self.org.base_url(call)))
+
+    def _caller(self, call: Call) -> str:
+        return oauth.authenticate(self.org, call.headers)
+
+    def _reply(self, call: Call, answer: Answer) -> Reply:
+        headers = {"Date": formatdate(self.org.clock.now(), usegmt=True)} | answer.headers
+        if re.match(r"/services/data/v", call.path):
+            headers["Sforce-Limit-Info"] = self.org.limits.header()
+        if answer.body is None:
+            return Reply(answer.status, b"", headers)
+        if isinstance(answer.body, bytes):
+            return Reply(answer.status, answer.body, headers)
+        body = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
+        return Reply(answer.status, b"" if call.method == "HEAD" else body, {"Content-Type": _JSON} | headers)
+
