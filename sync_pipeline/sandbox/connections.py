@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -38,14 +40,17 @@ def system_application(sandbox: Sandbox, side: str, written: Callable[[], None])
         if call is None:
             return
         fault = sandbox.strike(side, call)
-        if fault is not None and fault.kind == "delay":
-            await asyncio.sleep(fault.seconds)
-        answer = sandbox.answer(side, call, fault)
-        if call.method != "GET":
-            written()
-        if answer.wait:
-            await asyncio.sleep(answer.wait)
-        await _respond(answer, scope, receive, send)
+        try:
+            if fault is not None and fault.kind == "delay":
+                await asyncio.sleep(fault.seconds)
+            answer = sandbox.answer(side, call, fault)
+            if call.method != "GET":
+                written()
+            if answer.wait:
+                await asyncio.sleep(answer.wait)
+        except asyncio.CancelledError:  # the sandbox is being stopped while a fault holds this call back
+            answer = Answer(None)
+        await _respond(answer, sandbox.clock.now(), scope, receive, send)
 
     return application
 
@@ -70,13 +75,13 @@ async def _call(scope: MutableMapping[str, Any], receive: Receive) -> Call | Non
     )
 
 
-async def _respond(answer: Answer, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+async def _respond(answer: Answer, now: int, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
     transport = cast(asyncio.Transport, scope["state"][_TRANSPORT])
     if answer.reply is None:
         transport.abort()
         await _gone(receive)
         return
-    await send(_start(answer.reply))
+    await send(_start(answer.reply, now))
     if answer.cut:
         await send({"type": "http.response.body", "body": _first_half(answer.reply.body), "more_body": True})
         transport.close()
@@ -85,15 +90,23 @@ async def _respond(answer: Answer, scope: MutableMapping[str, Any], receive: Rec
     await send({"type": "http.response.body", "body": answer.reply.body})
 
 
-def _start(reply: Reply) -> Message:
+def _start(reply: Reply, now: int) -> Message:
     headers = [
         (name.encode("latin-1"), value.encode("latin-1"))
         for name, value in reply.headers.items()
         if name.lower() != "content-length"
     ]
+    if not any(name.lower() == "date" for name in reply.headers):
+        headers.append((b"date", _date(now)))
     if reply.status not in (204, 304):
         headers.append((b"content-length", str(len(reply.body)).encode()))
     return {"type": "http.response.start", "status": reply.status, "headers": headers}
+
+
+@lru_cache(maxsize=8)
+def _date(now: int) -> bytes:
+    """The vendor's clock is the sandbox's, also where clients read it off a header."""
+    return formatdate(now, usegmt=True).encode()
 
 
 def _first_half(body: bytes) -> bytes:

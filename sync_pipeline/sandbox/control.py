@@ -126,6 +126,7 @@ class Control:
 
     async def reset(self, _: Request) -> Response:
         """Back to the first state: data, clock, faults and request log."""
+        self._courier.abandon()
         self._sandbox.restore(self._first)
         self._sandbox.faults.clear()
         self._sandbox.log.clear()
@@ -148,11 +149,13 @@ class Control:
             if name not in self._named:
                 saved = ", ".join(self._named) or "none"
                 raise BadInputError("restore", f"there is no snapshot {name!r}; saved are: {saved}")
+            self._courier.abandon()
             self._sandbox.restore(self._named[name])
         else:
             state = {part: fields.any(part) for part in ("clock", "salesforce", "stripe")}
             state["webhook_endpoint"] = fields.text("webhook_endpoint", default=None)
             fields.done()
+            self._courier.abandon()
             try:
                 self._sandbox.restore(state)
             except ValueError as error:

@@ -118,6 +118,12 @@ class Courier:
                 return attempts
             await asyncio.wait(set(self._under_way.values()))
 
+    def abandon(self) -> None:
+        """Forget the deliveries under way: they belong to a state that is being replaced."""
+        for task in self._under_way.values():
+            task.cancel()
+        self._under_way.clear()
+
     async def replay(self, event: dict[str, Any], url: str) -> int | None:
         """Send an event once more, as a person can from the dashboard; the HTTP status or None."""
         body = json.dumps(event, indent=2).encode()
@@ -158,7 +164,8 @@ class Courier:
                 status = await self._attempt(delivery, fate)
             self._sandbox.stripe.record_delivery(delivery.id, status)
         finally:
-            del self._under_way[delivery.id]
+            if self._under_way.get(delivery.id) is asyncio.current_task():
+                del self._under_way[delivery.id]
 
     async def _attempt(self, delivery: Delivery, fate: _Fate) -> int | None:
         if fate.dropped:

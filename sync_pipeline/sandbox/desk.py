@@ -40,6 +40,16 @@ class Desk:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
+    @property
+    def currency(self) -> str:
+        """The Salesforce org's own currency."""
+        return self._sandbox.salesforce.org.settings.currency
+
+    @property
+    def multi_currency(self) -> bool:
+        """Whether Salesforce records carry a currency of their own."""
+        return self._sandbox.salesforce.org.settings.multi_currency
+
     def stripe(self, method: str, path: str, params: dict[str, Any] | None = None) -> dict[str, Any]:
         """Call Stripe with nested parameters: ``stripe("GET", "/v1/invoices", {"limit": 10})``. Raises RefusedError."""
         form = urlencode(list(_flatten(params or {})))
@@ -72,10 +82,10 @@ class Desk:
         records: list[dict[str, Any]] = _read(self._sandbox.salesforce.handle(call))["records"]
         return records
 
-    def edit(self, kind: str, record: str | None, fields: dict[str, Any], **how: Any) -> Any:
+    def edit(self, kind: str, record: str | None, fields: dict[str, Any], **how: Any) -> dict[str, Any]:
         """Create (no `record`) or change a Salesforce record as a person; `how`: delete, undelete, user.
 
-        Returns the record's id. Raises RefusedError.
+        Returns the record as it then is. Raises RefusedError.
         """
         try:
             return self._sandbox.salesforce.edit(object=kind, id=record, fields=fields, **how)
@@ -84,7 +94,7 @@ class Desk:
 
     def create(self, kind: str, fields: dict[str, Any]) -> str:
         """Make a Salesforce record as a person; its id. Raises RefusedError."""
-        return str(self.edit(kind, None, fields))
+        return str(self.edit(kind, None, fields)["Id"])
 
     def merge(self, kind: str, winner: str, loser: str) -> Any:
         """Merge two Salesforce records as a person. Raises RefusedError."""

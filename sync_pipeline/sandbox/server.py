@@ -131,6 +131,8 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                date_header=False,
+                proxy_headers=False,
                 timeout_keep_alive=300,
                 timeout_graceful_shutdown=1,
             )

@@ -18,15 +18,6 @@ _LINES = (
     ("Analyst Seat", "Seats", 720, 600, 20, "Named analysts, co-terminal with the platform"),
     ("Viewer Seat", "Seats", 260, 200, 15, "Read-only seats, co-terminal with the platform"),
 )
-_SUCCESS_OWNER = {
-    "FirstName": "Casey",
-    "LastName": "Okafor",
-    "Email": "casey.okafor@sandbox.example",
-    "Username": "casey.okafor@sandbox.example",
-    "Alias": "cokafor",
-    "Title": "Customer Success Manager",
-    "IsActive": True,
-}
 _ACCOUNT = {
     "Name": "Northwind Analytics Ltd",
     "Industry": "Technology",
@@ -42,15 +33,15 @@ _ACCOUNT = {
 
 
 def tell(sandbox: Sandbox) -> dict[str, str]:
-    """Put the story's start into an empty sandbox. Returns the ids: account, opportunity, contract, success_owner."""
+    """Put the story's start into an empty sandbox. Returns the ids: account, opportunity, contract."""
     desk = Desk(sandbox)
     today = datetime.fromtimestamp(sandbox.clock.now(), UTC).date()
 
     def create(kind: str, **fields: Any) -> str:
         return desk.create(kind, fields)
 
-    success_owner = create("User", **_SUCCESS_OWNER)
-    account = create("Account", **_ACCOUNT, Customer_Success_Owner__c=success_owner)
+    (success_owner,) = desk.query("SELECT Id FROM User WHERE Title = 'Customer Success Manager'")
+    account = create("Account", **_ACCOUNT, Customer_Success_Owner__c=success_owner["Id"])
     contract = create("Contract", AccountId=account, Status="Draft", StartDate=today.isoformat(), ContractTerm=12)
     (price_book,) = desk.query("SELECT Id FROM Pricebook2 WHERE IsStandard = true")
     opportunity = create(
@@ -80,4 +71,4 @@ def tell(sandbox: Sandbox) -> dict[str, str]:
             UnitPrice=price,
             Description=purpose,
         )
-    return {"account": account, "opportunity": opportunity, "contract": contract, "success_owner": success_owner}
+    return {"account": account, "opportunity": opportunity, "contract": contract}

@@ -137,7 +137,7 @@ def test_reset_goes_back_to_the_first_state(sandbox: SandboxHandle) -> None:
 
 def test_a_persons_edit_in_salesforce_changes_the_record_and_is_not_traffic(sandbox: SandboxHandle) -> None:
     made = sandbox.control("POST", "/humans", {"system": "salesforce", "object": "Account", "fields": {"Name": "Acme"}})
-    account = made["result"]
+    account = made["result"]["Id"]
     assert calls.soql(sandbox, "SELECT Name FROM Account")[0]["Name"] == "Acme"
     change = {"system": "salesforce", "object": "Account", "id": account}
     sandbox.control("POST", "/humans", change | {"fields": {"Name": "Acme Ltd"}})
@@ -150,14 +150,12 @@ def test_a_persons_edit_in_salesforce_changes_the_record_and_is_not_traffic(sand
 
 
 def test_a_person_can_merge_accounts(sandbox: SandboxHandle) -> None:
+    edit = {"system": "salesforce", "object": "Account"}
     winner, loser = (
-        sandbox.control("POST", "/humans", {"system": "salesforce", "object": "Account", "fields": {"Name": name}})[
-            "result"
-        ]
+        sandbox.control("POST", "/humans", edit | {"fields": {"Name": name}})["result"]["Id"]
         for name in ("Kept", "Merged")
     )
-    merge = {"system": "salesforce", "object": "Account", "merge": {"winner": winner, "loser": loser}}
-    sandbox.control("POST", "/humans", merge)
+    sandbox.control("POST", "/humans", edit | {"merge": {"winner": winner, "loser": loser}})
     assert [row["Id"] for row in calls.soql(sandbox, "SELECT Id FROM Account")] == [winner]
 
 

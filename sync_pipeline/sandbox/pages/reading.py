@@ -29,9 +29,16 @@ _LINE = "Id, OpportunityId, Product2.Name, Quantity, UnitPrice, TotalPrice, Desc
 _TASK = "Id, Subject, Status, Priority, ActivityDate, Description, Owner.Name, WhatId, CreatedDate"
 
 
+def _money(desk: Desk, fields: str, rest: str) -> list[Record]:
+    """Records with the currency that their amounts are in, which only an org of several currencies keeps per record."""
+    if desk.multi_currency:
+        return desk.query(f"SELECT {fields}, CurrencyIsoCode FROM {rest}")
+    return [{**record, "CurrencyIsoCode": desk.currency} for record in desk.query(f"SELECT {fields} FROM {rest}")]
+
+
 def overview(desk: Desk) -> Record:
     return {
-        "opportunities": desk.query(f"SELECT {_OPPORTUNITY} FROM Opportunity ORDER BY LastModifiedDate DESC LIMIT 8"),
+        "opportunities": _money(desk, _OPPORTUNITY, "Opportunity ORDER BY LastModifiedDate DESC LIMIT 8"),
         "tasks": desk.query(f"SELECT {_TASK} FROM Task ORDER BY CreatedDate DESC LIMIT 5"),
         "invoices": _invoices(desk, {}, 8),
         "events": desk.stripe_all("/v1/events", most=10),
@@ -42,17 +49,17 @@ def accounts(desk: Desk, name: str | None) -> Record:
     """The first hundred accounts whose name contains `name`, if given."""
     where = f" WHERE Name LIKE {soql_text(f'%{name}%')}" if name else ""
     fields = ", ".join(("Id", "Name", "BillingCountry", *ACCOUNT_BILLING))
-    return {"accounts": desk.query(f"SELECT {fields} FROM Account{where} ORDER BY Name LIMIT 100"), "name": name or ""}
+    return {"accounts": _money(desk, fields, f"Account{where} ORDER BY Name LIMIT 100"), "name": name or ""}
 
 
 def account(desk: Desk, account_id: str) -> Record | None:
     """Everything that either system knows of one account; None if there is none."""
     fields = ", ".join(("Id", *ACCOUNT_DETAILS, *ACCOUNT_BILLING, *_ADDRESS, "Customer_Success_Owner__r.Name"))
-    found = desk.query(f"SELECT {fields} FROM Account WHERE Id = {soql_text(account_id)}")
+    found = _money(desk, fields, f"Account WHERE Id = {soql_text(account_id)}")
     if not found:
         return None
     where = f"WHERE AccountId = {soql_text(account_id)}"
-    opportunities = desk.query(f"SELECT {_OPPORTUNITY} FROM Opportunity {where} ORDER BY CreatedDate LIMIT 50")
+    opportunities = _money(desk, _OPPORTUNITY, f"Opportunity {where} ORDER BY CreatedDate LIMIT 50")
     return {
         "account": found[0],
         "address": [found[0][part] for part in _ADDRESS if found[0][part]],
@@ -67,11 +74,7 @@ def account(desk: Desk, account_id: str) -> Record | None:
 
 
 def deals(desk: Desk) -> Record:
-    return {
-        "opportunities": desk.query(
-            f"SELECT {_OPPORTUNITY} FROM Opportunity ORDER BY IsClosed, CloseDate DESC LIMIT 100"
-        )
-    }
+    return {"opportunities": _money(desk, _OPPORTUNITY, "Opportunity ORDER BY IsClosed, CloseDate DESC LIMIT 100")}
 
 
 def tasks(desk: Desk) -> Record:

@@ -1,0 +1,231 @@
+"""The pages as a person uses them: in a headless browser, without JavaScript."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from sync_pipeline_tests.sandbox import calls
+from sync_pipeline_tests.sandbox.conftest import START
+from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+
+pytestmark = pytest.mark.browser
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def story_process() -> Iterator[SandboxHandle]:
+    with start_sandbox("--data", "story", "--now", str(START)) as handle:
+        yield handle
+
+
+@pytest.fixture
+def story(story_process: SandboxHandle) -> SandboxHandle:
+    """The £45,000 story at its start."""
+    story_process.control("POST", "/reset", {})
+    return story_process
+
+
+@pytest.fixture
+def page(browser: Browser, story: SandboxHandle) -> Iterator[Page]:
+    context = browser.new_context(java_script_enabled=False, base_url=story.ready["control_url"])
+    context.set_default_timeout(10_000)
+    page = context.new_page()
+    yield page
+    context.close()
+
+
+def open_account(page: Page) -> None:
+    page.goto("/")
+    page.get_by_role("link", name="Northwind Analytics - Platform and seats").click()
+
+
+def bill_the_deal(story: SandboxHandle) -> str:
+    """What the pipeline would make of the deal: a customer with a subscription of three items; the customer's id."""
+    account = calls.soql(story, "SELECT Id FROM Account")[0]["Id"]
+    customer = calls.stripe(
+        story, "POST", "/v1/customers",
+        **{
+            "name": "Northwind Analytics Ltd", "email": "accounts@northwind.example",
+            "metadata[sf_account_id]": account, "payment_method": "pm_card_visa",
+            "invoice_settings[default_payment_method]": "pm_card_visa",
+            "tax_id_data[0][type]": "gb_vat", "tax_id_data[0][value]": "GB123456789",
+        },
+    ).json()  # fmt: skip
+    items = {}
+    for n, (name, pence, quantity) in enumerate(
+        [("Analytics Platform", 3_000_000, 1), ("Analyst Seat", 60_000, 20), ("Viewer Seat", 20_000, 15)]
+    ):
+        product = calls.stripe(story, "POST", "/v1/products", name=name).json()["id"]
+        price = calls.stripe(
+            story, "POST", "/v1/prices",
+            **{"product": product, "currency": "gbp", "unit_amount": pence, "recurring[interval]": "year"},
+        ).json()["id"]  # fmt: skip
+        items |= {f"items[{n}][price]": price, f"items[{n}][quantity]": quantity}
+    subscription = calls.stripe(story, "POST", "/v1/subscriptions", customer=customer["id"], **items).json()
+    assert subscription["status"] == "active", subscription
+    edit = {"system": "salesforce", "object": "Account", "id": account}
+    story.control("POST", "/humans", edit | {"fields": {"Stripe_Customer_Id__c": customer["id"]}})
+    return str(customer["id"])
+
+
+def test_the_overview_shows_the_deal_at_its_amount(page: Page) -> None:
+    page.goto("/")
+    row = page.get_by_role("row").filter(has_text="Northwind Analytics - Platform and seats")
+    expect(row).to_contain_text("Negotiation/Review")
+    expect(row).to_contain_text("£45,000.00")
+
+
+def test_the_account_page_shows_the_lines_and_that_stripe_knows_nothing_yet(page: Page) -> None:
+    open_account(page)
+    expect(page.get_by_role("heading", level=1)).to_have_text("Northwind Analytics Ltd")
+    expect(page.get_by_text("14 Fleet Street, London, EC4Y 1AA, United Kingdom")).to_be_visible()
+    for name, total in [
+        ("Analytics Platform", "£30,000.00"),
+        ("Analyst Seat", "£12,000.00"),
+        ("Viewer Seat", "£3,000.00"),
+    ]:
+        expect(page.get_by_role("row").filter(has_text=name)).to_contain_text(total)
+    expect(page.get_by_text("Stripe does not know this account yet.")).to_be_visible()
+
+
+def test_a_person_closes_the_deal_as_won(page: Page, story: SandboxHandle) -> None:
+    open_account(page)
+    page.get_by_role("button", name="Close as won").click()
+    expect(page.get_by_role("status")).to_have_text("Closed as won.")
+    expect(page.get_by_role("button", name="Close as won")).to_have_count(0)
+    assert calls.soql(story, "SELECT StageName, IsWon FROM Opportunity")[0]["IsWon"] is True
+
+
+def test_a_person_moves_the_clock(page: Page, story: SandboxHandle) -> None:
+    page.goto("/")
+    page.get_by_role("button", name="+4 days").click()
+    assert story.control("GET", "/clock")["now"] == START + 4 * 86_400
+    expect(page.locator("time")).to_contain_text("UTC")
+
+
+def test_a_person_changes_seats_on_the_opportunity(page: Page, story: SandboxHandle) -> None:
+    open_account(page)
+    quantity = page.get_by_label("Quantity of Analyst Seat")
+    quantity.fill("25")
+    quantity.locator("xpath=..").get_by_role("button").click()
+    (line,) = calls.soql(
+        story, "SELECT Quantity, UnitPrice FROM OpportunityLineItem WHERE Product2.Name = 'Analyst Seat'"
+    )
+    assert (line["Quantity"], line["UnitPrice"]) == (25, 600)
+    assert calls.soql(story, "SELECT Amount FROM Opportunity")[0]["Amount"] == 48_000
+
+
+def test_a_person_edits_a_field_and_is_told_why_it_was_refused(page: Page, story: SandboxHandle) -> None:
+    open_account(page)
+    name = page.get_by_label("Name", exact=True)
+    name.fill("Northwind Group Ltd")
+    name.locator("xpath=..").get_by_role("button").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Northwind Group Ltd")
+    name = page.get_by_label("Name", exact=True)
+    name.fill("")
+    name.locator("xpath=..").get_by_role("button").click()
+    expect(page.get_by_role("status")).to_contain_text("Refused: Required fields are missing: [Name]")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Northwind Group Ltd")
+
+
+def test_both_systems_stand_side_by_side_on_the_account_page(page: Page, story: SandboxHandle) -> None:
+    bill_the_deal(story)
+    open_account(page)
+    left, right = page.locator(".side.salesforce"), page.locator(".side.stripe")
+    expect(left).to_contain_text("£45,000.00")
+    expect(right).to_contain_text("GB123456789")
+    expect(right.get_by_role("row").filter(has_text="Analyst Seat")).to_contain_text("£600.00")
+    expect(right.get_by_role("row").filter(has_text=re.compile("paid"))).to_contain_text("£45,000.00")
+    boxes = left.bounding_box(), right.bounding_box()
+    assert boxes[0] is not None
+    assert boxes[1] is not None
+    assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
+
+
+def test_a_person_makes_the_next_payment_fail(page: Page, story: SandboxHandle) -> None:
+    customer = bill_the_deal(story)
+    page.goto(f"/customers/{customer}")
+    page.get_by_role("button", name="Next payment fails").click()
+    expect(page.get_by_role("status")).to_have_text("The customer's next payment will fail.")
+    story.control("POST", "/clock", {"advance_seconds": 366 * 86_400})
+    page.reload()
+    expect(page.locator(".side.stripe")).to_contain_text("past due")
+
+
+def test_a_person_changes_seats_and_cancels_in_stripe(page: Page, story: SandboxHandle) -> None:
+    customer = bill_the_deal(story)
+    page.goto(f"/customers/{customer}")
+    seats = page.get_by_label("Quantity of Viewer Seat in Stripe")
+    seats.fill("30")
+    seats.locator("xpath=..").get_by_role("button").click()
+    expect(page.get_by_label("Quantity of Viewer Seat in Stripe")).to_have_value("30")
+    page.get_by_role("button", name="Cancel at period end").click()
+    expect(page.get_by_text("cancel scheduled")).to_be_visible()
+    page.get_by_role("button", name="Cancel now").click()
+    expect(page.get_by_role("status")).to_have_text("The subscription is canceled.")
+    expect(page.get_by_role("button", name="Cancel now")).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("path", "heading", "text"),
+    [
+        ("/accounts", "Accounts", "Northwind Analytics Ltd"),
+        ("/accounts?name=nobody", "Accounts", "No accounts."),
+        ("/deals", "Deals", "Negotiation/Review"),
+        ("/tasks", "Tasks", "No tasks."),
+        ("/customers", "Customers", "Northwind Analytics Ltd"),
+        ("/invoices", "Invoices", "£45,000.00"),
+        ("/events", "Events", "customer.subscription.created"),
+        ("/traffic", "Traffic", "POST /v1/subscriptions"),
+    ],
+)
+def test_every_page_shows_what_it_is_for(page: Page, story: SandboxHandle, path: str, heading: str, text: str) -> None:
+    bill_the_deal(story)
+    page.goto(path)
+    expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+    expect(page.locator("main")).to_contain_text(text)
+
+
+@pytest.mark.parametrize("path", ["/accounts/001000000000000AAA", "/customers/cus_none"])
+def test_what_is_not_there_is_said_plainly(page: Page, path: str) -> None:
+    answer = page.goto(path)
+    assert answer is not None
+    assert answer.status == 404
+    expect(page.get_by_role("heading", level=1)).to_have_text("Not found")
+
+
+def test_looking_at_the_pages_is_not_traffic(page: Page, story: SandboxHandle) -> None:
+    for path in ("/", "/accounts", "/customers", "/invoices"):
+        page.goto(path)
+    assert story.control("GET", "/requests")["counts"] == {}
+
+
+def test_text_from_the_systems_is_never_markup(page: Page, story: SandboxHandle) -> None:
+    edit = {"system": "salesforce", "object": "Account", "fields": {"Name": "<b id=x>&amp; Sons</b>"}}
+    story.control("POST", "/humans", edit)
+    page.goto("/accounts")
+    expect(page.get_by_role("link", name="<b id=x>&amp; Sons</b>")).to_be_visible()
+    assert page.locator("#x").count() == 0
+
+
+def test_a_form_leads_only_back_to_a_page_of_the_sandbox(page: Page, story: SandboxHandle) -> None:
+    form = {"back": "//elsewhere.example/x", "seconds": "1"}
+    answer = page.request.post("/act/clock", form=form, max_redirects=0)
+    assert answer.status == 303
+    assert answer.headers["location"].startswith("/?said=")
