@@ -37,13 +37,20 @@ class Access:
 
 def unrestricted(schema: Schema) -> Access:
     """A person in the user interface, as far as this sandbox goes, and the platform itself."""
-    return Access({
-        o.name: ObjectAccess(
-            o, o.by_name, frozenset(f.name for f in o.fields.values() if f.createable),
-            frozenset(f.name for f in o.fields.values() if f.updateable), o.create, o.update, o.delete,
-        )
-        for o in schema.objects.values()
-    })
+    return Access(
+        {
+            o.name: ObjectAccess(
+                o,
+                o.by_name,
+                frozenset(f.name for f in o.fields.values() if f.createable),
+                frozenset(f.name for f in o.fields.values() if f.updateable),
+                o.create,
+                o.update,
+                o.delete,
+            )
+            for o in schema.objects.values()
+        }
+    )
 
 
 def integration_user(schema: Schema, grants: PermissionSet, *, minimum: bool) -> Access:
@@ -93,6 +100,6 @@ def _verbs(o: SObject, grants: PermissionSet, minimum: bool) -> frozenset[str]:
 def _granted(o: SObject, f: Field, granted: frozenset[str], minimum: bool) -> bool:
     if not f.permissionable or not (f.custom or minimum):
         return True
-    return f"{o.name}.{f.compound or f.name}" in granted or o.name in ("Task", "Event") and (
-        f"Activity.{f.name}" in granted or not f.custom
+    return f"{o.name}.{f.compound or f.name}" in granted or (
+        o.name in ("Task", "Event") and (f"Activity.{f.name}" in granted or not f.custom)
     )

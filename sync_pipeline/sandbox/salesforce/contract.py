@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
-from sync_pipeline.sandbox.salesforce.saving import NoBehaviour, Saver
+from sync_pipeline.sandbox.salesforce.saving import Actor, NoBehaviour, Saver
 from sync_pipeline.sandbox.store import Row
 
 _STATUS_CODE = {"Draft": "Draft", "In Approval Process": "InApproval", "Activated": "Activated"}
@@ -28,8 +28,12 @@ class Contract(NoBehaviour):
                 raise _refused("Choose a valid contract status and save your changes. Ask your admin for details.")
             if given != {"Status"}:
                 raise _refused("Status must be the only field that is updated when a contract is activated.")
-            new |= {"ActivatedDate": saver.db.now(), "ActivatedById": saver.default_user_id}
+            new |= {"ActivatedDate": saver.db.now()}
         new["EndDate"] = _end(new.get("StartDate"), new.get("ContractTerm"))
+
+    def saved(self, saver: Saver, old: Row | None, new: Row, actor: Actor) -> None:
+        if new.get("ActivatedDate") and not new.get("ActivatedById"):
+            saver.db.put(saver.db.schema.objects["Contract"], new | {"ActivatedById": actor.user_id})
 
     def check_removal(self, saver: Saver, row: Row) -> None:
         if row["StatusCode"] == "Activated":

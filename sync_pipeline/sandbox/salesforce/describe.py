@@ -9,8 +9,15 @@ from sync_pipeline.sandbox.salesforce.database import Database
 from sync_pipeline.sandbox.salesforce.schema import NUMBER_TYPES, Field
 
 _SOAP_TYPES = {
-    "id": "tns:ID", "reference": "tns:ID", "boolean": "xsd:boolean", "int": "xsd:int", "double": "xsd:double",
-    "currency": "xsd:double", "percent": "xsd:double", "date": "xsd:date", "datetime": "xsd:dateTime",
+    "id": "tns:ID",
+    "reference": "tns:ID",
+    "boolean": "xsd:boolean",
+    "int": "xsd:int",
+    "double": "xsd:double",
+    "currency": "xsd:double",
+    "percent": "xsd:double",
+    "date": "xsd:date",
+    "datetime": "xsd:dateTime",
     "address": "urn:address",
 }
 
@@ -25,14 +32,26 @@ def describe(db: Database, access: Access, o: ObjectAccess, base: str) -> dict[s
     for child in db.schema.children(o.object.name):
         visible = access.get(child.object.name)
         if visible is not None and child.field.name.lower() in visible.readable:
-            children.append({
-                "cascadeDelete": child.field.delete_with_parent, "childSObject": child.object.name,
-                "deprecatedAndHidden": False, "field": child.field.name, "junctionIdListNames": [],
-                "junctionReferenceTo": [], "relationshipName": child.field.children, "restrictedDelete": False,
-            })
+            children.append(
+                {
+                    "cascadeDelete": child.field.delete_with_parent,
+                    "childSObject": child.object.name,
+                    "deprecatedAndHidden": False,
+                    "field": child.field.name,
+                    "junctionIdListNames": [],
+                    "junctionReferenceTo": [],
+                    "relationshipName": child.field.children,
+                    "restrictedDelete": False,
+                }
+            )
     record_type = {
-        "active": True, "available": True, "defaultRecordTypeMapping": True, "developerName": "Master", "master": True,
-        "name": "Master", "recordTypeId": "012000000000000AAA",
+        "active": True,
+        "available": True,
+        "defaultRecordTypeMapping": True,
+        "developerName": "Master",
+        "master": True,
+        "name": "Master",
+        "recordTypeId": "012000000000000AAA",
         "urls": {"layout": f"{base}/sobjects/{o.object.name}/describe/layouts/012000000000000AAA"},
     }
     return _summary(o, base) | {
@@ -55,13 +74,33 @@ def _summary(o: ObjectAccess, base: str) -> dict[str, Any]:
     name = o.object.name
     own = f"{base}/sobjects/{name}"
     return {
-        "activateable": False, "associateEntityType": None, "associateParentEntity": None, "createable": o.create,
-        "custom": o.object.custom, "customSetting": False, "deepCloneable": False, "deletable": o.delete,
-        "deprecatedAndHidden": False, "feedEnabled": False, "hasSubtypes": False, "isInterface": False,
-        "isSubtype": False, "keyPrefix": o.object.prefix, "label": o.object.label, "labelPlural": o.object.plural,
-        "layoutable": True, "mergeable": o.object.merge, "mruEnabled": True, "name": name, "queryable": True,
-        "replicateable": True, "retrieveable": True, "searchable": True, "triggerable": True,
-        "undeletable": o.object.undelete and o.delete, "updateable": o.edit,
+        "activateable": False,
+        "associateEntityType": None,
+        "associateParentEntity": None,
+        "createable": o.create,
+        "custom": o.object.custom,
+        "customSetting": False,
+        "deepCloneable": False,
+        "deletable": o.delete,
+        "deprecatedAndHidden": False,
+        "feedEnabled": False,
+        "hasSubtypes": False,
+        "isInterface": False,
+        "isSubtype": False,
+        "keyPrefix": o.object.prefix,
+        "label": o.object.label,
+        "labelPlural": o.object.plural,
+        "layoutable": True,
+        "mergeable": o.object.merge,
+        "mruEnabled": True,
+        "name": name,
+        "queryable": True,
+        "replicateable": True,
+        "retrieveable": True,
+        "searchable": True,
+        "triggerable": True,
+        "undeletable": o.object.undelete and o.delete,
+        "updateable": o.edit,
         "urls": {"sobject": own, "describe": f"{own}/describe", "rowTemplate": f"{own}/{{ID}}"},
     }
 
@@ -78,7 +117,8 @@ def _field(db: Database, o: ObjectAccess, f: Field) -> dict[str, Any]:
         "calculatedFormula": None,
         "cascadeDelete": f.delete_with_parent,
         "caseSensitive": f.case_sensitive,
-        "compoundFieldName": f.compound or ("Name" if o.object.person and f.name in ("FirstName", "LastName") else None),
+        "compoundFieldName": f.compound
+        or ("Name" if o.object.person and f.name in ("FirstName", "LastName") else None),
         "controllerName": None,
         "createable": f.name in o.createable,
         "custom": f.custom,

@@ -34,7 +34,6 @@ def not_found() -> SalesforceError:
     return SalesforceError("NOT_FOUND", "The requested resource does not exist", status=404)
 
 
-
 def unsupported(what: str) -> SalesforceError:
     """The sandbox does not do this. Never answer such a request with a guess."""
     return SalesforceError("sandbox_unsupported", f"the sandbox does not implement {what}", status=501)

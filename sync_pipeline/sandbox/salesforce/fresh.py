@@ -9,10 +9,16 @@ from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
 
 SALES, SUCCESS, INTEGRATION = "sales", "success", "integration"
 _STAGES = [
-    ("Prospecting", 10, "Pipeline"), ("Qualification", 10, "Pipeline"), ("Needs Analysis", 20, "Pipeline"),
-    ("Value Proposition", 50, "Pipeline"), ("Id. Decision Makers", 60, "Pipeline"),
-    ("Perception Analysis", 70, "Pipeline"), ("Proposal/Price Quote", 75, "Pipeline"),
-    ("Negotiation/Review", 90, "Pipeline"), ("Closed Won", 100, "Closed"), ("Closed Lost", 0, "Omitted"),
+    ("Prospecting", 10, "Pipeline"),
+    ("Qualification", 10, "Pipeline"),
+    ("Needs Analysis", 20, "Pipeline"),
+    ("Value Proposition", 50, "Pipeline"),
+    ("Id. Decision Makers", 60, "Pipeline"),
+    ("Perception Analysis", 70, "Pipeline"),
+    ("Proposal/Price Quote", 75, "Pipeline"),
+    ("Negotiation/Review", 90, "Pipeline"),
+    ("Closed Won", 100, "Closed"),
+    ("Closed Lost", 0, "Omitted"),
 ]
 _USERS = {
     SALES: ("Sam", "Sales", "Account Executive"),
@@ -27,31 +33,84 @@ def fill(db: Database, settings: SalesforceSettings) -> dict[str, str]:
     host = settings.company.lower().replace(" ", "-")
     for role, (first, last, title) in _USERS.items():
         email = f"{first}.{last}@{host}.example".lower()
-        _put(db, "User", people[role], people[SALES], {
-            "FirstName": first, "LastName": last, "Name": f"{first} {last}", "Title": title, "Username": email,
-            "Email": email, "Alias": first[:8].lower(), "IsActive": True,
-        })
+        _put(
+            db,
+            "User",
+            people[role],
+            people[SALES],
+            {
+                "FirstName": first,
+                "LastName": last,
+                "Name": f"{first} {last}",
+                "Title": title,
+                "Username": email,
+                "Email": email,
+                "Alias": first[:8].lower(),
+                "IsActive": True,
+            },
+        )
     organization = db.ids.new("00D")
-    _put(db, "Organization", organization, people[SALES], {
-        "Name": settings.company, "OrganizationType": "Enterprise Edition", "InstanceName": "SBX1",
-        "IsSandbox": settings.is_sandbox, "FiscalYearStartMonth": 1, "DefaultLocaleSidKey": "en_GB",
-        "LanguageLocaleKey": "en_US", "TimeZoneSidKey": "GMT",
-    })
-    _put(db, "Pricebook2", db.ids.new("01s"), people[SALES], {
-        "Name": "Standard Price Book", "IsActive": True, "IsStandard": True,
-    } | ({"CurrencyIsoCode": settings.currency} if settings.multi_currency else {}))
+    _put(
+        db,
+        "Organization",
+        organization,
+        people[SALES],
+        {
+            "Name": settings.company,
+            "OrganizationType": "Enterprise Edition",
+            "InstanceName": "SBX1",
+            "IsSandbox": settings.is_sandbox,
+            "FiscalYearStartMonth": 1,
+            "DefaultLocaleSidKey": "en_GB",
+            "LanguageLocaleKey": "en_US",
+            "TimeZoneSidKey": "GMT",
+        },
+    )
+    _put(
+        db,
+        "Pricebook2",
+        db.ids.new("01s"),
+        people[SALES],
+        {
+            "Name": "Standard Price Book",
+            "IsActive": True,
+            "IsStandard": True,
+        }
+        | ({"CurrencyIsoCode": settings.currency} if settings.multi_currency else {}),
+    )
     for order, (name, probability, forecast) in enumerate(_STAGES, 1):
-        _put(db, "OpportunityStage", db.ids.new("01J"), people[SALES], {
-            "MasterLabel": name, "ApiName": name, "IsActive": True, "SortOrder": order,
-            "IsClosed": name.startswith("Closed"), "IsWon": name == "Closed Won",
-            "DefaultProbability": float(probability), "ForecastCategory": forecast, "ForecastCategoryName": forecast,
-        })
+        _put(
+            db,
+            "OpportunityStage",
+            db.ids.new("01J"),
+            people[SALES],
+            {
+                "MasterLabel": name,
+                "ApiName": name,
+                "IsActive": True,
+                "SortOrder": order,
+                "IsClosed": name.startswith("Closed"),
+                "IsWon": name == "Closed Won",
+                "DefaultProbability": float(probability),
+                "ForecastCategory": forecast,
+                "ForecastCategoryName": forecast,
+            },
+        )
     if settings.multi_currency:
         for code, (rate, places) in settings.currencies.items():
-            _put(db, "CurrencyType", db.ids.new("01L"), people[SALES], {
-                "IsoCode": code, "ConversionRate": rate, "DecimalPlaces": places, "IsActive": True,
-                "IsCorporate": code == settings.currency,
-            })
+            _put(
+                db,
+                "CurrencyType",
+                db.ids.new("01L"),
+                people[SALES],
+                {
+                    "IsoCode": code,
+                    "ConversionRate": rate,
+                    "DecimalPlaces": places,
+                    "IsActive": True,
+                    "IsCorporate": code == settings.currency,
+                },
+            )
     return people | {"org": organization}
 
 
@@ -59,8 +118,12 @@ def _put(db: Database, name: str, record_id: str, user_id: str, fields: dict[str
     o = db.schema.objects[name]
     now = db.now()
     stamps = {
-        "CreatedDate": now, "CreatedById": user_id, "LastModifiedDate": now, "LastModifiedById": user_id,
-        "SystemModstamp": now, "IsDeleted": False,
+        "CreatedDate": now,
+        "CreatedById": user_id,
+        "LastModifiedDate": now,
+        "LastModifiedById": user_id,
+        "SystemModstamp": now,
+        "IsDeleted": False,
     }
     row = {"Id": record_id} | {f.name: f.default for f in o.fields.values() if f.default is not None} | fields
     db.put(o, row | {k: v for k, v in stamps.items() if k in o.fields})

@@ -39,9 +39,16 @@ class Limits:
     def report(self) -> dict[str, dict[str, int]]:
         """The body of GET limits."""
         full = {
-            "DailyBulkApiBatches": 15000, "DailyBulkV2QueryJobs": 10000, "DailyBulkV2QueryFileStorageMB": 976562,
-            "DailyDeliveredPlatformEvents": 10000, "DailyStreamingApiEvents": 10000, "DailyWorkflowEmails": 75,
-            "DataStorageMB": 5120, "FileStorageMB": 1024, "HourlyAsyncReportRuns": 1200, "SingleEmail": 5000,
+            "DailyBulkApiBatches": 15000,
+            "DailyBulkV2QueryJobs": 10000,
+            "DailyBulkV2QueryFileStorageMB": 976562,
+            "DailyDeliveredPlatformEvents": 10000,
+            "DailyStreamingApiEvents": 10000,
+            "DailyWorkflowEmails": 75,
+            "DataStorageMB": 5120,
+            "FileStorageMB": 1024,
+            "HourlyAsyncReportRuns": 1200,
+            "SingleEmail": 5000,
         }
         requests = {"Max": self.allowed, "Remaining": self.allowed - self.used()}
         return {"DailyApiRequests": requests} | {n: {"Max": m, "Remaining": m} for n, m in full.items()}

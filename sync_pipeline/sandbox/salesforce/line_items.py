@@ -45,11 +45,16 @@ class OpportunityLineItem(NoBehaviour):
         if not opportunity.get("Pricebook2Id") and not book.get("IsActive"):
             raise _integrity("PricebookEntryId (pricebook is inactive)", "PricebookEntryId")
         if opportunity.get("Pricebook2Id") not in (None, entry["Pricebook2Id"]):
-            raise _integrity("PricebookEntryId (pricebook entry is in a different pricebook than the one assigned to "
-                             "the opportunity)", "PricebookEntryId")
+            raise _integrity(
+                "PricebookEntryId (pricebook entry is in a different pricebook than the one assigned to "
+                "the opportunity)",
+                "PricebookEntryId",
+            )
         if entry.get("CurrencyIsoCode") != opportunity.get("CurrencyIsoCode"):
-            raise _integrity("PricebookEntryId (pricebook entry currency code does not match opportunity currency "
-                             "code)", "PricebookEntryId")
+            raise _integrity(
+                "PricebookEntryId (pricebook entry currency code does not match opportunity currency code)",
+                "PricebookEntryId",
+            )
         product = saver.db.by_id(entry["Product2Id"]) or {}
         new |= {
             "Product2Id": entry["Product2Id"],
@@ -110,8 +115,9 @@ class PricebookEntry(NoBehaviour):
         return [r for r in rows if r.get("CurrencyIsoCode") == like.get("CurrencyIsoCode") and r["Id"] != like["Id"]]
 
     def _standard_entry(self, saver: Saver, like: Row) -> Row | None:
-        return next((e for e in self._entries(saver, like)
-                     if (saver.db.by_id(e["Pricebook2Id"]) or {}).get("IsStandard")), None)
+        return next(
+            (e for e in self._entries(saver, like) if (saver.db.by_id(e["Pricebook2Id"]) or {}).get("IsStandard")), None
+        )
 
 
 class Product2(NoBehaviour):

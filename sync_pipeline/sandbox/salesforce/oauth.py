@@ -111,7 +111,9 @@ def identity(org: Org, user_id: str, base: str) -> dict[str, Any]:
         "utcOffset": 0,
         "last_modified_date": user["LastModifiedDate"],
         "urls": {
-            "rest": rest, "sobjects": f"{rest}sobjects/", "query": f"{rest}query/",
+            "rest": rest,
+            "sobjects": f"{rest}sobjects/",
+            "query": f"{rest}query/",
             "partner": f"{base}/services/Soap/u/{{version}}/{org.org_id[:15]}",
         },
     }
@@ -120,11 +122,23 @@ def identity(org: Org, user_id: str, base: str) -> dict[str, Any]:
 def userinfo(org: Org, user_id: str, base: str) -> dict[str, Any]:
     who = identity(org, user_id, base)
     return {
-        "sub": who["id"], "user_id": user_id, "organization_id": org.org_id, "preferred_username": who["username"],
-        "nickname": who["nick_name"], "name": who["display_name"], "email": who["email"], "email_verified": True,
-        "given_name": who["first_name"], "family_name": who["last_name"], "zoneinfo": who["timezone"],
-        "locale": who["locale"], "language": who["language"], "active": who["active"], "user_type": "STANDARD",
-        "utcOffset": 0, "urls": who["urls"],
+        "sub": who["id"],
+        "user_id": user_id,
+        "organization_id": org.org_id,
+        "preferred_username": who["username"],
+        "nickname": who["nick_name"],
+        "name": who["display_name"],
+        "email": who["email"],
+        "email_verified": True,
+        "given_name": who["first_name"],
+        "family_name": who["last_name"],
+        "zoneinfo": who["timezone"],
+        "locale": who["locale"],
+        "language": who["language"],
+        "active": who["active"],
+        "user_type": "STANDARD",
+        "utcOffset": 0,
+        "urls": who["urls"],
     }
 
 
@@ -150,8 +164,13 @@ def _grant(org: Org, call: Call, form: dict[str, str]) -> dict[str, Any]:
     who = f"{base}/id/{org.org_id}/{org.users['integration']}"
     signature = base64.b64encode(hashlib.sha256(f"{who}{issued}{org.client_secret}".encode()).digest()).decode()
     return {
-        "access_token": token, "signature": signature, "scope": "api refresh_token", "instance_url": base, "id": who,
-        "token_type": "Bearer", "issued_at": issued,
+        "access_token": token,
+        "signature": signature,
+        "scope": "api refresh_token",
+        "instance_url": base,
+        "id": who,
+        "token_type": "Bearer",
+        "issued_at": issued,
     }
 
 

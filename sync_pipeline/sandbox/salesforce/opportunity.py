@@ -11,8 +11,12 @@ from sync_pipeline.sandbox.salesforce.values import decimal_of, double_of
 from sync_pipeline.sandbox.store import Row
 
 _FORECAST_CATEGORY = {
-    "Omitted": "Omitted", "Pipeline": "Pipeline", "Best Case": "BestCase", "Most Likely": "MostLikely",
-    "Commit": "Forecast", "Closed": "Closed",
+    "Omitted": "Omitted",
+    "Pipeline": "Pipeline",
+    "Best Case": "BestCase",
+    "Most Likely": "MostLikely",
+    "Commit": "Forecast",
+    "Closed": "Closed",
 }
 _ROLLED_UP = ("Amount", "TotalOpportunityQuantity")
 
@@ -24,7 +28,9 @@ class Opportunity(NoBehaviour):
             new.update({name: old.get(name) for name in _ROLLED_UP})
             for name in ("Pricebook2Id", "CurrencyIsoCode"):
                 if new.get(name) != old.get(name):
-                    message = f"field integrity exception: {name} (cannot be changed while the opportunity has products)"
+                    message = (
+                        f"field integrity exception: {name} (cannot be changed while the opportunity has products)"
+                    )
                     raise SalesforceError("FIELD_INTEGRITY_EXCEPTION", message, [name])
         self._apply_stage(saver, old, new, given)
         if old is not None and new["CloseDate"][:7] > old["CloseDate"][:7]:

@@ -139,10 +139,23 @@ def _permission_set(paths: list[Path]) -> PermissionSet:
 
 
 _TYPES = {
-    "Text": "string", "TextArea": "textarea", "LongTextArea": "textarea", "Email": "email", "Phone": "phone",
-    "Url": "url", "Checkbox": "boolean", "Number": "double", "Currency": "currency", "Percent": "percent",
-    "Date": "date", "DateTime": "datetime", "Picklist": "picklist", "MultiselectPicklist": "multipicklist",
-    "Lookup": "reference", "MasterDetail": "reference", "AutoNumber": "string",
+    "Text": "string",
+    "TextArea": "textarea",
+    "LongTextArea": "textarea",
+    "Email": "email",
+    "Phone": "phone",
+    "Url": "url",
+    "Checkbox": "boolean",
+    "Number": "double",
+    "Currency": "currency",
+    "Percent": "percent",
+    "Date": "date",
+    "DateTime": "datetime",
+    "Picklist": "picklist",
+    "MultiselectPicklist": "multipicklist",
+    "Lookup": "reference",
+    "MasterDetail": "reference",
+    "AutoNumber": "string",
 }
 _LENGTHS = {"Email": 80, "Phone": 40, "LongTextArea": 32768}
 

@@ -69,8 +69,8 @@ class Saver:
         self.settings = settings
         self.behaviours = behaviours
         self.rules = rules
-        self.default_user_id = ""
-        self._row_locks: dict[str, int] = {}
+        # Writes still to be refused, by record; not in the store, because a refusal must not be rolled back.
+        self.row_locks: dict[str, int] = {}
 
     def insert(self, o: SObject, fields: dict[str, Any], actor: Actor) -> Row:
         """Creates a record and returns it. Raises SalesforceError."""
@@ -116,12 +116,12 @@ class Saver:
 
     def lock(self, record_id: str, times: int) -> None:
         """The next `times` writes that touch this record, or a child of it, fail with UNABLE_TO_LOCK_ROW."""
-        self._row_locks[record_id] = times
+        self.row_locks[record_id] = times
 
     def check_locks(self, record_ids: list[str]) -> None:
         for record_id in record_ids:
-            if self._row_locks.get(record_id):
-                self._row_locks[record_id] -= 1
+            if self.row_locks.get(record_id):
+                self.row_locks[record_id] -= 1
                 message = f"unable to obtain exclusive access to this record or 1 records: {record_id[:15]}"
                 raise SalesforceError("UNABLE_TO_LOCK_ROW", message, [])
 
@@ -140,8 +140,10 @@ class Saver:
             else:
                 given[f.name] = accept(f, value)
         if refused:
-            message = (f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings of "
-                       "this field and verify that it is read/write for your profile or permission set.")
+            message = (
+                f"Unable to create/update fields: {', '.join(refused)}. Please check the security settings of "
+                "this field and verify that it is read/write for your profile or permission set."
+            )
             raise SalesforceError("INVALID_FIELD_FOR_INSERT_UPDATE", message, refused)
         return given
 
@@ -180,8 +182,16 @@ class Saver:
         for rule in self.rules:
             rule(self, o, old, new, actor)
         self._check_unique(o, old, new)
-        self.check_locks([new["Id"], *(new[f.name] for f in o.fields.values() if f.type == "reference"
-                                       and f.name in changed and new.get(f.name))])
+        self.check_locks(
+            [
+                new["Id"],
+                *(
+                    new[f.name]
+                    for f in o.fields.values()
+                    if f.type == "reference" and f.name in changed and new.get(f.name)
+                ),
+            ]
+        )
         saved = self.stamp(o, new, {}, actor)
         if behaviour:
             behaviour.saved(self, old, saved, actor)
@@ -190,8 +200,13 @@ class Saver:
     def _check_required(self, o: SObject, old: Row | None, new: Row) -> None:
         missing = [f.name for f in o.fields.values() if f.required and new.get(f.name) is None]
         missing += [
-            f.name for f in o.fields.values()
-            if not f.nillable and not f.required and f.createable and f.name not in missing and f.default is not None
+            f.name
+            for f in o.fields.values()
+            if not f.nillable
+            and not f.required
+            and f.createable
+            and f.name not in missing
+            and f.default is not None
             and new.get(f.name) is None
         ]
         if missing:
@@ -222,12 +237,15 @@ class Saver:
     def _check_unique(self, o: SObject, old: Row | None, new: Row) -> None:
         for f in o.indexed:
             value = new.get(f.name)
-            if not f.unique or value is None or (old is not None and old.get(f.name) == value
-                                                 and not old.get("IsDeleted")):
+            if (
+                not f.unique
+                or value is None
+                or (old is not None and old.get(f.name) == value and not old.get("IsDeleted"))
+            ):
                 continue
             taken = next((row for row in self.db.where(o, f, value) if row["Id"] != new["Id"]), None)
             if taken:
-                message = (f"duplicate value found: {f.name} duplicates value on record with id: {taken['Id'][:15]}")
+                message = f"duplicate value found: {f.name} duplicates value on record with id: {taken['Id'][:15]}"
                 raise SalesforceError("DUPLICATE_VALUE", message, [])
 
     def _next_number(self, o: SObject, f: Field) -> str:
@@ -250,4 +268,3 @@ class NoBehaviour:
     def check_removal(self, saver: Saver, row: Row) -> None: ...
 
     def removed(self, saver: Saver, row: Row, actor: Actor) -> None: ...
-

@@ -61,7 +61,7 @@ class Field:
 
     @property
     def filterable(self) -> bool:
-        return not (self.type == "address" or self.type == "textarea" and self.length > 255)
+        return not (self.type == "address" or (self.type == "textarea" and self.length > 255))
 
     @property
     def groupable(self) -> bool:
@@ -191,15 +191,19 @@ def _with_system_fields(raw: dict[str, Any], system: dict[str, Any], multi_curre
         own |= _address(prefix)
     if multi_currency and raw.get("currency"):
         own["CurrencyIsoCode"] = {
-            "type": "picklist", "values": [], "nillable": False, "restricted": True, "permissionable": False,
+            "type": "picklist",
+            "values": [],
+            "nillable": False,
+            "restricted": True,
+            "permissionable": False,
             "label": "Currency ISO Code",
         }
     return {"Id": fields.pop("Id")} | own | fields
 
 
-def _address(prefix: str) -> dict[str, Any]:
+def _address(prefix: str) -> dict[str, dict[str, Any]]:
     """A compound address and its components; permission for the compound field covers them all."""
-    parts = {
+    parts: dict[str, dict[str, Any]] = {
         "Street": {"type": "textarea", "length": 255},
         "City": {"type": "string", "length": 40},
         "State": {"type": "string", "length": 80},

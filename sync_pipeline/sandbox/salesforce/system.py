@@ -65,10 +65,11 @@ class SalesforceSystem:
         return self.org.truth()
 
     def snapshot(self) -> dict[str, Any]:
-        return self.org.store.snapshot()
+        return {"tables": self.org.store.snapshot(), "locks": dict(self.org.saver.row_locks)}
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.org.store.restore(state)
+        self.org.store.restore(state["tables"])
+        self.org.saver.row_locks = dict(state["locks"])
         self.org.db.forget_indexes()
 
     def edit(
@@ -144,8 +145,15 @@ class SalesforceSystem:
         self.org.limits.use_one()
         path = tuple(rest.split("/")) if rest else ()
         request = Request(
-            self.org, self.org.api_actor(user_id), "GET" if call.method == "HEAD" else call.method, version, path,
-            call.query, call.headers, call.body, dispatch=routes.answer,
+            self.org,
+            self.org.api_actor(user_id),
+            "GET" if call.method == "HEAD" else call.method,
+            version,
+            path,
+            call.query,
+            call.headers,
+            call.body,
+            dispatch=routes.answer,
         )
         return routes.answer(request)
 
@@ -168,4 +176,3 @@ class SalesforceSystem:
             return Reply(answer.status, answer.body, headers)
         body = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
         return Reply(answer.status, b"" if call.method == "HEAD" else body, {"Content-Type": _JSON} | headers)
-

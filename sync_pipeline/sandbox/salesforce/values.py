@@ -70,8 +70,10 @@ def accept(field: Field, value: Any) -> Any:
     """The kept form of a JSON value. Raises SalesforceError with the field's name."""
     if value is None or value == "":
         if not field.nillable and field.type == "boolean":
-            raise bad_json("Cannot deserialize instance of boolean from VALUE_NULL value null or request may be "
-                           "missing a required field")
+            raise bad_json(
+                "Cannot deserialize instance of boolean from VALUE_NULL value null or request may be "
+                "missing a required field"
+            )
         return None
     if field.type == "boolean":
         return _boolean(value)
@@ -95,8 +97,10 @@ def _boolean(value: Any) -> bool:
         return value
     if isinstance(value, str) and value.lower() in ("true", "false", "1", "0"):
         return value.lower() in ("true", "1")
-    raise bad_json(f"Cannot deserialize instance of boolean from {_token(value)} value {value} or request may be "
-                   "missing a required field")
+    raise bad_json(
+        f"Cannot deserialize instance of boolean from {_token(value)} value {value} or request may be "
+        "missing a required field"
+    )
 
 
 def _number(field: Field, value: Any) -> float | int:
@@ -143,13 +147,19 @@ def _refuse(field: Field, value: Any) -> str:
 
 def _mistyped(field: Field, value: Any) -> SalesforceError:
     kind = "string" if field.type not in NUMBER_TYPES | {"date", "datetime"} else field.type
-    return bad_json(f"Cannot deserialize instance of {kind} from {_token(value)} value {value} or request may be "
-                    f"missing a required field at [{field.name}]")
+    return bad_json(
+        f"Cannot deserialize instance of {kind} from {_token(value)} value {value} or request may be "
+        f"missing a required field at [{field.name}]"
+    )
 
 
 def _token(value: Any) -> str:
     names: list[tuple[type, str]] = [
-        (bool, "VALUE_TRUE" if value is True else "VALUE_FALSE"), (int, "VALUE_NUMBER_INT"),
-        (float, "VALUE_NUMBER_FLOAT"), (str, "VALUE_STRING"), (list, "START_ARRAY"), (dict, "START_OBJECT"),
+        (bool, "VALUE_TRUE" if value is True else "VALUE_FALSE"),
+        (int, "VALUE_NUMBER_INT"),
+        (float, "VALUE_NUMBER_FLOAT"),
+        (str, "VALUE_STRING"),
+        (list, "START_ARRAY"),
+        (dict, "START_OBJECT"),
     ]
     return next(name for kind, name in names if isinstance(value, kind))

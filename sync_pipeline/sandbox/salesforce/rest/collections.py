@@ -10,7 +10,11 @@ from sync_pipeline.sandbox.salesforce import ids, recycle_bin
 from sync_pipeline.sandbox.salesforce.access import ObjectAccess
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, bad_json
 from sync_pipeline.sandbox.salesforce.rest.records import (
-    check_upsert_allowed, key_field, read_field_names, representation, visible,
+    check_upsert_allowed,
+    key_field,
+    read_field_names,
+    representation,
+    visible,
 )
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, method_not_allowed
 from sync_pipeline.sandbox.salesforce.schema import Field
@@ -59,9 +63,9 @@ def upsert(request: Request, name: str, field_name: str) -> Answer:
     for r in records:
         key = f.index_key(_value(r, f))
         seen[key] = seen.get(key, 0) + 1
-    return _run(request, [
-        _bound(_upsert_row, request, access, f, r, seen[f.index_key(_value(r, f))] > 1) for r in records
-    ])
+    return _run(
+        request, [_bound(_upsert_row, request, access, f, r, seen[f.index_key(_value(r, f))] > 1) for r in records]
+    )
 
 
 def retrieve(request: Request, name: str) -> Answer:
@@ -140,7 +144,9 @@ def _update(request: Request, name: str, record: dict[str, Any]) -> dict[str, An
     return result_of(_as_row_error(lambda: request.org.saver.update(access.object, record_id, record, request.actor)))
 
 
-def _upsert_row(request: Request, access: ObjectAccess, f: Field, record: dict[str, Any], repeated: bool) -> dict[str, Any]:
+def _upsert_row(
+    request: Request, access: ObjectAccess, f: Field, record: dict[str, Any], repeated: bool
+) -> dict[str, Any]:
     check_upsert_allowed(request, f)
     return upsert_record(request, access, f, record, repeated)
 

@@ -42,10 +42,15 @@ def composite(request: Request) -> Answer:
     except _RollBack:
         halted = _halted("The transaction was rolled back since another operation in the same transaction failed.")
         answers = [halted] * (len(answers) - 1) + answers[-1:] + [halted] * (len(parts) - len(answers))
-    return Answer(200, {"compositeResponse": [
-        {"body": a.body, "httpHeaders": a.headers, "httpStatusCode": a.status, "referenceId": p["referenceId"]}
-        for a, p in zip(answers, parts, strict=True)
-    ]})
+    return Answer(
+        200,
+        {
+            "compositeResponse": [
+                {"body": a.body, "httpHeaders": a.headers, "httpStatusCode": a.status, "referenceId": p["referenceId"]}
+                for a, p in zip(answers, parts, strict=True)
+            ]
+        },
+    )
 
 
 def batch(request: Request) -> Answer:
@@ -102,8 +107,10 @@ def _check(parts: list[dict[str, Any]]) -> None:
     for part in parts:
         reference = part.get("referenceId")
         if not isinstance(reference, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", reference):
-            message = f"Provided referenceId ('{reference}') must start with a letter or a number, and it can contain " \
-                      "only letters, numbers and underscores ('_')."
+            message = (
+                f"Provided referenceId ('{reference}') must start with a letter or a number, and it can contain "
+                "only letters, numbers and underscores ('_')."
+            )
             raise SalesforceError("INVALID_INPUT", message)
         if reference in seen:
             raise SalesforceError("INVALID_INPUT", f"duplicate referenceId provided: {reference}")

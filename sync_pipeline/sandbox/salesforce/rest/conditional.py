@@ -48,8 +48,10 @@ def _check_etag(request: Request, row: Row) -> None:
 
 
 def _tags(header: str) -> list[str]:
-    return [tag.strip().removesuffix('-gzip"') + ('"' if tag.strip().endswith('-gzip"') else "")
-            for tag in header.split(",")]
+    return [
+        tag.strip().removesuffix('-gzip"') + ('"' if tag.strip().endswith('-gzip"') else "")
+        for tag in header.split(",")
+    ]
 
 
 def _moment(request: Request, name: str) -> float | None:

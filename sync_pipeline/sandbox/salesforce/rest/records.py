@@ -29,8 +29,9 @@ def collection(request: Request, name: str) -> Answer:
     access = visible(request, name)
     if request.method == "GET":
         summary = describe_global(request.actor.access, request.base)["sobjects"]
-        return Answer(200, {"objectDescribe": next(s for s in summary if s["name"] == access.object.name),
-                            "recentItems": []})
+        return Answer(
+            200, {"objectDescribe": next(s for s in summary if s["name"] == access.object.name), "recentItems": []}
+        )
     if request.method != "POST":
         raise method_not_allowed(request, "GET", "HEAD", "POST")
     row = request.org.saver.insert(access.object, request.json_object, request.actor)

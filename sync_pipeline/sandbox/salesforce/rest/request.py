@@ -78,10 +78,18 @@ class Request:
         segments = [s for s in parts.path.split("/") if s]
         if len(segments) < 3 or segments[:2] != ["services", "data"] or self.dispatch is None:
             raise SalesforceError("INVALID_INPUT", f"the url of a subrequest must begin with /services/data/: {url}")
-        return self.dispatch(replace(
-            self, method=method.upper(), version=segments[2].removeprefix("v"), path=tuple(segments[3:]),
-            query=parts.query, headers=self.headers | headers, raw=b"", parsed=body,
-        ))
+        return self.dispatch(
+            replace(
+                self,
+                method=method.upper(),
+                version=segments[2].removeprefix("v"),
+                path=tuple(segments[3:]),
+                query=parts.query,
+                headers=self.headers | headers,
+                raw=b"",
+                parsed=body,
+            )
+        )
 
 
 def method_not_allowed(request: Request, *allowed: str) -> SalesforceError:

@@ -91,13 +91,50 @@ def _composite(request: Request, tail: list[str]) -> Answer:
 
 _RESOURCES = ("composite", "jobs", "limits", "query", "queryAll", "sobjects")
 # Resources that Salesforce has and the sandbox has not.
-_NOT_HERE = frozenset({
-    "actions", "analytics", "appmenu", "async-queries", "chatter", "commerce", "connect", "consent", "dedupe",
-    "eclair", "event", "eventschema", "externaldatasources", "flexipage", "folders", "graphql", "identity", "jobs",
-    "jsonxform", "knowledgemanagement", "licensing", "localizedvalue", "metadata", "nouns", "parameterizedsearch",
-    "payments", "process", "quickactions", "recent", "sanitizer", "scheduling", "search", "serviceTemplates", "smartdatadiscovery",
-    "support", "tabs", "theme", "tooling", "ui-api", "wave",
-})
+_NOT_HERE = frozenset(
+    {
+        "actions",
+        "analytics",
+        "appmenu",
+        "async-queries",
+        "chatter",
+        "commerce",
+        "connect",
+        "consent",
+        "dedupe",
+        "eclair",
+        "event",
+        "eventschema",
+        "externaldatasources",
+        "flexipage",
+        "folders",
+        "graphql",
+        "identity",
+        "jobs",
+        "jsonxform",
+        "knowledgemanagement",
+        "licensing",
+        "localizedvalue",
+        "metadata",
+        "nouns",
+        "parameterizedsearch",
+        "payments",
+        "process",
+        "quickactions",
+        "recent",
+        "sanitizer",
+        "scheduling",
+        "search",
+        "serviceTemplates",
+        "smartdatadiscovery",
+        "support",
+        "tabs",
+        "theme",
+        "tooling",
+        "ui-api",
+        "wave",
+    }
+)
 
 
 def _resources(request: Request) -> dict[str, str]:

@@ -94,13 +94,14 @@ def _operand(scope: Scope, query: ast.Query, what: ast.Path | ast.Call) -> Opera
     column = scope.column(what.path)
     f, get = column.field, column.get
     numeric = what.function in ("SUM", "AVG")
-    if numeric and f.type not in NUMBER_TYPES or f.type in ("boolean", "address", "textarea"):
+    if (numeric and f.type not in NUMBER_TYPES) or f.type in ("boolean", "address", "textarea"):
         message = f"field {f.name} does not support aggregate operator {what.function}"
         raise scope.error("INVALID_FIELD", message, what.at)
     function = _FUNCTIONS[what.function]
     result = Field(f.name, "int") if what.function.startswith("COUNT") else f
-    return Operand(result, lambda group: function(f, [v for r in group[1] if (v := get(r)) is not None]), what.at,
-                   scope.error)
+    return Operand(
+        result, lambda group: function(f, [v for r in group[1] if (v := get(r)) is not None]), what.at, scope.error
+    )
 
 
 def _having(scope: Scope, query: ast.Query, condition: ast.Condition) -> Predicate:

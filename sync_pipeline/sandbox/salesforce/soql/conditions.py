@@ -56,10 +56,11 @@ def compare(left: Operand, sign: str, literal: ast.Literal, now: int) -> Predica
     if f.type in ("id", "reference", "boolean"):
         kind = "id" if f.type in ("id", "reference") else f.type
         raise left.error("INVALID_QUERY_FILTER_OPERATOR", f"invalid operator on {kind} field", left.at)
-    order, bound = _ORDER[sign], key(value)
+    order = _ORDER[sign]
     if f.type in TEXT_TYPES:
+        bound = key(value)
         return lambda row: (v := get(row)) is not None and order(key(v), bound)
-    return lambda row: (v := get(row)) is not None and order(v, bound)
+    return lambda row: (v := get(row)) is not None and order(v, value)
 
 
 def member(left: Operand, sign: str, literals: tuple[ast.Literal, ...], now: int) -> Predicate:
@@ -75,7 +76,7 @@ def member(left: Operand, sign: str, literals: tuple[ast.Literal, ...], now: int
         empty = _is_null(left) if None in wanted else lambda row: False
         wanted.discard(None)
         key = f.index_key
-        inside = lambda row: (v := get(row)) is not None and key(v) in wanted or empty(row)  # noqa: E731
+        inside = lambda row: ((v := get(row)) is not None and key(v) in wanted) or empty(row)  # noqa: E731
     return inside if sign == "in" else lambda row: not inside(row)
 
 
@@ -98,10 +99,12 @@ def _is_null(left: Operand) -> Predicate:
 def kept(left: Operand, literal: ast.Literal) -> Any:
     """The literal in the form in which the field's values are kept. Raises SalesforceError on a wrong type."""
     f = left.field
-    if literal.kind == "null" or literal.kind == "string" and literal.value == "":
+    if literal.kind == "null" or (literal.kind == "string" and literal.value == ""):
         return None
     if literal.kind == "string" and len(literal.value) > _MAX_STRING:
-        raise left.error("MALFORMED_QUERY", f"a string in a WHERE clause has at most {_MAX_STRING} characters", literal.at)
+        raise left.error(
+            "MALFORMED_QUERY", f"a string in a WHERE clause has at most {_MAX_STRING} characters", literal.at
+        )
     if f.type in ("id", "reference") and literal.kind == "string":
         record_id = ids.normalise(literal.value)
         if record_id is None:
@@ -124,7 +127,9 @@ def _wrong_type(left: Operand) -> SalesforceError:
     f = left.field
     kind = "string" if f.type in TEXT_TYPES else "dateTime" if f.type == "datetime" else f.type
     quotes = "should" if f.type in TEXT_TYPES else "should not"
-    message = f"value of filter criterion for field '{f.name}' must be of type {kind} and {quotes} be enclosed in quotes"
+    message = (
+        f"value of filter criterion for field '{f.name}' must be of type {kind} and {quotes} be enclosed in quotes"
+    )
     return left.error("INVALID_FIELD", message, left.at)
 
 
@@ -136,9 +141,9 @@ def _like(left: Operand, literal: ast.Literal) -> Predicate:
     if literal.kind != "string":
         raise _wrong_type(left)
     # Escapes of \% and \_ survive the string's own unescaping.
-    parts = re.findall(r"\\[%_]|.", literal.value, flags=re.S)
+    parts = re.findall(r"\\[%_]|.", literal.value, flags=re.DOTALL)
     pattern = "".join(re.escape(p[1]) if len(p) == 2 else {"%": ".*", "_": "."}.get(p, re.escape(p)) for p in parts)
-    flags = re.S if f.case_sensitive else re.S | re.I
+    flags = re.DOTALL if f.case_sensitive else re.DOTALL | re.IGNORECASE
     match = re.compile(pattern, flags).fullmatch
     return lambda row: (v := get(row)) is not None and match(v) is not None
 

@@ -12,7 +12,13 @@ from sync_pipeline.sandbox.salesforce.soql import ast
 from sync_pipeline.sandbox.salesforce.soql.aggregate import Result, aggregate
 from sync_pipeline.sandbox.salesforce.soql.parser import parse
 from sync_pipeline.sandbox.salesforce.soql.rows import (
-    Session, in_order, is_aggregate, matching, predicate, scope_of, window,
+    Session,
+    in_order,
+    is_aggregate,
+    matching,
+    predicate,
+    scope_of,
+    window,
 )
 from sync_pipeline.sandbox.salesforce.soql.scope import Column, Scope
 from sync_pipeline.sandbox.store import Row
@@ -54,7 +60,7 @@ class Shape:
     def record(self, row: Row) -> tuple[dict[str, Any], int]:
         """The record and how much of a page it takes."""
         weight = 1
-        record = {"attributes": self._attributes(row["Id"])}
+        record: dict[str, Any] = {"attributes": self._attributes(row["Id"])}
         for name, part in self._root.items():
             if isinstance(part, _Children):
                 record[name], rows = part.of(row)

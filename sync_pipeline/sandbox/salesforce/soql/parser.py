@@ -13,8 +13,21 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
 from sync_pipeline.sandbox.salesforce.soql import ast
 
-_ESCAPES = {"n": "\n", "N": "\n", "r": "\r", "R": "\r", "t": "\t", "T": "\t", "b": "\b", "B": "\b", "f": "\f",
-            "F": "\f", '"': '"', "'": "'", "\\": "\\"}
+_ESCAPES = {
+    "n": "\n",
+    "N": "\n",
+    "r": "\r",
+    "R": "\r",
+    "t": "\t",
+    "T": "\t",
+    "b": "\b",
+    "B": "\b",
+    "f": "\f",
+    "F": "\f",
+    '"': '"',
+    "'": "'",
+    "\\": "\\",
+}
 _MAX_LENGTH = 100_000
 
 
@@ -24,7 +37,7 @@ def error(code: str, message: str, text: str, at: int) -> SalesforceError:
     start = text.rfind("\n", 0, at) + 1
     row, column = text.count("\n", 0, at) + 1, at - start + 1
     end = text.find("\n", at)
-    line = text[start : end if end >= 0 else len(text)]
+    line = text[start:] if end < 0 else text[start:end]
     shown_from = max(0, column - 41)
     shown = line[shown_from : column + 40]
     caret = " " * (column - 1 - shown_from) + "^"
@@ -44,8 +57,8 @@ def parse(text: str) -> ast.Query:
         message = f"unexpected token: '{problem.token}'"
         raise error("MALFORMED_QUERY", message, text, problem.token.start_pos or 0) from None
     except UnexpectedCharacters as problem:
-        message = f"unexpected token: '{text[problem.pos_in_stream]}'"
-        raise error("MALFORMED_QUERY", message, text, problem.pos_in_stream) from None
+        at = problem.pos_in_stream or 0
+        raise error("MALFORMED_QUERY", f"unexpected token: '{text[at]}'", text, at) from None
 
 
 class _Builder(Transformer[Token, ast.Query]):
@@ -60,8 +73,9 @@ class _Builder(Transformer[Token, ast.Query]):
         *columns, source, where, group, order, limit, offset, _ = parts
         group_by, having = group or ((), None)
         path, alias = source
-        return ast.Query(tuple(columns), path, alias, where, group_by, having, tuple(order or ()), limit, offset,
-                         path.at)
+        return ast.Query(
+            tuple(columns), path, alias, where, group_by, having, tuple(order or ()), limit, offset, path.at
+        )
 
     def column(self, parts: list[Any]) -> ast.Column:
         return ast.Column(parts[0], parts[1])
@@ -130,7 +144,7 @@ class _Builder(Transformer[Token, ast.Query]):
 
     @v_args(inline=True)
     def string(self, token: Token) -> ast.Literal:
-        text = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[0]), token[1:-1], flags=re.S)
+        text = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[0]), token[1:-1], flags=re.DOTALL)
         return ast.Literal("string", text, str(token), token.start_pos or 0)
 
     @v_args(inline=True)

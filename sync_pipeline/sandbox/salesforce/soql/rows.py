@@ -52,6 +52,7 @@ def _candidates(scope: Scope, where: ast.Condition | None) -> Iterable[Row]:
         return scope.db.scan(scope.object)
     must = where.conditions if isinstance(where, ast.Junction) and where.every else (where,)
     for condition in must:
+        literals: tuple[ast.Literal, ...]
         if isinstance(condition, ast.Compare) and condition.operator == "=" and isinstance(condition.left, ast.Path):
             path, literals = condition.left, (condition.right,)
         elif isinstance(condition, ast.Member) and condition.operator == "in":

@@ -56,8 +56,10 @@ class Scope:
             reference = self._parents(here).get(name.lower())
             target = self._target(reference) if reference else None
             if reference is None or target is None:
-                message = (f"Didn't understand relationship '{name}' in field path. If you are attempting to use a "
-                           "custom relationship, be sure to append the '__r' after the custom relationship name." + _HINT)
+                message = (
+                    f"Didn't understand relationship '{name}' in field path. If you are attempting to use a "
+                    "custom relationship, be sure to append the '__r' after the custom relationship name." + _HINT
+                )
                 raise self.error("INVALID_FIELD", message, path.at)
             parents.append(reference)
             here = target
@@ -67,8 +69,10 @@ class Scope:
         if f is None and parents and len(parents[-1].to) > 1 and names[-1].lower() == "type":
             f = Field("Type", "string", "Type")
         if f is None:
-            message = (f"No such column '{names[-1]}' on entity '{here.object.name}'. If you are attempting to use a "
-                       "custom field, be sure to append the '__c' after the custom field name." + _HINT)
+            message = (
+                f"No such column '{names[-1]}' on entity '{here.object.name}'. If you are attempting to use a "
+                "custom field, be sure to append the '__c' after the custom field name." + _HINT
+            )
             raise self.error("INVALID_FIELD", message, path.at)
         return Column(f, here.object, tuple(parents), self._getter(tuple(parents), f))
 
@@ -77,9 +81,11 @@ class Scope:
         child = self.db.schema.child(self.object.name, path.names[-1])
         visible = self.access.get(child.object.name) if child else None
         if child is None or visible is None or child.field.name.lower() not in visible.readable:
-            message = (f"Didn't understand relationship '{path.names[-1]}' in FROM part of query call. If you are "
-                       "attempting to use a custom relationship, be sure to append the '__r' after the custom "
-                       "relationship name." + _HINT)
+            message = (
+                f"Didn't understand relationship '{path.names[-1]}' in FROM part of query call. If you are "
+                "attempting to use a custom relationship, be sure to append the '__r' after the custom "
+                "relationship name." + _HINT
+            )
             raise self.error("INVALID_TYPE", message, path.at)
         return child
 
@@ -123,8 +129,10 @@ def source_of(access: Access, text: str, path: ast.Path) -> ObjectAccess:
     """The object that FROM names. Raises SalesforceError INVALID_TYPE."""
     found = access.get(path.names[0]) if len(path.names) == 1 else None
     if found is None:
-        message = (f"sObject type '{'.'.join(path.names)}' is not supported. If you are attempting to use a custom "
-                   "object, be sure to append the '__c' after the entity name." + _HINT)
+        message = (
+            f"sObject type '{'.'.join(path.names)}' is not supported. If you are attempting to use a custom "
+            "object, be sure to append the '__c' after the entity name." + _HINT
+        )
         raise error("INVALID_TYPE", message, text, path.at)
     return found
 
