@@ -1,0 +1,39 @@
+"""The account itself: who this Stripe belongs to."""
+
+from __future__ import annotations
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.operations import operation
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.world import World
+
+
+@operation("GET /v1/account")
+def get_account(world: World, params: Params, args: list[str]) -> Row:
+    settings = world.settings
+    return world.contract.fill("account")({
+        "id": world.account_id, "object": "account", "business_profile": {"name": settings.business_name},
+        "business_type": "company", "capabilities": {"card_payments": "active", "transfers": "active"},
+        "charges_enabled": True, "country": settings.country, "default_currency": settings.default_currency,
+        "details_submitted": True, "email": "billing@example.com", "metadata": {}, "payouts_enabled": True,
+        "settings": {
+            "branding": {}, "card_payments": {}, "dashboard": {"display_name": settings.business_name,
+                                                               "timezone": "Etc/UTC"},
+            "payments": {},
+        },
+        "type": "standard",
+    })  # fmt: skip
+
+
+@operation("GET /v1/accounts/{account}")
+def get_account_by_id(world: World, params: Params, args: list[str]) -> Row:
+    if args[0] != world.account_id:
+        raise errors.missing("account", args[0], "account", status=404)
+    return get_account(world, params, args)
+
+
+@operation("GET /v1/accounts", "limit starting_after ending_before created")
+def list_accounts(world: World, params: Params, args: list[str]) -> Row:
+    """Connected accounts: there are none."""
+    return {"object": "list", "data": [], "has_more": False, "url": "/v1/accounts"}

@@ -1,0 +1,92 @@
+"""The two ledgers of money: what a customer is owed or owes (balance), and what moved in Stripe's account."""
+
+from __future__ import annotations
+
+from collections import Counter
+from fractions import Fraction
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.listing import list_objects
+from sync_pipeline.sandbox.stripe.money import check_currency, round_half_up
+from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.world import World
+
+
+def adjust_balance(
+    world: World, customer: Row, amount: int, type: str, *, currency: str | None = None, event: bool = True,
+    **details: object,
+) -> tuple[Row, Row]:  # fmt: skip
+    """Add to a customer's balance (minor units; negative is credit). Returns the customer and the transaction."""
+    currency = currency or customer.get("currency") or world.settings.default_currency
+    changes = {"balance": customer["balance"] + amount, "currency": customer.get("currency") or currency}
+    customer = world.update(customer, changes, "customer.updated" if event else None)
+    transaction = world.create("customer_balance_transaction", {
+        "amount": amount, "currency": currency, "customer": customer["id"], "ending_balance": customer["balance"],
+        "type": type, "metadata": {}, **details,
+    })  # fmt: skip
+    return customer, transaction
+
+
+@operation("POST /v1/customers/{customer}/balance_transactions", "amount currency description metadata")
+def create_customer_transaction(world: World, params: Params, args: list[str]) -> Row:
+    customer = world.need("customer", args[0], "customer", 404)
+    currency = check_currency(params["currency"])
+    if customer.get("currency") not in (None, currency):
+        raise errors.StripeError(
+            f"The customer's balance is kept in {customer['currency']}; {currency} cannot be added to it.",
+            param="currency",
+        )  # fmt: skip
+    _, row = adjust_balance(
+        world, customer, params["amount"], "adjustment", currency=currency,
+        description=params.get("description"), metadata=merge_metadata(None, params),
+    )  # fmt: skip
+    return row
+
+
+@operation("GET /v1/customers/{customer}/balance_transactions", "limit starting_after ending_before")
+def list_customer_transactions(world: World, params: Params, args: list[str]) -> Row:
+    world.need("customer", args[0], "customer", 404)
+    url = f"/v1/customers/{args[0]}/balance_transactions"
+    return list_objects(world, "customer_balance_transaction", params, url, customer=args[0])
+
+
+@operation("GET /v1/customers/{customer}/balance_transactions/{transaction}")
+def get_customer_transaction(world: World, params: Params, args: list[str]) -> Row:
+    row = world.need("customer_balance_transaction", args[1], "transaction", 404)
+    if row["customer"] != args[0]:
+        raise errors.missing("customer balance transaction", args[1], "transaction", status=404)
+    return row
+
+
+def move_money(world: World, source: Row, type: str, amount: int, *, fee: int = 0, category: str | None = None) -> Row:
+    """A line of the account's ledger. `amount` is signed; it can be paid out some days later."""
+    details = [{"amount": fee, "currency": source["currency"], "description": "Stripe processing fees",
+                "type": "stripe_fee", "application": None}] if fee else []  # fmt: skip
+    return world.create("balance_transaction", {
+        "amount": amount, "available_on": world.now() + world.settings.payout_delay, "balance_type": "payments",
+        "currency": source["currency"], "fee": fee, "fee_details": details, "net": amount - fee,
+        "reporting_category": category or type, "source": source["id"], "status": "pending", "type": type,
+    })  # fmt: skip
+
+
+def processing_fee(world: World, amount: int) -> int:
+    return round_half_up(Fraction(world.settings.fee_percent) * amount / 100) + world.settings.fee_fixed_minor
+
+
+@operation("GET /v1/balance")
+def get_balance(world: World, params: Params, args: list[str]) -> Row:
+    """Sums of the ledger by currency: available once its day has come, pending before."""
+    sums: dict[str, Counter[str]] = {"available": Counter(), "pending": Counter()}
+    for row in world.store.table("balance_transaction").values():
+        state = "available" if row["available_on"] <= world.now() else "pending"
+        sums[state][row["currency"]] += row["net"]
+        sums["pending" if state == "available" else "available"][row["currency"]] += 0
+    default = world.settings.default_currency
+    shown = {
+        state: [{"amount": amount, "currency": currency, "source_types": {"card": amount}}
+                for currency, amount in sorted((counts or Counter({default: 0})).items())]
+        for state, counts in sums.items()
+    }  # fmt: skip
+    return {"object": "balance", "livemode": False, **shown}

@@ -1,0 +1,77 @@
+"""Puts the machine together: loads every module that registers behaviour, and adds the generic reads.
+
+Each resource of the table with a path gets a list, a get and, where Stripe has one, a search, unless a module has
+registered its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.contract import load_contract
+from sync_pipeline.sandbox.stripe.listing import list_objects
+from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, Handler, operation
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.resources import RESOURCES
+from sync_pipeline.sandbox.stripe.search import search_objects
+from sync_pipeline.sandbox.stripe.world import World
+
+_MODULES = (
+    "account balances catalog coupons customers cycles dunning finalization invoice_items"
+    " invoice_operations payment_intents payment_methods refunds subscription_items"
+    " subscription_operations tax_ids test_clocks webhooks"
+).split()
+# What Stripe calls the id in the error for an unknown one, where it is not the contract's name for it.
+_PARAM = {"customer": "id", "subscription_exposed_id": "id", "charge": "id", "setup_intent": "intent"}
+
+
+@cache
+def load() -> None:
+    for name in _MODULES:
+        importlib.import_module(f"{__package__}.{name}")
+    templates = load_contract().templates
+    for kind, resource in RESOURCES.items():
+        if resource.path is None:
+            continue
+        filters = " ".join(load_contract().route("GET", resource.path)[0].props)  # type: ignore[union-attr]
+        _add(f"GET {resource.path}", _lister(kind, resource.path), filters)
+        if resource.search:
+            _add(f"GET {resource.path}/search", _searcher(kind, f"{resource.path}/search"), "query limit page")
+        for path in templates:
+            if path.startswith(resource.path + "/{") and path.count("/") == resource.path.count("/") + 1:
+                name = path.rsplit("{", 1)[1].rstrip("}")
+                _add(f"GET {path}", _getter(kind, _PARAM.get(name, name)), "")
+
+
+def _add(key: str, handler: Handler, accepts: str) -> None:
+    if key not in IMPLEMENTED:
+        operation(key, accepts)(handler)
+
+
+def _lister(kind: str, url: str) -> Handler:
+    def list_(world: World, params: Params, args: list[str]) -> Row:
+        return list_objects(world, kind, params, url)
+
+    return list_
+
+
+def _searcher(kind: str, url: str) -> Handler:
+    def search(world: World, params: Params, args: list[str]) -> Row:
+        return search_objects(world, kind, params, url)
+
+    return search
+
+
+def _getter(kind: str, param: str) -> Handler:
+    def get(world: World, params: Params, args: list[str]) -> Row:
+        row: Any = world.store.table(kind).get(args[0])
+        if row is None or (row.get("deleted") and not RESOURCES[kind].deleted_visible):
+            raise errors.missing(RESOURCES[kind].noun, args[0], param, status=404)
+        found: Row = row
+        return found
+
+    return get

@@ -1,0 +1,131 @@
+"""Stripe's contract as data: which operations exist, what they accept, and what shape they answer in.
+
+Only reading of `contract.json.gz` belongs here. Validation of parameters is `parameters`, following of
+references is `expand`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+Node = dict[str, Any]
+Fill = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One method on one path of the contract. `known` is False where the sandbox carries no parameters for it."""
+
+    key: str
+    known: bool
+    props: Node
+    required: tuple[str, ...]
+    response: Node
+
+
+class Contract:
+    def __init__(self, document: Node) -> None:
+        self.version: str = document["version"]
+        self.event_types = frozenset(document["event_types"])
+        self._shapes: dict[str, Node] = document["shapes"]
+        self._by_object: dict[str, str] = {}
+        for name, shape in self._shapes.items():
+            if "object" in shape and not name.startswith("deleted_"):
+                self._by_object.setdefault(shape["object"], name)
+        self._by_object["tax_id"] = "tax_id"
+        self._fills: dict[str, Fill] = {}
+        self.templates: dict[str, dict[str, int]] = document["routes"]
+        self._routes: Node = {}
+        for path, methods in document["routes"].items():
+            node = self._routes
+            for segment in path.strip("/").split("/"):
+                node = node.setdefault("{}" if segment.startswith("{") else segment, {})
+            node["$"] = (path, {m: self._operation(m, path, i, document["operations"]) for m, i in methods.items()})
+
+    @staticmethod
+    def _operation(method: str, path: str, index: int, operations: list[Node]) -> Operation:
+        data = operations[index] if index >= 0 else {"props": {}, "req": [], "response": {}}
+        return Operation(f"{method} {path}", index >= 0, data["props"], tuple(data["req"]), data["response"])
+
+    def route(self, method: str, path: str) -> tuple[Operation | None, list[str], list[str]]:
+        """The operation, its path arguments, and the names that the contract gives those arguments."""
+        segments = path.strip("/").split("/")
+        hit = self._walk(self._routes, segments, method, 0)
+        if hit is None:
+            return None, [], []
+        template, operation = hit
+        parts = template.strip("/").split("/")
+        taken = [(s, p.strip("{}")) for s, p in zip(segments, parts, strict=True) if p.startswith("{")]
+        return operation, [s for s, _ in taken], [p for _, p in taken]
+
+    def _walk(self, node: Node, segments: list[str], method: str, at: int) -> tuple[str, Operation] | None:
+        if at == len(segments):
+            path, methods = node.get("$", ("", {}))
+            return (path, methods[method]) if method in methods else None
+        for name in (segments[at], "{}"):
+            if name in node and segments[at] and name != "$":
+                hit = self._walk(node[name], segments, method, at + 1)
+                if hit:
+                    return hit
+        return None
+
+    def shape_name(self, object_name: str) -> str | None:
+        """The schema that describes objects whose ``object`` field is this."""
+        return self._by_object.get(object_name)
+
+    def shape(self, name: str) -> Node:
+        return self._shapes[name]
+
+    def fill(self, name: str) -> Fill:
+        """A function that adds every absent nullable field as null, at all depths."""
+        if name not in self._fills:
+            self._fills[name] = lambda value: self._fills[name](value)  # a schema may contain itself
+            self._fills[name] = self._compile(self._shapes[name])
+        return self._fills[name]
+
+    def _compile(self, shape: Node) -> Fill:
+        template = dict.fromkeys(shape.get("null", ()))
+        inner: dict[str, Fill] = {}
+        for field, node in shape.get("props", {}).items():
+            compiled = self._compile_node(node)
+            if compiled:
+                inner[field] = compiled
+
+        def fill(value: Any) -> Any:
+            if type(value) is not dict:
+                return value
+            filled = {**template, **value}
+            for field, into in inner.items():
+                nested = filled.get(field)
+                if nested is not None:
+                    filled[field] = into(nested)
+            return filled
+
+        return fill
+
+    def _compile_node(self, node: Node) -> Fill | None:
+        if "ref" in node:
+            shape = self._shapes[node["ref"]]
+            # A resource inside another (price in item, item in subscription) is filled when it is rendered.
+            return None if "object" in shape or not shape else lambda value: self.fill(node["ref"])(value)
+        if "inline" in node:
+            return self._compile(node["inline"])
+        if "list" in node:
+            each = self._compile_node(node["list"])
+            return (lambda value: [each(v) for v in value]) if each else None
+        if "map" in node:
+            each = self._compile_node(node["map"])
+            return (lambda value: {k: each(v) for k, v in value.items()}) if each else None
+        return None
+
+
+@cache
+def load_contract() -> Contract:
+    data = resources.files(__package__).joinpath("contract.json.gz").read_bytes()
+    return Contract(json.loads(gzip.decompress(data)))

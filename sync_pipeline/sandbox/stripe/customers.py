@@ -1,0 +1,136 @@
+"""Customers: who pays. Their tax ids, payment methods and balance have modules of their own."""
+
+from __future__ import annotations
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.balances import adjust_balance
+from sync_pipeline.sandbox.stripe.expand import included
+from sync_pipeline.sandbox.stripe.listing import embedded, list_objects
+from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.payment_methods import attach
+from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
+from sync_pipeline.sandbox.stripe.tax_ids import create_tax_id
+from sync_pipeline.sandbox.stripe.test_clocks import adopt
+from sync_pipeline.sandbox.stripe.world import World, hydrator
+
+_PLAIN = (
+    "address business_name description email individual_name invoice_prefix name next_invoice_sequence phone"
+    " preferred_locales shipping tax_exempt"
+)
+_INVOICE = (
+    "invoice_settings.custom_fields invoice_settings.default_payment_method invoice_settings.footer"
+    " invoice_settings.rendering_options"
+)
+
+
+@operation(
+    "POST /v1/customers", f"balance metadata payment_method tax_id_data test_clock {_PLAIN} {_INVOICE}"
+)
+def create_customer(world: World, params: Params, args: list[str]) -> Row:
+    adopt(world, params.get("test_clock"))
+    row = world.create("customer", {
+        "balance": 0, "delinquent": False, "next_invoice_sequence": 1, "preferred_locales": [], "tax_exempt": "none",
+        **pick(params, _PLAIN), "metadata": merge_metadata(None, params), "invoice_settings": {},
+    })  # fmt: skip
+    if "invoice_prefix" not in row:
+        row = world.update(row, {"invoice_prefix": world.token(row["id"], 8).upper()})
+    if params.get("payment_method"):
+        method = attach(world, params["payment_method"], row, "payment_method")
+        _set_default(params, params["payment_method"], method["id"])
+    row = world.update(row, {"invoice_settings": _invoice_settings(world, row, params)})
+    world.emit("customer.created", world.render(row))
+    if params.get("balance"):
+        row, _ = adjust_balance(world, row, params["balance"], "adjustment")
+    for i, data in enumerate(params.get("tax_id_data") or ()):
+        create_tax_id(world, row, data, f"tax_id_data[{i}][value]")
+    return row
+
+
+def _set_default(params: Params, given: str, real: str) -> None:
+    """A test id such as pm_card_visa becomes a real one when it is attached: the same call may name it twice."""
+    settings = params.get("invoice_settings") or {}
+    if settings.get("default_payment_method") == given:
+        settings["default_payment_method"] = real
+
+
+@operation("POST /v1/customers/{customer}", f"balance metadata {_PLAIN} {_INVOICE}")
+def update_customer(world: World, params: Params, args: list[str]) -> Row:
+    row = world.need("customer", args[0], status=404)
+    changes = pick(params, _PLAIN) | {"metadata": merge_metadata(row, params)}
+    if "invoice_settings" in params:
+        changes["invoice_settings"] = _invoice_settings(world, row, params)
+    if "preferred_locales" in changes:
+        changes["preferred_locales"] = changes["preferred_locales"] or []
+    if "tax_exempt" in changes:
+        changes["tax_exempt"] = changes["tax_exempt"] or "none"
+    with world.watching("customer", row["id"], "customer.updated"):
+        row = world.update(row, changes)
+        if "balance" in params and params["balance"] != row["balance"]:
+            row, _ = adjust_balance(world, row, params["balance"] - row["balance"], "adjustment", event=False)
+    return row
+
+
+def _invoice_settings(world: World, row: Row, params: Params) -> Row:
+    settings = {**row["invoice_settings"], **(params.get("invoice_settings") or {})}
+    method = settings.get("default_payment_method")
+    if method:
+        found = world.get("payment_method", method)
+        if found is None or found.get("customer") != row["id"]:
+            raise errors.missing("PaymentMethod", method, "invoice_settings[default_payment_method]")
+    return {k: v for k, v in settings.items() if v is not None}
+
+
+@operation("DELETE /v1/customers/{customer}")
+def delete_customer(world: World, params: Params, args: list[str]) -> Row:
+    """Ends the customer's subscriptions at once; the rest of its history stays readable."""
+    row = world.need("customer", args[0], status=404)
+    for subscription in world.find("subscription", customer=row["id"]):
+        if subscription["status"] not in ("canceled", "incomplete_expired"):
+            cancel_now(world, subscription)
+    return world.delete(row, "customer.deleted")
+
+
+@included("customer", "tax_ids")
+def tax_ids(world: World, customer: Row) -> Row:
+    rows = world.find("tax_id", customer=customer["id"])[::-1]
+    return embedded(world, rows, f"/v1/customers/{customer['id']}/tax_ids")
+
+
+@included("customer", "subscriptions")
+def subscriptions(world: World, customer: Row) -> Row:
+    rows = [s for s in world.find("subscription", customer=customer["id"])[::-1]
+            if s["status"] not in ("canceled", "incomplete_expired")]  # fmt: skip
+    return embedded(world, rows, f"/v1/customers/{customer['id']}/subscriptions")
+
+
+@included("customer", "invoice_credit_balance")
+def invoice_credit_balance(world: World, customer: Row) -> dict[str, int]:
+    """Per currency, positive for credit: the opposite sign of `balance`."""
+    return {customer["currency"]: -customer["balance"]} if customer["currency"] and customer["balance"] else {}
+
+
+@operation("GET /v1/customers/{customer}/subscriptions", "limit starting_after ending_before")
+def list_subscriptions(world: World, params: Params, args: list[str]) -> Row:
+    world.need("customer", args[0], "customer", 404)
+    return list_objects(world, "subscription", params, f"/v1/customers/{args[0]}/subscriptions", customer=args[0])
+
+
+@operation("DELETE /v1/customers/{customer}/discount")
+def delete_discount(world: World, params: Params, args: list[str]) -> Row:
+    row = world.need("customer", args[0], status=404)
+    discount = world.get("discount", row.get("_discount"))
+    if discount is None:
+        raise errors.missing("discount", args[0], "customer", status=404)
+    world.update(row, {"_discount": None}, "customer.updated")
+    shown = world.render(discount) | {"deleted": True}
+    world.delete(discount, "customer.discount.deleted")
+    return shown
+
+
+@hydrator("customer")
+def show_customer(world: World, row: Row, shown: Row) -> None:
+    discount = world.get("discount", row.get("_discount"))
+    if discount:
+        shown["discount"] = world.render(discount)

@@ -1,0 +1,108 @@
+"""Discounts: a coupon given to a customer, subscription, item or invoice, and what it takes off the lines."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.money import round_half_up, spread
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.periods import add_interval
+from sync_pipeline.sandbox.stripe.world import World
+
+MAX_DISCOUNTS = 20
+
+
+def grant(world: World, given: list[Params] | None, param: str, **owner: str) -> list[str]:
+    """Discount ids for a `discounts` parameter. `owner`: customer, subscription, subscription_item or invoice."""
+    if len(given or ()) > MAX_DISCOUNTS:
+        raise StripeError(f"You can give at most {MAX_DISCOUNTS} discounts.", param=param)
+    return [_grant_one(world, entry, f"{param}[{i}]", owner) for i, entry in enumerate(given or ())]
+
+
+def _grant_one(world: World, entry: Params, param: str, owner: dict[str, str]) -> str:
+    if entry.get("discount"):
+        return str(world.need("discount", entry["discount"], f"{param}[discount]")["id"])
+    promotion = None
+    if entry.get("promotion_code"):
+        promotion = world.need("promotion_code", entry["promotion_code"], f"{param}[promotion_code]")
+        if not promotion["active"]:
+            raise StripeError("This promotion code is not active.", param=f"{param}[promotion_code]")
+        entry = {"coupon": promotion["_coupon"]}
+    if not entry.get("coupon"):
+        raise errors.required(f"{param}[coupon]")
+    coupon = world.need("coupon", entry["coupon"], f"{param}[coupon]")
+    if not coupon["valid"]:
+        raise StripeError(f"Coupon expired: {coupon['id']}", code="coupon_expired", param=f"{param}[coupon]")
+    redeemed = coupon["times_redeemed"] + 1
+    world.update(coupon, {
+        "times_redeemed": redeemed, "valid": redeemed < coupon.get("max_redemptions", redeemed + 1),
+    })  # fmt: skip
+    if promotion:
+        world.update(promotion, {"times_redeemed": promotion["times_redeemed"] + 1})
+    end = None
+    if coupon["duration"] == "repeating":
+        end = add_interval(world.now(), "month", coupon["duration_in_months"])
+    row = world.create("discount", {
+        **owner, "source": {"type": "coupon", "coupon": coupon["id"]}, "start": world.now(), "end": end,
+        "promotion_code": promotion["id"] if promotion else None,
+    })  # fmt: skip
+    return str(row["id"])
+
+
+def discounts_for_invoice(world: World, customer: Row, subscription: Row | None) -> list[str]:
+    """What a new invoice inherits: the subscription's discounts, else the customer's; spent ones are left out."""
+    ids = subscription.get("discounts") if subscription else None
+    ids = ids or [i for i in [customer.get("_discount")] if i]
+    return [i for i in ids if _holds(world, i)]
+
+
+def _holds(world: World, id: str) -> bool:
+    discount = world.get("discount", id)
+    if discount is None or (discount.get("end") is not None and discount["end"] <= world.now()):
+        return False
+    coupon = world.get("coupon", discount["source"]["coupon"])
+    once = coupon is not None and coupon["duration"] == "once"
+    return not (once and discount.get("_used"))
+
+
+def spend(world: World, invoice: Row) -> None:
+    """A finalised invoice has used its `once` discounts."""
+    for id in invoice["discounts"]:
+        discount = world.get("discount", id)
+        if discount:
+            world.update(discount, {"_used": True})
+
+
+def apply_discounts(world: World, invoice: Row, lines: list[Row]) -> list[Row]:
+    """Item discounts first, then the invoice's; each takes from what the one before left."""
+    left = {line["id"]: line["amount"] if line["discountable"] else 0 for line in lines}
+    parts: dict[str, list[Row]] = {line["id"]: [] for line in lines}
+    for line in lines:
+        for id in line["discounts"]:
+            _take(world, id, [line], left, parts)
+    for id in invoice["discounts"]:
+        _take(world, id, lines, left, parts)
+    return [{**line, "discount_amounts": parts[line["id"]]} for line in lines]
+
+
+def _take(world: World, id: str, lines: list[Row], left: dict[str, int], parts: dict[str, list[Row]]) -> None:
+    discount = world.store.table("discount")[id]
+    coupon = world.store.table("coupon")[discount["source"]["coupon"]]
+    products = (coupon.get("_applies_to") or {}).get("products")
+    eligible = [
+        line for line in lines
+        if left[line["id"]] > 0
+        and (not products or line.get("pricing", {}).get("price_details", {}).get("product") in products)
+    ]  # fmt: skip
+    if coupon.get("percent_off") is not None:
+        percent = Fraction(str(coupon["percent_off"])) / 100
+        cuts = [round_half_up(left[line["id"]] * percent) for line in eligible]
+    else:
+        weights = [left[line["id"]] for line in eligible]
+        cuts = spread(min(coupon["amount_off"], sum(weights)), weights)
+    for line, cut in zip(eligible, cuts, strict=True):
+        left[line["id"]] -= cut
+        parts[line["id"]].append({"amount": cut, "discount": id})

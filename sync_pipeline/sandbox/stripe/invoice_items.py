@@ -1,0 +1,169 @@
+"""Invoice items: single charges and credits that wait for an invoice or are put on a draft."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from fractions import Fraction
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.billing import add_invoice_item_line
+from sync_pipeline.sandbox.stripe.catalog import inline_price
+from sync_pipeline.sandbox.stripe.discounts import grant
+from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.invoices import price_pricing, sum_up
+from sync_pipeline.sandbox.stripe.money import check_currency, exact_amount, round_half_up
+from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.taxes import check_rates, shown_rates
+from sync_pipeline.sandbox.stripe.world import World, hydrator
+
+AMOUNT_PARAMETERS = "amount currency description discountable discounts metadata period price_data pricing quantity"
+AMOUNT_PARAMETERS += " tax_rates unit_amount_decimal"
+
+
+@operation("POST /v1/invoiceitems", f"customer invoice subscription {AMOUNT_PARAMETERS}")
+def create_item(world: World, params: Params, args: list[str]) -> Row:
+    invoice = world.need("invoice", params["invoice"], "invoice") if params.get("invoice") else None
+    if not params.get("customer") and invoice is None:
+        raise errors.required("customer")
+    customer = world.need("customer", params.get("customer") or (invoice or {})["customer"], "customer")
+    if invoice is not None:
+        require_draft(invoice)
+        if invoice["customer"] != customer["id"]:
+            raise StripeError("The invoice belongs to another customer.", param="invoice")
+    subscription = None
+    if params.get("subscription"):
+        subscription = world.need("subscription", params["subscription"], "subscription")
+    return put_item(world, customer, params, invoice, subscription, "")
+
+
+def put_item(
+    world: World, customer: Row, params: Params, invoice: Row | None, subscription: Row | None, param: str
+) -> Row:
+    """An invoice item from its parameters; straight onto `invoice` if there is one, else pending."""
+    default = (invoice or subscription or customer).get("currency") or world.settings.default_currency
+    fields = amount_fields(world, params, default)
+    if invoice is not None and fields["currency"] != invoice["currency"]:
+        raise StripeError(f"The currency of the invoice item is {fields['currency']}, that of the invoice "
+                          f"{invoice['currency']}.", param=f"{param}currency")  # fmt: skip
+    id = world.new_id("ii_")
+    item = world.create("invoiceitem", {
+        **fields, "customer": customer["id"], "date": world.now(), "proration": False,
+        "discounts": grant(world, params.get("discounts"), f"{param}discounts", invoice_item=id),
+        "metadata": merge_metadata(None, params),
+        "period": params.get("period") or {"start": world.now(), "end": world.now()},
+        "_tax_rates": check_rates(world, params.get("tax_rates"), f"{param}tax_rates"),
+        "_subscription": subscription["id"] if subscription else None,
+        "parent": subscription and {"type": "subscription_details",
+                                    "subscription_details": {"subscription": subscription["id"]}},
+    }, id=id, event="invoiceitem.created")  # fmt: skip
+    if invoice is not None:
+        add_invoice_item_line(world, invoice, item)
+        _resum(world, invoice["id"])
+    return world.store.table("invoiceitem")[item["id"]]
+
+
+def amount_fields(world: World, params: Params, currency: str) -> Row:
+    """Amount, quantity, price and text of an item, from whichever of the ways they were given."""
+    quantity = params.get("quantity", 1)
+    fields: Row = {"description": params.get("description"), "quantity": quantity}
+    price = None
+    if params.get("price_data"):
+        data = params["price_data"]
+        price = inline_price(world, data, "price_data")
+    elif (params.get("pricing") or {}).get("price") or params.get("price"):
+        id = (params.get("pricing") or params)["price"]
+        price = world.need("price", id, "pricing[price]")
+        if price["type"] != "one_time":
+            raise StripeError("The price specified is set to `type=recurring` but this field only accepts prices with "
+                              "`type=one_time`.", param="pricing[price]")  # fmt: skip
+    if price is not None:
+        exact, currency = exact_amount(price, quantity), price["currency"]
+        fields |= {"pricing": price_pricing(price)}
+        fields["description"] = fields["description"] or world.store.table("product")[price["product"]].get("name")
+    elif params.get("amount") is not None:
+        if "quantity" in params or "unit_amount_decimal" in params:
+            raise StripeError("You may only specify one of these parameters: amount, quantity.",
+                              code="parameters_exclusive", param="amount")  # fmt: skip
+        exact = Fraction(params["amount"])
+        fields |= {"pricing": _plain(Decimal(params["amount"]))}
+    elif params.get("unit_amount_decimal") is not None:
+        exact = Fraction(params["unit_amount_decimal"]) * quantity
+        fields |= {"pricing": _plain(Decimal(params["unit_amount_decimal"]))}
+    else:
+        raise errors.required("amount")
+    amount = round_half_up(exact)
+    given = params.get("currency")
+    return fields | {
+        "amount": amount, "net_amount": amount, "currency": check_currency(given) if given else currency,
+        "discountable": params.get("discountable", amount > 0), "quantity_decimal": str(quantity),
+        "_exact": str(exact),
+    }  # fmt: skip
+
+
+def _plain(unit: Decimal) -> Row | None:
+    return {"type": "price_details", "unit_amount_decimal": format(unit.normalize(), "f")} if unit else None
+
+
+def require_draft(invoice: Row) -> None:
+    if invoice["status"] != "draft":
+        raise StripeError("This invoice is no longer editable", code="invoice_not_editable", param="invoice")
+
+
+@operation("POST /v1/invoiceitems/{invoiceitem}", AMOUNT_PARAMETERS.replace("currency ", ""))
+def update_item(world: World, params: Params, args: list[str]) -> Row:
+    item = world.need("invoiceitem", args[0], "invoiceitem", 404)
+    invoice = world.get("invoice", item.get("invoice"))
+    if invoice:
+        require_draft(invoice)
+    changes: Row = {"metadata": merge_metadata(item, params)}
+    for name in ("description", "discountable", "period"):
+        if name in params:
+            changes[name] = params[name]
+    if "tax_rates" in params:
+        changes["_tax_rates"] = check_rates(world, params["tax_rates"], "tax_rates")
+    if params.keys() & {"amount", "quantity", "unit_amount_decimal", "pricing", "price_data"}:
+        old = item.get("pricing") or {}
+        known = (old.get("price_details") or {}).get("price")
+        given = {"quantity": item["quantity"], **params}
+        if not params.keys() & {"amount", "unit_amount_decimal", "pricing", "price_data"}:
+            given |= {"price": known} if known else {"unit_amount_decimal": old.get("unit_amount_decimal", "0")}
+        if "amount" in params:
+            given.pop("quantity")
+        changes |= {k: v for k, v in amount_fields(world, given, item["currency"]).items() if k != "description"}
+    item = world.update(item, changes)
+    if invoice:
+        line = world.need("line_item", item["_line"])
+        shared = ("amount", "description", "discountable", "metadata", "period", "pricing", "quantity",
+                  "quantity_decimal", "_exact", "_tax_rates")  # fmt: skip
+        world.update(line, {k: item.get(k) for k in shared} | {"subtotal": item["amount"]})
+        _resum(world, invoice["id"])
+    return item
+
+
+@operation("DELETE /v1/invoiceitems/{invoiceitem}")
+def delete_item(world: World, params: Params, args: list[str]) -> Row:
+    item = world.need("invoiceitem", args[0], "invoiceitem", 404)
+    return remove_item(world, item)
+
+
+def remove_item(world: World, item: Row) -> Row:
+    invoice = world.get("invoice", item.get("invoice"))
+    if invoice:
+        require_draft(invoice)
+        world.delete(world.need("line_item", item["_line"]))
+    stub = world.delete(item, "invoiceitem.deleted")
+    if invoice:
+        _resum(world, invoice["id"])
+    return stub
+
+
+def _resum(world: World, invoice_id: str) -> None:
+    with world.watching("invoice", invoice_id, "invoice.updated"):
+        sum_up(world, world.need("invoice", invoice_id))
+
+
+@hydrator("invoiceitem")
+def show_item(world: World, row: Row, shown: Row) -> None:
+    shown["tax_rates"] = shown_rates(world, row.get("_tax_rates"))

@@ -1,0 +1,35 @@
+"""Stripe's rate limits, where the settings ask for them: per account and per endpoint, by the second."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.world import World
+from sync_pipeline.sandbox.wire import Call
+
+
+class Limits:
+    def __init__(self) -> None:
+        self._second = -1
+        self._counts: Counter[str] = Counter()
+
+    def check(self, world: World, call: Call) -> None:
+        settings = world.settings
+        if settings.requests_per_second is None and settings.endpoint_requests_per_second is None:
+            return
+        now = world.clock.now()
+        if now != self._second:
+            self._second, self._counts = now, Counter()
+        operation, _, _ = world.contract.route(call.method, call.path)
+        for scope, limit, reason in (
+            ("", settings.requests_per_second, "global-rate"),
+            (operation.key if operation else call.path, settings.endpoint_requests_per_second, "endpoint-rate"),
+        ):
+            self._counts[scope] += 1
+            if limit is not None and self._counts[scope] > limit:
+                raise StripeError(
+                    "Request rate limit exceeded. You can learn more about rate limits here "
+                    "https://stripe.com/docs/rate-limits.", code="rate_limit", status=429, keep=False,
+                    headers={"Stripe-Rate-Limited-Reason": reason},
+                )  # fmt: skip

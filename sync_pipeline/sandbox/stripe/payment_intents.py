@@ -1,0 +1,131 @@
+"""Payment intents by themselves: create, confirm, cancel; and charges, which only metadata can change."""
+
+from __future__ import annotations
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors, payments
+from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.money import check_currency, minimum_charge
+from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of, card_error, decline, resolve
+from sync_pipeline.sandbox.stripe.world import World
+
+_PLAIN = "description receipt_email setup_future_usage statement_descriptor statement_descriptor_suffix shipping"
+_PLAIN += " transfer_group"
+_CONFIRM = "payment_method off_session return_url error_on_requires_action"
+LARGEST = 99_999_999
+
+
+@operation(
+    "POST /v1/payment_intents",
+    f"amount currency customer confirm metadata payment_method_types automatic_payment_methods {_CONFIRM} {_PLAIN}",
+)
+def create_intent(world: World, params: Params, args: list[str]) -> Row:
+    currency = check_currency(params["currency"])
+    amount = params["amount"]
+    if amount < max(1, minimum_charge(currency)):
+        raise StripeError("Amount must be at least the minimum charge of this currency.", code="amount_too_small",
+                          param="amount")  # fmt: skip
+    if amount > LARGEST:
+        raise StripeError(f"Amount must be no more than {LARGEST}.", code="amount_too_large", param="amount")
+    if params.get("customer"):
+        world.need("customer", params["customer"], "customer")
+    method = _method(world, params)
+    intent = payments.create_intent(world, amount, currency, params.get("customer"), {
+        **pick(params, f"payment_method_types automatic_payment_methods {_PLAIN}"),
+        "metadata": merge_metadata(None, params), "payment_method": method["id"] if method else None,
+        "status": "requires_confirmation" if method else "requires_payment_method",
+    })  # fmt: skip
+    if params.get("confirm"):
+        return _confirm(world, intent, method)
+    return intent
+
+
+def _method(world: World, params: Params) -> Row | None:
+    return resolve(world, params["payment_method"], "payment_method") if params.get("payment_method") else None
+
+
+@operation("POST /v1/payment_intents/{intent}", f"amount metadata customer payment_method {_PLAIN}")
+def update_intent(world: World, params: Params, args: list[str]) -> Row:
+    intent = world.need("payment_intent", args[0], "intent", 404)
+    if intent["status"] in ("succeeded", "canceled") and params.keys() - {"metadata", "description", "expand"}:
+        raise _unexpected(intent, "updated")
+    changes = pick(params, f"amount customer {_PLAIN}") | {"metadata": merge_metadata(intent, params)}
+    method = _method(world, params)
+    if method:
+        changes |= {"payment_method": method["id"], "status": "requires_confirmation"}
+    return world.update(intent, changes)
+
+
+@operation("POST /v1/payment_intents/{intent}/confirm", _CONFIRM)
+def confirm_intent(world: World, params: Params, args: list[str]) -> Row:
+    intent = world.need("payment_intent", args[0], "intent", 404)
+    if intent["status"] in ("succeeded", "canceled"):
+        raise _unexpected(intent, "confirmed")
+    method = _method(world, params) or world.get("payment_method", intent.get("payment_method"))
+    return _confirm(world, intent, method)
+
+
+def _confirm(world: World, intent: Row, method: Row | None) -> Row:
+    """Charge now. The intent of an invoice is collected as the invoice's payment."""
+    if method is None:
+        raise errors.required("payment_method")
+    for payment in world.find("invoice_payment", _payment=intent["id"]):
+        if payment["is_default"] and payment["status"] == "open":
+            invoice = payments.attempt(world, world.need("invoice", payment["invoice"]), method, automatic=False)
+            after = world.need("payment_intent", intent["id"])
+            if invoice["status"] != "paid" and after["status"] == "requires_payment_method":
+                raise _refused(world, after)
+            return after
+    planned = payments.planned_outcome(world, intent["customer"]) if "customer" in intent else None
+    outcome = planned or behaviour_of(method)
+    if outcome == "action_required":
+        intent = world.update(intent, {
+            "status": "requires_action", "payment_method": method["id"],
+            "next_action": {"type": "use_stripe_sdk", "use_stripe_sdk": {}},
+        })  # fmt: skip
+        world.emit("payment_intent.requires_action", world.render(intent))
+        return intent
+    if outcome not in ("succeed", "dispute", "refund_fails_later"):
+        payments.refuse_charge(world, intent, method, {**decline(outcome), "type": "card_error"})
+        raise _refused(world, world.need("payment_intent", intent["id"]))
+    payments.charge_intent(world, intent, method, intent.get("description"))
+    for payment in world.find("invoice_payment", _payment=intent["id"]):
+        if payment["status"] == "open":
+            payments.count_attached(world, payment)
+    return world.need("payment_intent", intent["id"])
+
+
+def _refused(world: World, intent: Row) -> StripeError:
+    told = intent["last_payment_error"]
+    return card_error(told["decline_code"], commits=True, charge=told["charge"], payment_intent=world.render(intent))
+
+
+@operation("POST /v1/payment_intents/{intent}/cancel", "cancellation_reason")
+def cancel_intent(world: World, params: Params, args: list[str]) -> Row:
+    intent = world.need("payment_intent", args[0], "intent", 404)
+    if intent["status"] in ("succeeded", "canceled"):
+        raise _unexpected(intent, "canceled")
+    if any(p["is_default"] and p["status"] == "open" for p in world.find("invoice_payment", _payment=intent["id"])):
+        raise StripeError("You cannot cancel the PaymentIntent of an open invoice: void the invoice instead.",
+                          code="payment_intent_unexpected_state", param="intent")  # fmt: skip
+    intent = world.update(intent, {
+        "status": "canceled", "canceled_at": world.now(), **pick(params, "cancellation_reason"),
+    })  # fmt: skip
+    world.emit("payment_intent.canceled", world.render(intent))
+    return intent
+
+
+def _unexpected(intent: Row, verb: str) -> StripeError:
+    return StripeError(
+        f"This PaymentIntent could not be {verb} because it has a status of {intent['status']}.",
+        code="payment_intent_unexpected_state", param="intent",
+    )  # fmt: skip
+
+
+@operation("POST /v1/charges/{charge}", "description metadata receipt_email customer fraud_details")
+def update_charge(world: World, params: Params, args: list[str]) -> Row:
+    charge = world.need("charge", args[0], "charge", 404)
+    changes = pick(params, "description receipt_email customer fraud_details")
+    return world.update(charge, changes | {"metadata": merge_metadata(charge, params)}, "charge.updated")

@@ -1,0 +1,230 @@
+"""Collecting an invoice: its payment intent, attempts to charge, and what success or failure does.
+
+The reaction of the subscription to a paid or failed invoice is `standing`; when to try again is `dunning`.
+"""
+
+from __future__ import annotations
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import dunning, standing
+from sync_pipeline.sandbox.stripe.balances import move_money, processing_fee
+from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of, decline
+from sync_pipeline.sandbox.stripe.world import World
+
+BANK_TRANSFER = "customer_balance"
+
+
+def prepare(world: World, invoice: Row) -> Row:
+    """The default payment of a finalised invoice: a payment intent and the invoice payment that joins them."""
+    intent = create_intent(world, invoice["amount_due"], invoice["currency"], invoice["customer"], {
+        "description": f"Payment for Invoice {invoice['number']}",
+        "payment_method_types": [
+            "card" if invoice["collection_method"] == "charge_automatically" else BANK_TRANSFER
+        ],
+    })  # fmt: skip
+    return join(world, invoice, "payment_intent", intent["id"], invoice["amount_due"], is_default=True)
+
+
+def create_intent(world: World, amount: int, currency: str, customer: str | None, fields: Row) -> Row:
+    id = world.new_id("pi_")
+    return world.create("payment_intent", {
+        "amount": amount, "amount_capturable": 0, "amount_received": 0, "amount_details": {"tip": {}},
+        "capture_method": "automatic", "client_secret": f"{id}_secret_{world.token(id, 24)}",
+        "confirmation_method": "automatic", "currency": currency, "customer": customer, "metadata": {},
+        "payment_method_options": {}, "payment_method_types": ["card"], "status": "requires_payment_method", **fields,
+    }, id=id, event="payment_intent.created")  # fmt: skip
+
+
+def join(world: World, invoice: Row, kind: str, target: str, amount: int, *, is_default: bool) -> Row:
+    return world.create("invoice_payment", {
+        "amount_requested": amount, "currency": invoice["currency"], "invoice": invoice["id"],
+        "is_default": is_default, "payment": {"type": kind, kind: target}, "status": "open",
+        "status_transitions": {}, "_payment": target,
+    })  # fmt: skip
+
+
+def default_payment(world: World, invoice: Row) -> Row | None:
+    rows = world.find("invoice_payment", invoice=invoice["id"])
+    return next((r for r in rows if r["is_default"] and r["status"] == "open"), None)
+
+
+def method_for(world: World, invoice: Row) -> Row | None:
+    """The payment method that an automatic charge would use."""
+    subscription = world.get("subscription", invoice.get("_subscription")) or {}
+    customer = world.get("customer", invoice["customer"]) or {}
+    id = (
+        invoice.get("default_payment_method")
+        or subscription.get("default_payment_method")
+        or customer.get("invoice_settings", {}).get("default_payment_method")
+    )
+    return world.get("payment_method", id)
+
+
+def attempt(world: World, invoice: Row, method: Row | None = None, *, automatic: bool = True) -> Row:
+    """Try to charge an open invoice once. The invoice as it is afterwards; look at its status."""
+    method = method or method_for(world, invoice)
+    payment = default_payment(world, invoice)
+    assert payment is not None, invoice["id"]
+    intent = world.need("payment_intent", payment["_payment"])
+    outcome = planned_outcome(world, invoice["customer"]) or behaviour_of(method)
+    if method is None:
+        told = {"code": "missing", "message": "This customer has no attached payment source or default payment method."}
+        return fail(world, invoice, intent, None, {**told, "type": "invalid_request_error"}, automatic=automatic)
+    if outcome in ("succeed", "dispute", "refund_fails_later"):
+        return succeed(world, invoice, intent, method, payment)
+    if outcome == "action_required":
+        return need_action(world, invoice, intent, method, automatic=automatic)
+    error = {**decline(outcome), "type": "card_error"}
+    return fail(world, invoice, intent, method, error, automatic=automatic)
+
+
+def planned_outcome(world: World, customer_id: str) -> str | None:
+    """What the control plane has planned for this customer's next attempt; each plan is used once."""
+    customer = world.get("customer", customer_id)
+    if not customer or not customer.get("_planned"):
+        return None
+    outcome, *rest = customer["_planned"]
+    world.update(customer, {"_planned": rest or None})
+    return str(outcome)
+
+
+def succeed(world: World, invoice: Row, intent: Row, method: Row | None, payment: Row) -> Row:
+    charge = charge_intent(world, intent, method, f"Payment for Invoice {invoice['number']}")
+    world.update(payment, {
+        "status": "paid", "amount_paid": charge["amount"],
+        "status_transitions": {**payment["status_transitions"], "paid_at": world.now()},
+    })  # fmt: skip
+    world.emit("invoice_payment.paid", world.render(world.need("invoice_payment", payment["id"])))
+    return mark_paid(world, invoice, amount=charge["amount"], charged=True)
+
+
+def charge_intent(world: World, intent: Row, method: Row | None, description: str | None) -> Row:
+    """Money arrives: a succeeded charge, its ledger line, and the intent that is done with it."""
+    charge = create_charge(world, intent, method, description, paid=True)
+    transaction = move_money(
+        world, charge, "charge" if method else "payment", charge["amount"],
+        fee=processing_fee(world, charge["amount"]), category="charge",
+    )  # fmt: skip
+    charge = world.update(charge, {"balance_transaction": transaction["id"]})
+    world.emit("charge.succeeded", world.render(charge))
+    world.update(intent, {
+        "status": "succeeded", "amount_received": charge["amount"], "latest_charge": charge["id"],
+        "payment_method": method["id"] if method else None, "last_payment_error": None, "next_action": None,
+    })  # fmt: skip
+    world.emit("payment_intent.succeeded", world.render(world.need("payment_intent", intent["id"])))
+    if behaviour_of(method) == "dispute":
+        world.set_timer("open_dispute", charge["id"], world.now() + 60)
+    return charge
+
+
+def create_charge(world: World, intent: Row, method: Row | None, description: str | None, *, paid: bool) -> Row:
+    customer = world.get("customer", intent.get("customer")) or {}
+    if method:
+        card = {k: v for k, v in method["card"].items() if k in (
+            "brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet")}
+        details = {"type": "card", "card": {**card, "amount_authorized": intent["amount"], "network": card["brand"]}}
+    else:
+        details = {"type": BANK_TRANSFER, BANK_TRANSFER: {}}
+    billing = {"address": customer.get("address") or {}, "email": customer.get("email"), "name": customer.get("name"),
+               "phone": customer.get("phone")}  # fmt: skip
+    amount = intent["amount"]
+    return world.create("charge", {
+        "amount": amount, "amount_captured": amount if paid else 0, "amount_refunded": 0, "billing_details": billing,
+        "captured": paid, "currency": intent["currency"], "customer": intent.get("customer"),
+        "description": description, "disputed": False, "fraud_details": {}, "metadata": intent["metadata"],
+        "outcome": {"network_status": "approved_by_network", "risk_level": "normal", "risk_score": 10,
+                    "seller_message": "Payment complete.", "type": "authorized"} if paid else None,
+        "paid": paid, "payment_intent": intent["id"], "payment_method": method["id"] if method else None,
+        "payment_method_details": details, "refunded": False, "status": "succeeded" if paid else "failed",
+        "receipt_url": f"https://pay.stripe.com/receipts/{intent['id']}" if paid else None,
+    })  # fmt: skip
+
+
+def refuse_charge(world: World, intent: Row, method: Row, error: Row) -> Row:
+    """A declined card: a failed charge, and the intent back to where a new method is needed."""
+    charge = world.update(create_charge(world, intent, method, intent.get("description"), paid=False), {
+        "failure_code": error["code"], "failure_message": error["message"],
+        "outcome": {"network_status": "declined_by_network", "reason": error.get("decline_code"),
+                    "risk_level": "normal", "risk_score": 10, "seller_message": "The bank declined the payment.",
+                    "type": "issuer_declined"},
+    })  # fmt: skip
+    world.emit("charge.failed", world.render(charge))
+    told = {**error, "charge": charge["id"], "payment_method": world.render(method)}
+    world.update(intent, {
+        "status": "requires_payment_method", "last_payment_error": told, "latest_charge": charge["id"],
+    })  # fmt: skip
+    world.emit("payment_intent.payment_failed", world.render(world.need("payment_intent", intent["id"])))
+    return charge
+
+
+def fail(world: World, invoice: Row, intent: Row, method: Row | None, error: Row, *, automatic: bool) -> Row:
+    if method:
+        refuse_charge(world, intent, method, error)
+    invoice = world.update(invoice, _attempted(invoice, automatic), "invoice.updated")
+    invoice = dunning.after_failure(world, invoice, automatic=automatic)
+    world.emit("invoice.payment_failed", world.render(invoice))
+    standing.on_failed(world, invoice)
+    return dunning.give_up_if_exhausted(world, invoice)
+
+
+def need_action(world: World, invoice: Row, intent: Row, method: Row, *, automatic: bool) -> Row:
+    world.update(intent, {
+        "status": "requires_action", "payment_method": method["id"],
+        "next_action": {"type": "use_stripe_sdk", "use_stripe_sdk": {}},
+    })  # fmt: skip
+    world.emit("payment_intent.requires_action", world.render(world.need("payment_intent", intent["id"])))
+    invoice = world.update(invoice, _attempted(invoice, automatic), "invoice.updated")
+    world.emit("invoice.payment_action_required", world.render(invoice))
+    standing.on_failed(world, invoice)
+    return invoice
+
+
+def _attempted(invoice: Row, automatic: bool) -> Row:
+    """The first attempt of any kind counts; after it only automatic ones do."""
+    counts = automatic or invoice["attempt_count"] == 0
+    return {"attempted": True, "attempt_count": invoice["attempt_count"] + (1 if counts else 0)}
+
+
+def mark_paid(world: World, invoice: Row, *, amount: int, charged: bool = False, off_stripe: int = 0) -> Row:
+    """Nothing more is owed. `charged`: by a charge of Stripe's, which also announces invoice.payment_succeeded."""
+    paid = invoice["amount_paid"] + amount
+    if charged and paid < invoice["amount_due"]:
+        return world.update(invoice, {"amount_paid": paid, "amount_remaining": invoice["amount_due"] - paid},
+                            "invoice.updated")  # fmt: skip
+    dunning.forget(world, invoice)
+    first = {"attempted": True, "attempt_count": max(1, invoice["attempt_count"])} if charged else {"attempted": True}
+    invoice = world.update(invoice, {
+        **first, "status": "paid", "amount_paid": paid, "amount_remaining": max(0, invoice["amount_due"] - paid),
+        "amount_overpaid": max(0, paid - invoice["amount_due"]), "auto_advance": False, "next_payment_attempt": None,
+        "amount_paid_off_stripe": invoice["amount_paid_off_stripe"] + off_stripe,
+        "status_transitions": {**invoice["status_transitions"], "paid_at": world.now()},
+    }, "invoice.updated")  # fmt: skip
+    world.emit("invoice.paid", world.render(invoice))
+    if charged or invoice["amount_due"] == 0:
+        world.emit("invoice.payment_succeeded", world.render(invoice))
+    standing.on_paid(world, invoice)
+    return invoice
+
+
+def create_record(world: World, invoice: Row, amount: int) -> Row:
+    """Money that came in elsewhere, as Stripe keeps it on record."""
+    money = {"currency": invoice["currency"], "value": amount}
+    nothing = {"currency": invoice["currency"], "value": 0}
+    return world.create("payment_record", {
+        "amount": money, "amount_authorized": money, "amount_canceled": nothing, "amount_failed": nothing,
+        "amount_guaranteed": money, "amount_refunded": nothing, "amount_requested": money, "latest_payment_attempt_record": None,
+        "customer_details": {"customer": invoice["customer"]}, "metadata": {}, "processor_details": {"type": "custom"},
+        "reported_by": "stripe", "payment_method_details": {"type": "custom"},
+    })  # fmt: skip
+
+
+def count_attached(world: World, payment: Row) -> Row:
+    """A payment intent that was attached to an invoice has succeeded: its money counts towards the invoice."""
+    intent = world.need("payment_intent", payment["_payment"])
+    payment = world.update(payment, {
+        "status": "paid", "amount_paid": intent["amount_received"],
+        "status_transitions": {**payment["status_transitions"], "paid_at": world.now()},
+    })  # fmt: skip
+    world.emit("invoice_payment.paid", world.render(payment))
+    invoice = world.need("invoice", payment["invoice"])
+    return mark_paid(world, invoice, amount=intent["amount_received"], charged=True)

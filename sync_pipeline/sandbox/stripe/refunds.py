@@ -1,0 +1,125 @@
+"""Refunds: money back on a charge. They never touch the invoice."""
+
+from __future__ import annotations
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.balances import move_money
+from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.expand import included
+from sync_pipeline.sandbox.stripe.listing import embedded, list_objects
+from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of
+from sync_pipeline.sandbox.stripe.settings import DAY
+from sync_pipeline.sandbox.stripe.world import World, timer
+
+
+@operation("POST /v1/refunds", "amount charge payment_intent metadata reason")
+def create_refund(world: World, params: Params, args: list[str]) -> Row:
+    if params.get("payment_intent"):
+        intent = world.need("payment_intent", params["payment_intent"], "payment_intent")
+        charge = world.get("charge", intent.get("latest_charge"))
+        if charge is None or not charge["paid"]:
+            raise StripeError(f"This PaymentIntent ({intent['id']}) does not have a successful charge to refund.",
+                              param="payment_intent")  # fmt: skip
+    elif params.get("charge"):
+        charge = world.need("charge", params["charge"], "charge")
+    else:
+        raise errors.required("charge")
+    return refund(world, charge, params.get("amount"), params)
+
+
+def refund(world: World, charge: Row, amount: int | None, params: Params) -> Row:
+    """Give back `amount` (default: all that is left) of a charge."""
+    left = charge["amount_captured"] - charge["amount_refunded"]
+    if left <= 0:
+        raise StripeError(f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")
+    if charge["disputed"]:
+        raise StripeError(f"Charge {charge['id']} has been charged back; cannot issue a refund.",
+                          code="charge_disputed")  # fmt: skip
+    amount = left if amount is None else amount
+    if amount <= 0:
+        raise StripeError("Invalid positive integer", code="parameter_invalid_integer", param="amount")
+    if amount > left:
+        raise StripeError(
+            f"Refund amount ({amount}) is greater than unrefunded amount on charge ({left})", param="amount",
+            code="charge_already_refunded" if left == 0 else None,
+        )  # fmt: skip
+    later = world.settings.refund_settles_after
+    row = world.create("refund", {
+        "amount": amount, "charge": charge["id"], "currency": charge["currency"],
+        "metadata": merge_metadata(None, params), "payment_intent": charge.get("payment_intent"),
+        "reason": params.get("reason"), "status": "pending" if later else "succeeded",
+        "pending_reason": "processing" if later else None, "customer": charge.get("customer"),
+        "payment_method": charge.get("payment_method"),
+        "destination_details": {"type": "card", "card": {"type": "refund", "reference_type": "acquirer_reference_number",
+                                                         "reference_status": "pending"}},
+    })  # fmt: skip
+    transaction = move_money(world, row, "refund" if charge["payment_method_details"]["type"] == "card"
+                             else "payment_refund", -amount, category="refund")  # fmt: skip
+    row = world.update(row, {"balance_transaction": transaction["id"]})
+    refunded = charge["amount_refunded"] + amount
+    charge = world.update(charge, {"amount_refunded": refunded, "refunded": refunded == charge["amount_captured"]})
+    world.emit("refund.created", world.render(row))
+    world.emit("charge.refunded", world.render(charge))
+    if later:
+        world.set_timer("settle_refund", row["id"], world.now() + later)
+    if behaviour_of(world.get("payment_method", charge.get("payment_method"))) == "refund_fails_later":
+        world.set_timer("fail_refund", row["id"], world.now() + DAY)
+    return row
+
+
+@timer("settle_refund")
+def settle(world: World, id: str) -> None:
+    row = world.get("refund", id)
+    if row and row["status"] == "pending":
+        world.update(row, {"status": "succeeded", "pending_reason": None}, "refund.updated")
+
+
+@timer("fail_refund")
+def fail_refund(world: World, id: str) -> None:
+    """The bank sends the money back: the refund failed, and the charge is not refunded any more."""
+    row = world.get("refund", id)
+    if row is None or row["status"] not in ("pending", "succeeded"):
+        return
+    transaction = move_money(world, row, "refund_failure", row["amount"])
+    row = world.update(row, {
+        "status": "failed", "failure_reason": "expired_or_canceled_card", "pending_reason": None,
+        "failure_balance_transaction": transaction["id"],
+    }, "refund.updated")  # fmt: skip
+    _unrefund(world, row)
+    world.emit("refund.failed", world.render(row))
+
+
+def _unrefund(world: World, row: Row) -> None:
+    charge = world.need("charge", row["charge"])
+    left = charge["amount_refunded"] - row["amount"]
+    world.update(charge, {"amount_refunded": left, "refunded": False}, "charge.updated")
+
+
+@operation("POST /v1/refunds/{refund}", "metadata")
+def update_refund(world: World, params: Params, args: list[str]) -> Row:
+    row = world.need("refund", args[0], "refund", 404)
+    return world.update(row, {"metadata": merge_metadata(row, params)}, "refund.updated")
+
+
+@operation("POST /v1/refunds/{refund}/cancel")
+def cancel_refund(world: World, params: Params, args: list[str]) -> Row:
+    row = world.need("refund", args[0], "refund", 404)
+    if row["status"] not in ("pending", "requires_action"):
+        raise StripeError(f"Refunds with status {row['status']} cannot be canceled.", param="refund")
+    row = world.update(row, {"status": "canceled", "pending_reason": None}, "refund.updated")
+    _unrefund(world, row)
+    return row
+
+
+@operation("GET /v1/charges/{charge}/refunds", "limit starting_after ending_before")
+def list_of_charge(world: World, params: Params, args: list[str]) -> Row:
+    world.need("charge", args[0], "charge", 404)
+    return list_objects(world, "refund", params, f"/v1/charges/{args[0]}/refunds", charge=args[0])
+
+
+@included("charge", "refunds")
+def refunds_of_charge(world: World, charge: Row) -> Row:
+    return embedded(world, world.find("refund", charge=charge["id"])[::-1], f"/v1/charges/{charge['id']}/refunds")

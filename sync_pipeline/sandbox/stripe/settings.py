@@ -1,0 +1,41 @@
+"""What a merchant could set in the Dashboard, and what the sandbox may be told about its own manners."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+DAY = 86_400
+HOUR = 3_600
+
+
+@dataclass(frozen=True, slots=True)
+class StripeSettings:
+    """Times are seconds of sandbox time.
+
+    `retry_days`: days between one failed automatic payment and the next attempt. `final_action`: what becomes of the
+    subscription when the attempts are used up; `overdue_action` the same for an unpaid `send_invoice` invoice,
+    `overdue_grace` after its due date (None: it stays past_due).
+    """
+
+    country: str = "GB"
+    default_currency: str = "gbp"
+    business_name: str = "Sandbox Ltd"
+    draft_seconds: int = HOUR
+    incomplete_seconds: int = 23 * HOUR
+    retry_days: tuple[int, ...] = (3, 5, 7)
+    final_action: Literal["cancel", "unpaid", "past_due"] = "cancel"
+    mark_uncollectible_at_end: bool = False
+    overdue_action: Literal["cancel", "unpaid", "past_due"] = "past_due"
+    overdue_grace: int | None = None
+    search_lag: int = 5
+    tax_id_verification: int = 30
+    refund_settles_after: int = 0
+    upcoming_days: int = 7
+    fee_percent: str = "1.5"
+    fee_fixed_minor: int = 20
+    payout_delay: int = 2 * DAY
+    requests_per_second: int | None = None
+    endpoint_requests_per_second: int | None = None
+    invoices_per_subscription_per_day: int | None = None
+    webhook_gaps: tuple[int, ...] = (60, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR, 12 * HOUR, 12 * HOUR, 12 * HOUR)

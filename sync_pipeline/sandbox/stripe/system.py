@@ -1,0 +1,209 @@
+"""The simulated Stripe as one `wire.System`: authentication, routing, idempotency, and one transaction per call."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from typing import Any
+
+from sync_pipeline.sandbox.clock import Clock
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import (
+    behaviour,
+    errors,
+    idempotency,
+    limits,
+    planned_payments,
+    webhooks,
+)
+from sync_pipeline.sandbox.stripe.contract import Operation
+from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.expand import expand
+from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, refuse_unmodelled
+from sync_pipeline.sandbox.stripe.parameters import Params, check, decode
+from sync_pipeline.sandbox.stripe.resources import RESOURCES
+from sync_pipeline.sandbox.stripe.settings import StripeSettings
+from sync_pipeline.sandbox.stripe.webhooks import Delivery
+from sync_pipeline.sandbox.stripe.world import World
+from sync_pipeline.sandbox.wire import Call, Reply
+
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
+_OWNERS = ("subscription", "invoice", "customer", "schedule", "payment_intent", "charge")
+
+
+class StripeSystem:
+    """Implements `wire.System`. All state is in `world`; ids and keys follow from the seed."""
+
+    def __init__(self, clock: Clock, *, seed: int = 0, settings: StripeSettings | None = None) -> None:
+        behaviour.load()
+        self.world = World(clock, seed, settings or StripeSettings())
+        self.secret_key = "sk_test_" + self.world.token("secret key", 24)
+        self._requests = 0
+        self._limits = limits.Limits()
+
+    def handle(self, call: Call) -> Reply:
+        self._requests += 1
+        request_id = "req_" + self.world.token(f"request{self._requests}", 14)
+        try:
+            status, body, headers = self._answer(call, request_id)
+        except StripeError as error:
+            status, body, headers = error.status, _dump({"error": error.error}), dict(error.headers)
+        headers |= {
+            "Content-Type": "application/json", "Request-Id": request_id, "Stripe-Version": self.world.contract.version,
+        }  # fmt: skip
+        headers.setdefault("Stripe-Should-Retry", "true" if status in (409, 429) or status >= 500 else "false")
+        key = call.headers.get("idempotency-key")
+        if key:
+            headers["Idempotency-Key"] = key
+        return Reply(status, body, headers)
+
+    def _answer(self, call: Call, request_id: str) -> tuple[int, bytes, dict[str, str]]:
+        self._authenticate(call)
+        self._limits.check(self.world, call)
+        operation, args, names = self.world.contract.route(call.method, call.path)
+        if operation is None:
+            raise StripeError(
+                f"Unrecognized request URL ({call.method}: {call.path}). Please see https://stripe.com/docs or we "
+                "can help at https://support.stripe.com/.", status=404, keep=False,
+            )  # fmt: skip
+        key = call.headers.get("idempotency-key") if call.method == "POST" else None
+        print_ = idempotency.fingerprint(call.method, call.path, call.body) if key else ""
+        if key:
+            seen = idempotency.recall(self.world, key, print_)
+            if seen:
+                return seen[0], seen[1], {"Idempotent-Replayed": "true", "Original-Request": seen[2]}
+        try:
+            status, body = 200, _dump(self._execute(operation, call, args, names, (request_id, key)))
+        except StripeError as error:
+            if not error.keep or not key:
+                raise
+            status, body = error.status, _dump({"error": error.error})
+        if key:
+            idempotency.prune(self.world)
+            idempotency.remember(self.world, key, print_, status, body, request_id)
+        return status, body, {}
+
+    def _execute(
+        self, operation: Operation, call: Call, args: list[str], names: list[str], request: tuple[str, str | None]
+    ) -> Row:
+        implementation = IMPLEMENTED.get(operation.key)
+        if implementation is None:
+            raise errors.unsupported(f"{call.method} {call.path}")
+        text = "&".join(filter(None, (call.query, call.body.decode("utf-8", "replace"))))
+        params = check(operation, decode(text))
+        refuse_unmodelled(params, implementation.accepts)
+        world = self.world
+        declined: StripeError | None = None
+        answer: Row = {}
+        with world.store.transaction():
+            world.request = request
+            with world.living_with(self._owner(params, args)):
+                try:
+                    answer = implementation.handler(world, params, args)
+                except StripeError as error:
+                    if not error.commits:
+                        raise
+                    declined = error
+            if declined is None:
+                if "_seq" in answer:
+                    answer = world.render(answer)
+                if params.get("expand"):
+                    answer = expand(world, answer, params["expand"], operation.response)
+        if declined is not None:
+            raise declined
+        return answer
+
+    def _owner(self, params: Params, args: list[str]) -> Row | None:
+        """The object whose test clock, if any, tells the time of this call."""
+        values = [*args[:1], *(params[n] for n in _OWNERS if isinstance(params.get(n), str))]
+        for value in values:
+            for kind in ("customer", "subscription", "invoice", "subscription_schedule", "subscription_item",
+                         "invoiceitem", "payment_intent", "charge"):  # fmt: skip
+                row = self.world.store.table(kind).get(value)
+                if row is not None and "_clock" in row:
+                    return row
+        return None
+
+    def _authenticate(self, call: Call) -> None:
+        header = call.headers.get("authorization", "")
+        scheme, _, credentials = header.partition(" ")
+        key = _basic_user(credentials) if scheme == "Basic" else credentials.strip()
+        if not key:
+            raise StripeError(
+                "You did not provide an API key. You need to provide your API key in the Authorization header, using "
+                "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').", status=401, keep=False,
+            )  # fmt: skip
+        if key != self.secret_key:
+            shown = key[:8] + "*" * max(0, len(key) - 12) + key[-4:] if len(key) > 12 else "*" * len(key)
+            raise StripeError(f"Invalid API Key provided: {shown}", status=401, keep=False)
+        version = call.headers.get("stripe-version")
+        if version and not _VERSION.fullmatch(version):
+            raise StripeError(f"Invalid Stripe API version: {version}", keep=False)
+
+    # the clock's side
+
+    def next_due(self) -> int | None:
+        return self.world.next_due()
+
+    def run_due(self) -> None:
+        self.world.run_due()
+        webhooks.prune_events(self.world)
+
+    # webhooks
+
+    def register_webhook(self, url: str, secret: str | None = None) -> Row:
+        with self.world.store.transaction():
+            return webhooks.register(self.world, url, secret)
+
+    def deliveries_due(self) -> list[Delivery]:
+        return webhooks.due(self.world)
+
+    def record_delivery(self, delivery_id: str, status: int | None) -> None:
+        with self.world.store.transaction():
+            webhooks.record(self.world, delivery_id, status)
+
+    # the control plane
+
+    def plan_payment(
+        self, customer: str, outcome: planned_payments.Outcome, *, decline_code: str | None = None,
+        invoice: str | None = None, times: int = 1,
+    ) -> Row:  # fmt: skip
+        """Make the next payments of a customer end as told. Raises StripeError where that makes no sense."""
+        with self.world.store.transaction():
+            self.world.request = None
+            row = self.world.need("customer", customer, "customer")
+            with self.world.living_with(row):
+                return planned_payments.plan(self.world, row, outcome, decline_code, invoice, times)
+
+    # state
+
+    def truth(self) -> dict[str, Any]:
+        shown = {}
+        for kind in sorted(RESOURCES):
+            if kind == "event":
+                continue
+            rows = sorted(self.world.store.table(kind).values(), key=lambda r: r["id"])
+            if rows:
+                shown[kind] = [self.world.render(r) for r in rows]
+        return shown
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"tables": self.world.store.snapshot(), "requests": self._requests}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.world.store.restore(state["tables"])
+        self._requests = state["requests"]
+        self.world.reindex()
+
+
+def _dump(value: Row) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _basic_user(credentials: str) -> str:
+    try:
+        return base64.b64decode(credentials).decode().partition(":")[0]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,143 @@
+"""Webhook endpoints, and the queue of deliveries to them: signed per attempt, retried over three days.
+
+Sending is the HTTP shell's work: it asks what is due, posts it, and records the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.world import World, timer
+
+EVENT_LIFE = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt to be made now. `headers` carry a signature of exactly `body`."""
+
+    id: str
+    url: str
+    body: bytes
+    headers: dict[str, str]
+
+
+@operation("POST /v1/webhook_endpoints", "url enabled_events api_version description metadata")
+def create_endpoint(world: World, params: Params, args: list[str]) -> Row:
+    _check_events(world, params["enabled_events"])
+    if not params["url"].startswith(("http://", "https://")):
+        raise errors.StripeError("Invalid URL: An explicit scheme (such as https) must be provided.",
+                                 code="url_invalid", param="url")  # fmt: skip
+    row = world.create("webhook_endpoint", {
+        **pick(params, "url enabled_events api_version description"), "status": "enabled",
+        "metadata": merge_metadata(None, params), "_secret": world.new_id("whsec_", 32),
+    })  # fmt: skip
+    # The secret is shown once, in the answer to the create.
+    return world.render(row) | {"secret": row["_secret"]}
+
+
+def register(world: World, url: str, secret: str | None) -> Row:
+    """An endpoint for every event, with a secret of the caller's choice."""
+    row = world.create("webhook_endpoint", {
+        "url": url, "enabled_events": ["*"], "api_version": world.contract.version, "status": "enabled",
+        "metadata": {}, "_secret": secret or world.new_id("whsec_", 32),
+    })  # fmt: skip
+    return world.render(row) | {"secret": row["_secret"]}
+
+
+@operation(
+    "POST /v1/webhook_endpoints/{webhook_endpoint}", "url enabled_events disabled description metadata"
+)
+def update_endpoint(world: World, params: Params, args: list[str]) -> Row:
+    row = world.need("webhook_endpoint", args[0], status=404)
+    if params.get("enabled_events"):
+        _check_events(world, params["enabled_events"])
+    changes = pick(params, "url enabled_events description")
+    if "disabled" in params:
+        changes["status"] = "disabled" if params["disabled"] else "enabled"
+    return world.update(row, changes | {"metadata": merge_metadata(row, params)})
+
+
+@operation("DELETE /v1/webhook_endpoints/{webhook_endpoint}")
+def delete_endpoint(world: World, params: Params, args: list[str]) -> Row:
+    return world.delete(world.need("webhook_endpoint", args[0], status=404))
+
+
+def _check_events(world: World, names: list[str]) -> None:
+    for i, name in enumerate(names):
+        if name != "*" and name not in world.contract.event_types:
+            raise errors.StripeError(f"Invalid enabled_events[{i}]: {name} is not a type of event.",
+                                     param=f"enabled_events[{i}]", keep=False)  # fmt: skip
+
+
+def due(world: World, wall: Callable[[], float] = time.time) -> list[Delivery]:
+    """Attempts that wait to be made, oldest first. Signed with the wall clock, as receivers compare with theirs."""
+    found = []
+    for key, row in list(world.store.table("delivery").items()):
+        endpoint = world.store.table("webhook_endpoint")[row["endpoint"]]
+        if not row["ready"]:
+            continue
+        if endpoint.get("deleted") or endpoint["status"] != "enabled":
+            _settle(world, key, row)
+            continue
+        event = world.store.table("event")[row["event"]]
+        body = json.dumps(world.render(event), indent=2, ensure_ascii=False).encode()
+        found.append(Delivery(key, endpoint["url"], body, _headers(body, endpoint["_secret"], int(wall()))))
+    return found
+
+
+def _headers(body: bytes, secret: str, at: int) -> dict[str, str]:
+    signature = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+    return {
+        "Content-Type": "application/json; charset=utf-8",
+        "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+        "Stripe-Signature": f"t={at},v1={signature}",
+    }
+
+
+def record(world: World, key: str, status: int | None) -> None:
+    """What came of an attempt. Anything but a 2xx is tried again after the next gap, until they are used up."""
+    row = world.store.get("delivery", key)
+    if row is None:
+        return
+    if status is not None and 200 <= status < 300:
+        event = world.store.table("event")[row["event"]]
+        world.put({**event, "pending_webhooks": max(0, event["pending_webhooks"] - 1)})
+        _settle(world, key, row)
+    elif row["attempts"] >= len(world.settings.webhook_gaps):
+        _settle(world, key, row)
+    else:
+        gap = world.settings.webhook_gaps[row["attempts"]]
+        world.store.put("delivery", key, {**row, "attempts": row["attempts"] + 1, "ready": False})
+        with world.at(None):
+            world.set_timer("delivery", key, world.clock.now() + gap)
+
+
+def _settle(world: World, key: str, row: Row) -> None:
+    world.store.delete("delivery", key)
+
+
+@timer("delivery")
+def make_ready(world: World, key: str) -> None:
+    row = world.store.get("delivery", key)
+    if row:
+        world.store.put("delivery", key, {**row, "ready": True})
+
+
+def prune_events(world: World) -> None:
+    """Forget events older than Stripe keeps them."""
+    table = world.store.table("event")
+    while table:
+        id = next(iter(table))
+        if table[id]["created"] > world.clock.now() - EVENT_LIFE:
+            return
+        world.store.delete("event", id)
