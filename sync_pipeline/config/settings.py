@@ -1,19 +1,19 @@
 """The settings: everything that comes from the environment, read once, checked, with secrets that never print.
 
-With no credentials set, everything points at the sandbox on its default ports.
+With no credentials set, everything points at the running sandbox, whose ready line `sync-pipeline sandbox` leaves
+in SYNC_HOME/sandbox.json.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-SANDBOX_SALESFORCE = "http://127.0.0.1:8710"
-SANDBOX_STRIPE = "http://127.0.0.1:8711"
-SANDBOX_CLOCK = "http://127.0.0.1:8712/clock"
+SANDBOX_FILE = "sandbox.json"
 
 
 class SettingsError(ValueError):
@@ -51,7 +51,6 @@ class Settings:
     expect_stripe_account: str | None
     poll_seconds: int
     linger_seconds: int
-    sandbox: bool = field(default=False)
 
     @property
     def warehouse(self) -> Path:
@@ -61,40 +60,64 @@ class Settings:
 
 def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     """The settings of an environment (the process's own by default). Raises SettingsError."""
-    values = os.environ if env is None else env
+    values = dict(os.environ if env is None else env)
     home = Path(values.get("SYNC_HOME") or ".sync").absolute()
-    sandbox = not (values.get("STRIPE_API_KEY") or values.get("SALESFORCE_CLIENT_ID"))
-    rules = values.get("SYNC_RULES")
+    if not (values.get("STRIPE_API_KEY") or values.get("SALESFORCE_CLIENT_ID")):
+        values = _sandbox_values(home) | {name: value for name, value in values.items() if value}
+    for name in ("SALESFORCE_DOMAIN", "SALESFORCE_CLIENT_ID", "STRIPE_API_KEY"):
+        if not values.get(name):
+            raise SettingsError(f"{name} is not set; set it, or unset all credentials to use the sandbox")
     username, key_file = values.get("SALESFORCE_USERNAME"), values.get("SALESFORCE_PRIVATE_KEY_FILE")
     client_secret = values.get("SALESFORCE_CLIENT_SECRET")
-    if not sandbox:
-        for name in ("SALESFORCE_DOMAIN", "SALESFORCE_CLIENT_ID", "STRIPE_API_KEY"):
-            if not values.get(name):
-                raise SettingsError(f"{name} is not set; set it, or unset all credentials to use the sandbox")
-        if not client_secret and not (username and key_file):
-            raise SettingsError("set SALESFORCE_CLIENT_SECRET, or SALESFORCE_USERNAME with SALESFORCE_PRIVATE_KEY_FILE")
+    if not client_secret and not (username and key_file):
+        raise SettingsError("set SALESFORCE_CLIENT_SECRET, or SALESFORCE_USERNAME with SALESFORCE_PRIVATE_KEY_FILE")
+    rules = values.get("SYNC_RULES")
     secrets = tuple(Secret(s.strip()) for s in values.get("STRIPE_WEBHOOK_SECRETS", "").split(",") if s.strip())
     return Settings(
         home=home,
         database_url=Secret(values.get("SYNC_DATABASE_URL") or f"sqlite:///{home / 'ledger.db'}"),
         rules_file=Path(rules).absolute() if rules else None,
-        salesforce_domain=_domain(values.get("SALESFORCE_DOMAIN") or "sandbox.my"),
-        salesforce_client_id=Secret(values.get("SALESFORCE_CLIENT_ID") or "sandbox"),
-        salesforce_client_secret=Secret(client_secret or "sandbox") if not key_file else None,
+        salesforce_domain=_domain(values["SALESFORCE_DOMAIN"]),
+        salesforce_client_id=Secret(values["SALESFORCE_CLIENT_ID"]),
+        salesforce_client_secret=Secret(client_secret) if client_secret and not key_file else None,
         salesforce_username=username,
         salesforce_private_key_file=key_file,
         salesforce_api_version=values.get("SALESFORCE_API_VERSION") or "66.0",
-        salesforce_base_url=_url(values, "SALESFORCE_BASE_URL", SANDBOX_SALESFORCE if sandbox else None),
-        stripe_api_key=Secret(values.get("STRIPE_API_KEY") or "sk_test_sandbox"),
-        stripe_base_url=_url(values, "STRIPE_BASE_URL", SANDBOX_STRIPE if sandbox else None),
+        salesforce_base_url=_url(values, "SALESFORCE_BASE_URL"),
+        stripe_api_key=Secret(values["STRIPE_API_KEY"]),
+        stripe_base_url=_url(values, "STRIPE_BASE_URL"),
         stripe_webhook_secrets=secrets,
-        clock_url=_url(values, "SYNC_CLOCK_URL", SANDBOX_CLOCK if sandbox else None),
+        clock_url=_url(values, "SYNC_CLOCK_URL"),
         expect_org_id=values.get("SYNC_EXPECT_ORG_ID") or None,
         expect_stripe_account=values.get("SYNC_EXPECT_STRIPE_ACCOUNT") or None,
         poll_seconds=_positive(values, "SYNC_POLL_SECONDS", 30),
         linger_seconds=_positive(values, "SYNC_LINGER_SECONDS", 60),
-        sandbox=sandbox,
     )
+
+
+def sandbox_environment(ready: Mapping[str, str]) -> dict[str, str]:
+    """The variables that point an installation at a sandbox, from the sandbox's ready line."""
+    return {
+        "SALESFORCE_DOMAIN": "sandbox.my",
+        "SALESFORCE_CLIENT_ID": ready["client_id"],
+        "SALESFORCE_CLIENT_SECRET": ready["client_secret"],
+        "SALESFORCE_BASE_URL": ready["salesforce_url"],
+        "STRIPE_API_KEY": ready["stripe_key"],
+        "STRIPE_BASE_URL": ready["stripe_url"],
+        "STRIPE_WEBHOOK_SECRETS": ready["webhook_secret"],
+        "SYNC_CLOCK_URL": ready["control_url"] + "/clock",
+    }
+
+
+def _sandbox_values(home: Path) -> dict[str, str]:
+    try:
+        ready = json.loads((home / SANDBOX_FILE).read_text("utf-8"))
+        return sandbox_environment(ready)
+    except (OSError, ValueError, KeyError):
+        raise SettingsError(
+            "no credentials are set and no sandbox is running: start `sync-pipeline sandbox --data story` in another "
+            "terminal, or set the SALESFORCE_* and STRIPE_* variables"
+        ) from None
 
 
 def _domain(text: str) -> str:
@@ -103,9 +126,9 @@ def _domain(text: str) -> str:
     return host.strip("/").removesuffix(".salesforce.com")
 
 
-def _url(values: Mapping[str, str], name: str, default: str | None) -> str | None:
-    text = values.get(name) or default
-    if text is not None and urlsplit(text).scheme not in ("http", "https"):
+def _url(values: Mapping[str, str], name: str) -> str | None:
+    text = values.get(name)
+    if text and urlsplit(text).scheme not in ("http", "https"):
         raise SettingsError(f"{name} is not an http(s) address: {text}")
     return text.rstrip("/") if text else None
 

@@ -26,11 +26,15 @@ KIND = "drain"
 
 @dataclass(frozen=True, slots=True)
 class DrainPlan:
-    """How long to go on: `linger_seconds` without work, `run_seconds` at the most (None without limit)."""
+    """How long to go on: `linger_seconds` without work, `run_seconds` at the most (None without limit).
+
+    Salesforce is asked for changes every `poll_seconds`, Stripe for missed events every `sweep_seconds`.
+    """
 
     linger_seconds: float = 0
     run_seconds: float | None = None
     poll_seconds: int = 30
+    sweep_seconds: int = 300
 
 
 @dataclass(slots=True)
@@ -94,5 +98,5 @@ def _beat(engine: Engine, me: str, ends: int | None) -> None:
 def _look_for_changes(engine: Engine, plan: DrainPlan, report: DrainReport) -> None:
     if poll_is_due(engine.ledger, engine.env, plan.poll_seconds):
         report.new_changes += poll_salesforce(engine.ledger, engine.salesforce, engine.env)
-    if sweep_is_due(engine.ledger, engine.env):
+    if sweep_is_due(engine.ledger, engine.env, plan.sweep_seconds):
         report.new_events += sweep_stripe(engine.ledger, engine.stripe, engine.env)

@@ -20,7 +20,6 @@ from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.events import Hint, hint
 
 OVERLAP_US = 10 * 60 * 1_000_000
-SWEEP_EVERY_US = 5 * 60 * 1_000_000
 UNRESOLVED_PER_PASS = 500
 
 
@@ -89,10 +88,10 @@ def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env) -> int:
     return new
 
 
-def sweep_is_due(ledger: Ledger, env: Env) -> bool:
+def sweep_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     with ledger.read() as conn:
         swept = int(cursors.get(conn, "stripe.swept_wall") or 0)
-    return env.wall() - swept >= SWEEP_EVERY_US
+    return env.wall() - swept >= every_seconds * 1_000_000
 
 
 def _receive(conn: Connection, hints: list[Hint], env: Env) -> int:

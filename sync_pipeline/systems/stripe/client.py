@@ -120,13 +120,12 @@ class Stripe:
 
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue:
         """Which of the products exist and the active prices behind the lookup keys."""
-        existing = set()
-        for product in sorted(products):
-            try:
-                existing.add(str(self._get(f"/v1/products/{product}")["id"]))
-            except _Missing:
-                continue
-        keys = sorted(lookup_keys)
+        wanted, keys = sorted(products), sorted(lookup_keys)
+        existing = {
+            str(raw["id"])
+            for start in range(0, len(wanted), PAGE)
+            for raw in self.pages("/v1/products", ids=wanted[start : start + PAGE])
+        }
         prices = {}
         for start in range(0, len(keys), LOOKUP_KEYS_PER_CALL):
             chunk = keys[start : start + LOOKUP_KEYS_PER_CALL]

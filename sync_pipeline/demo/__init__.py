@@ -1,0 +1,1 @@
+"""The demo: real processes, the real path, a story and what must come of it. It meets the product only from outside."""
