@@ -20,6 +20,7 @@ from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 BUSY_TIMEOUT_MS = 30_000
 CONNECT_TIMEOUT_S = 10
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
+DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg2")
 # STRICT tables came in 3.37; without them SQLite would store a float in a money column.
 MINIMUM_SQLITE = (3, 37, 0)
 
@@ -139,8 +140,8 @@ def _parse(url: str) -> URL:
         ) from None
     if parsed.drivername in ("postgres", "postgresql"):
         return parsed.set(drivername="postgresql+psycopg2")
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise LedgerError(f"the ledger runs on SQLite or Postgres, not on {parsed.get_backend_name()}")
+    if parsed.drivername not in DRIVERS:
+        raise LedgerError(f"the ledger runs on sqlite:// or postgresql:// (psycopg2), not on {parsed.drivername}://")
     return parsed
 
 

@@ -182,7 +182,8 @@ def test_every_event_is_followed_by_a_claim_that_saw_it(
 ) -> None:
     """Whatever claims, releases, deferrals and deaths do: at the end the queue drains, and the last claim
     that was released for an account was made after the account's last event."""
-    now, events, seen, held = 0, {"a": 0, "b": 0}, {"a": 0, "b": 0}, []
+    now, events, seen = 0, {"a": 0, "b": 0}, {"a": 0, "b": 0}
+    held: list[tuple[work.Claim, int]] = []
     with sqlite_ledger.tx() as conn:
         conn.execute(table.delete())
         for what, account, number in steps:
@@ -192,8 +193,8 @@ def test_every_event_is_followed_by_a_claim_that_saw_it(
                 events[account] += 1
             elif what == "claim":
                 now += number
-                for item in work.claim(conn, owner="me", limit=1, now_wall=now, lease_us=LEASE):
-                    held.append((item, events[item.account]))
+                claims = work.claim(conn, owner="me", limit=1, now_wall=now, lease_us=LEASE)
+                held.extend((item, events[item.account]) for item in claims)
             elif held:
                 item, known = held.pop(number % len(held))
                 if what == "release" and work.release(conn, item, now=now, now_wall=now):
