@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sync_pipeline.config.settings import sandbox_file
 from sync_pipeline.sandbox.command import sandbox
 
 if TYPE_CHECKING:
@@ -38,7 +39,10 @@ class _Commands(click.Group):
             sys.exit(code)
 
 
-@click.group(cls=_Commands, context_settings={"max_content_width": 110})
+@click.group(
+    cls=_Commands,
+    context_settings={"max_content_width": 110, "default_map": {"sandbox": {"ready_file": str(sandbox_file())}}},
+)
 @click.version_option(package_name="sync-pipeline")
 def main() -> None:
     """Keeps Salesforce and Stripe telling the same story, in both directions, to the penny."""

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-SANDBOX_FILE = "sandbox.json"
-
 
 class SettingsError(ValueError):
     """A setting that cannot be used; the message names the variable and what to do."""
@@ -61,9 +59,9 @@ class Settings:
 def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     """The settings of an environment (the process's own by default). Raises SettingsError."""
     values = dict(os.environ if env is None else env)
-    home = Path(values.get("SYNC_HOME") or ".sync").absolute()
+    ready_file = sandbox_file(values)
     if not (values.get("STRIPE_API_KEY") or values.get("SALESFORCE_CLIENT_ID")):
-        values = _sandbox_values(home) | {name: value for name, value in values.items() if value}
+        values = _sandbox_values(ready_file) | {name: value for name, value in values.items() if value}
     for name in ("SALESFORCE_DOMAIN", "SALESFORCE_CLIENT_ID", "STRIPE_API_KEY"):
         if not values.get(name):
             raise SettingsError(f"{name} is not set; set it, or unset all credentials to use the sandbox")
@@ -74,8 +72,8 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     rules = values.get("SYNC_RULES")
     secrets = tuple(Secret(s.strip()) for s in values.get("STRIPE_WEBHOOK_SECRETS", "").split(",") if s.strip())
     return Settings(
-        home=home,
-        database_url=Secret(values.get("SYNC_DATABASE_URL") or f"sqlite:///{home / 'ledger.db'}"),
+        home=ready_file.parent,
+        database_url=Secret(values.get("SYNC_DATABASE_URL") or f"sqlite:///{ready_file.parent / 'ledger.db'}"),
         rules_file=Path(rules).absolute() if rules else None,
         salesforce_domain=_domain(values["SALESFORCE_DOMAIN"]),
         salesforce_client_id=Secret(values["SALESFORCE_CLIENT_ID"]),
@@ -95,6 +93,12 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     )
 
 
+def sandbox_file(env: Mapping[str, str] | None = None) -> Path:
+    """Where a running sandbox leaves its ready line."""
+    values = os.environ if env is None else env
+    return Path(values.get("SYNC_HOME") or ".sync").absolute() / "sandbox.json"
+
+
 def sandbox_environment(ready: Mapping[str, str]) -> dict[str, str]:
     """The variables that point an installation at a sandbox, from the sandbox's ready line."""
     return {
@@ -109,9 +113,9 @@ def sandbox_environment(ready: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _sandbox_values(home: Path) -> dict[str, str]:
+def _sandbox_values(ready_file: Path) -> dict[str, str]:
     try:
-        ready = json.loads((home / SANDBOX_FILE).read_text("utf-8"))
+        ready = json.loads(ready_file.read_text("utf-8"))
         return sandbox_environment(ready)
     except (OSError, ValueError, KeyError):
         raise SettingsError(

@@ -35,7 +35,7 @@ class Options:
     """How to serve. Port 0 picks a free one; `now` (epoch seconds) freezes the clock there.
 
     `traffic` is a file to append traffic lines to; `keep` a file that the state is loaded from, if it exists,
-    and saved to at the end.
+    and saved to at the end; `ready_file` holds the ready line for as long as the sandbox serves.
     """
 
     salesforce_port: int = 0
@@ -48,6 +48,7 @@ class Options:
     webhook_url: str | None = None
     traffic: Path | None = None
     keep: Path | None = None
+    ready_file: Path | None = None
 
 
 def serve(options: Options) -> None:
@@ -90,7 +91,10 @@ async def _serve(options: Options) -> None:
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
     delivering = asyncio.create_task(courier.run())
-    sys.stdout.write(json.dumps(ready_line(sandbox, urls)) + "\n")
+    line = json.dumps(ready_line(sandbox, urls))
+    if options.ready_file is not None:
+        _write_ready_file(options.ready_file, line)
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
     await asyncio.wait([asyncio.create_task(stop.wait()), delivering], return_when=asyncio.FIRST_COMPLETED)
     for server in servers:
@@ -101,6 +105,8 @@ async def _serve(options: Options) -> None:
     delivering.cancel()
     if options.keep is not None:
         _save(sandbox, options.keep)
+    if options.ready_file is not None and _holds(options.ready_file, line):
+        options.ready_file.unlink()
     log.close()
 
 
@@ -180,6 +186,26 @@ def _fill(sandbox: Sandbox, options: Options) -> None:
         from sync_pipeline.sandbox.company import found
 
         found(sandbox, accounts=options.accounts, seed=options.seed)
+
+
+def _write_ready_file(path: Path, line: str) -> None:
+    """It carries the sandbox's keys, so it is the user's alone."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f"{path.name}.{os.getpid()}.new")
+        beside.touch(mode=0o600)
+        beside.write_text(line, encoding="utf-8")
+        beside.replace(path)
+    except OSError as error:
+        raise SandboxError(f"--ready-file {path}: {error.strerror}. Name a file that can be written.") from None
+
+
+def _holds(path: Path, line: str) -> bool:
+    """Whether the file is still ours: a sandbox that was started later may have written its own line."""
+    try:
+        return path.read_text(encoding="utf-8") == line
+    except OSError:
+        return False
 
 
 def _save(sandbox: Sandbox, path: Path) -> None:
