@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
@@ -47,7 +49,7 @@ class Org:
         self.security_token = _secret(seed, "security token", 24)
         self.refresh_token = f"5Aep861{_secret(seed, 'refresh token', 60)}"
         self.store = Store()
-        self.schema, grants = _schema(settings)
+        self.schema, grants = _schema(settings.package, tuple(settings.currencies) if settings.multi_currency else ())
         self.db = Database(self.schema, self.store, clock, Ids(self.store, seed), settings.visibility_delay)
         self.users = fresh.fill(self.db, settings)
         self.org_id = self.users["org"]
@@ -94,20 +96,21 @@ class Org:
         }
 
 
-def _schema(settings: SalesforceSettings) -> tuple[schema.Schema, package.PermissionSet]:
-    """Standard objects, with the package's custom objects and fields put in."""
-    custom = package.load(settings.package)
-    objects = schema.standard_objects(settings.multi_currency)
-    objects |= {n: schema.custom_object(raw, settings.multi_currency) for n, raw in custom.objects.items()}
+@lru_cache(maxsize=8)
+def _schema(root: Path, currencies: tuple[str, ...]) -> tuple[schema.Schema, package.PermissionSet]:
+    """Standard objects, with the package's custom objects and fields put in; no currencies: a single one."""
+    custom = package.load(root)
+    objects = schema.standard_objects(bool(currencies))
+    objects |= {n: schema.custom_object(raw, bool(currencies)) for n, raw in custom.objects.items()}
     for name, fields in custom.fields.items():
         if name not in objects:
-            raise package.PackageError(f"{settings.package}: fields for unknown object {name}")
+            raise package.PackageError(f"{root}: fields for unknown object {name}")
         objects[name]["fields"] |= fields
-    if settings.multi_currency:
+    if currencies:
         for raw in objects.values():
             for name in ("CurrencyIsoCode", "IsoCode"):
                 if name in raw["fields"]:
-                    raw["fields"][name] = raw["fields"][name] | {"values": list(settings.currencies)}
+                    raw["fields"][name] = raw["fields"][name] | {"values": list(currencies)}
     return schema.build(objects), custom.permissions
 
 

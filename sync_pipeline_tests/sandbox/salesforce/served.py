@@ -81,7 +81,7 @@ class Org:
 
     system: SalesforceSystem
     clock: Clock
-    sf: Salesforce
+    sf: Any  # The SDK makes its objects from attribute names, which types cannot follow.
     session: requests.Session
     url: str
 
