@@ -27,7 +27,7 @@ from sqlalchemy import insert as plain_insert
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.database import LedgerError, NewId
 from sync_pipeline.ledger.statements import batches, record
-from sync_pipeline.ledger.tables import UNRESOLVED_STATES, attempt, command
+from sync_pipeline.ledger.tables import OPEN_STATES, UNRESOLVED_STATES, attempt, command
 
 State = Literal["planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded"]
 Outcome = Literal["done", "rejected", "ambiguous", "throttled", "stale"]
@@ -87,6 +87,7 @@ class CommandRow(NewCommand):
     deadline_wall: int | None
     attempt_number: int | None
     http_status: int | None
+    error: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,18 +236,20 @@ def idempotency_key(instance_id: str, key: str, generation: int) -> str:
 def next_generation(conn: Connection, command_id: str) -> int:
     """Gives the intent a new idempotency key and returns the new generation.
 
-    For an ambiguous command: call it only after proof that its object does not exist; it becomes
-    planned, unsent. For one that has ended: a later command of the key gets the new generation, which a
-    repeated absolute write needs, because the old key would replay the old answer. LedgerError for a
-    command that is being sent, or that is not the newest of its key.
+    For an unresolved command: call it only after its deadline, and after proof that its object does not
+    exist; it becomes planned, unsent. For one that has ended: a later command of the key gets the new
+    generation, which a repeated absolute write needs, because the old key would replay the old answer.
+    LedgerError for a command that is not the newest of its key.
     """
     row = get(conn, command_id)
     newer = select(func.max(command.c.number)).where(command.c.key == row.key)
-    if row.state == "sending" or conn.execute(newer).scalar_one() != row.number:
-        raise LedgerError(f"command {command_id} is {row.state} or not the newest of {row.key}: it keeps its key")
+    if conn.execute(newer).scalar_one() != row.number:
+        raise LedgerError(f"command {command_id} is not the newest of {row.key}: it keeps its idempotency key")
+    if row.state == "sending":
+        _give_up(conn, row)
     generation = row.next_generation + 1
     values: dict[str, object] = {"next_generation": generation}
-    if row.state in ("planned", "ambiguous"):
+    if row.state in OPEN_STATES:
         values |= {"state": "planned", "generation": generation, "first_sent": None, "last_sent": None}
     conn.execute(update(command).where(command.c.id == command_id).values(values))
     return generation
@@ -310,7 +313,7 @@ def _begin(
     if row.account != claim.account:
         raise LedgerError(f"command {row.id} is of account {row.account}, the claim of {claim.account}")
     if row.state == "sending" and row.deadline_wall is not None and row.deadline_wall < now_wall:
-        _give_up(conn, row, now)
+        _give_up(conn, row)
     elif row.state not in ("planned", "ambiguous"):
         raise LedgerError(f"command {row.id} is {row.state}: it cannot be sent")
     elif _target_is_blocked(conn, row):
@@ -333,11 +336,11 @@ def _begin(
     return made
 
 
-def _give_up(conn: Connection, row: CommandRow, now: int) -> None:
+def _give_up(conn: Connection, row: CommandRow) -> None:
     conn.execute(
         update(attempt)
         .where(attempt.c.id == row.attempt_id)
-        .values(outcome="ambiguous", error="no outcome was recorded before the deadline", finished_at=now)
+        .values(outcome="ambiguous", error="no outcome was recorded before the deadline")
     )
 
 
@@ -410,5 +413,6 @@ def _rows() -> Select[tuple[object, ...]]:
         attempt.c.deadline_wall,
         attempt.c.number.label("attempt_number"),
         attempt.c.http_status,
+        attempt.c.error,
     )
     return select(command, *latest_columns).select_from(joined)

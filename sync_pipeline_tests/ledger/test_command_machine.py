@@ -168,14 +168,17 @@ class Outbox(RuleBasedStateMachine):
     def prove_absent(self, chosen: str) -> None:
         name = self.attempts[chosen].command
         item = self.commands[name]
-        allowed = item.state != "sending" and self.newest(item.key) == (name, item)
+        allowed = self.newest(item.key) == (name, item)
         with self.ledger.tx() as conn:
             if not allowed:
                 with pytest.raises(LedgerError):
                     commands.next_generation(conn, name)
                 return
             item.successor = commands.next_generation(conn, name)
-        if item.state in ("planned", "ambiguous"):
+        last = self.latest(name)
+        if item.state == "sending" and last is not None:
+            last[1].outcome = "ambiguous"
+        if item.state in OPEN:
             item.state, item.generation = "planned", item.successor
 
     @rule(wanted=st.sets(st.sampled_from(["k1", "k2", "k3"])))

@@ -205,12 +205,15 @@ def test_what_the_plan_dropped_is_retired(outbox: Outbox) -> None:
     assert commands.parked(outbox.conn) == []
 
 
-def test_a_proven_absence_gives_a_new_key(outbox: Outbox) -> None:
+@pytest.mark.parametrize("crashed", [True, False])
+def test_a_proven_absence_gives_a_new_key(outbox: Outbox, crashed: bool) -> None:
     (row,) = outbox.propose(new_command("k"))
     (first,) = outbox.begin(row)
-    with pytest.raises(LedgerError, match="is sending"):
-        commands.next_generation(outbox.conn, row.id)
-    outbox.finish(first, "ambiguous", "ambiguous")
+    if crashed:
+        assert commands.get(outbox.conn, row.id).attempt_number == 1
+    else:
+        outbox.finish(first, "ambiguous", "ambiguous", http_status=503)
+        assert commands.get(outbox.conn, row.id).http_status == 503
     assert commands.next_generation(outbox.conn, row.id) == 1
     stored = commands.get(outbox.conn, row.id)
     assert (stored.state, stored.generation, stored.first_sent) == ("planned", 1, None)
