@@ -129,6 +129,23 @@ def resync(accounts: tuple[str, ...]) -> None:
     click.echo(f"{len(accounts)} marked; the next drain looks at them")
 
 
+@main.command(epilog="Example:  sync-pipeline doctor")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def doctor(as_json: bool) -> None:
+    """Check access, fields, budgets, webhooks, clock and ledger, and say what to do where something is wrong."""
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.doctor import examine
+
+    findings = list(examine(load_settings()))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.verdict:8} {finding.check}: {finding.detail}")
+    if any(finding.verdict == "failed" for finding in findings):
+        sys.exit(1)
+
+
 @main.group()
 def ledger() -> None:
     """The durable state of the sync."""
@@ -160,7 +177,10 @@ def ledger_status(as_json: bool) -> None:
     settings = load_settings()
     with open_current_ledger(settings) as opened, opened.read() as conn:
         status = asdict(read_status(conn, now_wall=build_env(settings).wall(), stale_us=STALE_US))
-        parked = [{"account": row.account, "target": row.target, "reason": row.reason} for row in commands.parked(conn)]
+        parked = [
+            {"account": row.account, "target": row.target, "wanted": row.reason, "refused": row.error}
+            for row in commands.parked(conn)
+        ]
         open_reviews = [asdict(review) for review in reviews.open_reviews(conn)]
     if as_json:
         click.echo(json.dumps({**status, "parked": parked, "reviews": open_reviews}, indent=2))
@@ -170,7 +190,7 @@ def ledger_status(as_json: bool) -> None:
     click.echo(f"commands: {', '.join(f'{n} {state}' for state, n in status['commands'].items()) or 'none yet'}")
     click.echo(f"links: {status['links']}, money facts: {status['facts']}, audit rows: {status['audit_rows']}")
     for row in parked:
-        click.echo(f"parked: {row['target']} of {row['account']}: {row['reason']}")
+        click.echo(f"parked: {row['target']} of {row['account']}: {row['refused']}")
     for review in open_reviews:
         click.echo(f"review: {review['account']} {review['subject']}: {review['detail']}")
 

@@ -170,7 +170,8 @@ def _finish(conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, 
     )
     if not recorded:
         return
-    if outcome.state in ("done", "rejected") and row.kind != "stripe.create":
+    if outcome.state == "rejected" or (outcome.state == "done" and row.kind != "stripe.create"):
+        # A refusal made nothing and an update may be wanted again; the old key would only repeat the old answer.
         commands.next_generation(conn, row.id)
     if outcome.state == "done" and row.kind == "stripe.create":
         _link_created(conn, row, outcome.object_id, now)

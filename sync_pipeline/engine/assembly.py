@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from sync_pipeline.config.rules import load_rules
 from sync_pipeline.config.settings import Settings
+from sync_pipeline.core.rules import Rules
 from sync_pipeline.engine.context import Engine, build_engine
 from sync_pipeline.engine.env import Env, SystemEnv
 from sync_pipeline.ledger import migrations
@@ -25,6 +26,23 @@ class WrongSystem(Exception):
 
 def build_env(settings: Settings) -> Env:
     return SystemEnv(settings.clock_url)
+
+
+def build_salesforce(settings: Settings, rules: Rules) -> Salesforce:
+    login = Login(
+        domain=settings.salesforce_domain,
+        client_id=settings.salesforce_client_id,
+        client_secret=settings.salesforce_client_secret,
+        username=settings.salesforce_username,
+        private_key_file=settings.salesforce_private_key_file,
+        base_url=settings.salesforce_base_url,
+        api_version=settings.salesforce_api_version,
+    )
+    return Salesforce(login, rules.salesforce)
+
+
+def build_stripe(settings: Settings) -> Stripe:
+    return Stripe(settings.stripe_api_key, base_url=settings.stripe_base_url)
 
 
 @contextmanager
@@ -47,19 +65,7 @@ def open_engine(settings: Settings, *, run: str) -> Iterator[Engine]:
     Raises LedgerError, RulesError, ReadFailed or WrongSystem.
     """
     rules = load_rules(settings.rules_file)
-    salesforce = Salesforce(
-        Login(
-            domain=settings.salesforce_domain,
-            client_id=settings.salesforce_client_id,
-            client_secret=settings.salesforce_client_secret,
-            username=settings.salesforce_username,
-            private_key_file=settings.salesforce_private_key_file,
-            base_url=settings.salesforce_base_url,
-            api_version=settings.salesforce_api_version,
-        ),
-        rules.salesforce,
-    )
-    stripe = Stripe(settings.stripe_api_key, base_url=settings.stripe_base_url)
+    salesforce, stripe = build_salesforce(settings, rules), build_stripe(settings)
     _check_identity(settings, salesforce, stripe)
     with open_current_ledger(settings) as ledger:
         yield build_engine(

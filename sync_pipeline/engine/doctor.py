@@ -1,0 +1,117 @@
+"""The doctor: is this installation able to work, and if not, what exactly has to be done?
+
+Each check is one sentence with a verdict; a failed one names its fix. It writes to neither system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from sync_pipeline.config.rules import RulesError, load_rules
+from sync_pipeline.config.settings import Settings
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.engine.assembly import build_env, build_salesforce, build_stripe
+from sync_pipeline.engine.env import ClockUnreachable
+from sync_pipeline.ledger import migrations
+from sync_pipeline.ledger.database import LedgerError
+from sync_pipeline.systems.outcomes import ReadFailed
+
+Verdict = Literal["ok", "warning", "failed"]
+LOW_BUDGET_SHARE = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check: what was looked at, how it went, and what was found or has to be done."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every check, in the order in which a new installation needs them."""
+    yield _ledger(settings)
+    try:
+        rules = load_rules(settings.rules_file)
+    except RulesError as error:
+        yield Finding("rules file", "failed", str(error))
+        return
+    yield Finding("rules file", "ok", f"{len(rules.fields)} fields are kept")
+    yield from _salesforce(settings, rules)
+    yield from _stripe(settings)
+    yield _clock(settings)
+
+
+def _ledger(settings: Settings) -> Finding:
+    try:
+        found, head = migrations.current(settings.database_url), migrations.head()
+    except LedgerError as error:
+        return Finding("ledger", "failed", str(error))
+    if found is None:
+        return Finding(
+            "ledger", "warning", "there is none yet; the first command makes it, or: sync-pipeline ledger upgrade"
+        )
+    if found != head:
+        return Finding("ledger", "failed", f"it is at {found}, this version needs {head}: sync-pipeline ledger upgrade")
+    return Finding("ledger", "ok", f"at {found}")
+
+
+def _salesforce(settings: Settings, rules: Rules) -> Iterator[Finding]:
+    salesforce = build_salesforce(settings, rules)
+    signed_in = _answered("Salesforce sign-in", lambda: f"org {salesforce.org_id}")
+    yield signed_in
+    if signed_in.verdict != "ok":
+        return
+    expected = settings.expect_org_id
+    if expected is None:
+        detail = f"set SYNC_EXPECT_ORG_ID={salesforce.org_id}, so that a copy of the org is never written to"
+        yield Finding("Salesforce org", "warning", detail)
+    elif expected[:15] != salesforce.org_id:
+        yield Finding("Salesforce org", "failed", f"this is {salesforce.org_id}, expected {expected}")
+    else:
+        yield Finding("Salesforce org", "ok", "the expected one")
+    yield _answered("Salesforce fields", lambda: f"{sum(map(len, salesforce.fields.values()))} fields can be read")
+    if salesforce.api_usage is not None:
+        used, allowed = salesforce.api_usage
+        scarce = (allowed - used) * 100 < allowed * LOW_BUDGET_SHARE
+        detail = f"{used} of {allowed} calls of the rolling day are used"
+        yield Finding("Salesforce API budget", "warning" if scarce else "ok", detail)
+
+
+def _stripe(settings: Settings) -> Iterator[Finding]:
+    stripe = build_stripe(settings)
+    account = _answered("Stripe sign-in", lambda: f"account {stripe.account_id()}")
+    yield account
+    if account.verdict == "ok":
+        if settings.expect_stripe_account is None:
+            detail = "set SYNC_EXPECT_STRIPE_ACCOUNT, so that another account is never written to"
+            yield Finding("Stripe account", "warning", detail)
+        elif not account.detail.endswith(settings.expect_stripe_account):
+            yield Finding("Stripe account", "failed", f"{account.detail}, expected {settings.expect_stripe_account}")
+        else:
+            yield Finding("Stripe account", "ok", "the expected one")
+    if settings.stripe_webhook_secrets:
+        yield Finding("Stripe webhooks", "ok", f"{len(settings.stripe_webhook_secrets)} signing secrets are set")
+    else:
+        detail = "STRIPE_WEBHOOK_SECRETS is empty: changes are found by the sweep, minutes later"
+        yield Finding("Stripe webhooks", "warning", detail)
+
+
+def _clock(settings: Settings) -> Finding:
+    env = build_env(settings)
+    try:
+        apart = abs(env.now() - env.wall()) // 1_000_000
+    except ClockUnreachable as error:
+        return Finding("clock", "failed", str(error))
+    kind = "the sandbox's virtual clock" if settings.clock_url else "the machine's clock"
+    return Finding("clock", "ok", f"{kind}, {apart} s from wall time")
+
+
+def _answered(check: str, ask: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, "ok", ask())
+    except ReadFailed as error:
+        return Finding(check, "failed", str(error))
