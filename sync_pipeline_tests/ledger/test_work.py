@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from sync_pipeline.ledger import work
-from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline.ledger.tables import work as table
 
 LEASE = 100
@@ -164,6 +164,18 @@ def test_a_claim_never_takes_more_than_its_limit(ledger: Ledger, limit: int) -> 
         work.mark_dirty(conn, [str(number) for number in range(10)], priority=1, now_wall=1)
         assert len(work.claim(conn, owner="me", limit=limit, now_wall=1, lease_us=LEASE)) == limit
         assert work.status(conn, 1).leased == limit
+
+
+@pytest.mark.postgres
+def test_no_query_plan_makes_a_claim_take_more_than_its_limit(postgres_ledger_url: str) -> None:
+    """Postgres may run a subquery with LIMIT once per row of a nested loop; then the limit would not hold."""
+    ledger = open_ledger(postgres_ledger_url)
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, [f"account {number}" for number in range(50)], priority=1, now_wall=1)
+        for other_way in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "memoize"):
+            conn.execute(text(f"SET LOCAL enable_{other_way} = off"))
+        assert len(work.claim(conn, owner="me", limit=3, now_wall=1, lease_us=LEASE)) == 3
+    ledger.close()
 
 
 STEPS = st.lists(
