@@ -41,7 +41,8 @@ def sandbox(**options: Any) -> None:
 
     Both live on one virtual clock. When all ports answer, one line of JSON is printed.
     """
-    from sync_pipeline.sandbox.server import Options, SandboxError, serve
+    from sync_pipeline.sandbox.options import Options, SandboxError
+    from sync_pipeline.sandbox.server import serve
 
     url = options["webhook_url"]
     if url is not None and not url.startswith(("http://", "https://")):

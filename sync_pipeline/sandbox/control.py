@@ -201,13 +201,15 @@ class Control:
         return self._desk.edit(kind, record, values, delete=delete, undelete=undelete, user=user)
 
     async def payment(self, request: Request) -> Response:
+        """An open invoice that was sent is paid, or refused, at once; automatic charges do as told when they come."""
         fields = await _fields(request)
         customer, outcome = fields.text("customer"), fields.choice("outcome", _OUTCOMES)
         code, invoice = fields.text("decline_code", default=None), fields.text("invoice", default=None)
         times = fields.integer("times", default=1, least=1, most=1000)
         fields.done()
-        self._desk.plan_payment(customer, outcome, decline_code=code, invoice=invoice, times=times)
-        return JSONResponse({"status": "ok"})
+        planned = self._desk.plan_payment(customer, outcome, decline_code=code, invoice=invoice, times=times)
+        self._courier.wake()
+        return JSONResponse({"status": "ok", "result": planned})
 
     async def webhooks(self, request: Request) -> Response:
         """``{"url"}`` points deliveries there; ``{"conditions": {...}}`` sets how bad the road is;

@@ -13,14 +13,12 @@ import json
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from sync_pipeline.sandbox.inputs import Fields
+from sync_pipeline.sandbox.stripe.webhooks import Delivery
 from sync_pipeline.sandbox.world import Sandbox
-
-if TYPE_CHECKING:
-    from sync_pipeline.sandbox.stripe.system import Delivery
 
 _TIMEOUT_SECONDS = 10
 _AT_ONCE = 8

@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import uvicorn
@@ -20,35 +19,12 @@ from sync_pipeline.sandbox.connections import Application, ReachableConnection, 
 from sync_pipeline.sandbox.control import control_application
 from sync_pipeline.sandbox.courier import Courier
 from sync_pipeline.sandbox.desk import Desk
+from sync_pipeline.sandbox.first_state import first_state
+from sync_pipeline.sandbox.options import Options, SandboxError
 from sync_pipeline.sandbox.request_log import RequestLog
-from sync_pipeline.sandbox.world import Sandbox, build
+from sync_pipeline.sandbox.world import Sandbox
 
 HOST = "127.0.0.1"
-
-
-class SandboxError(Exception):
-    """The sandbox cannot start; the message says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to serve. Port 0 picks a free one; `now` (epoch seconds) freezes the clock there.
-
-    `traffic` is a file to append traffic lines to; `keep` a file that the state is loaded from, if it exists,
-    and saved to at the end; `ready_file` holds the ready line for as long as the sandbox serves.
-    """
-
-    salesforce_port: int = 0
-    stripe_port: int = 0
-    control_port: int = 0
-    data: str = "empty"
-    accounts: int = 100
-    seed: int = 0
-    now: int | None = None
-    webhook_url: str | None = None
-    traffic: Path | None = None
-    keep: Path | None = None
-    ready_file: Path | None = None
 
 
 def serve(options: Options) -> None:
@@ -70,8 +46,7 @@ async def _serve(options: Options) -> None:
         "control": _bind("--control-port", options.control_port),
     }
     urls = {name: f"http://{HOST}:{sock.getsockname()[1]}" for name, sock in sockets.items()}
-    sandbox = build(seed=options.seed, now=options.now, salesforce_url=lambda: urls["salesforce"], log=log)
-    _fill(sandbox, options)
+    sandbox = first_state(options, lambda: urls["salesforce"], log)
     courier = Courier(sandbox)
     if options.webhook_url is not None:
         Desk(sandbox).point_webhooks(options.webhook_url)
@@ -169,23 +144,6 @@ def _bind(option: str, port: int) -> socket.socket:
         raise SandboxError(f"{option} {port}: {error.strerror}. Choose another port, or 0 for a free one.") from None
     sock.listen(1024)
     return sock
-
-
-def _fill(sandbox: Sandbox, options: Options) -> None:
-    if options.keep is not None and options.keep.exists():
-        try:
-            sandbox.restore(json.loads(options.keep.read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise SandboxError(f"--keep {options.keep}: {error}. Remove it to start anew.") from None
-        return
-    if options.data == "story":
-        from sync_pipeline.sandbox.story import tell
-
-        tell(sandbox)
-    elif options.data == "company":
-        from sync_pipeline.sandbox.company import found
-
-        found(sandbox, accounts=options.accounts, seed=options.seed)
 
 
 def _write_ready_file(path: Path, line: str) -> None:

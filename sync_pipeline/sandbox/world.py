@@ -10,16 +10,15 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
 from sync_pipeline.sandbox.faults import Fault, Faults
 from sync_pipeline.sandbox.request_log import RequestLog
+from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
+from sync_pipeline.sandbox.salesforce.system import SalesforceSystem
+from sync_pipeline.sandbox.stripe.system import StripeSystem
 from sync_pipeline.sandbox.wire import Call, Reply, System
-
-if TYPE_CHECKING:
-    from sync_pipeline.sandbox.salesforce.system import SalesforceSystem
-    from sync_pipeline.sandbox.stripe.system import StripeSystem
 
 _STUCK = 100_000
 
@@ -164,17 +163,15 @@ def build(
     *,
     seed: int = 0,
     now: int | None = None,
+    salesforce_settings: SalesforceSettings | None = None,
     salesforce_url: Callable[[], str] = lambda: "http://salesforce.sandbox",
     log: RequestLog | None = None,
 ) -> Sandbox:
     """An empty sandbox. The clock stands still at `now` (epoch seconds), or ticks with wall time without it."""
-    from sync_pipeline.sandbox.salesforce.system import SalesforceSystem
-    from sync_pipeline.sandbox.stripe.system import StripeSystem
-
     clock = Clock(now, frozen=now is not None)
     return Sandbox(
         clock,
-        SalesforceSystem(clock, seed=seed, base_url=salesforce_url),
+        SalesforceSystem(clock, seed=seed, settings=salesforce_settings, base_url=salesforce_url),
         StripeSystem(clock, seed=seed),
         webhook_secret="whsec_" + hashlib.sha256(f"webhook secret {seed}".encode()).hexdigest()[:32],
         log=log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -67,7 +68,7 @@ def bill_the_deal(story: SandboxHandle) -> str:
             "tax_id_data[0][type]": "gb_vat", "tax_id_data[0][value]": "GB123456789",
         },
     ).json()  # fmt: skip
-    items = {}
+    items: dict[str, Any] = {}
     for n, (name, pence, quantity) in enumerate(
         [("Analytics Platform", 3_000_000, 1), ("Analyst Seat", 60_000, 20), ("Viewer Seat", 20_000, 15)]
     ):
@@ -175,6 +176,7 @@ def test_a_person_changes_seats_and_cancels_in_stripe(page: Page, story: Sandbox
     seats.fill("30")
     seats.locator("xpath=..").get_by_role("button").click()
     expect(page.get_by_label("Quantity of Viewer Seat in Stripe")).to_have_value("30")
+    expect(page.get_by_role("status")).to_have_text("Quantity changed in Stripe.")
     page.get_by_role("button", name="Cancel at period end").click()
     expect(page.get_by_text("cancel scheduled")).to_be_visible()
     page.get_by_role("button", name="Cancel now").click()
@@ -225,7 +227,6 @@ def test_text_from_the_systems_is_never_markup(page: Page, story: SandboxHandle)
 
 
 def test_a_form_leads_only_back_to_a_page_of_the_sandbox(page: Page, story: SandboxHandle) -> None:
-    form = {"back": "//elsewhere.example/x", "seconds": "1"}
-    answer = page.request.post("/act/clock", form=form, max_redirects=0)
+    answer = page.request.post("/act/clock", form={"back": "//elsewhere.example/x", "seconds": "1"}, max_redirects=0)
     assert answer.status == 303
     assert answer.headers["location"].startswith("/?said=")

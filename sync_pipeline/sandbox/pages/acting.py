@@ -69,16 +69,18 @@ class Actions:
 
     async def _plan_payment(self, form: Form) -> str:
         outcome = form.get("outcome", "")
-        self._desk.plan_payment(form.get("customer", ""), outcome, decline_code=form.get("decline_code") or None)
+        planned = self._desk.plan_payment(form.get("customer", ""), outcome)
+        if "invoice" in planned:
+            return f"The open invoice is {planned['status']} now."
         return f"The customer's next payment will {outcome}."
 
     async def _stripe(self, form: Form) -> str:
         method, path = form.pop("method", "POST"), form.pop("path", "")
+        said = form.pop("done", "Done in Stripe.")
         if not path.startswith("/v1/"):
             raise BadInputError("path", f"must begin with /v1/, not {path!r}")
-        params: dict[str, Any] = dict(form)
-        self._desk.stripe(method, path, params)
-        return form.get("done") or "Done in Stripe."
+        self._desk.stripe(method, path, dict(form))
+        return said
 
 
 def _value(name: str, text: str) -> Any:
