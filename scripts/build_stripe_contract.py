@@ -70,7 +70,7 @@ class Builder:
     def build(self) -> dict[str, Any]:
         operations, routes = [], {}
         for path, methods in sorted(self.spec["paths"].items()):
-            served = path.startswith(SERVED_TREES) or path.split("/")[2] in SERVED and path.startswith("/v1/")
+            served = path.startswith(SERVED_TREES) or (path.split("/")[2] in SERVED and path.startswith("/v1/"))
             route = routes.setdefault(path, {})
             for method, operation in sorted(methods.items()):
                 if method not in ("get", "post", "delete"):

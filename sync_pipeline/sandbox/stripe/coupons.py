@@ -56,9 +56,7 @@ def delete_coupon(world: World, params: Params, args: list[str]) -> Row:
     return world.delete(world.need("coupon", args[0], "coupon", 404), "coupon.deleted")
 
 
-@operation(
-    "POST /v1/promotion_codes", "promotion active code customer expires_at max_redemptions metadata"
-)
+@operation("POST /v1/promotion_codes", "promotion active code customer expires_at max_redemptions metadata")
 def create_promotion_code(world: World, params: Params, args: list[str]) -> Row:
     promotion = params["promotion"]
     coupon = world.need("coupon", promotion.get("coupon") or "", "promotion[coupon]")

@@ -25,9 +25,7 @@ _INVOICE = (
 )
 
 
-@operation(
-    "POST /v1/customers", f"balance metadata payment_method tax_id_data test_clock {_PLAIN} {_INVOICE}"
-)
+@operation("POST /v1/customers", f"balance metadata payment_method tax_id_data test_clock {_PLAIN} {_INVOICE}")
 def create_customer(world: World, params: Params, args: list[str]) -> Row:
     adopt(world, params.get("test_clock"))
     row = world.create("customer", {

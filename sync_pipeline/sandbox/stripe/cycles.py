@@ -22,9 +22,7 @@ TRIAL_NOTICE = 3 * DAY
 def full_period(subscription: Row, price: Row, moment: int) -> tuple[int, int]:
     """The whole period on the subscription's grid that a price has at a moment."""
     recurring = price["recurring"]
-    return period_at(
-        subscription["billing_cycle_anchor"], recurring["interval"], recurring["interval_count"], moment
-    )
+    return period_at(subscription["billing_cycle_anchor"], recurring["interval"], recurring["interval_count"], moment)
 
 
 def schedule_next(world: World, subscription: Row) -> None:

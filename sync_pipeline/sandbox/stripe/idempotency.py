@@ -18,7 +18,9 @@ def fingerprint(method: str, path: str, body: bytes) -> str:
 def recall(world: World, key: str, print_: str) -> tuple[int, bytes, str] | None:
     """(status, body, request id) of the first use of a key, or None if this is the first."""
     if len(key) > MAX_LENGTH:
-        raise StripeError(f"Idempotency keys can be up to {MAX_LENGTH} characters.", type="idempotency_error", keep=False)
+        raise StripeError(
+            f"Idempotency keys can be up to {MAX_LENGTH} characters.", type="idempotency_error", keep=False
+        )
     row = world.store.get("idempotency", key)
     if row is None or row["at"] + KEPT_SECONDS <= world.clock.now():
         return None

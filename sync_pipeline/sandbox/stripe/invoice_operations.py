@@ -23,9 +23,7 @@ _COLLECT = "auto_advance collection_method days_until_due due_date default_tax_r
 _COLLECT += " automatic_tax.enabled"
 
 
-@operation(
-    "POST /v1/invoices", f"customer subscription currency pending_invoice_items_behavior {_PLAIN} {_COLLECT}"
-)
+@operation("POST /v1/invoices", f"customer subscription currency pending_invoice_items_behavior {_PLAIN} {_COLLECT}")
 def create_invoice(world: World, params: Params, args: list[str]) -> Row:
     taxes.unsupported_automatic(params)
     subscription = None

@@ -91,7 +91,9 @@ def list_objects(world: World, kind: str, params: Params, url: str, **fixed: Any
         found = _take(_matching(world, kind, filters, after=cursor), limit + 1)
         rows = reversed(found[:limit])
     else:
-        before = _cursor(world, kind, params["starting_after"], "starting_after") if "starting_after" in params else None
+        before = (
+            _cursor(world, kind, params["starting_after"], "starting_after") if "starting_after" in params else None
+        )
         found = _take(_matching(world, kind, filters, before=before), limit + 1)
         rows = found[:limit]
     return {"object": "list", "data": [world.render(r) for r in rows], "has_more": len(found) > limit, "url": url}

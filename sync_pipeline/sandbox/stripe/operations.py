@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors

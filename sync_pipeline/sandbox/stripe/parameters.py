@@ -51,9 +51,7 @@ def _object(raw: Params, props: Node, req: tuple[str, ...] | list[str], path: st
     if unknown:
         params = [_join(path, name) for name in unknown]
         label = "Received unknown parameter" + ("s" if len(params) > 1 else "")
-        raise StripeError(
-            f"{label}: {', '.join(params)}", code="parameter_unknown", param=params[0], keep=False
-        )
+        raise StripeError(f"{label}: {', '.join(params)}", code="parameter_unknown", param=params[0], keep=False)
     for name in req:
         if name not in raw:
             raise required(_join(path, name))

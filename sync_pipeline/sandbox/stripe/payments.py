@@ -120,8 +120,11 @@ def charge_intent(world: World, intent: Row, method: Row | None, description: st
 def create_charge(world: World, intent: Row, method: Row | None, description: str | None, *, paid: bool) -> Row:
     customer = world.get("customer", intent.get("customer")) or {}
     if method:
-        card = {k: v for k, v in method["card"].items() if k in (
-            "brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet")}
+        card = {
+            k: v
+            for k, v in method["card"].items()
+            if k in ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet")
+        }
         details = {"type": "card", "card": {**card, "amount_authorized": intent["amount"], "network": card["brand"]}}
     else:
         details = {"type": BANK_TRANSFER, BANK_TRANSFER: {}}

@@ -87,7 +87,7 @@ def _clause(match: re.Match[str], fields: dict[str, str]) -> Clause:
     kind = fields[field]
     if (match["key"] is not None) != (kind == "metadata"):
         raise _bad(f"Field `{field}` is used with the wrong syntax.")
-    if op in (">", "<", ">=", "<=") and kind != "number" or op == "~" and kind not in ("string", "metadata"):
+    if (op in (">", "<", ">=", "<=") and kind != "number") or (op == "~" and kind not in ("string", "metadata")):
         raise _bad(f"Operator `{op}` is not supported for field `{field}`.")
     null = match["q"] is None and text == "null"
     if op == "~" and len(text) < 3:

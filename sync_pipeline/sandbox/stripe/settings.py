@@ -38,4 +38,15 @@ class StripeSettings:
     requests_per_second: int | None = None
     endpoint_requests_per_second: int | None = None
     invoices_per_subscription_per_day: int | None = None
-    webhook_gaps: tuple[int, ...] = (60, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 10 * HOUR, 12 * HOUR, 12 * HOUR, 12 * HOUR)
+    webhook_gaps: tuple[int, ...] = (
+        60,
+        300,
+        1800,
+        2 * HOUR,
+        5 * HOUR,
+        10 * HOUR,
+        10 * HOUR,
+        12 * HOUR,
+        12 * HOUR,
+        12 * HOUR,
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors, taxes
 from sync_pipeline.sandbox.stripe.billing import (
@@ -118,9 +117,7 @@ def _running_period(world: World, subscription: Row, price: Row, at: int) -> tup
     return full_period(subscription, price, at)
 
 
-def change_item(
-    world: World, subscription: Row, item: Row, entry: Params, at: int, prorates: bool, param: str
-) -> Row:
+def change_item(world: World, subscription: Row, item: Row, entry: Params, at: int, prorates: bool, param: str) -> Row:
     changes: Row = {"metadata": merge_metadata(item, entry)}
     if "tax_rates" in entry:
         changes["_tax_rates"] = taxes.check_rates(world, entry["tax_rates"], f"{param}[tax_rates]")

@@ -57,6 +57,7 @@ def create_subscription(world: World, params: Params) -> Row:
         "status": "trialing" if trial_end else "active", "trial_end": trial_end,
         "trial_start": now if trial_end else None, "_tax_rates": taxes.check_rates(
             world, params.get("default_tax_rates"), "default_tax_rates"),
+        "invoice_settings": {"issuer": {"type": "self"}}, "payment_settings": {"save_default_payment_method": "off"},
         "trial_settings": _trial_settings(params), **plain_fields(world, params, customer),
     }, id=id)  # fmt: skip
     for i, entry in enumerate(given):
@@ -240,7 +241,7 @@ def _anchor(world: World, params: Params, recurring: Row, start: int, trial_end:
 def _configured_anchor(config: Row, after: int) -> int:
     """The first moment from `after` with this day of the month (and time of day); short months clamp the day."""
     base = datetime.fromtimestamp(after, UTC)
-    for step in range(0, 14):
+    for step in range(14):
         year, month = divmod(base.year * 12 + base.month - 1 + step, 12)
         month += 1
         if config.get("month") and month != config["month"]:

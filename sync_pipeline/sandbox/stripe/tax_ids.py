@@ -46,7 +46,9 @@ def create_top_level(world: World, params: Params, args: list[str]) -> Row:
 
 def create_tax_id(world: World, customer: Row, params: Params, param: str) -> Row:
     kind, value = params["type"], params["value"]
-    if not re.fullmatch(_FORMATS.get(kind, r"\S.*"), value.strip().upper().replace(" ", "") if kind != "ch_vat" else value):
+    if not re.fullmatch(
+        _FORMATS.get(kind, r"\S.*"), value.strip().upper().replace(" ", "") if kind != "ch_vat" else value
+    ):
         raise StripeError(f"Invalid value for {kind}.", code="tax_id_invalid", param=param)
     if len(world.find("tax_id", customer=customer["id"])) >= MAX_PER_CUSTOMER:
         raise StripeError(f"A customer can have at most {MAX_PER_CUSTOMER} tax ids.", param=param)

@@ -18,9 +18,7 @@ def check_rates(world: World, ids: list[str] | None, param: str) -> list[str] | 
     return ids or None
 
 
-def apply_taxes(
-    world: World, invoice: Row, lines: list[Row], exemption: str
-) -> tuple[list[Row], list[Row], int, int]:
+def apply_taxes(world: World, invoice: Row, lines: list[Row], exemption: str) -> tuple[list[Row], list[Row], int, int]:
     """The lines with their taxes, the invoice's `total_taxes`, and the sums of inclusive and exclusive tax."""
     taxed, totals, sums = [], {}, {"inclusive": 0, "exclusive": 0}
     for line in lines:

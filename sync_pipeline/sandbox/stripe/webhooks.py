@@ -54,9 +54,7 @@ def register(world: World, url: str, secret: str | None) -> Row:
     return world.render(row) | {"secret": row["_secret"]}
 
 
-@operation(
-    "POST /v1/webhook_endpoints/{webhook_endpoint}", "url enabled_events disabled description metadata"
-)
+@operation("POST /v1/webhook_endpoints/{webhook_endpoint}", "url enabled_events disabled description metadata")
 def update_endpoint(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("webhook_endpoint", args[0], status=404)
     if params.get("enabled_events"):

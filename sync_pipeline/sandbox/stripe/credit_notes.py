@@ -1,0 +1,184 @@
+"""Credit notes: the only thing that changes what a finalised invoice comes to."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors, payments
+from sync_pipeline.sandbox.stripe.balances import adjust_balance
+from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.listing import embedded, page_of
+from sync_pipeline.sandbox.stripe.money import round_half_up
+from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.refunds import refund
+from sync_pipeline.sandbox.stripe.world import World, hydrator
+
+_CREATE = "invoice amount credit_amount refund_amount out_of_band_amount reason memo effective_at"
+_CREATE += " lines.type lines.invoice_line_item lines.quantity lines.amount lines.description lines.unit_amount"
+_CREATE += " lines.unit_amount_decimal refunds.refund refunds.amount_refunded"
+
+
+@operation("POST /v1/credit_notes", f"{_CREATE} metadata")
+def create_note(world: World, params: Params, args: list[str]) -> Row:
+    return _issue(world, params)
+
+
+class _Undo(Exception):
+    def __init__(self, shown: Row) -> None:
+        self.shown = shown
+
+
+@operation("GET /v1/credit_notes/preview", f"{_CREATE} metadata")
+def preview_note(world: World, params: Params, args: list[str]) -> Row:
+    try:
+        with world.store.transaction():
+            raise _Undo(world.render(_issue(world, params)))
+    except _Undo as undo:
+        return undo.shown
+
+
+def _issue(world: World, params: Params) -> Row:
+    invoice = world.need("invoice", params["invoice"], "invoice")
+    if invoice["status"] not in ("open", "paid", "uncollectible"):
+        raise StripeError(f"You can only credit an open, paid or uncollectible invoice, not one that is "
+                          f"{invoice['status']}.", param="invoice")  # fmt: skip
+    lines = [_line(world, invoice, entry, i) for i, entry in enumerate(params.get("lines") or ())]
+    amount = sum(line["amount"] for line in lines) if lines else params.get("amount")
+    if amount is None:
+        amount = sum(params.get(n, 0) for n in ("credit_amount", "refund_amount", "out_of_band_amount"))
+    if amount <= 0:
+        raise errors.required("amount")
+    earlier = [n for n in world.find("credit_note", invoice=invoice["id"]) if n["status"] == "issued"]
+    left = invoice["total"] - sum(n["total"] for n in earlier)
+    if amount > left:
+        raise StripeError(f"The credit note's total ({amount}) is more than what is left to credit ({left}).",
+                          param="amount")  # fmt: skip
+    pre = min(amount, invoice["amount_remaining"]) if invoice["status"] != "paid" else 0
+    post = amount - pre
+    parts = {n: params.get(n, 0) for n in ("credit_amount", "refund_amount", "out_of_band_amount")}
+    linked = sum(r.get("amount_refunded") or world.need("refund", r["refund"], "refunds")["amount"]
+                 for r in params.get("refunds") or ())  # fmt: skip
+    if sum(parts.values()) + linked != post:
+        raise StripeError(
+            f"The sum of credit amount, refund amount and out of band amount ({sum(parts.values()) + linked}) must "
+            f"equal the post payment amount ({post}).", param="credit_amount",
+        )  # fmt: skip
+    customer = world.store.table("customer")[invoice["customer"]]
+    number = f"{invoice['number']}-CN-{len(world.find('credit_note', invoice=invoice['id'])) + 1:02d}"
+    id = world.new_id("cn_")
+    kept = [world.create("credit_note_line_item", {**line, "_credit_note": id}) for line in lines]
+    note = world.create("credit_note", {
+        "amount": amount, "amount_shipping": 0, "currency": invoice["currency"], "customer": invoice["customer"],
+        "discount_amount": 0, "discount_amounts": [], "effective_at": params.get("effective_at", world.now()),
+        "invoice": invoice["id"], "metadata": merge_metadata(None, params), "number": number,
+        "out_of_band_amount": parts["out_of_band_amount"] or None, "pdf": f"https://pay.stripe.com/credit_notes/{id}/pdf",
+        "post_payment_amount": post, "pre_payment_amount": pre, "pretax_credit_amounts": [], "refunds": [],
+        "status": "issued", "subtotal": amount, "subtotal_excluding_tax": amount, "total": amount,
+        "total_excluding_tax": amount, "total_taxes": [], **pick(params, "reason memo"),
+        "type": "mixed" if pre and post else "pre_payment" if pre else "post_payment",
+        "_lines": [line["id"] for line in kept],
+    }, id=id)  # fmt: skip
+    if parts["credit_amount"]:
+        _, transaction = adjust_balance(
+            world, customer, -parts["credit_amount"], "credit_note", currency=note["currency"], credit_note=id,
+            invoice=invoice["id"],
+        )  # fmt: skip
+        note = world.update(note, {"customer_balance_transaction": transaction["id"]})
+    note = world.update(note, {"refunds": _refunds(world, invoice, params, parts["refund_amount"])})
+    world.emit("credit_note.created", world.render(note))
+    _reduce(world, invoice, pre, post)
+    return note
+
+
+def _line(world: World, invoice: Row, entry: Params, index: int) -> Row:
+    param = f"lines[{index}]"
+    quantity = entry.get("quantity", 1)
+    if entry["type"] == "invoice_line_item":
+        line = world.need("line_item", entry.get("invoice_line_item") or "", f"{param}[invoice_line_item]")
+        if line["invoice"] != invoice["id"]:
+            raise errors.missing("line item", line["id"], f"{param}[invoice_line_item]")
+        amount = entry.get("amount")
+        if amount is None:
+            amount = round_half_up(Fraction(line["amount"] * quantity, line["quantity"] or 1))
+        own: Row = {"invoice_line_item": line["id"], "description": line.get("description")}
+    else:
+        unit = Fraction(entry.get("unit_amount_decimal") or entry.get("unit_amount") or 0)
+        amount = round_half_up(unit * quantity)
+        own = {"description": entry.get("description"), "unit_amount": entry.get("unit_amount"),
+               "unit_amount_decimal": entry.get("unit_amount_decimal") or str(unit)}  # fmt: skip
+    return {
+        "amount": amount, "discount_amount": 0, "discount_amounts": [], "pretax_credit_amounts": [],
+        "quantity": quantity, "tax_rates": [], "taxes": [], "type": entry["type"], **own,
+    }  # fmt: skip
+
+
+def _refunds(world: World, invoice: Row, params: Params, amount: int) -> list[Row]:
+    found = [{"refund": r["refund"], "amount_refunded": r.get("amount_refunded")
+              or world.need("refund", r["refund"], "refunds")["amount"], "type": "refund"}
+             for r in params.get("refunds") or ()]  # fmt: skip
+    if amount:
+        for payment in world.find("invoice_payment", invoice=invoice["id"]):
+            intent = world.get("payment_intent", payment.get("_payment"))
+            charge = world.get("charge", intent.get("latest_charge")) if intent else None
+            if charge and charge["paid"]:
+                row = refund(world, charge, amount, {"reason": None})
+                return [*found, {"refund": row["id"], "amount_refunded": amount, "type": "refund"}]
+        raise StripeError("The invoice has no charge that could be refunded.", param="refund_amount")
+    return found
+
+
+def _reduce(world: World, invoice: Row, pre: int, post: int) -> None:
+    """An open invoice owes less; at nothing it is paid, though no cash came in."""
+    due = invoice["amount_due"] - pre
+    invoice = world.update(invoice, {
+        "amount_due": due, "amount_remaining": due - invoice["amount_paid"],
+        "pre_payment_credit_notes_amount": invoice["pre_payment_credit_notes_amount"] + pre,
+        "post_payment_credit_notes_amount": invoice["post_payment_credit_notes_amount"] + post,
+    }, "invoice.updated")  # fmt: skip
+    payment = payments.default_payment(world, invoice)
+    if not pre or payment is None:
+        return
+    intent = world.need("payment_intent", payment["_payment"])
+    if invoice["amount_remaining"] > 0:
+        world.update(payment, {"amount_requested": invoice["amount_remaining"]})
+        world.update(intent, {"amount": invoice["amount_remaining"]})
+        return
+    world.update(payment, {"status": "canceled", "status_transitions": {"canceled_at": world.now()}})
+    world.emit("payment_intent.canceled", world.render(world.update(intent, {
+        "status": "canceled", "canceled_at": world.now(), "cancellation_reason": "automatic"})))  # fmt: skip
+    payments.mark_paid(world, invoice, amount=0)
+
+
+@operation("POST /v1/credit_notes/{id}", "memo metadata")
+def update_note(world: World, params: Params, args: list[str]) -> Row:
+    row = world.need("credit_note", args[0], status=404)
+    changes = pick(params, "memo") | {"metadata": merge_metadata(row, params)}
+    return world.update(row, changes, "credit_note.updated")
+
+
+@operation("POST /v1/credit_notes/{id}/void")
+def void_note(world: World, params: Params, args: list[str]) -> Row:
+    """Takes back a credit on an open invoice: it owes again."""
+    row = world.need("credit_note", args[0], status=404)
+    invoice = world.need("invoice", row["invoice"])
+    if row["status"] == "void" or row["post_payment_amount"] or invoice["status"] != "open":
+        raise StripeError("You can only void an issued credit note of an open invoice.", param="id")
+    row = world.update(row, {"status": "void", "voided_at": world.now()})
+    world.emit("credit_note.voided", world.render(row))
+    _reduce(world, invoice, -row["pre_payment_amount"], 0)
+    return row
+
+
+@operation("GET /v1/credit_notes/{credit_note}/lines", "limit starting_after ending_before")
+def list_lines(world: World, params: Params, args: list[str]) -> Row:
+    world.need("credit_note", args[0], "credit_note", 404)
+    rows = world.find("credit_note_line_item", _credit_note=args[0])
+    return page_of(rows, world, params, f"/v1/credit_notes/{args[0]}/lines")
+
+
+@hydrator("credit_note")
+def show_note(world: World, row: Row, shown: Row) -> None:
+    rows = [world.store.table("credit_note_line_item")[i] for i in row["_lines"]]
+    shown["lines"] = embedded(world, rows, f"/v1/credit_notes/{row['id']}/lines")

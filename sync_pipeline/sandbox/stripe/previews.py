@@ -1,0 +1,176 @@
+"""Previews: the billing engine really does what is asked, the invoice is shown, and everything is undone."""
+
+from __future__ import annotations
+
+from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.billing import add_pending, begin_invoice, pending_items
+from sync_pipeline.sandbox.stripe.cycles import renew
+from sync_pipeline.sandbox.stripe.discounts import grant
+from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.invoice_items import put_item
+from sync_pipeline.sandbox.stripe.invoices import new_draft, sum_up
+from sync_pipeline.sandbox.stripe.operations import operation
+from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.proration import credit
+from sync_pipeline.sandbox.stripe.standing import ENDED
+from sync_pipeline.sandbox.stripe.subscription_changes import change_subscription
+from sync_pipeline.sandbox.stripe.subscription_create import create_subscription
+from sync_pipeline.sandbox.stripe.subscriptions import items_of, period_end
+from sync_pipeline.sandbox.stripe.world import World
+
+_DETAILS = (
+    "billing_cycle_anchor billing_mode cancel_at cancel_at_period_end cancel_now default_tax_rates items"
+    " proration_behavior proration_date start_date trial_end"
+)
+
+
+class _Undo(Exception):
+    """Carries the preview out of the transaction that it undoes."""
+
+    def __init__(self, invoice: Row) -> None:
+        self.invoice = invoice
+
+
+@operation(
+    "POST /v1/invoices/create_preview",
+    "customer subscription currency discounts preview_mode invoice_items automatic_tax.enabled "
+    + " ".join(f"subscription_details.{name}" for name in _DETAILS.split()),
+)
+def create_preview(world: World, params: Params, args: list[str]) -> Row:
+    if not params.keys() & {"customer", "subscription"}:
+        raise errors.required("customer")
+    try:
+        with world.store.transaction():
+            raise _Undo(_preview(world, params))
+    except _Undo as undo:
+        return undo.invoice
+
+
+def _preview(world: World, params: Params) -> Row:
+    details = params.get("subscription_details") or {}
+    if details.get("proration_date") is not None and details.get("proration_behavior") == "none":
+        raise StripeError("You cannot specify `proration_date` when `proration_behavior=none`.",
+                          param="subscription_details[proration_date]")  # fmt: skip
+    if params.get("subscription"):
+        subscription = world.need("subscription", params["subscription"], "subscription")
+        if subscription["status"] in ENDED:
+            raise StripeError("No upcoming invoices for customer", code="invoice_upcoming_none", status=404)
+        invoice = _of_subscription(world, subscription, params, details)
+    else:
+        customer = world.need("customer", params["customer"], "customer")
+        if details.get("items"):
+            invoice = _of_new_subscription(world, customer, params, details)
+        elif params.get("invoice_items"):
+            invoice = _of_items(world, customer, params)
+        else:
+            raise StripeError(
+                "You must provide a `subscription`, a `schedule`, `subscription_details[items]` or `invoice_items` "
+                "to preview an invoice.", param="subscription",
+            )  # fmt: skip
+    return _shown(world, invoice)
+
+
+def _shown(world: World, invoice: Row) -> Row:
+    """As an upcoming invoice: under an id that cannot be retrieved."""
+    shown = world.render(world.store.table("invoice")[invoice["id"]])
+    id = "upcoming_in_" + shown["id"].removeprefix("in_")
+    shown["lines"] = {**shown["lines"], "url": f"/v1/invoices/{id}/lines",
+                      "data": [{**line, "invoice": id} for line in shown["lines"]["data"]]}  # fmt: skip
+    return shown | {"id": id, "status": "draft", "billing_reason": "upcoming", "auto_advance": True}
+
+
+def _add_items(world: World, customer: Row, params: Params, subscription: Row | None) -> None:
+    for i, entry in enumerate(params.get("invoice_items") or ()):
+        put_item(world, customer, entry, None, subscription, f"invoice_items[{i}]")
+
+
+def _of_items(world: World, customer: Row, params: Params) -> Row:
+    currency = params.get("currency") or customer.get("currency") or world.settings.default_currency
+    invoice = new_draft(world, customer, {
+        "billing_reason": "upcoming", "currency": currency, "collection_method": "charge_automatically",
+        "auto_advance": True,
+    })  # fmt: skip
+    for i, entry in enumerate(params["invoice_items"]):
+        put_item(world, customer, entry, invoice, None, f"invoice_items[{i}]")
+    return _discount(world, invoice, params)
+
+
+def _of_subscription(world: World, subscription: Row, params: Params, details: Params) -> Row:
+    customer = world.store.table("customer")[subscription["customer"]]
+    _add_items(world, customer, params, subscription)
+    if details.get("cancel_now"):
+        if details.get("proration_behavior") != "none":
+            for item in items_of(world, subscription["id"]):
+                credit(world, subscription, item, details.get("proration_date") or world.now())
+        return _pending_only(world, subscription, params)
+    immediate = details.get("proration_behavior") == "always_invoice"
+    changes = {k: v for k, v in details.items() if k not in ("cancel_now", "start_date", "billing_mode")}
+    if immediate:
+        changes["proration_behavior"] = "create_prorations"
+    before = subscription["latest_invoice"]
+    if changes:
+        subscription = change_subscription(world, subscription, changes)
+    if subscription["latest_invoice"] != before:  # a new anchor or the end of a trial bills at once
+        return _discount(world, world.need("invoice", subscription["latest_invoice"]), params)
+    if immediate:
+        return _pending_only(world, subscription, params)
+    return _next(world, subscription, params)
+
+
+def _pending_only(world: World, subscription: Row, params: Params) -> Row:
+    waiting = pending_items(world, subscription, loose=False)
+    start = min((i["period"]["start"] for i in waiting), default=world.now())
+    invoice = begin_invoice(world, subscription, "subscription_update", (start, world.now()))
+    add_pending(world, invoice, waiting)
+    return _discount(world, invoice, params)
+
+
+def _next(world: World, subscription: Row, params: Params) -> Row:
+    end = period_end(world, subscription)
+    if subscription.get("cancel_at") is not None and subscription["cancel_at"] <= end:
+        waiting = pending_items(world, subscription, loose=False)
+        if not waiting:
+            raise StripeError("No upcoming invoices for customer", code="invoice_upcoming_none", status=404)
+        return _pending_only(world, subscription, params)
+    with world.at(end, world.clock_id):
+        renew(world, subscription)
+    latest = world.need("subscription", subscription["id"])["latest_invoice"]
+    return _discount(world, world.need("invoice", latest), params)
+
+
+def _of_new_subscription(world: World, customer: Row, params: Params, details: Params) -> Row:
+    _add_items(world, customer, params, None)
+    given = {
+        k: v
+        for k, v in details.items()
+        if k
+        in (
+            "items",
+            "billing_mode",
+            "default_tax_rates",
+            "cancel_at",
+            "cancel_at_period_end",
+            "trial_end",
+            "proration_behavior",
+        )
+    }
+    if (details.get("billing_cycle_anchor") or {}).get("type") == "timestamp":
+        given["billing_cycle_anchor"] = details["billing_cycle_anchor"]["timestamp"]
+    if details.get("start_date") not in (None, "now") and details["start_date"] < world.now():
+        given["backdate_start_date"] = details["start_date"]
+    subscription = create_subscription(world, {
+        **given, "customer": customer["id"], "payment_behavior": "default_incomplete",
+        **({"discounts": params["discounts"]} if "discounts" in params else {}),
+    })  # fmt: skip
+    invoice = world.need("invoice", subscription["latest_invoice"])
+    # It was issued inside the create; a preview shows it as it was before.
+    return world.update(invoice, {"number": None, "hosted_invoice_url": None, "invoice_pdf": None, "effective_at": None,
+                                  "status_transitions": {}, "due_date": None})  # fmt: skip
+
+
+def _discount(world: World, invoice: Row, params: Params) -> Row:
+    if "discounts" in params:
+        given = grant(world, params["discounts"], "discounts", invoice=invoice["id"])
+        invoice = world.update(invoice, {"discounts": given})
+    return sum_up(world, invoice) if invoice["status"] == "draft" else invoice

@@ -1,0 +1,178 @@
+"""Products, prices, coupons, tax ids and payment methods."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import stripe
+
+from sync_pipeline_tests.sandbox.stripe.conftest import Sandbox
+
+
+def test_product_id_is_the_clients_choice(sandbox: Sandbox) -> None:
+    """Facts 2.3: the client may choose a product's id; it is unique."""
+    sandbox.v1.products.create({"id": "01t000000000001", "name": "Base"})
+    assert sandbox.v1.products.retrieve("01t000000000001").name == "Base"
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.products.create({"id": "01t000000000001", "name": "Again"})
+    assert caught.value.code == "resource_already_exists"
+
+
+def test_fractional_prices(sandbox: Sandbox) -> None:
+    """Facts 2.3: unit_amount is null where there is a fraction of a cent; the decimal is always there."""
+    fractional = sandbox.price("12.345")
+    assert (fractional.unit_amount, fractional.unit_amount_decimal) == (None, Decimal("12.345"))
+    whole = sandbox.price("1250.00")
+    assert (whole.unit_amount, whole.unit_amount_decimal) == (1250, Decimal(1250))
+    with pytest.raises(stripe.InvalidRequestError):
+        sandbox.price(5, unit_amount_decimal="5")
+
+
+def test_prices_are_immutable_in_what_they_cost(sandbox: Sandbox) -> None:
+    """Facts 2.3: an update accepts no amount; there is no delete, only active=false."""
+    price = sandbox.price(1000)
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.prices.update(price.id, {"unit_amount": 5})
+    assert caught.value.code == "parameter_unknown"
+    assert sandbox.v1.prices.update(price.id, {"active": False}).active is False
+    customer = sandbox.customer("pm_card_visa")
+    with pytest.raises(stripe.InvalidRequestError):
+        sandbox.subscribe(customer, price)
+
+
+def test_interval_count_is_at_most_three_years(sandbox: Sandbox) -> None:
+    """Facts 2.3: interval_count reaches at most three years."""
+    product = sandbox.v1.products.create({"name": "P"})
+    for interval, count in (("month", 37), ("year", 4), ("week", 157)):
+        recurring = {"interval": interval, "interval_count": count}
+        with pytest.raises(stripe.InvalidRequestError):
+            sandbox.v1.prices.create(
+                {"product": product.id, "currency": "gbp", "unit_amount": 1, "recurring": recurring}
+            )
+
+
+@pytest.mark.parametrize(
+    ("mode", "quantity", "amount"), [("graduated", 5, 500), ("graduated", 15, 1250), ("volume", 15, 750)]
+)
+def test_tiers(sandbox: Sandbox, mode: str, quantity: int, amount: int) -> None:
+    """Facts 2.3: tiers end in inf, which is shown as null; expand-only."""
+    tiers = [{"up_to": 10, "unit_amount": 100}, {"up_to": "inf", "unit_amount": 50}]
+    product = sandbox.v1.products.create({"name": "P"})
+    price = sandbox.v1.prices.create({
+        "product": product.id, "currency": "gbp", "recurring": {"interval": "month"}, "billing_scheme": "tiered",
+        "tiers_mode": mode, "tiers": tiers, "expand": ["tiers"],
+    })  # fmt: skip
+    assert [t.up_to for t in price.tiers] == [10, None]
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), price, quantity, expand=["latest_invoice"])
+    expected = amount
+    assert subscription.latest_invoice.total == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"), [("gb_vat", "GB12345678"), ("eu_vat", "XX123"), ("us_ein", "12-34"), ("ch_vat", "CHE-123")]
+)
+def test_tax_id_formats(sandbox: Sandbox, kind: str, value: str) -> None:
+    """Facts 2.2: an invalid format is 400 tax_id_invalid."""
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.customers.create({"tax_id_data": [{"type": kind, "value": value}]})
+    assert caught.value.code == "tax_id_invalid"
+    assert sandbox.v1.customers.list().data == []
+
+
+def test_tax_ids_are_verified_later(sandbox: Sandbox) -> None:
+    """Facts 2.2: verification is asynchronous and announced; Greece is EL, Northern Ireland XI; no update exists."""
+    customer = sandbox.customer()
+    create = sandbox.v1.customers.tax_ids.create
+    vat = create(customer.id, {"type": "gb_vat", "value": "GB123456789"})
+    assert (vat.verification.status, vat.country) == ("pending", "GB")
+    assert create(customer.id, {"type": "eu_vat", "value": "EL123456789"}).country == "GR"
+    assert create(customer.id, {"type": "eu_vat", "value": "XI123456789"}).country == "GB"
+    unknown = create(customer.id, {"type": "gb_vat", "value": "GB000000000"})
+    sandbox.advance(60)
+    states = {t.id: t.verification.status for t in sandbox.v1.customers.tax_ids.list(customer.id).data}
+    assert (states[vat.id], states[unknown.id]) == ("verified", "unverified")
+    updated = sandbox.events("customer.tax_id.updated")
+    assert updated[0].data.previous_attributes.to_dict()["verification"]["status"] == "pending"
+    sandbox.v1.customers.tax_ids.delete(customer.id, vat.id)
+    assert vat.id not in [t.id for t in sandbox.v1.customers.tax_ids.list(customer.id).data]
+
+
+def test_customer_defaults(sandbox: Sandbox) -> None:
+    """Facts 2.1: currency is null until billed, then that of the billing; nulls are present, not missing."""
+    customer = sandbox.customer("pm_card_visa")
+    assert customer.currency is None
+    assert "description" in customer
+    sandbox.subscribe(customer, sandbox.price(1000, currency="eur"))
+    assert sandbox.v1.customers.retrieve(customer.id).currency == "eur"
+
+
+def test_test_payment_methods(sandbox: Sandbox) -> None:
+    """Facts 8.19: pm_card_visa becomes a new method at each use; attach and detach."""
+    customer = sandbox.customer()
+    method = sandbox.v1.payment_methods.attach("pm_card_visa", {"customer": customer.id})
+    assert method.id.startswith("pm_")
+    assert (method.id != "pm_card_visa", method.card.last4, method.customer) == (True, "4242", customer.id)
+    assert [m.id for m in sandbox.v1.customers.payment_methods.list(customer.id).data] == [method.id]
+    with pytest.raises(stripe.CardError) as caught:
+        sandbox.v1.payment_methods.attach("pm_card_chargeDeclined", {"customer": customer.id})
+    assert (caught.value.code, caught.value.http_status) == ("card_declined", 402)
+    assert sandbox.v1.payment_methods.detach(method.id).customer is None
+
+
+def test_customer_balance(sandbox: Sandbox) -> None:
+    """Facts 2.1: negative is credit; the next invoice uses it up."""
+    customer = sandbox.customer("pm_card_visa")
+    sandbox.v1.customers.balance_transactions.create(customer.id, {"amount": -300, "currency": "gbp"})
+    assert sandbox.v1.customers.retrieve(customer.id).balance == -300
+    subscription = sandbox.subscribe(customer, sandbox.price(1000), expand=["latest_invoice"])
+    invoice = subscription.latest_invoice
+    assert (invoice.total, invoice.starting_balance, invoice.ending_balance, invoice.amount_due) == (1000, -300, 0, 700)
+    assert sandbox.v1.customers.retrieve(customer.id).balance == 0
+    types = [t.type for t in sandbox.v1.customers.balance_transactions.list(customer.id).data]
+    assert types == ["applied_to_invoice", "adjustment"]
+
+
+@pytest.mark.parametrize(
+    ("coupon", "first", "second"),
+    [
+        ({"percent_off": 25, "duration": "once"}, 750, 1000),
+        ({"percent_off": 10.5, "duration": "forever"}, 895, 895),
+        ({"amount_off": 400, "currency": "gbp", "duration": "repeating", "duration_in_months": 1}, 600, 1000),
+    ],
+)
+def test_coupons(sandbox: Sandbox, coupon: dict[str, Any], first: int, second: int) -> None:
+    """Facts 1: discounts are a list of ids; their source names the coupon. Once, repeating, forever."""
+    made = sandbox.v1.coupons.create(coupon)
+    subscription = sandbox.subscribe(
+        sandbox.customer("pm_card_visa"), sandbox.price(1000), discounts=[{"coupon": made.id}], expand=["discounts"]
+    )
+    assert subscription.discounts[0].source.coupon == made.id
+    sandbox.advance(32 * 86_400)
+    totals = [i.total for i in sandbox.v1.invoices.list({"subscription": subscription.id}).data]
+    assert totals == [second, first]
+
+
+@pytest.mark.parametrize(("inclusive", "total", "net"), [(False, 1200, 1000), (True, 1000, 833)])
+def test_tax_rates(sandbox: Sandbox, inclusive: bool, total: int, net: int) -> None:
+    """Facts 1, 9.25: total_taxes; exclusive tax is on top, inclusive within: total equals subtotal."""
+    rate = sandbox.v1.tax_rates.create({"display_name": "VAT", "percentage": 20, "inclusive": inclusive})
+    subscription = sandbox.subscribe(
+        sandbox.customer("pm_card_visa"), sandbox.price(1000), default_tax_rates=[rate.id], expand=["latest_invoice"]
+    )
+    invoice = subscription.latest_invoice
+    assert (invoice.subtotal, invoice.total, invoice.total_excluding_tax) == (1000, total, net)
+    assert invoice.total_taxes[0].tax_rate_details.tax_rate == rate.id
+    assert invoice.total_taxes[0].amount == total - net
+
+
+def test_reverse_charge(sandbox: Sandbox) -> None:
+    """A customer with tax_exempt=reverse is charged no tax, and the tax line says why."""
+    rate = sandbox.v1.tax_rates.create({"display_name": "VAT", "percentage": 20, "inclusive": False})
+    customer = sandbox.customer("pm_card_visa", tax_exempt="reverse")
+    subscription = sandbox.subscribe(
+        customer, sandbox.price(1000), default_tax_rates=[rate.id], expand=["latest_invoice"]
+    )
+    assert subscription.latest_invoice.total == 1000
+    assert subscription.latest_invoice.total_taxes[0].taxability_reason == "reverse_charge"

@@ -1,0 +1,162 @@
+"""Lists, cursors, expansion, search and deleted objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import stripe
+
+from sync_pipeline_tests.sandbox.stripe.conftest import START, Sandbox
+
+
+def test_lists_are_newest_first_with_cursors(sandbox: Sandbox) -> None:
+    """Facts 5.5, 8.7: newest first, limit, starting_after, ending_before, honest has_more, url."""
+    ids = [sandbox.v1.customers.create({"name": f"C{i}"}).id for i in range(5)][::-1]
+    page = sandbox.v1.customers.list({"limit": 2})
+    assert ([c.id for c in page.data], page.has_more, page.url) == (ids[:2], True, "/v1/customers")
+    rest = sandbox.v1.customers.list({"limit": 3, "starting_after": ids[1]})
+    assert ([c.id for c in rest.data], rest.has_more) == (ids[2:], False)
+    back = sandbox.v1.customers.list({"limit": 2, "ending_before": ids[3]})
+    assert ([c.id for c in back.data], back.has_more) == (ids[1:3], True)
+    assert [c.id for c in sandbox.v1.customers.list({"limit": 2}).auto_paging_iter()] == ids
+
+
+def test_limits_of_pages(sandbox: Sandbox) -> None:
+    """Facts 5.5: limit is 1 to 100; an unknown cursor is resource_missing."""
+    for limit in (0, 101):
+        with pytest.raises(stripe.InvalidRequestError):
+            sandbox.v1.customers.list({"limit": limit})
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.customers.list({"starting_after": "cus_x"})
+    assert caught.value.code == "resource_missing"
+
+
+def test_created_ranges(sandbox: Sandbox) -> None:
+    """Facts 5.5: created accepts an integer or gt, gte, lt, lte."""
+    ids = []
+    for _ in range(3):
+        ids.append(sandbox.customer().id)
+        sandbox.advance(10)
+
+    def found(created: Any) -> list[str]:
+        return [c.id for c in sandbox.v1.customers.list({"created": created}).data]
+
+    assert found(START + 10) == [ids[1]]
+    assert found({"gte": START + 10}) == [ids[2], ids[1]]
+    assert found({"gt": START, "lt": START + 20}) == [ids[1]]
+
+
+def test_email_filter_is_exact_and_case_sensitive(sandbox: Sandbox) -> None:
+    """Facts 3: the email filter is case-sensitive and exact."""
+    customer = sandbox.customer(email="Billing@Acme.example")
+    assert [c.id for c in sandbox.v1.customers.list({"email": "Billing@Acme.example"}).data] == [customer.id]
+    assert sandbox.v1.customers.list({"email": "billing@acme.example"}).data == []
+
+
+def test_subscriptions_list_hides_canceled_ones(sandbox: Sandbox) -> None:
+    """Facts 5.5: the default excludes canceled; status=all, canceled and ended show them."""
+    customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
+    gone = sandbox.subscribe(customer, price)
+    sandbox.v1.subscriptions.cancel(gone.id)
+    kept = sandbox.subscribe(customer, price)
+
+    def ids(**params: Any) -> list[str]:
+        return [s.id for s in sandbox.v1.subscriptions.list(params).data]
+
+    assert ids() == [kept.id]
+    assert ids(status="all") == [kept.id, gone.id]
+    assert ids(status="canceled") == [gone.id]
+    assert ids(status="ended", customer=customer.id) == [gone.id]
+    assert ids(price=price.id) == [kept.id]
+
+
+def test_lookup_keys(sandbox: Sandbox) -> None:
+    """Facts 2.3: the filter takes up to ten lookup keys; a key is unique and can be moved."""
+    first = sandbox.price(1000, lookup_key="seat")
+    second = sandbox.price(2000, lookup_key="base")
+    found = sandbox.v1.prices.list({"lookup_keys": ["seat", "base", "none"]}).data
+    assert {p.id for p in found} == {first.id, second.id}
+    with pytest.raises(stripe.InvalidRequestError):
+        sandbox.price(3000, lookup_key="seat")
+    third = sandbox.price(3000, lookup_key="seat", transfer_lookup_key=True)
+    assert [p.id for p in sandbox.v1.prices.list({"lookup_keys": ["seat"]}).data] == [third.id]
+    assert sandbox.v1.prices.retrieve(first.id).lookup_key is None
+    with pytest.raises(stripe.InvalidRequestError):
+        sandbox.v1.prices.list({"lookup_keys": [f"k{i}" for i in range(11)]})
+
+
+def test_subscription_items_list_pages_by_its_url(sandbox: Sandbox) -> None:
+    """Facts 2.4: the embedded list's url carries ?subscription=, which the SDK merges when paging."""
+    customer = sandbox.customer("pm_card_visa")
+    items = [{"price": sandbox.price(100 + i).id} for i in range(12)]
+    subscription = sandbox.v1.subscriptions.create({"customer": customer.id, "items": items})
+    embedded = subscription["items"]
+    assert embedded.url == f"/v1/subscription_items?subscription={subscription.id}"
+    listed = sandbox.v1.subscription_items.list({"subscription": subscription.id, "limit": 5})
+    assert len({i.id for i in listed.auto_paging_iter()}) == 12
+
+
+def test_expansion(sandbox: Sandbox) -> None:
+    """Facts 5.5, 2.1: expand to depth 4, `data.` in lists; what is expand-only is absent before."""
+    customer = sandbox.customer("pm_card_visa", tax_id_data=[{"type": "eu_vat", "value": "DE123456789"}])
+    subscription = sandbox.subscribe(customer, sandbox.price(1000))
+    assert "tax_ids" not in customer
+    assert isinstance(subscription.latest_invoice, str)
+    path = "latest_invoice.payments.data.payment"
+    deep = sandbox.v1.subscriptions.retrieve(subscription.id, {"expand": [path, "customer.tax_ids"]})
+    assert deep.customer.tax_ids.data[0].value == "DE123456789"
+    assert deep.latest_invoice.payments.data[0].payment.type == "payment_intent"
+    invoice = deep.latest_invoice.id
+    payments = sandbox.v1.invoice_payments.list({"invoice": invoice, "expand": ["data.payment.payment_intent"]})
+    assert payments.data[0].payment.payment_intent.status == "succeeded"
+    listed = sandbox.v1.subscriptions.list({"expand": ["data.latest_invoice.customer"]})
+    assert listed.data[0].latest_invoice.customer.name == "Acme Ltd"
+    for wrong in ("nonsense", "customer.nonsense", path + ".payment_intent", "data.customer"):
+        with pytest.raises(stripe.InvalidRequestError):
+            sandbox.v1.subscriptions.retrieve(subscription.id, {"expand": [wrong]})
+
+
+def test_deleted_and_unknown_objects(sandbox: Sandbox) -> None:
+    """Facts 2.1: a deleted customer is 200 {deleted: true}; an unknown id is 404 resource_missing."""
+    customer = sandbox.customer()
+    stub = sandbox.v1.customers.delete(customer.id)
+    assert stub.to_dict() == {"id": customer.id, "object": "customer", "deleted": True}
+    assert sandbox.v1.customers.retrieve(customer.id).to_dict() == stub.to_dict()
+    assert sandbox.v1.customers.list().data == []
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.customers.retrieve("cus_nope")
+    assert (caught.value.http_status, caught.value.code) == (404, "resource_missing")
+    assert caught.value.user_message == "No such customer: 'cus_nope'"
+
+
+def test_search_lags_and_finds(make_sandbox: Any) -> None:
+    """Facts 3, 5.5: search is behind the truth; metadata, exact tokens, substrings, negation, null."""
+    sandbox = make_sandbox(search_lag=30)
+    customer = sandbox.customer(metadata={"sf_account_id": "001A"})
+    query = {"query": "metadata['sf_account_id']:'001A'"}
+    assert sandbox.v1.customers.search(query).data == []
+    sandbox.advance(31)
+    page = sandbox.v1.customers.search(query)
+    assert (page.object, [c.id for c in page.data]) == ("search_result", [customer.id])
+
+    def found(text: str) -> int:
+        return len(sandbox.v1.customers.search({"query": text}).data)
+
+    assert found('email~"acme"') == found('name:"acme ltd"') == found(f"created>{START - 1}") == 1
+    assert found('-email~"acme"') == found("metadata['other']:'x'") == 0
+    assert found("-metadata['sf_account_id']:null") == found("metadata['other']:null") == 1
+    assert found('name:"acme" AND email~"billing"') == found('name:"nobody" OR email~"billing"') == 1
+    for wrong in ("nonsense:'x'", "name", 'name:"a" AND email:"b" OR phone:"c"', "created~'1234'"):
+        with pytest.raises(stripe.InvalidRequestError):
+            sandbox.v1.customers.search({"query": wrong})
+
+
+def test_search_pages(make_sandbox: Any) -> None:
+    """Facts 5.5: search pages with page=next_page."""
+    sandbox = make_sandbox(search_lag=0)
+    for i in range(5):
+        sandbox.customer(name=f"Acme {i}")
+    first = sandbox.v1.customers.search({"query": 'name:"acme"', "limit": 2})
+    assert first.has_more
+    assert len(list(first.auto_paging_iter())) == 5
