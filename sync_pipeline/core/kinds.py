@@ -25,14 +25,14 @@ def latch(source: Any, target: Any, base: Any | None) -> Decision:
     """Goes forward only: a later stage is written, an earlier one never."""
     if source == target:
         return "agree"
-    return "write" if LATCH_ORDER[source] > LATCH_ORDER.get(target, 0) else "keep"
+    return "write" if LATCH_ORDER.get(source, 0) > LATCH_ORDER.get(target, 0) else "keep"
 
 
 def earliest(source: Any, target: Any, base: Any | None) -> Decision:
     """Keeps the smallest value ever seen."""
     if source == target:
         return "agree"
-    return "write" if target is None or source < target else "keep"
+    return "write" if source is not None and (target is None or source < target) else "keep"
 
 
 KINDS: Mapping[str, Callable[[Any, Any, Any | None], Decision]] = {
