@@ -6,8 +6,10 @@ canon(read back(write(v))) == canon(v). Where that failed, the sync would write 
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import pycountry
@@ -16,7 +18,35 @@ from sync_pipeline.core.money import Money
 
 VERSION = 1
 
-ALSO_KNOWN_AS = {"uk": "GB", "great britain": "GB", "england": "GB", "usa": "US", "the netherlands": "NL"}
+# What people write and ISO 3166 does not list, compacted as `_compact` does.
+ALSO_KNOWN_AS = {
+    "brunei": "BN",
+    "burma": "MM",
+    "capeverde": "CV",
+    "deutschland": "DE",
+    "england": "GB",
+    "espana": "ES",
+    "greatbritain": "GB",
+    "holland": "NL",
+    "italia": "IT",
+    "ivorycoast": "CI",
+    "macau": "MO",
+    "macedonia": "MK",
+    "northernireland": "GB",
+    "osterreich": "AT",
+    "republicofireland": "IE",
+    "russia": "RU",
+    "schweiz": "CH",
+    "scotland": "GB",
+    "suisse": "CH",
+    "swaziland": "SZ",
+    "thenetherlands": "NL",
+    "turkey": "TR",
+    "uae": "AE",
+    "uk": "GB",
+    "vaticancity": "VA",
+    "wales": "GB",
+}
 
 
 def text(value: Any) -> str | None:
@@ -30,8 +60,12 @@ def identifier(value: Any) -> str | None:
 
 
 def number(value: Any) -> str | None:
-    """A decimal without trailing zeros, as text: Salesforce shows 35 as 35.0."""
-    return None if value is None else format(Decimal(value).normalize(), "f")
+    """A decimal without trailing zeros, as text and never rounded: Salesforce shows 35 as 35.0."""
+    if value is None:
+        return None
+    plain = format(Decimal(value), "f")
+    shortest = plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return "0" if shortest == "-0" else shortest
 
 
 def money(value: Any) -> str | None:
@@ -53,16 +87,24 @@ def address(value: Any) -> dict[str, str] | None:
 
 
 def country_code(name: str | None) -> str | None:
-    """ISO 3166-1 alpha-2 code of a country's name or code; None when it is not known."""
-    wanted = text(name)
-    if wanted is None:
-        return None
-    if known := ALSO_KNOWN_AS.get(wanted.lower()):
-        return known
-    try:
-        return str(pycountry.countries.lookup(wanted).alpha_2)
-    except LookupError:
-        return None
+    """ISO 3166-1 alpha-2 code of a country's name or code, however accented or punctuated; None when not known."""
+    return _codes_by_name().get(_compact(name or ""))
+
+
+@cache
+def _codes_by_name() -> Mapping[str, str]:
+    listed = {
+        _compact(getattr(country, kind)): str(country.alpha_2)
+        for country in pycountry.countries
+        for kind in ("official_name", "name", "common_name", "alpha_3", "alpha_2")
+        if hasattr(country, kind)
+    }
+    return listed | ALSO_KNOWN_AS
+
+
+def _compact(name: str) -> str:
+    """Letters without case and accents: "Côte d'Ivoire" is cotedivoire. A slash stays: n/a is not Namibia."""
+    return "".join(each for each in unicodedata.normalize("NFKD", name).casefold() if each.isalpha() or each == "/")
 
 
 CANON: Mapping[str, Callable[[Any], Any]] = {

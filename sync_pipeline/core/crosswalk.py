@@ -52,11 +52,12 @@ def match_subscription(
 
 
 def match_item(line: LineItem, items: Iterable[SubscriptionItem], subscription_id: str) -> Match | None:
-    """The subscription item that bills a line."""
-    for item in items:
-        if item.subscription == subscription_id and line.id in item.line_ids:
+    """The subscription item that bills a line; of several that claim it, the first by id."""
+    candidates = sorted((item for item in items if item.subscription == subscription_id), key=lambda item: item.id)
+    for item in candidates:
+        if line.id in item.line_ids:
             return Match(item.id, "metadata.sf_line_id")
-    for item in items:
-        if item.subscription == subscription_id and item.id == line.stripe_item_id:
+    for item in candidates:
+        if item.id == line.stripe_item_id:
             return Match(item.id, "OpportunityLineItem field")
     return None

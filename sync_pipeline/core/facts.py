@@ -61,7 +61,10 @@ def observed_facts(
 
 
 def corrections(known: Iterable[Fact], observed: Iterable[Fact], now: int) -> list[Fact]:
-    """The facts to append so that the sum per Stripe object equals what is observed."""
+    """The facts to append so that the sum per Stripe object equals what is observed.
+
+    An object that is listed twice, because its list grew while it was read, counts once.
+    """
     totals: dict[tuple[str, str], int] = {}
     revisions: dict[tuple[str, str], int] = {}
     for fact in known:
@@ -69,8 +72,7 @@ def corrections(known: Iterable[Fact], observed: Iterable[Fact], now: int) -> li
         totals[key] = totals.get(key, 0) + fact.amount_minor
         revisions[key] = max(revisions.get(key, -1), fact.revision)
     appended = []
-    for fact in observed:
-        key = (fact.kind, fact.external_id)
+    for key, fact in {(fact.kind, fact.external_id): fact for fact in observed}.items():
         difference = fact.amount_minor - totals.get(key, 0)
         if difference:
             later = key in revisions

@@ -17,9 +17,14 @@ PERIODS_PER_YEAR = {"month": Fraction(12), "year": Fraction(1), "week": Fraction
 
 
 def yearly(item: SubscriptionItem) -> Fraction:
-    """What the item bills in a year, in minor units. Metered and tiered items have no committed amount: 0."""
+    """What the item bills in a year, in minor units. Metered and tiered items have no committed amount: 0.
+
+    Raises MoneyError for an interval that Stripe did not have when this was written.
+    """
     if item.usage_type != "licensed" or item.unit_amount is None or item.quantity is None:
         return Fraction(0)
+    if item.interval not in PERIODS_PER_YEAR:
+        raise MoneyError(f"{item.subscription} bills every {item.interval}, which is not known")
     return Fraction(item.unit_amount) * item.quantity * PERIODS_PER_YEAR[item.interval] / item.interval_count
 
 

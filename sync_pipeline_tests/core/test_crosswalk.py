@@ -1,0 +1,73 @@
+"""Which records belong together: the order of evidence, and what is not decided by a machine."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from sync_pipeline.core.crosswalk import Ambiguous, Match, match_item, match_subscription
+from sync_pipeline.core.deal import subscription_intent
+from sync_pipeline.core.records import Opportunity, Subscription
+from sync_pipeline.core.world import Link
+from sync_pipeline_tests.core.making import OPPORTUNITY, ORG, item, line, opportunity, subscription
+
+INTENT = subscription_intent(ORG, OPPORTUNITY)
+BY_LINK = subscription(id="sub_link")
+BY_INTENT = subscription(id="sub_intent", intent=INTENT)
+BY_METADATA = subscription(id="sub_metadata", opportunity_id=OPPORTUNITY)
+BY_FIELD = subscription(id="sub_field")
+LINK = Link("subscription", OPPORTUNITY, "sub_link")
+NAMED = opportunity(stripe_subscription_id="sub_field")
+
+
+def found(subscriptions: list[Subscription], *links: Link, named: Opportunity = NAMED) -> Match | Ambiguous | None:
+    return match_subscription(named, subscriptions, links, ORG)
+
+
+@pytest.mark.parametrize(
+    ("present", "winner", "evidence"),
+    [
+        ([BY_LINK, BY_INTENT, BY_METADATA, BY_FIELD], "sub_link", "link"),
+        ([BY_INTENT, BY_METADATA, BY_FIELD], "sub_intent", "metadata.sf_intent"),
+        ([BY_METADATA, BY_FIELD], "sub_metadata", "metadata.sf_opportunity_id"),
+        ([BY_FIELD], "sub_field", "Opportunity field"),
+    ],
+)
+def test_the_strongest_evidence_counts(present: list[Subscription], winner: str, evidence: str) -> None:
+    for order in permutations(present):
+        assert found(list(order), LINK) == Match(winner, evidence)
+
+
+def test_nothing_is_found_by_resemblance() -> None:
+    stranger = subscription(id="sub_x", intent="sub:00DOTHERORG0001:" + OPPORTUNITY, opportunity_id="006x")
+    assert found([stranger], LINK, Link("subscription", "006x", "sub_x"), Link("customer", OPPORTUNITY, "sub_x")) is None
+
+
+def test_two_claims_of_one_strength_are_for_a_person() -> None:
+    second = subscription(id="sub_b", intent=INTENT)
+    for order in permutations([BY_INTENT, second, BY_FIELD]):
+        assert found(list(order)) == Ambiguous(("sub_b", "sub_intent"), "metadata.sf_intent")
+
+
+def test_an_ended_subscription_is_still_the_deals() -> None:
+    assert found([subscription(id="sub_old", status="canceled", intent=INTENT)]) == Match(
+        "sub_old", "metadata.sf_intent"
+    )
+
+
+def test_a_line_is_found_by_metadata_before_the_field() -> None:
+    ours = line(1, stripe_item_id="si_field")
+    named = item(id="si_field")
+    claimed = item(id="si_metadata", line_ids=(ours.id, "00kOther"))
+    elsewhere = item(id="si_field", subscription="sub_other")
+    for order in permutations([named, claimed]):
+        assert match_item(ours, order, "sub_northwind") == Match("si_metadata", "metadata.sf_line_id")
+    assert match_item(ours, [named], "sub_northwind") == Match("si_field", "OpportunityLineItem field")
+    assert match_item(ours, [elsewhere], "sub_northwind") is None
+
+
+def test_a_line_claimed_by_two_items_is_found_the_same_in_any_order() -> None:
+    ours = line(1)
+    both = [item(id="si_b", line_ids=(ours.id,)), item(id="si_a", line_ids=(ours.id,))]
+    assert match_item(ours, both, "sub_northwind") == match_item(ours, reversed(both), "sub_northwind")

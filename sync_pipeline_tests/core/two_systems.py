@@ -1,0 +1,306 @@
+"""A small Salesforce and a small Stripe in memory, to play plans against: no network, no ledger, no engine.
+
+They keep what a person would see, refuse what the real ones refuse, and show values as the real ones do: a plan's
+Salesforce writes go through JSON and the adapter's own parser.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import text
+from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.facts import Fact, corrections, observed_facts
+from sync_pipeline.core.observation import Absent, Observation, Present
+from sync_pipeline.core.plan import plan
+from sync_pipeline.core.records import (
+    Account,
+    Contract,
+    Customer,
+    Invoice,
+    InvoicePayment,
+    LineItem,
+    Opportunity,
+    Price,
+    Refund,
+    Subscription,
+    SubscriptionItem,
+)
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
+from sync_pipeline.systems.salesforce import parse
+from sync_pipeline_tests.core.making import ACCOUNT, MICROS, NOW, ORG, PERSONAL_KEY
+
+KINDS: dict[str, type[Any]] = {
+    "Account": Account,
+    "Opportunity": Opportunity,
+    "OpportunityLineItem": LineItem,
+    "Contract": Contract,
+}
+
+
+class Refused(Exception):
+    """One of the systems says no."""
+
+
+@dataclass
+class TwoSystems:
+    """Both systems and what a ledger would remember. Records are keyed by id; `writes` counts what was applied."""
+
+    rules: Rules
+    now: int = NOW
+    records: dict[str, Any] = field(default_factory=dict)
+    customers: dict[str, Customer] = field(default_factory=dict)
+    products: set[str] = field(default_factory=set)
+    prices: dict[str, Price] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    items: dict[str, SubscriptionItem] = field(default_factory=dict)
+    invoices: dict[str, Invoice] = field(default_factory=dict)
+    payments: dict[str, InvoicePayment] = field(default_factory=dict)
+    refunds: dict[str, Refund] = field(default_factory=dict)
+    links: list[Link] = field(default_factory=list)
+    base: dict[tuple[str, str], str] = field(default_factory=dict)
+    facts: list[Fact] = field(default_factory=list)
+    requests: list[Any] = field(default_factory=list)
+
+    def put(self, *records: Any) -> None:
+        """Salesforce records."""
+        self.records.update({record.id: record for record in records})
+
+    def edit(self, record_id: str, **changed: Any) -> None:
+        """A person edits a Salesforce record."""
+        self.records[record_id] = replace(self.records[record_id], **changed)
+
+    def observe(self) -> World:
+        """Everything, looked at whole."""
+        account: Account = self.records[ACCOUNT]
+        linked = next((link.external_id for link in self.links if link.kind == "customer"), None)
+        named = linked or account.stripe_customer_id
+        customer: Observation[Customer] = Absent("no link and no id on the Account")
+        if named:
+            found = self.customers.get(named)
+            customer = Present(found) if found is not None else Absent(f"404 for {named}")
+        billing: Observation[Billing] = Absent("no customer")
+        if isinstance(customer, Present) and not customer.value.deleted:
+            billing = Present(self._billing(customer.value.id))
+            observed = observed_facts(ACCOUNT, billing.value.payments, billing.value.refunds, self.now)
+            self.facts += corrections(self.facts, observed, self.now)
+        similar = sorted(
+            (c for c in self.customers.values() if not c.deleted and (c.account_id == ACCOUNT or c.name == account.name)),
+            key=lambda c: c.id,
+        )
+        return World(
+            account_id=ACCOUNT,
+            org_id=ORG,
+            now=self.now,
+            account=Present(account),
+            deals=self._deals(),
+            customer=customer,
+            candidates=Present(tuple(similar)),
+            billing=billing,
+            catalogue=Present(
+                Catalogue(
+                    frozenset(self.products), {p.lookup_key: p for p in self.prices.values() if p.lookup_key is not None}
+                )
+            ),
+            links=tuple(self.links),
+            base=dict(self.base),
+            facts=tuple(self.facts),
+        )
+
+    def step(self) -> Plan:
+        """One round: look, plan, remember what agrees, apply."""
+        planned = plan(self.observe(), self.rules, PERSONAL_KEY)
+        self.base |= {(a.subject, a.rule): a.value for a in planned.agreements}
+        for command in planned.commands:
+            self.apply(command)
+        return planned
+
+    def settle(self, most: int = 4) -> list[Plan]:
+        """Rounds until a plan has no command; that last one included. Fails after `most` rounds that wrote."""
+        plans = []
+        for _ in range(most + 1):
+            plans.append(self.step())
+            if not plans[-1].commands:
+                return plans
+        raise AssertionError(f"not at rest after {most} rounds: {plans[-1].commands}")
+
+    def apply(self, command: Command) -> None:
+        body = canonical.decode(canonical.encode(command.body))
+        match command.action:
+            case "link":
+                self.links.append(Link(body["kind"], command.subject, body["external_id"]))
+            case "salesforce.update":
+                self.requests.append(("salesforce", body["object"], body["id"], body["fields"]))
+                self._update_record(body["object"], body["id"], body["fields"])
+            case "stripe.update":
+                self.requests.append(("stripe", body["object"], body["id"], body["params"]))
+                self._update_customer(body["id"], body["params"])
+            case "stripe.create":
+                self.requests.append(("stripe", body["object"], None, body["params"]))
+                getattr(self, f"_create_{body['object']}")(body["params"])
+
+    def pay(self, invoice_id: str) -> None:
+        """The customer pays an open invoice in full."""
+        invoice = self.invoices[invoice_id]
+        self.invoices[invoice_id] = replace(
+            invoice, status="paid", amount_paid=invoice.total, amount_remaining=0, paid_at=self.now
+        )
+        paid = InvoicePayment(
+            id=f"inpay_{invoice_id}",
+            invoice=invoice_id,
+            customer=invoice.customer,
+            status="paid",
+            currency=invoice.currency,
+            amount_paid=invoice.total,
+            paid_at=self.now,
+        )
+        self.payments[paid.id] = paid
+
+    def cancel(self, subscription_id: str) -> None:
+        """Somebody cancels a subscription at once."""
+        self.subscriptions[subscription_id] = replace(
+            self.subscriptions[subscription_id], status="canceled", canceled_at=self.now, ended_at=self.now
+        )
+
+    def _deals(self) -> tuple[Deal, ...]:
+        won = [r for r in self.records.values() if isinstance(r, Opportunity) and r.is_won]
+        lines = [r for r in self.records.values() if isinstance(r, LineItem)]
+        return tuple(
+            Deal(
+                each,
+                tuple(line for line in lines if line.opportunity_id == each.id),
+                self.records.get(each.contract_id) if each.contract_id else None,
+            )
+            for each in won
+        )
+
+    def _billing(self, customer_id: str) -> Billing:
+        subscriptions = [s for s in self.subscriptions.values() if s.customer == customer_id]
+        ids = {s.id for s in subscriptions}
+        return Billing(
+            subscriptions=tuple(subscriptions),
+            items=tuple(i for i in self.items.values() if i.subscription in ids),
+            invoices=tuple(i for i in self.invoices.values() if i.customer == customer_id),
+            payments=tuple(p for p in self.payments.values() if p.customer == customer_id),
+            refunds=tuple(r for r in self.refunds.values() if r.customer == customer_id),
+        )
+
+    def _update_record(self, kind: str, record_id: str, fields: dict[str, Any]) -> None:
+        if record_id not in self.records:
+            raise Refused(f"ENTITY_IS_DELETED {record_id}")
+        names = next(names for names in self.rules.salesforce.values() if names.object == kind)
+        own = {api: name for name, api in names.fields.items()}
+        shown = {api: (text(v) if isinstance(v, str) else v) for api, v in fields.items()}
+        read_back = parse.record(KINDS[kind], names.fields, {**dict.fromkeys(names.fields.values()), **shown})
+        self.edit(record_id, **{own[api]: getattr(read_back, own[api]) for api in fields})
+
+    def _update_customer(self, customer_id: str, params: dict[str, Any]) -> None:
+        known = self.customers.get(customer_id)
+        if known is None or known.deleted:
+            raise Refused(f"resource_missing {customer_id}")
+        changed: dict[str, Any] = {}
+        if "name" in params:
+            changed["name"] = params["name"] or None
+        if "address" in params:
+            parts = params["address"] or {}
+            changed |= {p: parts.get(p) or None for p in ("line1", "city", "state", "postal_code", "country")}
+        if "metadata" in params:
+            changed["account_id"] = params["metadata"].get("sf_account_id", known.account_id)
+        self.customers[customer_id] = replace(known, **changed)
+
+    def _create_customer(self, params: dict[str, Any]) -> None:
+        made = Customer(
+            id=f"cus_made{len(self.customers)}",
+            name=params["name"],
+            tax_ids=tuple(f"{t['type']}:{t['value']}" for t in params.get("tax_id_data", [])),
+            created_at=self.now,
+            account_id=params["metadata"]["sf_account_id"],
+            intent=params["metadata"]["sf_intent"],
+            **{part: params.get("address", {}).get(part) for part in ("line1", "city", "state", "postal_code", "country")},
+        )
+        self.customers[made.id] = made
+        self.links.append(Link("customer", ACCOUNT, made.id))
+
+    def _create_product(self, params: dict[str, Any]) -> None:
+        if params["id"] in self.products:
+            raise Refused(f"resource_already_exists {params['id']}")
+        self.products.add(params["id"])
+
+    def _create_price(self, params: dict[str, Any]) -> None:
+        if params["product"] not in self.products:
+            raise Refused(f"resource_missing {params['product']}")
+        if any(price.lookup_key == params["lookup_key"] for price in self.prices.values()):
+            raise Refused(f"the lookup key {params['lookup_key']} is taken")
+        made = Price(
+            id=f"price_made{len(self.prices)}",
+            product=params["product"],
+            currency=params["currency"].upper(),
+            lookup_key=params["lookup_key"],
+            unit_amount=Decimal(params["unit_amount_decimal"]),
+            interval=params["recurring"]["interval"],
+            interval_count=params["recurring"]["interval_count"],
+        )
+        self.prices[made.id] = made
+
+    def _create_subscription(self, params: dict[str, Any]) -> None:
+        customer = self.customers.get(params["customer"])
+        if customer is None or customer.deleted:
+            raise Refused(f"resource_missing {params['customer']}")
+        wanted = [self.prices[each["price"]] for each in params["items"]]
+        if len({price.id for price in wanted}) != len(wanted):
+            raise Refused("two items with the same price")
+        number = len(self.subscriptions)
+        metadata = params["metadata"]
+        made = Subscription(
+            id=f"sub_made{number}",
+            customer=customer.id,
+            status="active",
+            currency=wanted[0].currency,
+            created_at=self.now,
+            start_at=params.get("backdate_start_date", self.now // MICROS) * MICROS,
+            collection_method=params["collection_method"],
+            account_id=metadata["sf_account_id"],
+            opportunity_id=metadata["sf_opportunity_id"],
+            intent=metadata["sf_intent"],
+        )
+        self.subscriptions[made.id] = made
+        total = Decimal(0)
+        for each, price in zip(params["items"], wanted, strict=True):
+            assert price.unit_amount is not None
+            assert price.interval is not None
+            assert price.interval_count is not None
+            total += price.unit_amount * each["quantity"]
+            if len(each["metadata"]["sf_line_id"]) > 500:
+                raise Refused("a metadata value has at most 500 characters")
+            si = f"si_made{len(self.items)}"
+            self.items[si] = SubscriptionItem(
+                id=si,
+                subscription=made.id,
+                price=price.id,
+                product=price.product,
+                currency=price.currency,
+                interval=price.interval,
+                interval_count=price.interval_count,
+                usage_type="licensed",
+                unit_amount=price.unit_amount,
+                quantity=each["quantity"],
+                line_ids=tuple(sorted(each["metadata"]["sf_line_id"].split(","))),
+            )
+        due = round(total)
+        self.invoices[f"in_made{number}"] = Invoice(
+            id=f"in_made{number}",
+            customer=customer.id,
+            status="open",
+            currency=made.currency,
+            created_at=self.now,
+            total=due,
+            amount_due=due,
+            amount_paid=0,
+            amount_remaining=due,
+            subscription=made.id,
+        )
+        self.links.append(Link("subscription", metadata["sf_opportunity_id"], made.id))
