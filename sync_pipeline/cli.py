@@ -86,6 +86,7 @@ def worker(once: bool) -> None:
         "accounts": total.accounts,
         "settled": total.settled,
         "deferred": total.deferred,
+        "resting": total.resting,
         "writes": total.writes,
         "linked": total.linked,
         "parked": total.parked,

@@ -77,7 +77,21 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True)
+class LookAgain:
+    """Something is too fresh to be acted on; the account is due again at this moment (microseconds UTC)."""
+
+    at: int
+
+
+Entry = Command | Review | Agreement | LookAgain
+"""What a rule module may yield."""
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
+    """`look_again_at` is when the account has to be planned again even if nothing happens."""
+
     commands: tuple[Command, ...] = ()
     reviews: tuple[Review, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+    look_again_at: int | None = None

@@ -35,6 +35,23 @@ def earliest(source: Any, target: Any, base: Any | None) -> Decision:
     return "write" if source is not None and (target is None or source < target) else "keep"
 
 
+MergeDecision = Literal["agree", "write_left", "write_right", "conflict"]
+
+
+def merge3(left: Any, right: Any, base: Any | None) -> MergeDecision:
+    """Which side a two-way field is written to. `write_left` means that the right side moved.
+
+    Both moved, or nothing is known of a common past: a conflict, which the owner of the field wins.
+    """
+    if left == right:
+        return "agree"
+    if base is not None and left == base:
+        return "write_left"
+    if base is not None and right == base:
+        return "write_right"
+    return "conflict"
+
+
 KINDS: Mapping[str, Callable[[Any, Any, Any | None], Decision]] = {
     "mirror": mirror,
     "fold": mirror,

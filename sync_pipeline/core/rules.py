@@ -64,6 +64,7 @@ class Commercial:
     go_live: str | None = None
     collection_method: Literal["send_invoice", "charge_automatically"] = "send_invoice"
     days_until_due: int = 30
+    quiet_seconds: int = 45
     intervals: Mapping[str, tuple[str, int]] = field(
         default_factory=lambda: {"Monthly": ("month", 1), "Quarterly": ("month", 3), "Annual": ("year", 1)}
     )

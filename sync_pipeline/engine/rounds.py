@@ -38,11 +38,13 @@ class Halted(Exception):
 
 @dataclass(slots=True)
 class BatchReport:
-    """What a batch of accounts came to. `writes` counts commands that took effect at a vendor."""
+    """What a batch of accounts came to. `writes` counts commands that took effect at a vendor; `resting` accounts wait
+    for a moment, `deferred` ones for a system."""
 
     accounts: int = 0
     settled: int = 0
     deferred: int = 0
+    resting: int = 0
     writes: int = 0
     linked: int = 0
     parked: int = 0
@@ -54,6 +56,7 @@ class BatchReport:
         self.accounts += other.accounts
         self.settled += other.settled
         self.deferred += other.deferred
+        self.resting += other.resting
         self.writes += other.writes
         self.linked += other.linked
         self.parked += other.parked
@@ -102,6 +105,8 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
             _give_back(engine, [claim], report)
         elif plans[name].commands and (admitted[name] or _only_links(plans[name])):
             again.append(claim)
+        elif (look_again_at := plans[name].look_again_at) is not None:
+            _come_back(engine, claim, look_again_at - worlds[name].now, report)
         else:
             with engine.ledger.tx() as conn:
                 work.release(conn, claim, now=worlds[name].now, now_wall=engine.env.wall())
@@ -194,6 +199,14 @@ def _stop_if_halted(engine: Engine, applied: Applied, claims: Sequence[Claim], r
     if applied.halted:
         _give_back(engine, claims, report)
         raise Halted(applied.halted)
+
+
+def _come_back(engine: Engine, claim: Claim, after_us: int, report: BatchReport) -> None:
+    """Nothing more can be done now; the account is due again by itself."""
+    wall = engine.env.wall()
+    with engine.ledger.tx() as conn:
+        work.defer(conn, claim, due_at_wall=wall + max(0, after_us), now_wall=wall)
+    report.resting += 1
 
 
 def _give_back(engine: Engine, claims: Sequence[Claim], report: BatchReport) -> None:

@@ -29,6 +29,7 @@ PATHS = {
     "product": "/v1/products",
     "price": "/v1/prices",
     "subscription": "/v1/subscriptions",
+    "subscription_item": "/v1/subscription_items",
 }
 
 

@@ -1,0 +1,120 @@
+"""The field rules at work: every row of the rule table against every record whose field it keeps.
+
+Here a row's source is read, both sides are brought to canonical form, and the row's kind decides. Each
+difference becomes one small write; the planner merges those of one object.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import CANON
+from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
+from sync_pipeline.core.kinds import KINDS
+from sync_pipeline.core.money import MoneyError
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.readings import READINGS, Subject, stripe_address, subjects
+from sync_pipeline.core.rules import FieldRule, Rules
+from sync_pipeline.core.world import World
+
+CUSTOMER_PARAMS = {"name": ("name",), "address": ("address",), "account_id": ("metadata", "sf_account_id")}
+
+
+def keep_fields(world: World, rules: Rules, personal_key: bytes) -> Iterator[Entry]:
+    """What the field rules ask for: writes, reviews, and the agreements that become the next base."""
+    for subject in subjects(world):
+        for rule in rules.fields:
+            if rule.object == subject.object:
+                yield from _keep(world, rules, rule, subject, personal_key)
+
+
+def remembered(rule: FieldRule, canonical_value: Any, personal_key: bytes) -> str:
+    """A canonical value as the base keeps it: canonical JSON, or its keyed hash where it is personal."""
+    form = canonical.encode(canonical_value)
+    if not rule.personal:
+        return form
+    return "hmac:" + hmac.new(personal_key, form.encode(), hashlib.sha256).hexdigest()
+
+
+def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, personal_key: bytes) -> Iterator[Entry]:
+    try:
+        source = READINGS[rule.source](world, rules, subject)
+    except MoneyError as error:
+        yield _review(world, rule, subject, str(error))
+        return
+    if not isinstance(source, Present):
+        return
+    wanted = CANON[rule.canon](source.value)
+    shown = CANON[rule.canon](_shown(subject, rule))
+    base = world.base.get((subject.id, rule.target))
+    hashed_wanted, hashed_shown = (remembered(rule, value, personal_key) for value in (wanted, shown))
+    if rule.kind in ("mirror", "fold"):
+        decision = KINDS[rule.kind](hashed_wanted, hashed_shown, base)
+    else:
+        decision = KINDS[rule.kind](wanted, shown, None)
+    if decision == "agree":
+        yield Agreement(subject.id, rule.target, hashed_wanted)
+    if decision == "foreign" and rule.on_foreign_edit == "review":
+        yield _review(world, rule, subject, f"{rule.target} was edited by hand; it should follow {rule.source}")
+    if decision == "write" or (decision == "foreign" and rule.on_foreign_edit == "revert"):
+        reason = f"put back after an edit by hand: {rule.why}" if decision == "foreign" else rule.why
+        name = rule.field if rule.side == "stripe" else rules.salesforce[rule.object].fields[rule.field]
+        old, new = (hashed_shown, hashed_wanted) if rule.personal else (shown, wanted)
+        change = FieldChange(name, old, new, rule.target, reason, rule.personal)
+        yield _write(world, rules, rule, subject, change, _written(rule, source.value, wanted))
+
+
+def _shown(subject: Subject, rule: FieldRule) -> Any:
+    if rule.object == "customer" and rule.field == "address":
+        return stripe_address(subject.record)
+    return getattr(subject.record, rule.field)
+
+
+def _written(rule: FieldRule, value: Any, wanted: Any) -> Any:
+    """The value as the API takes it: exact decimals for amounts, ISO 8601 for moments."""
+    if wanted is None:
+        return None
+    if rule.canon == "moment":
+        return datetime.fromtimestamp(wanted, UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
+    if rule.canon == "money":
+        return value.decimal()
+    return Decimal(wanted) if rule.canon == "number" else wanted
+
+
+def _write(world: World, rules: Rules, rule: FieldRule, subject: Subject, change: FieldChange, value: Any) -> Command:
+    body: dict[str, Any]
+    if rule.side == "stripe":
+        target, body = f"stripe/customer/{subject.id}", {"object": "customer", "params": _param(rule.field, value)}
+    else:
+        kind = rules.salesforce[subject.object].object
+        target, body = f"salesforce/{kind}/{subject.id}", {"object": kind, "fields": {change.field: value}}
+    return Command(
+        key=f"set:{target}",
+        account=world.account_id,
+        target=target,
+        action="stripe.update" if rule.side == "stripe" else "salesforce.update",
+        priority=rule.priority,
+        reason=change.reason,
+        subject=subject.id,
+        body=body | {"id": subject.id},
+        changes=(change,),
+    )
+
+
+def _param(field: str, value: Any) -> dict[str, Any]:
+    """A customer's field as the form of Stripe's API; an empty text clears."""
+    nested: Any = "" if value is None else value
+    for name in reversed(CUSTOMER_PARAMS[field]):
+        nested = {name: nested}
+    params: dict[str, Any] = nested
+    return params
+
+
+def _review(world: World, rule: FieldRule, subject: Subject, detail: str) -> Review:
+    return Review(f"{rule.target}:{subject.id}", world.account_id, rule.target, subject.id, detail)
