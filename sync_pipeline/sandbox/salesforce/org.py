@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
@@ -18,6 +19,7 @@ from sync_pipeline.sandbox.salesforce.ids import Ids
 from sync_pipeline.sandbox.salesforce.limits import Limits
 from sync_pipeline.sandbox.salesforce.line_items import OpportunityLineItem, PricebookEntry, Product2
 from sync_pipeline.sandbox.salesforce.opportunity import Opportunity, OpportunityContactRole
+from sync_pipeline.sandbox.salesforce.rules import OrgRules
 from sync_pipeline.sandbox.salesforce.saving import Actor, Behaviour, Saver
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
 from sync_pipeline.sandbox.store import Row, Store
@@ -57,15 +59,18 @@ class Org:
         self._view_all_data = not settings.minimum_profile or "ViewAllData" in grants.user
         self._integration = integration_user(self.schema, grants, minimum=settings.minimum_profile)
         self._unrestricted = unrestricted(self.schema)
-        self.saver = Saver(self.db, settings, _BEHAVIOURS, [])
+        self.saver = Saver(self.db, settings, _BEHAVIOURS, [OrgRules(self.db, self._unrestricted)])
+        # The next bulk job gives up after so many rows and leaves the rest unprocessed.
+        self.fail_job_after: int | None = None
         self.limits = Limits(self.store, clock, settings.daily_requests)
 
     def user(self, user_id: str) -> Row:
         return self.store.table("User")[user_id]
 
-    def api_actor(self, user_id: str) -> Actor:
-        """Whoever calls the API; every token is the integration user's."""
-        return Actor(user_id, self._integration)
+    def api_actor(self, user_id: str, headers: Mapping[str, str] = MappingProxyType({})) -> Actor:
+        """Whoever calls the API (every token is the integration user's), with what the request's headers allow."""
+        duplicates = headers.get("sforce-duplicate-rule-header", "").replace(" ", "").lower()
+        return Actor(user_id, self._integration, allow_duplicates="allowsave=true" in duplicates)
 
     def person(self, user_id: str | None) -> Actor:
         """Somebody in the user interface, the sales person if nobody else is named."""

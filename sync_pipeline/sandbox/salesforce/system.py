@@ -9,10 +9,11 @@ from email.utils import formatdate
 from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
-from sync_pipeline.sandbox.salesforce import ids, oauth, recycle_bin
+from sync_pipeline.sandbox.salesforce import ids, merging, oauth, recycle_bin, soap
+from sync_pipeline.sandbox.salesforce.bulk import jobs
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, not_found, unsupported
 from sync_pipeline.sandbox.salesforce.org import Org
-from sync_pipeline.sandbox.salesforce.rest import routes
+from sync_pipeline.sandbox.salesforce.rest import bulk_jobs, routes
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request
 from sync_pipeline.sandbox.salesforce.schema import SObject
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
@@ -56,20 +57,23 @@ class SalesforceSystem:
         return self._reply(call, answer)
 
     def next_due(self) -> int | None:
-        return None
+        return jobs.next_due(self.org)
 
     def run_due(self) -> None:
-        """Nothing in this org happens by itself."""
+        """Bulk jobs are what happens by itself."""
+        with self.org.store.transaction():
+            bulk_jobs.run_ready(self.org)
 
     def truth(self) -> dict[str, Any]:
         return self.org.truth()
 
     def snapshot(self) -> dict[str, Any]:
-        return {"tables": self.org.store.snapshot(), "locks": dict(self.org.saver.row_locks)}
+        return {"tables": self.org.store.snapshot(), "locks": dict(self.org.saver.row_locks), "fail_job_after": self.org.fail_job_after}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.org.store.restore(state["tables"])
         self.org.saver.row_locks = dict(state["locks"])
+        self.org.fail_job_after = state["fail_job_after"]
         self.org.db.forget_indexes()
 
     def edit(
@@ -96,6 +100,12 @@ class SalesforceSystem:
                 return self.org.db.get(o, record_id) or row
             return saver.update(o, record_id, fields or {}, actor)
 
+    def merge(self, *, object: str, winner: str, loser: str) -> Row:
+        """A person merges two records; returns the winner. Raises SalesforceError."""
+        with self.org.store.transaction():
+            o = self._object(object)
+            return merging.merge(self.org.saver, o, self._id(winner), self._id(loser), self.org.person(None))
+
     def expire_tokens(self) -> None:
         """Every session ends now; clients get 401 INVALID_SESSION_ID until they ask for a new token."""
         oauth.expire_all(self.org)
@@ -103,6 +113,10 @@ class SalesforceSystem:
     def lock_row(self, record_id: str, times: int = 1) -> None:
         """The next writes that touch this record fail with UNABLE_TO_LOCK_ROW."""
         self.org.saver.lock(self._id(record_id), times)
+
+    def fail_next_job(self, after_rows: int) -> None:
+        """The next bulk job that runs stops after so many rows: state Failed, the rest unprocessed."""
+        self.org.fail_job_after = after_rows
 
     def _object(self, name: str) -> SObject:
         o = self.org.schema.get(name)
@@ -118,13 +132,19 @@ class SalesforceSystem:
 
     def _answer(self, call: Call) -> Answer:
         path = call.path.rstrip("/")
-        match path.split("/")[1:]:
+        segments = path.split("/")[1:]
+        login = soap.path(segments) if call.method == "POST" else None
+        if login is not None:
+            return soap.login(self.org, call, *login)
+        match segments:
             case ["services", "oauth2", "token"]:
                 return oauth.token_endpoint(self.org, call)
             case ["services", "oauth2", "revoke"]:
                 return oauth.revoke_endpoint(self.org, call)
             case ["services", "oauth2", "userinfo"]:
                 return Answer(200, oauth.userinfo(self.org, self._caller(call), self.org.base_url(call)))
+            case ["services", "async", *_]:
+                raise SalesforceError("FeatureNotEnabled", "Bulk API 1.0 is not enabled in this org")
             case ["id", org_id, user_id]:
                 return self._identity(call, org_id, user_id)
         found = _DATA.match(path)
@@ -146,7 +166,7 @@ class SalesforceSystem:
         path = tuple(rest.split("/")) if rest else ()
         request = Request(
             self.org,
-            self.org.api_actor(user_id),
+            self.org.api_actor(user_id, call.headers),
             "GET" if call.method == "HEAD" else call.method,
             version,
             path,

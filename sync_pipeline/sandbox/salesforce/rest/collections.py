@@ -17,6 +17,7 @@ from sync_pipeline.sandbox.salesforce.rest.records import (
     visible,
 )
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, method_not_allowed
+from sync_pipeline.sandbox.salesforce.saving import Actor, Saver
 from sync_pipeline.sandbox.salesforce.schema import Field
 from sync_pipeline.sandbox.salesforce.values import accept
 from sync_pipeline.sandbox.store import Row
@@ -148,11 +149,11 @@ def _upsert_row(
     request: Request, access: ObjectAccess, f: Field, record: dict[str, Any], repeated: bool
 ) -> dict[str, Any]:
     check_upsert_allowed(request, f)
-    return upsert_record(request, access, f, record, repeated)
+    return upsert_record(request.org.saver, access, f, record, request.actor, repeated)
 
 
 def upsert_record(
-    request: Request, access: ObjectAccess, f: Field, record: dict[str, Any], repeated: bool
+    saver: Saver, access: ObjectAccess, f: Field, record: dict[str, Any], actor: Actor, repeated: bool
 ) -> dict[str, Any]:
     """Creates or updates the record that holds this external id. Raises SalesforceError."""
     if any(k.lower() == "id" for k in record):
@@ -163,14 +164,14 @@ def upsert_record(
         raise SalesforceError("MISSING_ARGUMENT", f"{f.name} not specified", [])
     if repeated:
         raise SalesforceError("DUPLICATE_VALUE", f"Duplicate external id specified: {value}", [f.name])
-    found = request.org.db.where(access.object, f, value)
+    found = saver.db.where(access.object, f, value)
     if len(found) > 1:
         message = f"{f.name}: more than one record found for external id field: [{', '.join(r['Id'] for r in found)}]"
         raise SalesforceError("DUPLICATE_EXTERNAL_ID", message, [f.name])
     if found:
         others = {k: v for k, v in record.items() if k.lower() != f.name.lower()}
-        return result_of(request.org.saver.update(access.object, found[0]["Id"], others, request.actor), created=False)
-    return result_of(request.org.saver.insert(access.object, record, request.actor), created=True)
+        return result_of(saver.update(access.object, found[0]["Id"], others, actor), created=False)
+    return result_of(saver.insert(access.object, record, actor), created=True)
 
 
 def _delete(request: Request) -> Answer:

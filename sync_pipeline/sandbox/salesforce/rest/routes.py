@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, not_found, unsupported
-from sync_pipeline.sandbox.salesforce.rest import collections, composite, queries, records
+from sync_pipeline.sandbox.salesforce.rest import (
+    bulk_jobs,
+    collections,
+    composite,
+    queries,
+    records,
+    replication,
+    tree,
+)
 from sync_pipeline.sandbox.salesforce.rest.conditional import NotModified
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request
 
@@ -54,6 +62,10 @@ def _route(request: Request) -> Answer:
             return _sobjects(request, tail)
         case ["composite", *tail]:
             return _composite(request, tail)
+        case ["jobs", "ingest", *tail]:
+            return bulk_jobs.ingest_jobs(request, tail)
+        case ["jobs", "query", *tail]:
+            return bulk_jobs.queries(request, tail)
         case [known, *_] if known in _RESOURCES or known in _NOT_HERE:
             raise unsupported(f"/{'/'.join(request.path)}")
     raise not_found()
@@ -67,6 +79,10 @@ def _sobjects(request: Request, tail: list[str]) -> Answer:
             return records.collection(request, name)
         case [name, word] if word.lower() == "describe":
             return records.described(request, name)
+        case [name, word] if word.lower() == "updated":
+            return replication.updated(request, name)
+        case [name, word] if word.lower() == "deleted":
+            return replication.deleted(request, name)
         case [name, key]:
             return records.record(request, name, key)
         case [name, field, value]:
@@ -80,6 +96,8 @@ def _composite(request: Request, tail: list[str]) -> Answer:
             return composite.composite(request)
         case ["batch"]:
             return composite.batch(request)
+        case ["tree", name]:
+            return tree.tree(request, name)
         case ["sobjects"]:
             return collections.collection(request)
         case ["sobjects", name]:

@@ -1,0 +1,297 @@
+"""Deletes, undeletes, merges, replication, trees, SOAP login, the org's own rules, currencies, custom objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simple_salesforce import Salesforce
+from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceMalformedRequest
+
+from sync_pipeline.sandbox.salesforce.errors import SalesforceError
+from sync_pipeline.sandbox.salesforce.package import PackageError, load
+from sync_pipeline.sandbox.salesforce.settings import Automation, DuplicateRule, ValidationRule
+from sync_pipeline_tests.sandbox.salesforce.served import START, Org
+
+
+def moment(epoch: int) -> datetime:
+    return datetime.fromtimestamp(epoch, UTC)
+
+
+def code_of(org: Org, method: str, path: str, body: Any = None, **options: Any) -> str:
+    return str(org.call(method, path, body, **options).json()[0]["errorCode"])
+
+
+def test_delete_takes_details_along_and_undelete_brings_them_back(org: Org) -> None:
+    account = org.person("Account", Name="A")
+    contact = org.person("Contact", LastName="C", AccountId=account)
+    child = org.person("Account", Name="B", ParentId=account)
+    org.sf.Account.delete(account)
+    assert org.query("SELECT Id FROM Contact") == []
+    assert org.query("SELECT ParentId FROM Account") == [{"ParentId": None}]
+    org.system.edit(object="Account", id=account, fields=None, undelete=True)
+    assert org.query("SELECT Id FROM Contact") == [{"Id": contact}]
+    assert org.query(f"SELECT ParentId FROM Account WHERE Id = '{child}'") == [{"ParentId": account}]
+
+
+def test_undelete_may_collide(org: Org) -> None:
+    """10.8: the value was taken meanwhile."""
+    account = org.person("Account", Name="A", Stripe_Customer_Id__c="cus_1")
+    org.sf.Account.delete(account)
+    org.person("Account", Name="B", Stripe_Customer_Id__c="cus_1")
+    with pytest.raises(SalesforceError, match="DUPLICATE_VALUE"):
+        org.system.edit(object="Account", id=account, fields=None, undelete=True)
+    assert org.sf.query("SELECT Id FROM Account WHERE IsDeleted = true", include_deleted=True)["totalSize"] == 1
+
+
+def test_merge(org: Org) -> None:
+    """10.8: the loser goes to the bin with MasterRecordId, details move, the winner keeps its own values."""
+    winner = org.person("Account", Name="W")
+    loser = org.person("Account", Name="L", Stripe_Customer_Id__c="cus_1")
+    deal = org.person("Opportunity", Name="D", AccountId=loser, StageName="Prospecting", CloseDate="2026-10-01")
+    org.clock.move_to(START + 60)
+    merged = org.system.merge(object="Account", winner=winner, loser=loser)
+    assert (merged["Id"], merged.get("Stripe_Customer_Id__c")) == (winner, None)
+    gone = org.sf.query(
+        "SELECT Id, Stripe_Customer_Id__c, SystemModstamp FROM Account WHERE IsDeleted = true AND MasterRecordId = "
+        f"'{winner}'",
+        include_deleted=True,
+    )["records"]
+    assert [(r["Id"], r["Stripe_Customer_Id__c"]) for r in gone] == [(loser, "cus_1")]
+    moved = org.query("SELECT Id, AccountId, SystemModstamp FROM Opportunity")[0]
+    assert moved == {"Id": deal, "AccountId": winner, "SystemModstamp": gone[0]["SystemModstamp"]}
+    assert org.sf.Account.update(winner, {"Stripe_Customer_Id__c": "cus_1"}) == 204
+
+
+def test_updated_and_deleted(org: Org) -> None:
+    """2.4: to the minute, with latestDateCovered; deleted lines and the like only here."""
+    first = org.person("Account", Name="A")
+    org.clock.move_to(START + 300)
+    second = org.person("Account", Name="B")
+    org.sf.Account.delete(first)
+    org.clock.move_to(START + 400)
+    updated = org.sf.Account.updated(moment(START + 60), moment(START + 360))
+    assert updated["ids"] == [second]
+    minute = (START + 360) // 60 * 60
+    assert updated["latestDateCovered"] == moment(minute).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
+    deleted = org.sf.Account.deleted(moment(START), moment(START + 360))
+    assert deleted["deletedRecords"] == [{"id": first, "deletedDate": "2026-09-21T14:18:20.000+0000"}]
+    assert org.sf.Account.updated(moment(START), moment(START + 240))["ids"] == []
+
+
+def test_replication_windows_have_limits(org_with: Callable[..., Org]) -> None:
+    org = org_with(replication_lag=3600)
+    org.person("Account", Name="A")
+    org.clock.move_to(START + 60)
+    covered = org.sf.Account.updated(moment(START - 7200), moment(START + 60))
+    assert covered["ids"] == []
+    assert covered["latestDateCovered"] < "2026-09-21T13:15"
+    for start, end in ((START, START + 30), (START - 31 * 86400, START)):
+        with pytest.raises(SalesforceMalformedRequest, match="INVALID_REPLICATION_DATE"):
+            org.sf.Account.updated(moment(start), moment(end))
+
+
+def test_tree(org: Org) -> None:
+    """2.6: nested records, all or nothing, only the bad ones listed."""
+    contact = {"attributes": {"type": "Contact", "referenceId": "c"}, "LastName": "C"}
+    account = {"attributes": {"type": "Account", "referenceId": "a"}, "Name": "A", "Contacts": {"records": [contact]}}
+    answer = org.call("POST", "composite/tree/Account", {"records": [account]})
+    assert (answer.status_code, answer.json()["hasErrors"]) == (201, False)
+    assert [r["referenceId"] for r in answer.json()["results"]] == ["a", "c"]
+    assert org.query("SELECT Account.Name FROM Contact") == [{"Account": {"Name": "A"}}]
+    bad = {"attributes": {"type": "Account", "referenceId": "bad"}}
+    failed = org.call("POST", "composite/tree/Account", {"records": [account, bad]})
+    assert failed.status_code == 400
+    assert [r["referenceId"] for r in failed.json()["results"]] == ["bad"]
+    assert org.sf.query("SELECT COUNT() FROM Account")["totalSize"] == 1
+
+
+def test_soap_login(org: Org) -> None:
+    """1.4: until version 64; not from 65 on."""
+    sf = Salesforce(
+        username=org.system.username,
+        password=org.system.password,
+        security_token=org.system.security_token,
+        domain="acme.my",
+        session=org.session,
+        version="64.0",
+    )
+    assert sf.query("SELECT COUNT() FROM Account")["totalSize"] == 0
+    for version, password, code in (
+        ("65.0", org.system.password, "UNSUPPORTED_API_VERSION"),
+        ("64.0", "no", "INVALID_LOGIN"),
+    ):
+        with pytest.raises(SalesforceAuthenticationFailed, match=code):
+            Salesforce(
+                username=org.system.username,
+                password=password,
+                security_token=org.system.security_token,
+                domain="acme.my",
+                session=org.session,
+                version=version,
+            )
+
+
+def test_bulk_api_1_is_not_there(org: Org) -> None:
+    answer = org.call("POST", "/services/async/64.0/job", {})
+    assert (answer.status_code, answer.json()[0]["errorCode"]) == (400, "FeatureNotEnabled")
+
+
+def test_validation_rules(org_with: Callable[..., Org]) -> None:
+    rule = ValidationRule("Opportunity", "IsWon = true AND Amount = null", "A won deal needs an amount", "Amount")
+    org = org_with(validation_rules=(rule,))
+    deal = {"Name": "D", "StageName": "Closed Won", "CloseDate": "2026-10-01"}
+    answer = org.call("POST", "sobjects/Opportunity", deal)
+    assert (answer.status_code, answer.json()) == (
+        400,
+        [
+            {
+                "message": "A won deal needs an amount",
+                "errorCode": "FIELD_CUSTOM_VALIDATION_EXCEPTION",
+                "fields": ["Amount"],
+            }
+        ],
+    )
+    assert org.call("POST", "sobjects/Opportunity", deal | {"Amount": 1}).status_code == 201
+
+
+@pytest.mark.parametrize(("block", "status"), [(True, 400), (False, 201)])
+def test_duplicate_rules(org_with: Callable[..., Org], block: bool, status: int) -> None:
+    """2.1, 10.12: allowSave overrides an alert, never a block; the key is spelled `duplicateResut`."""
+    org = org_with(duplicate_rules=(DuplicateRule("Account", ("Name",), block=block),))
+    first = org.person("Account", Name="Acme")
+    error = org.call("POST", "sobjects/Account", {"Name": "ACME"}).json()[0]
+    assert error["errorCode"] == "DUPLICATES_DETECTED"
+    assert error["duplicateResut"]["matchResults"][0]["matchRecords"][0]["record"]["Id"] == first
+    header = {"Sforce-Duplicate-Rule-Header": "allowSave=true"}
+    assert org.call("POST", "sobjects/Account", {"Name": "ACME"}, headers=header).status_code == status
+    assert org.call("PATCH", f"sobjects/Account/{first}", {"Phone": "1"}).status_code == 204
+
+
+def test_automation_changes_what_was_saved(org_with: Callable[..., Org]) -> None:
+    """4: re-read what automation may change."""
+    org = org_with(automations=(Automation("Account", "Seats__c > 100", {"Rating": "Hot"}),))
+    record_id = org.sf.Account.create({"Name": "A", "Seats__c": 101, "Rating": "Cold"})["id"]
+    assert org.sf.Account.get(record_id)["Rating"] == "Hot"
+
+
+def test_single_currency_orgs_have_no_currency_field(org: Org) -> None:
+    """6.8: INVALID_FIELD, and no CurrencyType."""
+    assert code_of(org, "GET", "query?q=SELECT+CurrencyIsoCode+FROM+Opportunity") == "INVALID_FIELD"
+    assert code_of(org, "GET", "query?q=SELECT+Id+FROM+CurrencyType") == "INVALID_TYPE"
+
+
+def test_multi_currency(org_with: Callable[..., Org]) -> None:
+    """6.8, 6.2: a default, restricted values, lines in the deal's currency, prices that must match it."""
+    org = org_with(multi_currency=True)
+    codes = org.query("SELECT IsoCode, DecimalPlaces FROM CurrencyType WHERE IsActive = true ORDER BY IsoCode")
+    assert {"IsoCode": "JPY", "DecimalPlaces": 0} in codes
+    account = org.person("Account", Name="A")
+    assert org.sf.Account.get(account)["CurrencyIsoCode"] == "GBP"
+    assert code_of(org, "POST", "sobjects/Account", {"Name": "B", "CurrencyIsoCode": "XXX"}) == (
+        "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"
+    )
+    book = org.query("SELECT Id FROM Pricebook2 WHERE IsStandard = true")[0]["Id"]
+    product = org.person("Product2", Name="P", IsActive=True)
+    entries = {
+        c: org.person(
+            "PricebookEntry", Product2Id=product, Pricebook2Id=book, UnitPrice=1, IsActive=True, CurrencyIsoCode=c
+        )
+        for c in ("USD", "GBP")
+    }
+    deal = org.person("Opportunity", Name="D", StageName="Prospecting", CloseDate="2026-10-01", CurrencyIsoCode="USD")
+    line = {"OpportunityId": deal, "Quantity": 1, "UnitPrice": 5}
+    assert code_of(org, "POST", "sobjects/OpportunityLineItem", line | {"PricebookEntryId": entries["GBP"]}) == (
+        "FIELD_INTEGRITY_EXCEPTION"
+    )
+    made = org.sf.OpportunityLineItem.create(line | {"PricebookEntryId": entries["USD"]})["id"]
+    assert org.sf.OpportunityLineItem.get(made)["CurrencyIsoCode"] == "USD"
+
+
+def test_people_are_not_bound_by_the_integration_users_permissions(org_with: Callable[..., Org]) -> None:
+    org = org_with(minimum_profile=True)
+    people = org.query("SELECT Id FROM User WHERE Name = 'Casey Success'")
+    record = org.system.edit(
+        object="Account", id=None, fields={"Name": "A", "Industry": "Banking"}, user=people[0]["Id"]
+    )
+    assert (record["Industry"], record["LastModifiedById"]) == ("Banking", people[0]["Id"])
+
+
+def test_snapshot_and_restore(org: Org) -> None:
+    org.person("Account", Name="A", Stripe_Customer_Id__c="cus_1")
+    kept = json.loads(json.dumps(org.system.snapshot()))
+    truth = org.system.truth()
+    org.person("Account", Name="B", Stripe_Customer_Id__c="cus_2")
+    org.system.expire_tokens()
+    org.system.restore(kept)
+    assert org.system.truth() == truth
+    assert org.query("SELECT Name FROM Account WHERE Stripe_Customer_Id__c IN ('cus_1', 'cus_2')") == [{"Name": "A"}]
+    assert org.person("Account", Name="B") == "001" + truth["Account"][0]["Id"][3:14] + "2" + "IAA"
+
+
+def test_custom_objects_of_a_package(org_with: Callable[..., Org], tmp_path: Path) -> None:
+    """8.1: a package of its own, with an auto number, a lookup, a unique key and a permission set."""
+    write_package(tmp_path)
+    org = org_with(package=tmp_path, minimum_profile=True)
+    account = org.person("Account", Name="A")
+    first = org.sf.Churn__c.create({"Account__c": account, "Key__c": "k1", "Reason__c": "Price"})["id"]
+    assert first.startswith("a00")
+    assert org.call("PATCH", "sobjects/Churn__c/Key__c/K1", {"Reason__c": None}).json()["created"] is False
+    assert org.query("SELECT Name, Account__r.Name, Reason__c, Final__c FROM Churn__c") == [
+        {"Name": "CH-000001", "Account__r": {"Name": "A"}, "Reason__c": None, "Final__c": False}
+    ]
+    assert org.query("SELECT Name, (SELECT Name FROM Churns__r) FROM Account")[0]["Churns__r"]["records"] == [
+        {"Name": "CH-000001"}
+    ]
+    hidden = org.call("GET", "query?q=SELECT+Secret__c+FROM+Churn__c").json()[0]
+    assert hidden["errorCode"] == "INVALID_FIELD"
+    task = org.sf.Task.create({"Subject": "S", "WhatId": first})["id"]
+    assert org.query(f"SELECT What.Type FROM Task WHERE Id = '{task}'") == [{"What": {"Type": "Churn__c"}}]
+
+
+def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="no Salesforce package at .*expected sfdx-project.json"):
+        load(tmp_path)
+
+
+def write_package(root: Path) -> None:
+    objects = root / "force-app/main/default/objects/Churn__c"
+    (objects / "fields").mkdir(parents=True)
+    (root / "sfdx-project.json").write_text("{}")
+    space = 'xmlns="http://soap.sforce.com/2006/04/metadata"'
+    (objects / "Churn__c.object-meta.xml").write_text(
+        f"<CustomObject {space}><label>Churn</label><pluralLabel>Churns</pluralLabel><nameField><type>AutoNumber</type>"
+        "<displayFormat>CH-{000000}</displayFormat><label>Number</label></nameField></CustomObject>"
+    )
+    fields = {
+        "Account__c": "<type>Lookup</type><referenceTo>Account</referenceTo><relationshipName>Churns</relationshipName>",
+        "Key__c": "<type>Text</type><length>50</length><externalId>true</externalId><unique>true</unique>",
+        "Reason__c": "<type>Picklist</type><valueSet><restricted>true</restricted><valueSetDefinition><value>"
+        "<fullName>Price</fullName></value></valueSetDefinition></valueSet>",
+        "Final__c": "<type>Checkbox</type><defaultValue>false</defaultValue>",
+        "Secret__c": "<type>LongTextArea</type><length>1000</length>",
+    }
+    for name, body in fields.items():
+        (objects / "fields" / f"{name}.field-meta.xml").write_text(
+            f"<CustomField {space}><fullName>{name}</fullName><label>{name[:-3]}</label>{body}</CustomField>"
+        )
+    permissions = root / "force-app/main/default/permissionsets"
+    permissions.mkdir()
+    grants = "".join(
+        f"<fieldPermissions><editable>true</editable><field>Churn__c.{name}</field><readable>true</readable></fieldPermissions>"
+        for name in fields
+        if name != "Secret__c"
+    )
+    access = "".join(
+        f"<objectPermissions><allowCreate>true</allowCreate><allowEdit>true</allowEdit><allowRead>true</allowRead>"
+        f"<object>{name}</object></objectPermissions>"
+        for name in ("Account", "Churn__c")
+    )
+    (permissions / "P.permissionset-meta.xml").write_text(
+        f"<PermissionSet {space}>{grants}{access}<userPermissions><enabled>true</enabled><name>EditTask</name>"
+        "</userPermissions></PermissionSet>"
+    )
