@@ -68,7 +68,11 @@ class SalesforceSystem:
         return self.org.truth()
 
     def snapshot(self) -> dict[str, Any]:
-        return {"tables": self.org.store.snapshot(), "locks": dict(self.org.saver.row_locks), "fail_job_after": self.org.fail_job_after}
+        return {
+            "tables": self.org.store.snapshot(),
+            "locks": dict(self.org.saver.row_locks),
+            "fail_job_after": self.org.fail_job_after,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.org.store.restore(state["tables"])

@@ -12,7 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 import uvicorn
 from requests.adapters import HTTPAdapter
-from simple_salesforce import Salesforce
+from simple_salesforce.api import Salesforce
+from simple_salesforce.exceptions import SalesforceError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -104,6 +105,12 @@ def bare(record: Any) -> Any:
     if isinstance(record, dict):
         return {k: bare(v) for k, v in record.items() if k != "attributes"}
     return [bare(r) for r in record] if isinstance(record, list) else record
+
+
+def errors(refusal: SalesforceError) -> list[dict[str, Any]]:
+    """The body of a refusal as the SDK passes it on."""
+    found: Any = refusal.content
+    return list(found)
 
 
 def new_org(server: Server, settings: SalesforceSettings | None = None, seed: int = 0) -> Org:

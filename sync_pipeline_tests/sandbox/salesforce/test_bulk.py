@@ -153,7 +153,9 @@ def test_query_job_by_the_sdk(org: Org) -> None:
         org.person("Account", Name=name, MRR__c=1)
     pages = list(
         org.sf.bulk2.Account.query(
-            "SELECT Name, MRR__c, Phone, Owner.Name, IsDeleted, CreatedDate FROM Account ORDER BY Name", max_records=2
+            "SELECT Name, MRR__c, Phone, Owner.Name, IsDeleted, CreatedDate FROM Account ORDER BY Name",
+            max_records=2,
+            wait=0.01,
         )
     )
     assert [len(rows_of(p)) for p in pages] == [2, 1]

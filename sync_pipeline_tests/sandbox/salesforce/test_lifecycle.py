@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simple_salesforce import Salesforce
+from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceMalformedRequest
 
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
@@ -254,7 +254,7 @@ def test_custom_objects_of_a_package(org_with: Callable[..., Org], tmp_path: Pat
 
 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PackageError, match="no Salesforce package at .*expected sfdx-project.json"):
+    with pytest.raises(PackageError, match=r"no Salesforce package at .*expected sfdx-project\.json"):
         load(tmp_path)
 
 
@@ -282,7 +282,8 @@ def write_package(root: Path) -> None:
     permissions = root / "force-app/main/default/permissionsets"
     permissions.mkdir()
     grants = "".join(
-        f"<fieldPermissions><editable>true</editable><field>Churn__c.{name}</field><readable>true</readable></fieldPermissions>"
+        f"<fieldPermissions><editable>true</editable><field>Churn__c.{name}</field><readable>true</readable>"
+        "</fieldPermissions>"
         for name in fields
         if name != "Secret__c"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from simple_salesforce.exceptions import SalesforceMalformedRequest
 
-from sync_pipeline_tests.sandbox.salesforce.served import BASE, START, Org, bare
+from sync_pipeline_tests.sandbox.salesforce.served import BASE, START, Org, bare, errors
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def names(org: Org, where: str, source: str = "Account", order: str = "Id") -> l
 def refused(org: Org, soql: str) -> tuple[str, str]:
     with pytest.raises(SalesforceMalformedRequest) as caught:
         org.sf.query(soql)
-    error = caught.value.content[0]
+    error = errors(caught.value)[0]
     return error["errorCode"], error["message"]
 
 

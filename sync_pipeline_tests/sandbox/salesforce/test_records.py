@@ -18,7 +18,7 @@ from simple_salesforce.exceptions import (
 from simple_salesforce.format import format_external_id
 
 from sync_pipeline.sandbox.salesforce import ids
-from sync_pipeline_tests.sandbox.salesforce.served import BASE, START, Org
+from sync_pipeline_tests.sandbox.salesforce.served import BASE, START, Org, errors
 
 
 def refusal(org: Org, method: str, path: str, body: Any = None, **options: Any) -> tuple[int, str, list[str] | None]:
@@ -228,7 +228,7 @@ def test_an_id_that_lost_its_case_is_restored(short: str) -> None:
 def test_malformed_request_reaches_the_sdk_as_its_own_error(org: Org) -> None:
     with pytest.raises(SalesforceMalformedRequest) as caught:
         org.sf.Account.create({"Nope__c": 1})
-    assert caught.value.content == [
+    assert errors(caught.value) == [
         {
             "message": "No such column 'Nope__c' on sobject of type Account",
             "errorCode": "INVALID_FIELD",

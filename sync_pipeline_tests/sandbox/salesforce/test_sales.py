@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simple_salesforce.exceptions import SalesforceMalformedRequest
 
-from sync_pipeline_tests.sandbox.salesforce.served import START, Org, Server, new_org
+from sync_pipeline_tests.sandbox.salesforce.served import START, Org, Server, errors, new_org
 
 
 class Shop:
@@ -36,7 +36,7 @@ class Shop:
         api = getattr(self.org.sf, kind)
         with pytest.raises(SalesforceMalformedRequest) as caught:
             api.update(record_id, body) if record_id else api.create(body)
-        return str(caught.value.content[0]["errorCode"])
+        return str(errors(caught.value)[0]["errorCode"])
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_contract_lifecycle(org: Org) -> None:
     def refused(record_id: str | None, fields: dict[str, Any]) -> str:
         with pytest.raises(SalesforceMalformedRequest) as caught:
             org.sf.Contract.update(record_id, fields) if record_id else org.sf.Contract.create(fields)
-        return str(caught.value.content[0]["errorCode"])
+        return str(errors(caught.value)[0]["errorCode"])
 
     assert refused(None, body | {"Status": "Activated"}) == "FAILED_ACTIVATION"
     contract = org.sf.Contract.create(body)["id"]
