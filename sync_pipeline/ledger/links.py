@@ -65,12 +65,14 @@ def put(conn: Connection, wanted: Link, now: int) -> None:
     ).first()
     if inserted is not None:
         return
-    existing = _get(conn, wanted.system, wanted.kind, wanted.external_id)
-    if existing == wanted:
-        return
-    if existing is not None and existing.account != wanted.account:
+    existing = _get(conn, wanted.system, wanted.kind, wanted.external_id) or _rival(conn, wanted)
+    if existing is None:
+        # What stood in the way has gone in the meantime.
+        put(conn, wanted, now)
+    elif (existing.account, existing.external_id) != (wanted.account, wanted.external_id):
         raise LinkConflict(wanted, existing)
-    _rewrite(conn, wanted, now)
+    elif existing != wanted:
+        _rewrite(conn, wanted, now)
 
 
 def set_state(conn: Connection, system: System, kind: str, external_id: str, state: State, now: int) -> bool:

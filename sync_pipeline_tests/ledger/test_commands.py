@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from sync_pipeline.ledger import commands, work
 from sync_pipeline.ledger.commands import CommandRow, LostClaim, NewCommand, Outcome, State
-from sync_pipeline.ledger.database import Ledger, LedgerError
+from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline_tests.ledger.making import counter, new_command
 
@@ -314,3 +314,21 @@ def test_pruning_keeps_what_still_matters(outbox: Outbox) -> None:
     assert commands.counts(outbox.conn) == {"ambiguous": 1, "parked": 1, "planned": 1}
     assert commands.prune_attempts(outbox.conn, 10) == 0
     assert commands.prune_attempts(outbox.conn, 11) == 1
+
+
+@pytest.mark.postgres
+def test_nobody_can_take_the_account_while_its_send_is_written_down(postgres_ledger_url: str) -> None:
+    """The lease may end, by another machine's clock, before the write-ahead is committed."""
+    mine, theirs = open_ledger(postgres_ledger_url), open_ledger(postgres_ledger_url)
+    with mine.tx() as conn:
+        work.mark_dirty(conn, ["A"], priority=1, now_wall=0)
+        outbox = Outbox(conn, work.claim(conn, owner="me", limit=1, now_wall=0, lease_us=LEASE)[0])
+        (row,) = outbox.propose(new_command("k"))
+    with mine.tx() as conn:
+        Outbox(conn, outbox.claim, new_id=counter("attempt")).begin(row)
+        with theirs.tx() as other:
+            assert work.claim(other, owner="they", limit=1, now_wall=2 * LEASE, lease_us=LEASE) == []
+    with theirs.tx() as other:
+        assert len(work.claim(other, owner="they", limit=1, now_wall=2 * LEASE, lease_us=LEASE)) == 1
+    mine.close()
+    theirs.close()

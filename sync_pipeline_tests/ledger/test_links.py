@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select, text
 
 from sync_pipeline.core.facts import Fact
-from sync_pipeline.ledger import base, commands, facts, links, reviews
+from sync_pipeline.ledger import base, commands, cursors, facts, links, reviews
 from sync_pipeline.ledger.base import BaseEntry
 from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline.ledger.links import Link, LinkConflict
@@ -117,6 +118,48 @@ def test_of_two_at_the_same_time_one_gets_the_slot(ledger_url: str) -> None:
     assert (len(winners), len(conflicts)) == (1, 3), outcomes
     assert {conflict.existing.external_id for conflict in conflicts} == set(winners)
     ledger.close()
+
+
+@pytest.mark.postgres
+def test_a_promotion_that_comes_second_is_a_conflict(postgres_ledger_url: str) -> None:
+    """Both looked before either wrote: the unique index decides, and the loser's transaction goes on."""
+    ledger, raised = open_ledger(postgres_ledger_url), list[LinkConflict]()
+    second = replace(CUSTOMER, external_id="cus_2", role="secondary")
+    with ledger.tx() as conn:
+        links.put(conn, replace(CUSTOMER, role="secondary"), 1)
+        links.put(conn, second, 1)
+
+    def promote_second() -> None:
+        with ledger.tx() as conn:
+            try:
+                links.put(conn, replace(second, role="primary"), 3)
+            except LinkConflict as conflict:
+                raised.append(conflict)
+                cursors.put(conn, "went", "on", 3)
+
+    thread = threading.Thread(target=promote_second)
+    with ledger.tx() as conn:
+        links.put(conn, CUSTOMER, 2)
+        thread.start()
+        wait_until_blocked(conn)
+    thread.join()
+    assert [conflict.existing for conflict in raised] == [CUSTOMER]
+    with ledger.read() as conn:
+        assert links.for_accounts(conn, ["A"])["A"] == [CUSTOMER, second]
+        assert cursors.get(conn, "went") == "on"
+    ledger.close()
+
+
+def wait_until_blocked(conn: Connection) -> None:
+    """Until another session waits for a lock that this one holds."""
+    for _ in range(500):
+        waiting = conn.execute(
+            text("SELECT count(*) FROM pg_locks WHERE NOT granted AND pg_backend_pid() = ANY (pg_blocking_pids(pid))")
+        )
+        if waiting.scalar_one():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nobody waited")
 
 
 def test_a_merge_moves_everything_and_can_be_repeated(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,15 @@ def test_a_ledger_newer_than_the_code_is_refused(ledger_url: str) -> None:
         migrations.require_current(ledger_url)
 
 
+def upgrade_together(url: str, barrier: Barrier) -> None:
+    barrier.wait(60)
+    migrations.upgrade(url)
+
+
 def test_processes_that_start_together_upgrade_once(empty_url: str) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=migrations.upgrade, args=(empty_url,)) for _ in range(4)]
+    barrier = context.Barrier(4)
+    processes = [context.Process(target=upgrade_together, args=(empty_url, barrier)) for _ in range(4)]
     for process in processes:
         process.start()
     for process in processes:

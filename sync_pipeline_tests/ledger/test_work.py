@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from dataclasses import replace
 
 import pytest
@@ -175,6 +177,29 @@ def test_no_query_plan_makes_a_claim_take_more_than_its_limit(postgres_ledger_ur
         for other_way in ("hashjoin", "mergejoin", "hashagg", "sort", "material", "memoize"):
             conn.execute(text(f"SET LOCAL enable_{other_way} = off"))
         assert len(work.claim(conn, owner="me", limit=3, now_wall=1, lease_us=LEASE)) == 3
+    ledger.close()
+
+
+@pytest.mark.postgres
+def test_marking_the_same_accounts_in_any_order_never_deadlocks(postgres_ledger_url: str) -> None:
+    ledger, errors = open_ledger(postgres_ledger_url), list[BaseException]()
+    accounts = [f"Account {number}" if number % 2 else f"account {number}" for number in range(300)]
+
+    def mark(seed: int) -> None:
+        chance = random.Random(seed)
+        try:
+            for _ in range(15):
+                with ledger.tx() as conn:
+                    work.mark_dirty(conn, chance.sample(accounts, 300), priority=1, now_wall=1)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=mark, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
     ledger.close()
 
 
