@@ -1,0 +1,109 @@
+"""Which records of the two systems belong together, over whole tables, and what says so.
+
+The same evidence in the same order as core.crosswalk, which decides it for one account at a time; a property test
+holds the two against each other. What is ambiguous keeps all its rows, so that a person can see the claims, and
+counts for nothing downstream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from sync_pipeline.core.deal import customer_intent, subscription_intent
+from sync_pipeline.frames.schema import dtypes
+from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS
+
+LINKS = {"account_id": pl.String(), "kind": pl.String(), "subject": pl.String(), "external_id": pl.String()}
+"""Schema of the ledger's live primary links to Stripe; `subject` is the Salesforce record."""
+
+
+def account_customers(
+    accounts: pl.DataFrame, customers: pl.DataFrame, links: pl.DataFrame, org_id: str
+) -> pl.DataFrame:
+    """mapping/account_customers: each customer with the Account that claims it by the strongest evidence."""
+    named = customers.filter(pl.col("account_id").is_not_null()).select(
+        pl.col("id").alias("customer_id"), "account_id", "intent"
+    )
+    claims = _ranked(
+        ("link", links.filter(kind="customer").select(pl.col("external_id").alias("customer_id"), "account_id")),
+        ("metadata.sf_intent", named.filter(pl.col("intent") == _intent(customer_intent, org_id, "account_id"))),
+        ("metadata.sf_account_id", named),
+        (
+            "Account field",
+            accounts.filter(pl.col("stripe_customer_id").is_not_null()).select(
+                pl.col("stripe_customer_id").alias("customer_id"), pl.col("id").alias("account_id")
+            ),
+        ),
+        columns=("customer_id", "account_id"),
+    )
+    return (
+        _strongest(claims, of="customer_id")
+        .with_columns(
+            pl.col("account_id").is_in(accounts["id"].implode()).alias("in_salesforce"),
+            pl.col("customer_id").is_in(customers["id"].implode()).alias("in_stripe"),
+        )
+        .select(list(dtypes(ACCOUNT_CUSTOMERS)))
+    )
+
+
+def deal_subscriptions(
+    opportunities: pl.DataFrame,
+    subscriptions: pl.DataFrame,
+    mapping: pl.DataFrame,
+    links: pl.DataFrame,
+    org_id: str,
+) -> pl.DataFrame:
+    """mapping/deal_subscriptions: each Opportunity with the subscription of its Account that bills it."""
+    account_of = mapping.filter(state="matched").select("customer_id", "account_id")
+    billed = subscriptions.join(account_of, left_on="customer", right_on="customer_id", suffix="_of_customer").select(
+        pl.col("id").alias("subscription_id"),
+        pl.col("account_id_of_customer").alias("account_id"),
+        pl.col("opportunity_id").alias("named_opportunity"),
+        "intent",
+    )
+    pairs = (
+        opportunities.filter(pl.col("account_id").is_not_null())
+        .select(pl.col("id").alias("opportunity_id"), "account_id", "stripe_subscription_id")
+        .join(billed, on="account_id")
+    )
+    linked = links.filter(kind="subscription").select(
+        "account_id", pl.col("subject").alias("opportunity_id"), pl.col("external_id").alias("subscription_id")
+    )
+    claims = _ranked(
+        ("link", pairs.join(linked, on=["account_id", "opportunity_id", "subscription_id"], how="semi")),
+        (
+            "metadata.sf_intent",
+            pairs.filter(pl.col("intent") == _intent(subscription_intent, org_id, "opportunity_id")),
+        ),
+        ("metadata.sf_opportunity_id", pairs.filter(pl.col("named_opportunity") == pl.col("opportunity_id"))),
+        ("Opportunity field", pairs.filter(pl.col("stripe_subscription_id") == pl.col("subscription_id"))),
+        columns=("opportunity_id", "subscription_id", "account_id"),
+    )
+    return _strongest(claims, of="opportunity_id").select(list(dtypes(DEAL_SUBSCRIPTIONS)))
+
+
+def _intent(name: object, org_id: str, column: str) -> pl.Expr:
+    """The intent that our own create of this record carries, made by the function that names it."""
+    assert callable(name)
+    before, after = name(org_id, "\0").split("\0")
+    return pl.concat_str(pl.lit(before), pl.col(column), pl.lit(after))
+
+
+def _ranked(*claims: tuple[str, pl.DataFrame], columns: Sequence[str]) -> pl.DataFrame:
+    """All claims in one frame, each with its evidence and the evidence's rank, 0 for the strongest."""
+    return pl.concat(
+        frame.select(*columns)
+        .unique()
+        .with_columns(pl.lit(evidence).alias("evidence"), pl.lit(rank, dtype=pl.Int8).alias("rank"))
+        for rank, (evidence, frame) in enumerate(claims)
+    )
+
+
+def _strongest(claims: pl.DataFrame, *, of: str) -> pl.DataFrame:
+    """The claims of the strongest evidence there is for each `of`; several of them are ambiguous."""
+    several = pl.len().over(of) > 1
+    return claims.filter(pl.col("rank") == pl.col("rank").min().over(of)).with_columns(
+        pl.when(several).then(pl.lit("ambiguous")).otherwise(pl.lit("matched")).alias("state")
+    )

@@ -1,0 +1,87 @@
+"""The rows of the tables that the sync derives: mapping, money per account, planned writes, certificate.
+
+The rows of the snapshot tables are the records of core.records. Amounts are signed minor units of `currency`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Annotated as Column
+from typing import Literal
+
+State = Literal["matched", "ambiguous"]
+Evidence = Literal[
+    "link",
+    "metadata.sf_intent",
+    "metadata.sf_account_id",
+    "metadata.sf_opportunity_id",
+    "Account field",
+    "Opportunity field",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountCustomer:
+    """A Stripe customer and the Account that it belongs to, or that claims it as strongly as others do."""
+
+    customer_id: Column[str, "Stripe customer (cus_...)"]
+    account_id: Column[str, "Salesforce Account"]
+    evidence: Column[Evidence, "What says so; the strongest evidence counts"]
+    state: Column[State, "matched, or ambiguous when several Accounts claim it by this evidence"]
+    in_salesforce: Column[bool, "The Account is in the listing of the org"]
+    in_stripe: Column[bool, "The customer is in the listing of the Stripe account"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DealSubscription:
+    """An Opportunity and the Stripe subscription that bills it, or several that claim to."""
+
+    opportunity_id: Column[str, "Salesforce Opportunity"]
+    subscription_id: Column[str, "Stripe subscription (sub_...)"]
+    account_id: Column[str, "Salesforce Account of both"]
+    evidence: Column[Evidence, "What says so; the strongest evidence counts"]
+    state: Column[State, "matched, or ambiguous when several subscriptions claim it by this evidence"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountLtv:
+    """What an Account paid and got back, in one currency."""
+
+    account_id: Column[str, "Salesforce Account"]
+    currency: Column[str, "ISO currency"]
+    collected_minor: Column[int, "Paid invoice payments, minor units"]
+    refunded_minor: Column[int, "Succeeded refunds, minor units"]
+    net_minor: Column[int, "Lifetime value: collected less refunded, minor units"]
+    net: Column[Decimal | None, "Lifetime value in major units; empty when the currency is not known"]
+    payments: Column[int, "Invoice payments counted"]
+    refunds: Column[int, "Refunds counted"]
+    first_payment_at: Column[int | None, "First payment, microseconds UTC"]
+    last_payment_at: Column[int | None, "Latest payment, microseconds UTC"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedWrite:
+    """One field of one write that would make both systems agree; a create has one row without a field."""
+
+    account_id: Column[str, "Salesforce Account that the write is for"]
+    target: Column[str, "System, object and id that it touches"]
+    field: Column[str, "Field that changes; empty for a create or a link"]
+    action: Column[str, "stripe.create, stripe.update, salesforce.update or link"]
+    rule: Column[str | None, "Rule that asks for it"]
+    old: Column[str | None, "Value before as canonical JSON; a keyed hash where it is personal"]
+    new: Column[str | None, "Value after as canonical JSON; a keyed hash where it is personal"]
+    reason: Column[str, "Why"]
+    priority: Column[int, "Order of work, 0 is most urgent"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedTotal:
+    """One measure in one currency over all Accounts: what each system says after the repair."""
+
+    measure: Column[str, "mrr or lifetime_value"]
+    currency: Column[str, "ISO currency"]
+    salesforce_minor: Column[int, "What the Accounts show, minor units"]
+    stripe_minor: Column[int, "What follows from Stripe's records, minor units"]
+    difference_minor: Column[int, "Salesforce less Stripe, minor units"]
+    certified_at: Column[int, "When it was compared, microseconds UTC"]

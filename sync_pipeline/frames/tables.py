@@ -1,0 +1,67 @@
+"""Every table of the warehouse: its name, rows, key and description. A table's name is its asset key and its path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sync_pipeline.core import records
+from sync_pipeline.frames import rows
+from sync_pipeline.frames.columns import Table
+
+SNAPSHOT = "snapshot/"
+
+ACCOUNT_CUSTOMERS = Table(
+    "mapping/account_customers",
+    rows.AccountCustomer,
+    ("customer_id", "account_id"),
+    "Which Stripe customer belongs to which Salesforce Account, and what says so.",
+)
+DEAL_SUBSCRIPTIONS = Table(
+    "mapping/deal_subscriptions",
+    rows.DealSubscription,
+    ("opportunity_id", "subscription_id"),
+    "Which Stripe subscription bills which Opportunity, and what says so.",
+)
+ACCOUNT_LTV = Table(
+    "derived/account_ltv",
+    rows.AccountLtv,
+    ("account_id", "currency"),
+    "Lifetime value per Account and currency, computed from the full listings of payments and refunds.",
+)
+PLAN = Table(
+    "sync/plan",
+    rows.PlannedWrite,
+    ("account_id", "target", "field"),
+    "Every write that would make both systems agree, planned from the snapshots; empty when they do.",
+)
+CERTIFICATE = Table(
+    "sync/certificate",
+    rows.CertifiedTotal,
+    ("measure", "currency"),
+    "What both systems say after the repair, per measure and currency, to the minor unit.",
+)
+
+_SNAPSHOTS = (
+    ("salesforce/accounts", records.Account, "All Salesforce Accounts."),
+    ("salesforce/opportunities", records.Opportunity, "All Salesforce Opportunities."),
+    ("salesforce/opportunity_line_items", records.LineItem, "The negotiated lines of all Opportunities."),
+    ("salesforce/contracts", records.Contract, "All Salesforce Contracts."),
+    ("stripe/customers", records.Customer, "All Stripe customers that are not deleted."),
+    ("stripe/products", records.Product, "All Stripe products."),
+    ("stripe/prices", records.Price, "All Stripe prices, the negotiated rates among them."),
+    ("stripe/subscriptions", records.Subscription, "All Stripe subscriptions, ended ones included."),
+    ("stripe/subscription_items", records.SubscriptionItem, "The rates and quantities of all subscriptions."),
+    ("stripe/invoices", records.Invoice, "All Stripe invoices. Amounts in minor units."),
+    ("stripe/invoice_payments", records.InvoicePayment, "Money allocated to invoices: the proof of collected cash."),
+    ("stripe/refunds", records.Refund, "All refunds of charges. Amounts in minor units."),
+)
+
+SNAPSHOTS: Mapping[str, Table] = {
+    name: Table(SNAPSHOT + name, row, ("id",), description) for name, row, description in _SNAPSHOTS
+}
+"""By the name that the engine gives the records (`salesforce/accounts`)."""
+
+TABLES: Mapping[str, Table] = {
+    table.name: table
+    for table in (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, ACCOUNT_LTV, PLAN, CERTIFICATE)
+}

@@ -1,0 +1,172 @@
+"""Which records of the two systems belong together, as tables with the evidence."""
+
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from sync_pipeline.config.settings import Settings
+from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, SNAPSHOTS
+from sync_pipeline.orchestration.assets.sources import source
+from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.table_assets import Results, key, materialized, schema_check, table_spec
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ACCOUNTS = SNAPSHOTS["salesforce/accounts"]
+OPPORTUNITIES = SNAPSHOTS["salesforce/opportunities"]
+CUSTOMERS = SNAPSHOTS["stripe/customers"]
+SUBSCRIPTIONS = SNAPSHOTS["stripe/subscriptions"]
+KINDS = {"polars", "parquet"}
+ONE_ACCOUNT = "each_customer_belongs_to_at_most_one_account"
+NO_RIVALS = "no_customer_is_claimed_by_several_accounts"
+ONE_SUBSCRIPTION = "each_deal_has_at_most_one_subscription"
+NO_DOUBT = "no_deal_is_claimed_by_several_subscriptions"
+LINK = source("ledger", "link")
+
+
+@dg.multi_asset(
+    name="account_customers",
+    specs=[table_spec(ACCOUNT_CUSTOMERS, group="mapping", kinds=KINDS, deps=[key(ACCOUNTS), key(CUSTOMERS), LINK])],
+    check_specs=[
+        schema_check(ACCOUNT_CUSTOMERS),
+        dg.AssetCheckSpec(
+            ONE_ACCOUNT,
+            asset=key(ACCOUNT_CUSTOMERS),
+            blocking=True,
+            description="Money of one customer counts for one Account.",
+        ),
+        dg.AssetCheckSpec(
+            NO_RIVALS,
+            asset=key(ACCOUNT_CUSTOMERS),
+            description="Ambiguous customers count for no Account until a person decides.",
+        ),
+    ],
+)
+def account_customers(settings: dg.ResourceParam[Settings]) -> Results:
+    """Each Stripe customer with the Account that claims it by the strongest evidence."""
+    from sync_pipeline.frames import mapping
+    from sync_pipeline.warehouse.parquet import Warehouse
+
+    with one_clear_failure():
+        warehouse = Warehouse(settings.warehouse)
+        provenance = warehouse.provenance(ACCOUNTS)
+        frame = mapping.account_customers(
+            warehouse.read(ACCOUNTS), warehouse.read(CUSTOMERS), _links(settings), provenance["origin"]
+        )
+        matched = frame.filter(state="matched")
+        rivals = frame.filter(state="ambiguous")
+        yield materialized(
+            settings,
+            ACCOUNT_CUSTOMERS,
+            frame,
+            provenance,
+            lineage={
+                "customer_id": [(CUSTOMERS, "id"), (ACCOUNTS, "stripe_customer_id")],
+                "account_id": [(ACCOUNTS, "id"), (CUSTOMERS, "account_id")],
+                "in_salesforce": [(ACCOUNTS, "id")],
+                "in_stripe": [(CUSTOMERS, "id")],
+            },
+            metadata={"matched": matched.height, "ambiguous": rivals["customer_id"].n_unique()},
+            checks=[
+                dg.AssetCheckResult(
+                    check_name=ONE_ACCOUNT,
+                    asset_key=key(ACCOUNT_CUSTOMERS),
+                    passed=matched["customer_id"].is_unique().all(),
+                ),
+                _warning(ACCOUNT_CUSTOMERS, NO_RIVALS, rivals["customer_id"]),
+            ],
+        )
+
+
+@dg.multi_asset(
+    name="deal_subscriptions",
+    specs=[
+        table_spec(
+            DEAL_SUBSCRIPTIONS,
+            group="mapping",
+            kinds=KINDS,
+            deps=[key(OPPORTUNITIES), key(SUBSCRIPTIONS), key(ACCOUNT_CUSTOMERS), LINK],
+        )
+    ],
+    check_specs=[
+        schema_check(DEAL_SUBSCRIPTIONS),
+        dg.AssetCheckSpec(
+            ONE_SUBSCRIPTION, asset=key(DEAL_SUBSCRIPTIONS), blocking=True, description="No deal is billed twice."
+        ),
+        dg.AssetCheckSpec(
+            NO_DOUBT,
+            asset=key(DEAL_SUBSCRIPTIONS),
+            description="Ambiguous deals are written to by nobody until a person decides.",
+        ),
+    ],
+)
+def deal_subscriptions(settings: dg.ResourceParam[Settings]) -> Results:
+    """Each Opportunity with the subscription of its Account that bills it."""
+    from sync_pipeline.frames import mapping
+    from sync_pipeline.warehouse.parquet import Warehouse
+
+    with one_clear_failure():
+        warehouse = Warehouse(settings.warehouse)
+        provenance = warehouse.provenance(OPPORTUNITIES)
+        frame = mapping.deal_subscriptions(
+            warehouse.read(OPPORTUNITIES),
+            warehouse.read(SUBSCRIPTIONS),
+            warehouse.read(ACCOUNT_CUSTOMERS),
+            _links(settings),
+            provenance["origin"],
+        )
+        matched = frame.filter(state="matched")
+        doubtful = frame.filter(state="ambiguous")
+        yield materialized(
+            settings,
+            DEAL_SUBSCRIPTIONS,
+            frame,
+            provenance,
+            lineage={
+                "opportunity_id": [(OPPORTUNITIES, "id"), (SUBSCRIPTIONS, "opportunity_id")],
+                "subscription_id": [(SUBSCRIPTIONS, "id"), (OPPORTUNITIES, "stripe_subscription_id")],
+                "account_id": [(OPPORTUNITIES, "account_id"), (ACCOUNT_CUSTOMERS, "account_id")],
+            },
+            metadata={"matched": matched.height, "ambiguous": doubtful["opportunity_id"].n_unique()},
+            checks=[
+                dg.AssetCheckResult(
+                    check_name=ONE_SUBSCRIPTION,
+                    asset_key=key(DEAL_SUBSCRIPTIONS),
+                    passed=matched["opportunity_id"].is_unique().all(),
+                ),
+                _warning(DEAL_SUBSCRIPTIONS, NO_DOUBT, doubtful["opportunity_id"]),
+            ],
+        )
+
+
+def _warning(table: Any, name: str, ids: "pl.Series") -> dg.AssetCheckResult:
+    """A check that asks a person to decide; what is ambiguous is already kept out of everything that counts."""
+    found = ids.unique().sort().to_list()
+    return dg.AssetCheckResult(
+        check_name=name,
+        asset_key=key(table),
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"ambiguous": len(found), "first": ", ".join(found[:20])},
+    )
+
+
+def _links(settings: Settings) -> "pl.DataFrame":
+    """The ledger's live primary links to Stripe."""
+    import polars as pl
+
+    from sync_pipeline.engine.assembly import open_current_ledger
+    from sync_pipeline.frames.mapping import LINKS
+    from sync_pipeline.ledger import links
+
+    with open_current_ledger(settings) as ledger, ledger.read() as conn:
+        accounts = {name for kind in ("customer", "subscription") for name in links.all_accounts(conn, "stripe", kind)}
+        found = links.for_accounts(conn, sorted(accounts))
+    rows = [
+        (link.account, link.kind, link.subject, link.external_id)
+        for each in found.values()
+        for link in each
+        if link.system == "stripe" and link.state == "live" and link.role == "primary"
+    ]
+    return pl.DataFrame(rows, schema=LINKS, orient="row")

@@ -1,0 +1,33 @@
+"""What lies outside: the objects of both systems and the ledger, so that lineage begins where the data does."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract")
+STRIPE_OBJECTS = ("customers", "products", "prices", "subscriptions", "invoices", "charges", "refunds")
+LEDGER_TABLES = {
+    "link": "The crosswalk: which Stripe object belongs to which Salesforce record.",
+    "fact": "Append-only money facts, collected event by event.",
+}
+
+
+def source(system: str, name: str) -> dg.AssetKey:
+    return dg.AssetKey(["source", system, name])
+
+
+def sources() -> list[dg.AssetSpec]:
+    """All external assets."""
+    return [
+        *_system("salesforce", SALESFORCE_OBJECTS, "Salesforce object {}, read over the API."),
+        *_system("stripe", STRIPE_OBJECTS, "Stripe list of {}, read over the API."),
+        *(
+            dg.AssetSpec(source("ledger", name), description=text, group_name="ledger", kinds={"sql"})
+            for name, text in LEDGER_TABLES.items()
+        ),
+    ]
+
+
+def _system(system: str, names: Iterable[str], text: str) -> Iterable[dg.AssetSpec]:
+    for name in names:
+        yield dg.AssetSpec(source(system, name), description=text.format(name), group_name=system, kinds={system})

@@ -1,0 +1,183 @@
+"""The full comparison: what would be written, the writing, and the certificate of what agrees afterwards.
+
+The three belong to one run. What is written is what this run planned from this run's snapshots, so the plan goes
+from step to step in memory; an account is looked at afresh before anything is written to it.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from sync_pipeline.config.settings import Settings
+from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, ACCOUNT_LTV, CERTIFICATE, DEAL_SUBSCRIPTIONS, PLAN, SNAPSHOTS
+from sync_pipeline.orchestration.assets.sources import source
+from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.table_assets import OWNERS, Results, key, materialized, schema_check, table_spec
+
+if TYPE_CHECKING:
+    from sync_pipeline.engine.reconcile import Certificate
+
+WRITEBACK = dg.AssetKey(["sync", "writeback"])
+AGREE = "salesforce_and_stripe_agree_to_the_penny"
+MEMORY = "run_memory"
+LEFT_SHOWN = 20
+BEFORE_PLAN = [*map(key, (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, ACCOUNT_LTV))]
+
+
+@dg.multi_asset(
+    name="plan",
+    specs=[
+        table_spec(
+            PLAN,
+            group="sync",
+            kinds={"parquet"},
+            deps=[*BEFORE_PLAN, source("ledger", "link"), source("ledger", "fact")],
+        ).with_io_manager_key(MEMORY)
+    ],
+    check_specs=[schema_check(PLAN)],
+)
+def plan(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Results:
+    """Plans every account that billing concerns from the snapshots; writes to neither system."""
+    from sync_pipeline.engine.assembly import open_engine
+    from sync_pipeline.engine.reconcile import compare
+    from sync_pipeline.frames.convert import to_frame, to_records
+    from sync_pipeline.frames.plan import planned_writes
+    from sync_pipeline.warehouse.parquet import Warehouse
+
+    with one_clear_failure():
+        warehouse = Warehouse(settings.warehouse)
+        tables = {name: to_records(warehouse.read(table), table) for name, table in SNAPSHOTS.items()}
+        with open_engine(settings, run=context.run.run_id) as engine:
+            provenance = {"planned_at": str(engine.env.now())}
+            compared = compare(engine, tables)
+        yield materialized(
+            settings,
+            PLAN,
+            to_frame(planned_writes(compared.plans.values()), PLAN),
+            provenance,
+            metadata={
+                "accounts": len(compared.plans),
+                "accounts_that_differ": len(compared.different()),
+                "commands": sum(len(each.commands) for each in compared.plans.values()),
+                "reviews": sum(len(each.reviews) for each in compared.plans.values()),
+            },
+            value=compared,
+        )
+
+
+@dg.op(out=dg.Out(io_manager_key=MEMORY))
+def choose_accounts(context: dg.OpExecutionContext, plan: Any) -> list[str]:
+    """The accounts whose plan is not empty."""
+    different: list[str] = plan.different()
+    context.log.info(f"{len(different)} of {len(plan.plans)} accounts differ")
+    return different
+
+
+@dg.op(out=dg.Out(io_manager_key=MEMORY))
+def write_back(
+    context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings], accounts: list[str]
+) -> dg.Output[Any]:
+    """Claims the accounts, looks at them afresh, plans again and writes, round by round until they are at rest."""
+    from sync_pipeline.engine.assembly import open_engine
+    from sync_pipeline.engine.reconcile import repair
+
+    with one_clear_failure(), open_engine(settings, run=context.run_id) as engine:
+        report = repair(engine, accounts)
+    counts = {
+        "accounts": report.accounts,
+        "settled": report.settled,
+        "deferred": report.deferred,
+        "writes": report.writes,
+        "linked": report.linked,
+        "parked": report.parked,
+    }
+    context.log.info(f"{report.writes} writes, {report.settled} of {report.accounts} accounts at rest")
+    return dg.Output(report, metadata=counts)
+
+
+@dg.graph_asset(
+    key=WRITEBACK,
+    ins={"plan": dg.AssetIn(key(PLAN))},
+    group_name="sync",
+    kinds={"salesforce", "stripe"},
+    owners=OWNERS,
+    description="The writes that bring both systems together. Drain runs report their batches here as observations.",
+)
+def writeback(plan: Any) -> Any:
+    return write_back(choose_accounts(plan))
+
+
+@dg.multi_asset(
+    name="certificate",
+    specs=[table_spec(CERTIFICATE, group="sync", kinds={"parquet"}, deps=[key(PLAN), WRITEBACK])],
+    check_specs=[
+        schema_check(CERTIFICATE),
+        dg.AssetCheckSpec(
+            AGREE,
+            asset=key(CERTIFICATE),
+            description="After the repair nothing differs and no account waits for a person; all totals are equal.",
+        ),
+    ],
+    ins={
+        "plan": dg.AssetIn(key(PLAN), input_manager_key=MEMORY),
+        "written": dg.AssetIn(WRITEBACK, input_manager_key=MEMORY),
+    },
+)
+def certificate(
+    context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], plan: Any, written: Any
+) -> Results:
+    """Looks at every account that differed once more and adds up what both systems say."""
+    from sync_pipeline.engine.assembly import open_engine
+    from sync_pipeline.engine.reconcile import certify
+    from sync_pipeline.frames.convert import to_frame
+
+    with one_clear_failure():
+        with open_engine(settings, run=context.run.run_id) as engine:
+            found = certify(engine, plan, written)
+        yield materialized(
+            settings,
+            CERTIFICATE,
+            to_frame(_totals(found), CERTIFICATE),
+            {"certified_at": str(found.at)},
+            metadata={
+                "accounts": found.accounts,
+                "agreed": found.agreed,
+                "repaired": found.repaired,
+                "writes": found.writes,
+                "left": len(found.left),
+                "left_to_do": dg.MetadataValue.md(_left(found)),
+                **{f"difference_minor_{row.measure}_{row.currency}": row.difference_minor for row in _totals(found)},
+            },
+            checks=[dg.AssetCheckResult(check_name=AGREE, asset_key=key(CERTIFICATE), passed=found.agrees)],
+        )
+
+
+def _totals(certificate: "Certificate") -> list[Any]:
+    from sync_pipeline.frames.rows import CertifiedTotal
+
+    return [
+        CertifiedTotal(
+            measure=measure,
+            currency=currency,
+            salesforce_minor=total.salesforce,
+            stripe_minor=total.stripe,
+            difference_minor=total.difference,
+            certified_at=certificate.at,
+        )
+        for measure, by_currency in sorted(certificate.totals.items())
+        for currency, total in sorted(by_currency.items())
+    ]
+
+
+def _left(certificate: "Certificate") -> str:
+    """What is left, by record id; details may name people, so they stay in the ledger."""
+    return "\n".join(_lines(certificate)) or "Nothing: both systems agree."
+
+
+def _lines(certificate: "Certificate") -> Iterator[str]:
+    if certificate.left:
+        yield "| Account | Record |\n| --- | --- |"
+    yield from (f"| {left.account} | {left.subject} |" for left in certificate.left[:LEFT_SHOWN])
+    if len(certificate.left) > LEFT_SHOWN:
+        yield f"| {len(certificate.left) - LEFT_SHOWN} more | |"

@@ -1,0 +1,46 @@
+"""What the assets, jobs and sensors are given: the settings, and the values that live as long as a run.
+
+No secret is a resource's configuration: the settings are read from the environment inside the process that runs.
+"""
+
+from typing import Any
+
+import dagster as dg
+
+from sync_pipeline.config.settings import Settings, load_settings
+
+
+class SettingsResource(dg.ConfigurableResource[Settings]):
+    """Hands out the settings of the environment. Tests put a Settings object in its place."""
+
+    def create_resource(self, context: dg.InitResourceContext) -> Settings:
+        """Reads them anew for every run and sensor tick. Raises SettingsError."""
+        return load_settings()
+
+
+class RunMemory(dg.IOManager):
+    """Keeps values for later steps of the same run, which is one process: compared worlds are not for the disk."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, ...], Any] = {}
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        self._values[_name(context)] = obj
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        assert context.upstream_output is not None
+        name = _name(context.upstream_output)
+        if name not in self._values:
+            raise dg.Failure(
+                f"{'/'.join(name)} was not made in this run; materialize both together", allow_retries=False
+            )
+        return self._values[name]
+
+
+@dg.io_manager(description="Values for later steps of the same run")
+def run_memory(_: dg.InitResourceContext) -> RunMemory:
+    return RunMemory()
+
+
+def _name(output: dg.OutputContext) -> tuple[str, ...]:
+    return tuple(output.asset_key.path) if output.has_asset_key else (output.step_key, output.name)
