@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sync_pipeline.core.deal import subscription_intent
-from sync_pipeline.core.records import LineItem, Opportunity, Subscription, SubscriptionItem
-from sync_pipeline.core.world import Link
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.records import Customer, LineItem, Opportunity, Subscription, SubscriptionItem
+from sync_pipeline.core.world import Link, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,21 @@ def match_subscription(
         if ids:
             return Ambiguous(tuple(sorted(ids)), evidence)
     return None
+
+
+def named_subscriptions(opportunity: Opportunity, links: Iterable[Link]) -> set[str]:
+    """The subscriptions that the ledger or the Opportunity itself names, whether Stripe shows them or not."""
+    linked = {link.external_id for link in links if link.kind == "subscription" and link.subject == opportunity.id}
+    return linked | ({opportunity.stripe_subscription_id} if opportunity.stripe_subscription_id else set())
+
+
+def linked_customer(world: World) -> Customer | None:
+    """The Account's own living customer. One that the Account merely names is not its own until it is adopted."""
+    if not isinstance(world.customer, Present) or world.customer.value.deleted:
+        return None
+    customer = world.customer.value
+    linked = any(link.kind == "customer" and link.external_id == customer.id for link in world.links)
+    return customer if linked else None
 
 
 def match_item(line: LineItem, items: Iterable[SubscriptionItem], subscription_id: str) -> Match | None:

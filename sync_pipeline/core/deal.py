@@ -19,6 +19,8 @@ from sync_pipeline.core.world import Deal
 
 MAX_ITEMS = 20
 MAX_PRICE_DECIMALS = 12
+# An item remembers its lines in one metadata value, which holds 500 characters: ids of 18 with commas between.
+MAX_LINES_PER_RATE = 26
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,12 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
     opportunity = deal.opportunity
     currency = (opportunity.currency or commercial.default_currency).upper()
     interval = commercial.intervals.get(opportunity.billing_interval or "")
-    starts_on = date.fromisoformat(opportunity.service_start_date) if opportunity.service_start_date else None
     missing: list[str] = []
+    starts_on = None
+    try:
+        starts_on = date.fromisoformat(opportunity.service_start_date) if opportunity.service_start_date else None
+    except ValueError:
+        missing.append(f"the service start date {opportunity.service_start_date!r} is not a date")
     if not has_usable_name(account, commercial):
         missing.append("the Account has no usable name")
     if opportunity.amends_opportunity_id:
@@ -114,6 +120,9 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
     rates = _rate_card(deal.lines, currency, *interval)
     if len(rates) > MAX_ITEMS:
         return Incomplete((f"there are {len(rates)} different rates, a Stripe subscription holds {MAX_ITEMS}",))
+    if (most := max(len(rate.line_ids) for rate in rates)) > MAX_LINES_PER_RATE:
+        why = f"more than {MAX_LINES_PER_RATE} cannot share a subscription item"
+        return Incomplete((f"{most} lines have the same product and price, {why}",))
     return Terms(currency, rates, starts_on)
 
 

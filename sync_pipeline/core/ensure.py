@@ -12,7 +12,7 @@ from typing import Any
 
 from sync_pipeline.core.canon import country_code, number, text
 from sync_pipeline.core.commands import Command, Review
-from sync_pipeline.core.crosswalk import Ambiguous, match_subscription
+from sync_pipeline.core.crosswalk import Ambiguous, linked_customer, match_subscription, named_subscriptions
 from sync_pipeline.core.deal import (
     Incomplete,
     Rate,
@@ -24,25 +24,35 @@ from sync_pipeline.core.deal import (
     terms,
     today,
 )
-from sync_pipeline.core.observation import Absent, Present
+from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.readings import billing_address
-from sync_pipeline.core.records import Account, Customer
+from sync_pipeline.core.records import Account, Customer, Price
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import Catalogue, Deal, World
 
-TAX_TYPE_OF_COUNTRY = {"GB": "gb_vat", "US": "us_ein", "CH": "ch_vat", "NO": "no_vat", "AU": "au_abn", "IN": "in_gst"}
+EUROPEAN_UNION = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
+TAX_TYPE_OF_COUNTRY = {
+    "GB": "gb_vat",
+    "US": "us_ein",
+    "CH": "ch_vat",
+    "NO": "no_vat",
+    "AU": "au_abn",
+    "IN": "in_gst",
+    **dict.fromkeys(EUROPEAN_UNION, "eu_vat"),
+}
 
 
 def deals_to_bill(world: World, rules: Rules) -> list[tuple[Deal, Terms | Incomplete]]:
-    """Won deals that have no subscription yet, with their terms or what is missing."""
-    if not isinstance(world.account, Present):
+    """Won deals that never had a subscription, with their terms or what is missing; none while Stripe is unknown."""
+    if not isinstance(world.account, Present) or isinstance(world.billing, Unknown):
         return []
     subscriptions = world.billing.value.subscriptions if isinstance(world.billing, Present) else ()
     return [
         (deal, terms(deal, world.account.value, rules.commercial, world.now))
-        for deal in world.deals
+        for deal in sorted(world.deals, key=lambda deal: deal.opportunity.id)
         if is_billable(deal, rules.commercial)
         and match_subscription(deal.opportunity, subscriptions, world.links, world.org_id) is None
+        and not named_subscriptions(deal.opportunity, world.links)
     ]
 
 
@@ -59,8 +69,11 @@ def ensure_everything(world: World, rules: Rules) -> Iterator[Command | Review]:
         detail = f"Stripe customer {world.customer.value.id} was deleted; clear or replace its id on the Account"
         yield _review(world, "deleted_customer", world.account_id, detail)
         return
-    yield from _customer(world, rules, needed=bool(ready))
-    if ready and isinstance(world.catalogue, Present):
+    yield from _missing_subscriptions(world)
+    customer = list(_customer(world, rules, needed=bool(ready)))
+    yield from customer
+    decided = linked_customer(world) is not None or any(isinstance(entry, Command) for entry in customer)
+    if ready and decided and isinstance(world.catalogue, Present):
         yield from _rate_card(world, world.catalogue.value, [rate for _, t in ready for rate in t.rates])
         yield from _subscriptions(world, world.catalogue.value, rules, ready)
 
@@ -90,7 +103,7 @@ def _customer(world: World, rules: Rules, *, needed: bool) -> Iterator[Command |
     strict = [c for c in free if _strict_match(account, c)]
     if len(ours) == 1:
         yield _adopt(world, ours[0], "its metadata names the Account")
-    elif not ours and len(strict) == 1 and len(free) == 1:
+    elif not ours and len(strict) == 1:
         yield _adopt(world, strict[0], "its name and tax registration are the Account's")
     elif ours or free:
         ids = ", ".join(sorted(c.id for c in ours or free))
@@ -187,18 +200,23 @@ def _create(world: World, kind: str, key: str, reason: str, params: dict[str, An
 
 def _subscriptions(
     world: World, catalogue: Catalogue, rules: Rules, ready: list[tuple[Deal, Terms]]
-) -> Iterator[Command]:
-    linked = any(link.kind == "customer" for link in world.links)
-    if not isinstance(world.customer, Present) or not isinstance(world.billing, Present) or not linked:
+) -> Iterator[Command | Review]:
+    customer = linked_customer(world)
+    if customer is None or not isinstance(world.billing, Present):
         return
     commercial = rules.commercial
     for deal, agreed in ready:
         if any(rate.lookup_key not in catalogue.prices for rate in agreed.rates):
             continue
         opportunity = deal.opportunity
+        if moved := [rate for rate in agreed.rates if not _is_priced_at(catalogue.prices[rate.lookup_key], rate)]:
+            ids = ", ".join(catalogue.prices[rate.lookup_key].id for rate in moved)
+            detail = f"{ids} has not the terms that its lookup key says; move the key to a price that has them"
+            yield _review(world, "price_mismatch", opportunity.id, detail)
+            continue
         intent = subscription_intent(world.org_id, opportunity.id)
         params: dict[str, Any] = {
-            "customer": world.customer.value.id,
+            "customer": customer.id,
             "billing_mode": {"type": "flexible"},
             "collection_method": commercial.collection_method,
             "items": [
@@ -229,6 +247,25 @@ def _subscriptions(
             subject=opportunity.id,
             body={"object": "subscription", "params": params},
         )
+
+
+def _is_priced_at(price: Price, rate: Rate) -> bool:
+    """A person can move a lookup key to another price, and a wrong amount must never be billed."""
+    promised = (rate.stripe_product, rate.currency, rate.interval, rate.interval_count, rate.unit_amount)
+    return (price.product, price.currency, price.interval, price.interval_count, price.unit_amount) == promised
+
+
+def _missing_subscriptions(world: World) -> Iterator[Review]:
+    """Deals that were billed once, by a subscription that the customer does not have: never billed again."""
+    if isinstance(world.billing, Unknown):
+        return
+    subscriptions = world.billing.value.subscriptions if isinstance(world.billing, Present) else ()
+    for deal in world.deals:
+        opportunity = deal.opportunity
+        named = named_subscriptions(opportunity, world.links)
+        if named and match_subscription(opportunity, subscriptions, world.links, world.org_id) is None:
+            detail = f"{', '.join(sorted(named))} bills this Opportunity, but the Account's customer does not have it"
+            yield _review(world, "missing_subscription", opportunity.id, detail)
 
 
 def _ambiguous_subscriptions(world: World) -> Iterator[Review]:

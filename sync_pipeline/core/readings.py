@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from sync_pipeline.core.canon import country_code
-from sync_pipeline.core.crosswalk import Match, match_item, match_subscription
+from sync_pipeline.core.crosswalk import Match, linked_customer, match_item, match_subscription, named_subscriptions
 from sync_pipeline.core.deal import Incomplete, account_currency, is_billable, terms
 from sync_pipeline.core.facts import lifetime_value
-from sync_pipeline.core.lifecycle import EARNING, billing_status, has_ended, most_urgent
+from sync_pipeline.core.lifecycle import AT_RISK, EARNING, billing_status, has_ended, most_urgent
 from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
 from sync_pipeline.core.observation import Observation, Present, Unknown
 from sync_pipeline.core.records import Account, Customer, Invoice, LineItem, Subscription, SubscriptionItem
@@ -40,13 +41,22 @@ def subjects(world: World) -> Iterator[Subject]:
     """Every record of the account that a rule can write to."""
     if isinstance(world.account, Present):
         yield Subject("account", world.account.value.id, world.account.value)
-    if isinstance(world.customer, Present) and not world.customer.value.deleted:
-        yield Subject("customer", world.customer.value.id, world.customer.value)
+    if (customer := linked_customer(world)) is not None:
+        yield Subject("customer", customer.id, customer)
     for deal in world.deals:
         yield Subject("opportunity", deal.opportunity.id, deal.opportunity, deal)
         for line in deal.lines:
             yield Subject("line", line.id, line, deal)
-        if deal.contract is not None:
+    yield from _contracts(world)
+
+
+def _contracts(world: World) -> Iterator[Subject]:
+    """Each Contract with the deal that speaks for it: of several, the first that closed among those that are billed."""
+    spoken_for = set()
+    by_closing = sorted(world.deals, key=lambda deal: (deal.opportunity.close_date or "", deal.opportunity.id))
+    for deal in sorted(by_closing, key=lambda deal: _subscription_of(world, deal) is None):
+        if deal.contract is not None and deal.contract.id not in spoken_for:
+            spoken_for.add(deal.contract.id)
             yield Subject("contract", deal.contract.id, deal.contract, deal)
 
 
@@ -56,17 +66,19 @@ def _account(world: World) -> Account:
 
 
 def _billing(world: World) -> Billing | None:
-    """What Stripe holds, when there is a living customer and the look at it was whole."""
-    if not isinstance(world.customer, Present) or world.customer.value.deleted:
-        return None
-    return world.billing.value if isinstance(world.billing, Present) else None
+    """What Stripe holds, when the Account has a living customer of its own and the look at it was whole."""
+    return world.billing.value if linked_customer(world) and isinstance(world.billing, Present) else None
 
 
 def _subscription(world: World, subject: Subject) -> Subscription | None:
+    return None if subject.deal is None else _subscription_of(world, subject.deal)
+
+
+def _subscription_of(world: World, deal: Deal) -> Subscription | None:
     billing = _billing(world)
-    if billing is None or subject.deal is None:
+    if billing is None:
         return None
-    found = match_subscription(subject.deal.opportunity, billing.subscriptions, world.links, world.org_id)
+    found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
     return next(s for s in billing.subscriptions if s.id == found.id) if isinstance(found, Match) else None
 
 
@@ -84,9 +96,8 @@ def _earning_items(billing: Billing) -> list[SubscriptionItem]:
 
 
 def customer_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    if isinstance(world.customer, Present) and not world.customer.value.deleted:
-        return Present(world.customer.value.id)
-    return NOT_BILLED
+    customer = linked_customer(world)
+    return Present(customer.id) if customer is not None else NOT_BILLED
 
 
 def account_lifetime_value(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -101,6 +112,15 @@ def account_mrr(world: World, rules: Rules, subject: Subject) -> Observation[Any
         return NOT_BILLED
     currency = account_currency(_account(world), rules.commercial)
     return Present(monthly_recurring_revenue(billing.subscriptions, billing.items, currency))
+
+
+def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """Recurring revenue of the subscriptions whose payment is failing or overdue."""
+    billing = _billing(world)
+    if billing is None:
+        return NOT_BILLED
+    currency = account_currency(_account(world), rules.commercial)
+    return Present(monthly_recurring_revenue(billing.subscriptions, billing.items, currency, AT_RISK))
 
 
 def account_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -120,9 +140,13 @@ def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[An
     items = _earning_items(billing)
     if not items:
         return Present(None)
-    largest = max(items, key=lambda item: (yearly(item), item.id))
-    names = {f"sf_{line.product_id}": line.product_name for deal in world.deals for line in deal.lines}
-    return Present(names.get(largest.product) or largest.product)
+    revenue: dict[str, Fraction] = {}
+    for item in items:
+        revenue[item.product] = revenue.get(item.product, Fraction(0)) + yearly(item)
+    largest = max(revenue, key=lambda product: (revenue[product], product))
+    lines = sorted((line for deal in world.deals for line in deal.lines), key=lambda line: line.id)
+    names = {f"sf_{line.product_id}": line.product_name for line in lines}
+    return Present(names.get(largest) or largest)
 
 
 def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -158,8 +182,11 @@ def opportunity_billing_message(world: World, rules: Rules, subject: Subject) ->
 
 
 def _missing(world: World, rules: Rules, subject: Subject) -> tuple[str, ...]:
+    """What keeps a deal from being billed that never was; nothing is said of it while Stripe is unknown."""
     deal = subject.deal
-    if deal is None or not is_billable(deal, rules.commercial) or _subscription(world, subject) is not None:
+    if deal is None or not is_billable(deal, rules.commercial) or isinstance(world.billing, Unknown):
+        return ()
+    if _subscription(world, subject) is not None or named_subscriptions(deal.opportunity, world.links):
         return ()
     agreed = terms(deal, _account(world), rules.commercial, world.now)
     return agreed.missing if isinstance(agreed, Incomplete) else ()
@@ -207,7 +234,7 @@ def billing_address(account: Account) -> dict[str, str | None] | None:
     country = country_code(account.billing_country)
     if country is None:
         return None
-    street = ", ".join((account.billing_street or "").splitlines())
+    street = ", ".join(filter(None, map(str.strip, (account.billing_street or "").splitlines())))
     return {
         "line1": street or None,
         "city": account.billing_city,
@@ -235,6 +262,7 @@ READINGS: Mapping[str, Reading] = {
         customer_id,
         account_lifetime_value,
         account_mrr,
+        account_mrr_at_risk,
         account_billing_status,
         account_plan,
         account_seats,

@@ -41,7 +41,9 @@ def test_the_strongest_evidence_counts(present: list[Subscription], winner: str,
 
 def test_nothing_is_found_by_resemblance() -> None:
     stranger = subscription(id="sub_x", intent="sub:00DOTHERORG0001:" + OPPORTUNITY, opportunity_id="006x")
-    assert found([stranger], LINK, Link("subscription", "006x", "sub_x"), Link("customer", OPPORTUNITY, "sub_x")) is None
+    assert (
+        found([stranger], LINK, Link("subscription", "006x", "sub_x"), Link("customer", OPPORTUNITY, "sub_x")) is None
+    )
 
 
 def test_two_claims_of_one_strength_are_for_a_person() -> None:

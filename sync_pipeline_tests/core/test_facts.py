@@ -91,14 +91,19 @@ refunds = st.lists(
 )
 payments = st.lists(
     st.builds(
-        payment, st.integers(1, 3), status=st.sampled_from(["open", "paid", "canceled"]), amount_paid=st.integers(0, 10**7)
+        payment,
+        st.integers(1, 3),
+        status=st.sampled_from(["open", "paid", "canceled"]),
+        amount_paid=st.integers(0, 10**7),
     ),
     unique_by=lambda p: p.id,
 )
 
 
 @given(st.lists(st.tuples(payments, refunds), max_size=4))
-def test_the_sum_per_object_is_always_what_was_last_proved(looks: list[tuple[list[InvoicePayment], list[Refund]]]) -> None:
+def test_the_sum_per_object_is_always_what_was_last_proved(
+    looks: list[tuple[list[InvoicePayment], list[Refund]]],
+) -> None:
     known: list[Fact] = []
     proved: dict[tuple[str, str], int] = {}
     for shown_payments, shown_refunds in looks:

@@ -8,7 +8,18 @@ from decimal import Decimal
 import pytest
 
 from sync_pipeline.core.records import Contract
-from sync_pipeline_tests.core.making import ACCOUNT, CONTRACT, MICROS, NOW, OPPORTUNITY, RULES, account, deal, refund, story_lines
+from sync_pipeline_tests.core.making import (
+    ACCOUNT,
+    CONTRACT,
+    MICROS,
+    NOW,
+    OPPORTUNITY,
+    RULES,
+    account,
+    deal,
+    refund,
+    story_lines,
+)
 from sync_pipeline_tests.core.two_systems import TwoSystems
 
 FOUR_DAYS = 4 * 24 * 3600 * MICROS

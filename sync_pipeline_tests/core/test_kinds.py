@@ -50,9 +50,7 @@ def test_a_latch_never_goes_back(source: Any, target: Any) -> None:
 
 @pytest.mark.parametrize(("source", "target"), list(product(("Unheard", "Pending"), ("Unheard", "Other"))))
 def test_a_latch_knows_what_to_do_with_any_word(source: str, target: str) -> None:
-    assert latch(source, target, None) == (
-        "agree" if source == target else "write" if source == "Pending" else "keep"
-    )
+    assert latch(source, target, None) == ("agree" if source == target else "write" if source == "Pending" else "keep")
 
 
 @pytest.mark.parametrize(("source", "target"), list(product((None, 1, 2), (None, 1, 2))))

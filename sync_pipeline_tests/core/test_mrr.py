@@ -72,7 +72,9 @@ def test_active_and_past_due_earn(status: str, counts: bool) -> None:
     assert mrr(item(), status=status) == Money(1000 if counts else 0, "GBP")
 
 
-@pytest.mark.parametrize("what", [{"usage_type": "metered", "quantity": None}, {"unit_amount": None}, {"quantity": None}])
+@pytest.mark.parametrize(
+    "what", [{"usage_type": "metered", "quantity": None}, {"unit_amount": None}, {"quantity": None}]
+)
 def test_what_is_not_committed_counts_nothing(what: dict[str, object]) -> None:
     assert yearly(item(**what)) == 0
 
@@ -106,6 +108,8 @@ def test_one_rounding_of_the_exact_sum(rows: list[tuple[tuple[str, int], int, in
         item(id=f"si_{n}", interval=every, interval_count=count, unit_amount=Decimal(unit), quantity=quantity)
         for n, ((every, count), unit, quantity) in enumerate(rows)
     ]
-    exact = sum((unit * quantity * per_year[every] / count for (every, count), unit, quantity in rows), Fraction(0)) / 12
+    exact = (
+        sum((unit * quantity * per_year[every] / count for (every, count), unit, quantity in rows), Fraction(0)) / 12
+    )
     assert abs(mrr(*items).minor - exact) <= Fraction(1, 2)
     assert mrr(*items) == mrr(*reversed(items))

@@ -89,7 +89,11 @@ class TwoSystems:
             observed = observed_facts(ACCOUNT, billing.value.payments, billing.value.refunds, self.now)
             self.facts += corrections(self.facts, observed, self.now)
         similar = sorted(
-            (c for c in self.customers.values() if not c.deleted and (c.account_id == ACCOUNT or c.name == account.name)),
+            (
+                c
+                for c in self.customers.values()
+                if not c.deleted and (c.account_id == ACCOUNT or c.name == account.name)
+            ),
             key=lambda c: c.id,
         )
         return World(
@@ -103,7 +107,8 @@ class TwoSystems:
             billing=billing,
             catalogue=Present(
                 Catalogue(
-                    frozenset(self.products), {p.lookup_key: p for p in self.prices.values() if p.lookup_key is not None}
+                    frozenset(self.products),
+                    {p.lookup_key: p for p in self.prices.values() if p.lookup_key is not None},
                 )
             ),
             links=tuple(self.links),
@@ -220,7 +225,10 @@ class TwoSystems:
             created_at=self.now,
             account_id=params["metadata"]["sf_account_id"],
             intent=params["metadata"]["sf_intent"],
-            **{part: params.get("address", {}).get(part) for part in ("line1", "city", "state", "postal_code", "country")},
+            **{
+                part: params.get("address", {}).get(part)
+                for part in ("line1", "city", "state", "postal_code", "country")
+            },
         )
         self.customers[made.id] = made
         self.links.append(Link("customer", ACCOUNT, made.id))

@@ -1,0 +1,172 @@
+"""Deal terms: the rate card of a complete deal, and every sentence about an incomplete one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_pipeline.core.deal import Incomplete, Terms, is_billable, midnight, terms, today
+from sync_pipeline.core.records import LineItem
+from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.world import Deal
+from sync_pipeline_tests.core.making import MICROS, NOW, account, deal, line, opportunity
+
+LONDON = Commercial(time_zone="Europe/London")
+
+
+def missing(of: Deal, **changed_account: Any) -> tuple[str, ...]:
+    found = terms(of, account(**changed_account), LONDON, NOW)
+    assert isinstance(found, Incomplete)
+    return found.missing
+
+
+def agreed(of: Deal) -> Terms:
+    found = terms(of, account(), LONDON, NOW)
+    assert isinstance(found, Terms), found
+    return found
+
+
+def test_the_story_is_complete() -> None:
+    found = agreed(deal())
+    assert (found.currency, found.starts_on) == ("GBP", date(2026, 11, 23))
+    assert [(r.unit_amount, r.quantity, r.interval, r.interval_count) for r in found.rates] == [
+        (3_000_000, 1, "year", 1),
+        (60_000, 20, "year", 1),
+        (20_000, 15, "year", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"currency": "XXX"}, "currency 'XXX' is not known"),
+        ({"term_months": None}, "the term in months is empty"),
+        ({"term_months": Decimal(0)}, "the term is 0 months"),
+        ({"term_months": Decimal("-12")}, "the term is -12 months"),
+        ({"term_months": Decimal("1.5")}, "the term is 1.5 months"),
+        ({"billing_interval": None}, "the billing interval is empty (known: Monthly, Quarterly, Annual)"),
+        ({"billing_interval": "Weekly"}, "the billing interval is 'Weekly' (known: Monthly, Quarterly, Annual)"),
+        ({"service_start_date": "2026-11-24"}, "service starts on 2026-11-24, billing is set up on that day"),
+        ({"service_start_date": "soon"}, "the service start date 'soon' is not a date"),
+        ({"amends_opportunity_id": "006x"}, "it amends another Opportunity, which has to be applied by hand"),
+    ],
+)
+def test_what_is_wrong_with_the_opportunity(changed: dict[str, Any], message: str) -> None:
+    assert missing(deal(**changed)) == (message,)
+
+
+@pytest.mark.parametrize("name", [None, "", "   ", "-", "Unknown", " TBD ", "n/a", "...", "test"])
+def test_an_account_without_a_usable_name(name: str | None) -> None:
+    assert missing(deal(), name=name) == ("the Account has no usable name",)
+
+
+@pytest.mark.parametrize("name", ["Test Valley Council", "株式会社", "3", "Unknown Pleasures Ltd"])
+def test_unusual_names_are_names(name: str) -> None:
+    assert isinstance(terms(deal(), account(name=name), LONDON, NOW), Terms)
+
+
+def test_no_line_items() -> None:
+    assert missing(Deal(opportunity())) == ("there are no line items",)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"unit_price": Decimal("-0.01")}, "line Product 1: the unit price is negative (-0.01)"),
+        ({"unit_price": None}, "line Product 1: the unit price is empty"),
+        ({"quantity": None}, "line Product 1: the quantity is empty, not a positive whole number"),
+        ({"quantity": Decimal(0)}, "line Product 1: the quantity is 0, not a positive whole number"),
+        ({"quantity": Decimal("2.5")}, "line Product 1: the quantity is 2.5, not a positive whole number"),
+        ({"quantity": Decimal(-3)}, "line Product 1: the quantity is -3, not a positive whole number"),
+        ({"product_id": None}, "line Product 1: it has no product"),
+        (
+            {"unit_price": Decimal("1.123456789012345")},
+            "line Product 1: the unit price 1.123456789012345 has more decimals than Stripe keeps",
+        ),
+        ({"product_name": None, "unit_price": None}, "line 00kAa0000000001IAA: the unit price is empty"),
+    ],
+)
+def test_what_is_wrong_with_a_line(changed: dict[str, Any], message: str) -> None:
+    assert missing(deal(line(1, **changed), line(2))) == (message,)
+
+
+def test_everything_that_is_missing_is_said_at_once() -> None:
+    broken = deal(line(1, quantity=None, unit_price=None), term_months=None, billing_interval=None, currency="ZZZ")
+    assert len(missing(broken, name="-")) == 6
+
+
+def test_a_price_of_zero_is_a_price() -> None:
+    assert agreed(deal(line(1, unit_price=Decimal(0)))).rates[0].unit_amount == 0
+
+
+def test_more_rates_than_a_subscription_holds() -> None:
+    lines = [line(1, id=f"00k{n:015}", unit_price=Decimal(n + 1)) for n in range(21)]
+    assert missing(deal(*lines)) == ("there are 21 different rates, a Stripe subscription holds 20",)
+    assert len(agreed(deal(*lines[:20])).rates) == 20
+
+
+def test_lines_of_one_rate_share_an_item_and_are_all_remembered() -> None:
+    same = [
+        line(1, id=f"00k{n:015}", quantity=Decimal(n + 1), unit_price=Decimal(price))
+        for n, price in enumerate(["600", "600.00", "6E+2"])
+    ]
+    (rate,) = agreed(deal(*reversed(same))).rates
+    assert (rate.quantity, rate.line_ids) == (6, tuple(each.id for each in same))
+
+
+def test_more_lines_of_one_rate_than_their_ids_can_be_remembered() -> None:
+    """Stripe keeps 500 characters of metadata per key, which is 26 ids of 18 characters with commas."""
+    lines = [line(1, id=f"00k{n:015}") for n in range(27)]
+    assert missing(deal(*lines)) == (
+        "27 lines have the same product and price, more than 26 cannot share a subscription item",
+    )
+    assert len(agreed(deal(*lines[:26])).rates[0].line_ids) == 26
+
+
+@pytest.mark.parametrize(
+    ("currency", "price", "unit_amount"),
+    [
+        ("GBP", "600", "60000"),
+        ("JPY", "600", "600"),
+        ("KWD", "1.23", "1230"),
+        ("GBP", "0.0125", "1.25"),
+        ("gbp", "1", "100"),
+    ],
+)
+def test_the_lookup_key_says_product_currency_interval_and_amount(currency: str, price: str, unit_amount: str) -> None:
+    (rate,) = agreed(deal(line(1, unit_price=Decimal(price)), currency=currency)).rates
+    assert rate.unit_amount == Decimal(unit_amount)
+    assert rate.lookup_key == f"sf_01tAa0000000001IAA:{currency.lower()}:1year:{unit_amount}"
+    assert len(rate.lookup_key) <= 200
+
+
+@given(st.permutations([line(n, unit_price=Decimal(n // 3)) for n in range(1, 9)]))
+def test_terms_do_not_depend_on_the_order_of_lines(lines: list[LineItem]) -> None:
+    assert terms(deal(*lines), account(), LONDON, NOW) == terms(deal(*sorted(lines, key=str)), account(), LONDON, NOW)
+
+
+@pytest.mark.parametrize(
+    ("changed", "go_live", "billable"),
+    [
+        ({}, None, True),
+        ({"is_won": False}, None, False),
+        ({"close_date": "2026-01-01"}, "2026-01-01", True),
+        ({"close_date": "2025-12-31"}, "2026-01-01", False),
+        ({"close_date": None}, "2026-01-01", False),
+    ],
+)
+def test_won_deals_since_go_live_are_billed(changed: dict[str, Any], go_live: str | None, billable: bool) -> None:
+    assert is_billable(Deal(replace(opportunity(), **changed)), Commercial(go_live=go_live)) is billable
+
+
+def test_the_business_day_is_the_time_zones() -> None:
+    summer_night = 1_782_860_400 * MICROS  # 2026-06-30T23:00Z, already July in London
+    assert today(summer_night, LONDON) == date(2026, 7, 1)
+    assert today(summer_night, Commercial(time_zone="America/New_York")) == date(2026, 6, 30)
+    assert midnight(date(2026, 7, 1), LONDON) == 1_782_860_400

@@ -1,0 +1,161 @@
+"""Readings of an Account over all its subscriptions and products."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from sync_pipeline.core.money import Money
+from sync_pipeline.core.observation import Present, Unknown
+from sync_pipeline.core.readings import READINGS, billing_address, subjects
+from sync_pipeline.core.records import Invoice
+from sync_pipeline.core.world import Billing, World
+from sync_pipeline_tests.core.making import (
+    ACCOUNT,
+    CUSTOMER,
+    NOW,
+    OPPORTUNITY,
+    RULES,
+    SUBSCRIPTION,
+    account,
+    billed,
+    deal,
+    item,
+    story_lines,
+    subscription,
+)
+
+
+def reading(name: str, of: World, kind: str = "account") -> Any:
+    subject = next(each for each in subjects(of) if each.object == kind)
+    found = READINGS[name](of, RULES, subject)
+    return found.value if isinstance(found, Present) else found
+
+
+def story_items(**changed: Any) -> tuple[Any, ...]:
+    return tuple(
+        item(
+            id=f"si_{n}",
+            product=f"sf_{each.product_id}",
+            interval="year",
+            unit_amount=each.unit_price * 100,
+            quantity=int(each.quantity),
+        )
+        for n, each in enumerate(story_lines())
+        if each.unit_price is not None and each.quantity is not None
+    )
+
+
+def test_the_plan_is_the_product_with_most_revenue_not_the_largest_item() -> None:
+    """Two rates of one product count together: 2 x £20,000 of seats beat a £30,000 platform."""
+    seats, platform = "sf_01tAa0000000002IAA", "sf_01tAa0000000001IAA"
+    items = (
+        item(id="si_1", product=platform, interval="year", unit_amount=Decimal(3_000_000)),
+        item(id="si_2", product=seats, interval="year", unit_amount=Decimal(40_000), quantity=50),
+        item(id="si_3", product=seats, interval="year", unit_amount=Decimal(50_000), quantity=40),
+    )
+    for order in permutations(items):
+        assert reading("account_plan", billed(subscription(), items=order)) == "Analyst Seat"
+
+
+def test_the_plan_of_nothing_running_is_empty() -> None:
+    assert reading("account_plan", billed(subscription(status="canceled"), items=story_items())) is None
+
+
+def test_seats_are_the_quantities_of_seat_products() -> None:
+    assert reading("account_seats", billed(subscription(), items=story_items())) == 35
+
+
+def test_without_seat_products_every_quantity_is_a_seat() -> None:
+    items = (item(product="sf_x", quantity=3), item(id="si_2", product="sf_y", quantity=4))
+    assert reading("account_seats", billed(subscription(), items=items)) == 7
+
+
+def test_seats_of_ended_subscriptions_are_gone() -> None:
+    assert reading("account_seats", billed(subscription(status="canceled"), items=story_items())) == 0
+
+
+def test_an_unknown_status_leaves_the_accounts_status_alone() -> None:
+    of = billed(subscription(), subscription(id="sub_2", status="hibernating"))
+    assert isinstance(reading("account_billing_status", of), Unknown)
+
+
+def test_the_most_urgent_status_shows() -> None:
+    of = billed(subscription(status="canceled"), subscription(id="sub_2"), subscription(id="sub_3", status="past_due"))
+    assert reading("account_billing_status", of) == "Past Due"
+
+
+def test_mrr_over_several_subscriptions() -> None:
+    items = (*story_items(), item(id="si_9", subscription="sub_2", unit_amount=Decimal(12_550)))
+    of = billed(subscription(), subscription(id="sub_2", status="past_due"), items=items)
+    assert reading("account_mrr", of) == Money(387_550, "GBP")
+
+
+def paid(number: int, at: int, **changed: Any) -> Invoice:
+    values: dict[str, Any] = {
+        "id": f"in_{number}",
+        "customer": CUSTOMER,
+        "status": "paid",
+        "currency": "GBP",
+        "created_at": NOW,
+        "total": 100,
+        "amount_due": 100,
+        "amount_paid": 100,
+        "amount_remaining": 0,
+        "subscription": SUBSCRIPTION,
+        "paid_at": at,
+    }
+    return Invoice(**(values | changed))
+
+
+@pytest.mark.parametrize(
+    ("invoices", "first", "stage"),
+    [
+        ((), Unknown("nothing is billed yet"), "Pending"),
+        ((paid(1, NOW + 5), paid(2, NOW)), NOW, "Activated"),
+        ((paid(1, NOW, amount_paid=0),), Unknown("nothing is billed yet"), "Pending"),
+        ((paid(1, NOW, status="open"),), Unknown("nothing is billed yet"), "Pending"),
+        ((paid(1, NOW, subscription="sub_other"),), Unknown("nothing is billed yet"), "Pending"),
+    ],
+)
+def test_the_first_payment_of_the_deals_own_invoices(invoices: tuple[Invoice, ...], first: Any, stage: str) -> None:
+    of = billed(
+        deals=(deal(),),
+        billing=Present(Billing(subscriptions=(subscription(opportunity_id=OPPORTUNITY),), invoices=invoices)),
+    )
+    assert reading("first_payment_at", of, "opportunity") == first
+    assert reading("activation", of, "opportunity") == stage
+
+
+def test_a_street_of_several_lines_is_one_line_without_blanks() -> None:
+    found = billing_address(account(billing_street="Unit 4 \r\n\r\n14 Fleet Street\n"))
+    assert found is not None
+    assert found["line1"] == "Unit 4, 14 Fleet Street"
+
+
+def test_a_country_that_is_not_known_makes_no_address() -> None:
+    assert billing_address(account(billing_country="Atlantis")) is None
+
+
+def test_a_long_message_fits_its_field() -> None:
+    lines = [each for n in range(1, 9) for each in [story_lines()[0]]]
+    broken = deal(
+        *(
+            type(each)(id=f"00k{n}", opportunity_id=OPPORTUNITY, product_name="A product with a long name")
+            for n, each in enumerate(lines)
+        )
+    )
+    of = billed(deals=(broken,))
+    message = reading("opportunity_billing_message", of, "opportunity")
+    assert len(message) <= 255
+    assert message.endswith("...")
+
+
+def test_every_record_of_the_world_is_a_subject_once() -> None:
+    found = [(each.object, each.id) for each in subjects(billed(subscription()))]
+    assert ("account", ACCOUNT) in found
+    assert ("customer", CUSTOMER) in found
+    assert len(found) == len(set(found)) == 6
