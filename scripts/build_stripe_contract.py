@@ -133,7 +133,7 @@ class Builder:
             return {"t": "arr", "items": self.parameter(schema.get("items", {}), name)}
         node: dict[str, Any] = {"t": PRIMITIVES.get(kind, "dec" if schema.get("format") == "decimal" else "str")}
         values = [v for v in schema.get("enum", []) if v is not None]
-        if values and name not in ("enabled_events",):
+        if values and name != "enabled_events":
             if "" in values:
                 node["unset"] = True
             node["enum"] = values if values == [""] else [v for v in values if v != ""]

@@ -12,7 +12,7 @@ from sync_pipeline.sandbox.stripe.world import World
 @operation("GET /v1/account")
 def get_account(world: World, params: Params, args: list[str]) -> Row:
     settings = world.settings
-    return world.contract.fill("account")({
+    account: Row = world.contract.fill("account")({
         "id": world.account_id, "object": "account", "business_profile": {"name": settings.business_name},
         "business_type": "company", "capabilities": {"card_payments": "active", "transfers": "active"},
         "charges_enabled": True, "country": settings.country, "default_currency": settings.default_currency,
@@ -24,6 +24,7 @@ def get_account(world: World, params: Params, args: list[str]) -> Row:
         },
         "type": "standard",
     })  # fmt: skip
+    return account
 
 
 @operation("GET /v1/accounts/{account}")

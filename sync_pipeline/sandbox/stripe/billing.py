@@ -105,7 +105,7 @@ def issue_now(world: World, subscription: Row, invoice: Row, payment_behavior: s
 
 def settle_now(world: World, invoice: Row, payment_behavior: str) -> Row:
     invoice = finalize(world, invoice)
-    if invoice["status"] == "open" and payment_behavior == "default_incomplete":
-        if invoice["collection_method"] == "charge_automatically":
-            return world.update(invoice, {"auto_advance": False})
+    waits = payment_behavior == "default_incomplete" and invoice["collection_method"] == "charge_automatically"
+    if invoice["status"] == "open" and waits:
+        return world.update(invoice, {"auto_advance": False})
     return collect(world, invoice)

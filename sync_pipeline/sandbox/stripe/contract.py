@@ -55,7 +55,7 @@ class Contract:
 
     def route(self, method: str, path: str) -> tuple[Operation | None, list[str], list[str]]:
         """The operation, its path arguments, and the names that the contract gives those arguments."""
-        segments = path.strip("/").split("/")
+        segments = path.removeprefix("/").split("/")
         hit = self._walk(self._routes, segments, method, 0)
         if hit is None:
             return None, [], []
@@ -118,11 +118,19 @@ class Contract:
             return self._compile(node["inline"])
         if "list" in node:
             each = self._compile_node(node["list"])
-            return (lambda value: [each(v) for v in value]) if each else None
+            return _for_each(each) if each else None
         if "map" in node:
             each = self._compile_node(node["map"])
-            return (lambda value: {k: each(v) for k, v in value.items()}) if each else None
+            return _for_each_value(each) if each else None
         return None
+
+
+def _for_each(fill: Fill) -> Fill:
+    return lambda value: [fill(v) for v in value]
+
+
+def _for_each_value(fill: Fill) -> Fill:
+    return lambda value: {k: fill(v) for k, v in value.items()}
 
 
 @cache

@@ -40,7 +40,7 @@ def schedule_next(world: World, subscription: Row) -> None:
     known = [m for m in moments if m is not None]
     world.set_timer("subscription", id, min(known) if known else None)
     trial_end = subscription.get("trial_end")
-    if subscription["status"] == "trialing" and trial_end and not subscription.get("_told_trial") == trial_end:
+    if subscription["status"] == "trialing" and trial_end and subscription.get("_told_trial") != trial_end:
         world.set_timer("trial_will_end", id, max(world.now(), trial_end - TRIAL_NOTICE))
 
 

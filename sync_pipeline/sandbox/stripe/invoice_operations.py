@@ -33,11 +33,12 @@ def create_invoice(world: World, params: Params, args: list[str]) -> Row:
         raise errors.required("customer")
     customer = world.need("customer", params.get("customer") or (subscription or {})["customer"], "customer")
     currency = params.get("currency") or (subscription or customer).get("currency") or world.settings.default_currency
-    method = params.get("collection_method") or (subscription or {}).get("collection_method", "charge_automatically")
+    inherited = (subscription or {}).get("collection_method", "charge_automatically")
+    method = str(params.get("collection_method") or inherited)
     invoice = new_draft(world, customer, {
         "billing_reason": "subscription_update" if subscription else "manual", "currency": check_currency(currency),
         "collection_method": method, "auto_advance": params.get("auto_advance", False), **pick(params, _PLAIN),
-        **_due(params, method, None), "metadata": merge_metadata(None, params),
+        **_due(params, str(method), None), "metadata": merge_metadata(None, params),
         "_tax_rates": taxes.check_rates(world, params.get("default_tax_rates"), "default_tax_rates"),
     }, subscription)  # fmt: skip
     if "discounts" in params:

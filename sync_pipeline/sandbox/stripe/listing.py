@@ -54,7 +54,7 @@ def _payment(world: World, row: Row, wanted: Row) -> bool:
 
 
 def _delivery_success(world: World, row: Row, wanted: bool) -> bool:
-    return (row["pending_webhooks"] == 0) == wanted
+    return bool((row["pending_webhooks"] == 0) == wanted)
 
 
 # Filters that are more than "the field of this name equals the value".

@@ -19,7 +19,7 @@ LARGEST = 99_999_999
 
 @operation(
     "POST /v1/payment_intents",
-    f"amount currency customer confirm metadata payment_method_types automatic_payment_methods {_CONFIRM} {_PLAIN}",
+    f"amount currency customer confirm metadata automatic_payment_methods {_CONFIRM} {_PLAIN}",
 )
 def create_intent(world: World, params: Params, args: list[str]) -> Row:
     currency = check_currency(params["currency"])
@@ -33,7 +33,7 @@ def create_intent(world: World, params: Params, args: list[str]) -> Row:
         world.need("customer", params["customer"], "customer")
     method = _method(world, params)
     intent = payments.create_intent(world, amount, currency, params.get("customer"), {
-        **pick(params, f"payment_method_types automatic_payment_methods {_PLAIN}"),
+        **pick(params, f"automatic_payment_methods {_PLAIN}"),
         "metadata": merge_metadata(None, params), "payment_method": method["id"] if method else None,
         "status": "requires_confirmation" if method else "requires_payment_method",
     })  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
@@ -126,7 +127,7 @@ def decline(code: str) -> Row:
     }
 
 
-def card_error(code: str, *, commits: bool = False, **extra: object) -> StripeError:
+def card_error(code: str, *, commits: bool = False, **extra: Any) -> StripeError:
     told = decline(code)
     return StripeError(told["message"], code=told["code"], status=402, type="card_error", commits=commits,
                        decline_code=told["decline_code"], **extra)  # fmt: skip

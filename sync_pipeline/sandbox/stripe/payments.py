@@ -71,7 +71,7 @@ def attempt(world: World, invoice: Row, method: Row | None = None, *, automatic:
         told = {"code": "missing", "message": "This customer has no attached payment source or default payment method."}
         return fail(world, invoice, intent, None, {**told, "type": "invalid_request_error"}, automatic=automatic)
     if outcome in ("succeed", "dispute", "refund_fails_later"):
-        return succeed(world, invoice, intent, method, payment)
+        return succeed(world, invoice, intent, method, payment, automatic=automatic)
     if outcome == "action_required":
         return need_action(world, invoice, intent, method, automatic=automatic)
     error = {**decline(outcome), "type": "card_error"}
@@ -88,13 +88,16 @@ def planned_outcome(world: World, customer_id: str) -> str | None:
     return str(outcome)
 
 
-def succeed(world: World, invoice: Row, intent: Row, method: Row | None, payment: Row) -> Row:
+def succeed(
+    world: World, invoice: Row, intent: Row, method: Row | None, payment: Row, *, automatic: bool = False
+) -> Row:
     charge = charge_intent(world, intent, method, f"Payment for Invoice {invoice['number']}")
     world.update(payment, {
         "status": "paid", "amount_paid": charge["amount"],
         "status_transitions": {**payment["status_transitions"], "paid_at": world.now()},
     })  # fmt: skip
     world.emit("invoice_payment.paid", world.render(world.need("invoice_payment", payment["id"])))
+    invoice = world.update(invoice, _attempted(invoice, automatic))
     return mark_paid(world, invoice, amount=charge["amount"], charged=True)
 
 
@@ -195,9 +198,8 @@ def mark_paid(world: World, invoice: Row, *, amount: int, charged: bool = False,
         return world.update(invoice, {"amount_paid": paid, "amount_remaining": invoice["amount_due"] - paid},
                             "invoice.updated")  # fmt: skip
     dunning.forget(world, invoice)
-    first = {"attempted": True, "attempt_count": max(1, invoice["attempt_count"])} if charged else {"attempted": True}
     invoice = world.update(invoice, {
-        **first, "status": "paid", "amount_paid": paid, "amount_remaining": max(0, invoice["amount_due"] - paid),
+        "attempted": True, "status": "paid", "amount_paid": paid, "amount_remaining": max(0, invoice["amount_due"] - paid),
         "amount_overpaid": max(0, paid - invoice["amount_due"]), "auto_advance": False, "next_payment_attempt": None,
         "amount_paid_off_stripe": invoice["amount_paid_off_stripe"] + off_stripe,
         "status_transitions": {**invoice["status_transitions"], "paid_at": world.now()},
@@ -215,7 +217,7 @@ def create_record(world: World, invoice: Row, amount: int) -> Row:
     nothing = {"currency": invoice["currency"], "value": 0}
     return world.create("payment_record", {
         "amount": money, "amount_authorized": money, "amount_canceled": nothing, "amount_failed": nothing,
-        "amount_guaranteed": money, "amount_refunded": nothing, "amount_requested": money, "latest_payment_attempt_record": None,
+        "amount_guaranteed": money, "amount_refunded": nothing, "amount_requested": money,
         "customer_details": {"customer": invoice["customer"]}, "metadata": {}, "processor_details": {"type": "custom"},
         "reported_by": "stripe", "payment_method_details": {"type": "custom"},
     })  # fmt: skip

@@ -33,7 +33,8 @@ def _plan(world: World, price: Row) -> Row:
 
 @included("plan", "tiers")
 def plan_tiers(world: World, plan: Row) -> list[Row] | None:
-    return price_tiers(world, plan)
+    tiers: list[Row] | None = price_tiers(world, plan)
+    return tiers
 
 
 @operation("GET /v1/products/{product}/features", "limit starting_after ending_before")

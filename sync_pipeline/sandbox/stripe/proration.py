@@ -69,7 +69,7 @@ def debited(world: World, debit: Row) -> Fraction:
     if "line" in debit:
         line = world.store.table("line_item")[debit["line"]]
         off = sum(part["amount"] for part in line.get("discount_amounts", ()))
-        return Fraction(line["_exact"]) - off
+        return Fraction(str(line["_exact"])) - int(off)
     return Fraction(world.store.table("invoiceitem")[debit["item"]]["_exact"])
 
 

@@ -53,8 +53,8 @@ def refund(world: World, charge: Row, amount: int | None, params: Params) -> Row
         "reason": params.get("reason"), "status": "pending" if later else "succeeded",
         "pending_reason": "processing" if later else None, "customer": charge.get("customer"),
         "payment_method": charge.get("payment_method"),
-        "destination_details": {"type": "card", "card": {"type": "refund", "reference_type": "acquirer_reference_number",
-                                                         "reference_status": "pending"}},
+        "destination_details": {"type": "card", "card": {
+            "type": "refund", "reference_type": "acquirer_reference_number", "reference_status": "pending"}},
     })  # fmt: skip
     transaction = move_money(world, row, "refund" if charge["payment_method_details"]["type"] == "card"
                              else "payment_refund", -amount, category="refund")  # fmt: skip

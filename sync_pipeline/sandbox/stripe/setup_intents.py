@@ -12,8 +12,7 @@ from sync_pipeline.sandbox.stripe.world import World
 
 @operation(
     "POST /v1/setup_intents",
-    "customer payment_method confirm usage description metadata payment_method_types automatic_payment_methods"
-    " return_url",
+    "customer payment_method confirm usage description metadata automatic_payment_methods return_url",
 )
 def create_setup(world: World, params: Params, args: list[str]) -> Row:
     if params.get("customer"):
@@ -24,7 +23,7 @@ def create_setup(world: World, params: Params, args: list[str]) -> Row:
         **pick(params, "customer description automatic_payment_methods"),
         "client_secret": f"{id}_secret_{world.token(id, 24)}", "metadata": merge_metadata(None, params),
         "payment_method": method["id"] if method else None, "payment_method_options": {},
-        "payment_method_types": params.get("payment_method_types") or ["card"],
+        "payment_method_types": ["card"],
         "status": "requires_confirmation" if method else "requires_payment_method",
         "usage": params.get("usage", "off_session"),
     }, id=id, event="setup_intent.created")  # fmt: skip

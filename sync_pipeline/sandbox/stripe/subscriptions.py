@@ -109,7 +109,8 @@ def show_item(world: World, row: Row, shown: Row) -> None:
 
 def period_end(world: World, subscription: Row) -> int:
     """The earliest end among the items: when something is next billed."""
-    return min(i["current_period_end"] for i in items_of(world, subscription["id"]))
+    ends: list[int] = [i["current_period_end"] for i in items_of(world, subscription["id"])]
+    return min(ends)
 
 
 def cancel_now(world: World, subscription: Row, *, reason: str = "cancellation_requested", details: Row | None = None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import logging
 import re
 from typing import Any
 
@@ -30,6 +31,8 @@ from sync_pipeline.sandbox.stripe.world import World
 from sync_pipeline.sandbox.wire import Call, Reply
 
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
+_LOG = logging.getLogger(__name__)
+_BROKEN = "An unknown error occurred in the sandbox; its log has the traceback."
 _OWNERS = ("subscription", "invoice", "customer", "schedule", "payment_intent", "charge")
 
 
@@ -50,6 +53,9 @@ class StripeSystem:
             status, body, headers = self._answer(call, request_id)
         except StripeError as error:
             status, body, headers = error.status, _dump({"error": error.error}), dict(error.headers)
+        except Exception:
+            _LOG.exception("%s %s failed", call.method, call.path)
+            status, body, headers = 500, _dump({"error": {"type": "api_error", "message": _BROKEN}}), {}
         headers |= {
             "Content-Type": "application/json", "Request-Id": request_id, "Stripe-Version": self.world.contract.version,
         }  # fmt: skip

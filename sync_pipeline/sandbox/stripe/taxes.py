@@ -20,7 +20,8 @@ def check_rates(world: World, ids: list[str] | None, param: str) -> list[str] | 
 
 def apply_taxes(world: World, invoice: Row, lines: list[Row], exemption: str) -> tuple[list[Row], list[Row], int, int]:
     """The lines with their taxes, the invoice's `total_taxes`, and the sums of inclusive and exclusive tax."""
-    taxed, totals, sums = [], {}, {"inclusive": 0, "exclusive": 0}
+    totals: dict[str, Row] = {}
+    taxed, sums = [], {"inclusive": 0, "exclusive": 0}
     for line in lines:
         rates = line.get("_tax_rates") or invoice.get("_tax_rates") or ()
         net = line["amount"] - sum(part["amount"] for part in line["discount_amounts"])

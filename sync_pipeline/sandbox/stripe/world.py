@@ -76,10 +76,10 @@ class World:
 
     def living_with(self, row: Row | None) -> Any:
         """The time in which this object lives: its test clock's, or the sandbox's."""
-        clock_id = row.get("_clock") if row else None
-        if clock_id is None:
+        clock = self.get("test_helpers.test_clock", row.get("_clock")) if row else None
+        if clock is None:
             return self.at(self._time, None)
-        return self.at(self.store.table("test_helpers.test_clock")[clock_id]["frozen_time"], clock_id)
+        return self.at(clock["frozen_time"], clock["id"])
 
     def enter(self, test_clock: Row) -> None:
         """Go on in this test clock's time until the enclosing `at` ends."""
