@@ -72,6 +72,8 @@ class _Reader:
         values = self._mapping(entry, known, required=set())
         if "intervals" in values:
             values["intervals"] = {name: (pair[0], int(pair[1])) for name, pair in _entries(values["intervals"])}
+        if "retry_days" in values:
+            values["retry_days"] = tuple(values["retry_days"])
         for name in ("seat_families", "unusable_names"):
             if name in values:
                 values[name] = frozenset(values[name])

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from sync_pipeline.core import canonical
 from sync_pipeline.core.rules import Priority
 
-Action = Literal["stripe.create", "stripe.update", "salesforce.update", "link"]
-ACTION_ORDER: tuple[Action, ...] = ("link", "stripe.create", "stripe.update", "salesforce.update")
+Action = Literal["stripe.create", "stripe.update", "salesforce.once", "salesforce.update", "link"]
+ACTION_ORDER: tuple[Action, ...] = ("link", "salesforce.once", "stripe.create", "stripe.update", "salesforce.update")
 STRIPE_CREATE_ORDER = ("customer", "product", "price", "subscription")
 
 
@@ -30,8 +30,9 @@ class FieldChange:
 class Command:
     """One write. `key` is the natural identity of the effect, `target` the object that it touches.
 
-    `body` by action: stripe.create {object, params}; stripe.update {object, id, params};
-    salesforce.update {object, id, fields}; link {kind, external_id}, which touches the ledger only.
+    `body` by action: stripe.create {object, params}; stripe.update {object, id, params}; salesforce.update {object,
+    id, fields}; salesforce.once {marker, record}, both {object, fields}: made together or not at all, and once only,
+    because the marker's key is unique; link {kind, external_id}, which touches the ledger only.
     `subject` is the Salesforce record that a created or linked Stripe object belongs to.
     """
 

@@ -31,6 +31,7 @@ MOST_URGENT_FIRST = (
     "Canceled",
 )
 EARNING = frozenset({"active", "past_due"})
+AT_RISK = frozenset({"past_due", "unpaid"})
 
 
 def billing_status(subscription: Subscription) -> str | None:

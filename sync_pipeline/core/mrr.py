@@ -29,11 +29,17 @@ def yearly(item: SubscriptionItem) -> Fraction:
 
 
 def monthly_recurring_revenue(
-    subscriptions: Iterable[Subscription], items: Iterable[SubscriptionItem], currency: str
+    subscriptions: Iterable[Subscription],
+    items: Iterable[SubscriptionItem],
+    currency: str,
+    statuses: frozenset[str] = EARNING,
 ) -> Money:
-    """MRR over the earning subscriptions in `currency`. Raises MoneyError when one bills another currency."""
-    earning = {s.id for s in subscriptions if s.status in EARNING}
-    counted = [item for item in items if item.subscription in earning]
+    """MRR in `currency` over the subscriptions in one of the statuses.
+
+    Raises MoneyError when one of them bills another currency.
+    """
+    counting = {s.id for s in subscriptions if s.status in statuses}
+    counted = [item for item in items if item.subscription in counting]
     for item in counted:
         if item.currency != currency:
             raise MoneyError(f"{item.subscription} bills {item.currency}, but the Account is in {currency}")

@@ -16,6 +16,7 @@ from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Pl
 from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.fields import keep_fields
 from sync_pipeline.core.observation import Absent, Unknown
+from sync_pipeline.core.payment_failures import payment_failure_tasks
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.seats import keep_seats
 from sync_pipeline.core.world import World
@@ -34,6 +35,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *ensure_everything(world, rules),
         *keep_fields(world, rules, personal_key),
         *keep_seats(world, rules),
+        *payment_failure_tasks(world, rules),
     ]
     commands = _one_per_target(entry for entry in entries if isinstance(entry, Command))
     free = (command for command in commands if command.target not in world.blocked)

@@ -26,12 +26,15 @@ class Account:
     billing_country: Column[str | None, "Billing country, name or ISO code (personal data)"] = None
     currency: Column[str | None, "ISO currency of the record; the org's where it has one currency"] = None
     owner_id: Column[str | None, "User who owns the Account"] = None
+    owner_active: Column[bool, "The owner can be given work"] = False
     success_owner_id: Column[str | None, "User responsible for customer success"] = None
+    success_owner_active: Column[bool, "The customer-success user can be given work"] = False
     tax_registration: Column[str | None, "Tax registration number (personal data)"] = None
     tax_registration_type: Column[str | None, "Stripe tax id type of the registration, e.g. gb_vat"] = None
     stripe_customer_id: Column[str | None, "Stripe customer (cus_...)"] = None
     lifetime_value: Column[Decimal | None, "Cash collected net of refunds and lost disputes, major units"] = None
     mrr: Column[Decimal | None, "Monthly recurring revenue, major units"] = None
+    mrr_at_risk: Column[Decimal | None, "MRR whose payment is failing or overdue, major units"] = None
     billing_status: Column[str | None, "Billing state over all subscriptions"] = None
     billing_plan: Column[str | None, "Product that carries most of the recurring revenue"] = None
     seats: Column[Decimal | None, "Seats over all running subscriptions"] = None
@@ -198,6 +201,7 @@ class Invoice:
     paid_at: Column[int | None, "When it was paid in full, microseconds UTC"] = None
     attempt_count: Column[int, "Payment attempts"] = 0
     next_attempt_at: Column[int | None, "Next automatic attempt, microseconds UTC"] = None
+    hosted_url: Column[str | None, "Page on which the customer can pay"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +216,20 @@ class InvoicePayment:
     amount_paid: Column[int | None, "Paid, minor units; empty until paid"] = None
     paid_at: Column[int | None, "Payment, microseconds UTC"] = None
     payment: Column[str | None, "Payment intent, charge or payment record behind it"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """One attempt to collect money. Amounts are minor units."""
+
+    id: Column[str, "Stripe id (ch_...)"]
+    customer: Column[str, "Stripe customer"]
+    status: Column[str, "succeeded, pending or failed"]
+    currency: Column[str, "ISO currency"]
+    amount: Column[int, "Amount asked for, minor units"]
+    created_at: Column[int, "Attempt, microseconds UTC"]
+    payment_intent: Column[str | None, "Payment intent behind it"] = None
+    failure_code: Column[str | None, "Why it failed: decline code, or failure code"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

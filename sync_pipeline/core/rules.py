@@ -65,6 +65,10 @@ class Commercial:
     collection_method: Literal["send_invoice", "charge_automatically"] = "send_invoice"
     days_until_due: int = 30
     quiet_seconds: int = 45
+    task_for_days: int = 14
+    urgent_mrr: int = 1000
+    retry_days: tuple[int, ...] = (3, 5, 7)
+    final_action: str = "the subscription is canceled"
     intervals: Mapping[str, tuple[str, int]] = field(
         default_factory=lambda: {"Monthly": ("month", 1), "Quarterly": ("month", 3), "Annual": ("year", 1)}
     )

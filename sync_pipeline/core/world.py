@@ -13,6 +13,7 @@ from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Observation, Unknown
 from sync_pipeline.core.records import (
     Account,
+    Charge,
     Contract,
     Customer,
     Invoice,
@@ -45,6 +46,7 @@ class Billing:
     items: tuple[SubscriptionItem, ...] = ()
     invoices: tuple[Invoice, ...] = ()
     payments: tuple[InvoicePayment, ...] = ()
+    charges: tuple[Charge, ...] = ()
     refunds: tuple[Refund, ...] = ()
 
 
@@ -71,7 +73,8 @@ class World:
 
     `customer` is the customer that the account is linked to or names; `candidates` are customers that
     might be the account's, looked up only when it has none. `blocked` are targets with a command whose
-    outcome is not known. `now` is microseconds UTC.
+    outcome is not known; `once` are the keys of what was made once and is never made again. `now` is
+    microseconds UTC.
     """
 
     account_id: str
@@ -87,3 +90,4 @@ class World:
     base: Mapping[tuple[str, str], str] = field(default_factory=dict)
     facts: tuple[Fact, ...] = ()
     blocked: frozenset[str] = frozenset()
+    once: frozenset[str] = frozenset()

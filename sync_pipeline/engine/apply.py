@@ -8,7 +8,7 @@ Salesforce writes of all accounts go together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
@@ -20,6 +20,7 @@ from sync_pipeline.ledger import audit, commands, links
 from sync_pipeline.ledger.commands import Attempt, CommandRow, LostClaim
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome
+from sync_pipeline.systems.salesforce.writes import Once, Update, Write
 
 SEND_WITHIN_US = 20_000_000
 LONGEST_CALL_US = 40_000_000
@@ -111,8 +112,9 @@ def _send_to_salesforce(engine: Engine, pooled: Sequence[tuple[Claim, CommandRow
         return
     bodies = [canonical.decode(row.body) for row in rows]
     guard = _guard(engine, min(attempt.deadline_wall for attempt in attempts.values()))
+    writes = [_salesforce_write(row, body) for row, body in zip(rows, bodies, strict=True)]
     try:
-        outcomes = engine.salesforce.update([(b["object"], b["id"], b["fields"]) for b in bodies], guard=guard)
+        outcomes = engine.salesforce.write(writes, guard=guard)
     except DeadlinePassed:
         outcomes = [Outcome("throttled", message="it was not sent in time")] * len(rows)
     with engine.ledger.tx() as conn:
@@ -173,8 +175,8 @@ def _finish(conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, 
     if outcome.state == "rejected" or (outcome.state == "done" and row.kind != "stripe.create"):
         # A refusal made nothing and an update may be wanted again; the old key would only repeat the old answer.
         commands.next_generation(conn, row.id)
-    if outcome.state == "done" and row.kind == "stripe.create":
-        _link_created(conn, row, outcome.object_id, now)
+    if outcome.state == "done":
+        _link_made(conn, row, outcome.object_id, now)
     audit.append(
         conn,
         account=row.account,
@@ -205,10 +207,21 @@ def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
             assert_never(outcome.state)
 
 
-def _link_created(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:
-    kind = canonical.decode(row.body)["object"]
-    if kind in LINKED_KINDS and object_id is not None:
-        subject: Any = canonical.decode(row.body)["params"]["metadata"]
-        owner = subject["sf_opportunity_id"] if kind == "subscription" else subject["sf_account_id"]
-        link = links.Link(row.account, "stripe", kind, object_id, "primary", "live", owner)
-        links.put(conn, link, now)
+def _salesforce_write(row: CommandRow, body: Mapping[str, Any]) -> Write:
+    if row.kind == "salesforce.once":
+        marker, record = body["marker"], body["record"]
+        return Once((marker["object"], marker["fields"]), (record["object"], record["fields"]))
+    return Update(body["object"], body["id"], body["fields"])
+
+
+def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:
+    """Remembers what was made, so that it is never made again."""
+    if row.kind == "salesforce.once":
+        links.put(conn, links.Link(row.account, "salesforce", "once", row.key, subject=row.key), now)
+    if row.kind != "stripe.create" or object_id is None:
+        return
+    body = canonical.decode(row.body)
+    if body["object"] in LINKED_KINDS:
+        metadata = body["params"]["metadata"]
+        owner = metadata["sf_opportunity_id"] if body["object"] == "subscription" else metadata["sf_account_id"]
+        links.put(conn, links.Link(row.account, "stripe", body["object"], object_id, subject=owner), now)

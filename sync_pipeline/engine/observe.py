@@ -33,6 +33,7 @@ class Remembered:
     base: Mapping[tuple[str, str], str]
     facts: tuple[Fact, ...]
     blocked: frozenset[str]
+    once: frozenset[str]
 
 
 def observe(
@@ -89,6 +90,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
             base=bases.get(account_id, {}),
             facts=tuple(known_facts.get(account_id, [])),
             blocked=frozenset(row.target for row in unresolved.get(account_id, [])),
+            once=frozenset(link.external_id for link in linked.get(account_id, []) if link.kind == "once"),
         )
         for account_id in account_ids
     }
@@ -119,6 +121,7 @@ def _with_salesforce(
         base=remembered.base,
         facts=remembered.facts,
         blocked=remembered.blocked,
+        once=remembered.once,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.records import (
     Account,
+    Charge,
     Contract,
     Customer,
     Invoice,
@@ -43,6 +44,7 @@ TABLES: Mapping[str, type[Any]] = {
     "stripe/subscription_items": SubscriptionItem,
     "stripe/invoices": Invoice,
     "stripe/invoice_payments": InvoicePayment,
+    "stripe/charges": Charge,
     "stripe/refunds": Refund,
 }
 
@@ -99,6 +101,7 @@ class StripeTables:
         self._items = _grouped(tables["stripe/subscription_items"], lambda item: item.subscription)
         self._invoices = _grouped(tables["stripe/invoices"], lambda invoice: invoice.customer)
         self._payments = _grouped(tables["stripe/invoice_payments"], lambda payment: payment.customer)
+        self._charges = _grouped(tables["stripe/charges"], lambda charge: charge.customer)
         self._refunds = _grouped(tables["stripe/refunds"], lambda refund: refund.customer)
         self._products = frozenset(product.id for product in tables["stripe/products"])
         self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key and p.active}
@@ -118,6 +121,7 @@ class StripeTables:
             items=tuple(item for s in subscriptions for item in self._items[s.id]),
             invoices=tuple(self._invoices[customer_id]),
             payments=tuple(self._payments[customer_id]),
+            charges=tuple(self._charges[customer_id]),
             refunds=tuple(self._refunds[customer_id]),
         )
 

@@ -22,12 +22,10 @@ from sync_pipeline.core.rules import Names
 from sync_pipeline.systems.outcomes import Guard, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, outcome_of_call, outcome_of_errors, read_failure
+from sync_pipeline.systems.salesforce.writes import Write, composite_body, composite_calls
 
 CONNECT_AND_READ_SECONDS = (5, 30)
 QUERIES_PER_CALL = 5
-RECORDS_PER_COLLECTION = 200
-COLLECTIONS_PER_CALL = 5
-RECORDS_PER_CALL = RECORDS_PER_COLLECTION * COLLECTIONS_PER_CALL
 ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
 OBJECTS: Mapping[str, type[Any]] = {
     "account": Account,
@@ -192,55 +190,23 @@ class Salesforce:
                 rows[name].extend(answer["records"])
         return rows
 
-    def update(self, writes: Sequence[tuple[str, str, Mapping[str, Any]]], *, guard: Guard) -> list[Outcome]:
-        """Set fields of records, given as (object, id, fields); one outcome per record, in the order given.
+    def write(self, writes: Sequence[Write], *, guard: Guard) -> list[Outcome]:
+        """Makes the writes, pooled into composite calls; one outcome per write, in the order given.
 
-        Up to 1,000 records go in one call, sorted by object, each in its own right: one refused record does
-        not stop another. `guard` is called right before each call leaves.
+        `guard` is called right before each call leaves.
         """
-        order = sorted(range(len(writes)), key=lambda index: writes[index][:2])
         outcomes: dict[int, Outcome] = {}
-        for start in range(0, len(order), RECORDS_PER_CALL):
-            call = order[start : start + RECORDS_PER_CALL]
-            chunks = [call[i : i + RECORDS_PER_COLLECTION] for i in range(0, len(call), RECORDS_PER_COLLECTION)]
-            outcomes |= self._update_call(writes, chunks, guard)
-        return [outcomes[index] for index in range(len(writes))]
-
-    def _update_call(
-        self, writes: Sequence[tuple[str, str, Mapping[str, Any]]], chunks: list[list[int]], guard: Guard
-    ) -> dict[int, Outcome]:
-        requests_ = [
-            {
-                "method": "PATCH",
-                "url": self._url("composite/sobjects"),
-                "referenceId": f"part{number}",
-                "body": {
-                    "allOrNone": False,
-                    "records": [
-                        {"attributes": {"type": writes[i][0]}, "id": writes[i][1], **writes[i][2]} for i in chunk
-                    ],
-                },
-            }
-            for number, chunk in enumerate(chunks)
-        ]
-        body = canonical.encode({"allOrNone": False, "collateSubrequests": False, "compositeRequest": requests_})
-        guard()
-        try:
-            answer = self._send("POST", "composite", data=body)
-        except CALL_ERRORS as error:
-            outcome = outcome_of_call(error)
-            return {index: outcome for chunk in chunks for index in chunk}
-        results: dict[int, Outcome] = {}
-        for chunk, part in zip(chunks, answer["compositeResponse"], strict=True):
-            status = part["httpStatusCode"]
-            if status >= 300:
-                refused = outcome_of_errors(status, part["body"])
-                results |= dict.fromkeys(chunk, refused)
+        for parts in composite_calls(writes):
+            body = canonical.encode(composite_body(parts, self._url("composite/sobjects")))
+            guard()
+            try:
+                answer = self._send("POST", "composite", data=body)
+            except CALL_ERRORS as error:
+                outcomes |= {index: outcome_of_call(error) for part in parts for index in part.indexes}
                 continue
-            for index, row in zip(chunk, part["body"], strict=True):
-                done = Outcome("done", object_id=row.get("id"), http_status=status)
-                results[index] = done if row["success"] else outcome_of_errors(400, row["errors"])
-        return results
+            for part, answered in zip(parts, answer["compositeResponse"], strict=True):
+                outcomes |= part.outcomes(answered["httpStatusCode"], answered["body"])
+        return [outcomes[index] for index in range(len(writes))]
 
     def _select(self, name: str, where: str | None) -> str:
         columns = ", ".join(sorted(set(self.fields[name].values())))

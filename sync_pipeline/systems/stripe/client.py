@@ -114,6 +114,7 @@ class Stripe:
                 for raw in raw_invoices
                 for payment in self._whole(raw["payments"])
             ),
+            charges=tuple(parse.charge(raw) for raw in raw_charges),
             refunds=tuple(
                 parse.refund(refund, customer_id) for raw in raw_charges for refund in self._whole(raw["refunds"])
             ),
@@ -140,7 +141,7 @@ class Stripe:
         """Complete tables of records, by name. Objects of test clocks are not in Stripe's lists, nor here."""
         subscriptions = list(self.pages("/v1/subscriptions", status="all"))
         invoices = list(self.pages("/v1/invoices", expand=["data.payments"]))
-        refunds = self.pages("/v1/refunds", expand=["data.charge"])
+        charges = list(self.pages("/v1/charges", expand=["data.refunds"]))
         customers = self.pages("/v1/customers", expand=["data.tax_ids"])
         return {
             "customers": [parse.customer(raw) for raw in customers],
@@ -156,8 +157,12 @@ class Stripe:
                 for raw in invoices
                 for payment in self._whole(raw["payments"])
             ],
+            "charges": [parse.charge(raw) for raw in charges if raw.get("customer")],
             "refunds": [
-                parse.refund(raw, str(parse.id_of(raw["charge"]["customer"]))) for raw in refunds if raw.get("charge")
+                parse.refund(refund, str(parse.id_of(raw["customer"])))
+                for raw in charges
+                if raw.get("customer")
+                for refund in self._whole(raw["refunds"])
             ],
         }
 

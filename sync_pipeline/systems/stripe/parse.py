@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from sync_pipeline.core.records import (
+    Charge,
     Customer,
     Invoice,
     InvoicePayment,
@@ -145,6 +146,7 @@ def invoice(raw: Json) -> Invoice:
         paid_at=micros(transitions.get("paid_at")),
         attempt_count=raw.get("attempt_count") or 0,
         next_attempt_at=micros(raw.get("next_payment_attempt")),
+        hosted_url=raw.get("hosted_invoice_url"),
     )
 
 
@@ -160,6 +162,20 @@ def invoice_payment(raw: Json, customer_id: str) -> InvoicePayment:
         amount_paid=raw.get("amount_paid"),
         paid_at=micros((raw.get("status_transitions") or {}).get("paid_at")),
         payment=id_of(payment.get(payment["type"])),
+    )
+
+
+def charge(raw: Json) -> Charge:
+    outcome = raw.get("outcome") or {}
+    return Charge(
+        id=raw["id"],
+        customer=str(id_of(raw["customer"])),
+        status=raw["status"],
+        currency=raw["currency"].upper(),
+        amount=raw["amount"],
+        created_at=at(raw["created"]),
+        payment_intent=id_of(raw.get("payment_intent")),
+        failure_code=outcome.get("reason") or raw.get("failure_code"),
     )
 
 
