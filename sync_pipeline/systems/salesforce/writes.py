@@ -1,0 +1,120 @@
+"""Writes to Salesforce, pooled: which records travel together in one call, and what the answer means for each.
+
+A composite call takes five collections of 200 records and counts once against the daily limit. Updates share
+collections in which each record stands for itself; a pair that must be made together or not at all has a
+collection of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sync_pipeline.systems.outcomes import Outcome
+from sync_pipeline.systems.salesforce.errors import outcome_of_errors
+
+RECORDS_PER_COLLECTION = 200
+COLLECTIONS_PER_CALL = 5
+ROLLED_BACK = "ALL_OR_NONE_OPERATION_ROLLED_BACK"
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Set fields of a record."""
+
+    object: str
+    id: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Once:
+    """Make a record once, ever: together with a marker whose unique key refuses a second time.
+
+    Both are (object, fields). A duplicate marker means that both were made before, which is success.
+    """
+
+    marker: tuple[str, Mapping[str, Any]]
+    record: tuple[str, Mapping[str, Any]]
+
+
+Write = Update | Once
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One collection of a call: the writes in it by their place in the caller's list."""
+
+    writes: tuple[Write, ...]
+    indexes: tuple[int, ...]
+
+    @property
+    def once(self) -> bool:
+        return isinstance(self.writes[0], Once)
+
+    def records(self) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        for write in self.writes:
+            if isinstance(write, Once):
+                rows += [{"attributes": {"type": kind}, **fields} for kind, fields in (write.marker, write.record)]
+            else:
+                rows.append({"attributes": {"type": write.object}, "id": write.id, **write.fields})
+        return rows
+
+    def outcomes(self, status: int, body: Any) -> dict[int, Outcome]:
+        """What this collection's answer means for each of its writes."""
+        if status >= 300:
+            return dict.fromkeys(self.indexes, outcome_of_errors(status, body))
+        if self.once:
+            return {self.indexes[0]: _outcome_once(status, body)}
+        return {index: _outcome(status, row) for index, row in zip(self.indexes, body, strict=True)}
+
+
+def composite_calls(writes: Sequence[Write]) -> Iterator[list[Part]]:
+    """The calls to make, each at most five collections; pairs first, then updates sorted by object and id."""
+    pairs = [Part((write,), (index,)) for index, write in enumerate(writes) if isinstance(write, Once)]
+    updates = [(w.object, w.id, index, w) for index, w in enumerate(writes) if isinstance(w, Update)]
+    updates.sort(key=lambda each: each[:3])
+    parts = pairs + [
+        Part(tuple(each[3] for each in chunk), tuple(each[2] for each in chunk))
+        for chunk in _chunks(updates, RECORDS_PER_COLLECTION)
+    ]
+    yield from _chunks(parts, COLLECTIONS_PER_CALL)
+
+
+def composite_body(parts: Sequence[Part], url: str) -> dict[str, Any]:
+    return {
+        "allOrNone": False,
+        "collateSubrequests": False,
+        "compositeRequest": [
+            {
+                "method": "POST" if part.once else "PATCH",
+                "url": url,
+                "referenceId": f"part{number}",
+                "body": {"allOrNone": part.once, "records": part.records()},
+            }
+            for number, part in enumerate(parts)
+        ],
+    }
+
+
+def _outcome(status: int, row: Mapping[str, Any]) -> Outcome:
+    if row["success"]:
+        return Outcome("done", object_id=row.get("id"), http_status=status)
+    return outcome_of_errors(400, row["errors"])
+
+
+def _outcome_once(status: int, rows: Sequence[Mapping[str, Any]]) -> Outcome:
+    marker, record = rows
+    if marker["success"] and record["success"]:
+        return Outcome("done", object_id=record["id"], http_status=status)
+    errors = [error for row in rows if not row["success"] for error in row["errors"]]
+    if any(error["statusCode"] == "DUPLICATE_VALUE" for error in marker.get("errors", [])):
+        return Outcome("done", http_status=status, message="it was made before")
+    return outcome_of_errors(400, [error for error in errors if error["statusCode"] != ROLLED_BACK] or errors)
+
+
+def _chunks(items: Sequence[Any], size: int) -> Iterator[Any]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
