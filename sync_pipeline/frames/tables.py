@@ -53,6 +53,7 @@ _SNAPSHOTS = (
     ("stripe/subscription_items", records.SubscriptionItem, "The rates and quantities of all subscriptions."),
     ("stripe/invoices", records.Invoice, "All Stripe invoices. Amounts in minor units."),
     ("stripe/invoice_payments", records.InvoicePayment, "Money allocated to invoices: the proof of collected cash."),
+    ("stripe/charges", records.Charge, "All attempts to collect money. Amounts in minor units."),
     ("stripe/refunds", records.Refund, "All refunds of charges. Amounts in minor units."),
 )
 

@@ -23,7 +23,8 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "stripe/subscription_items": ("subscriptions",),
     "stripe/invoices": ("invoices",),
     "stripe/invoice_payments": ("invoices",),
-    "stripe/refunds": ("refunds",),
+    "stripe/charges": ("charges",),
+    "stripe/refunds": ("charges",),
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract")
-STRIPE_OBJECTS = ("customers", "products", "prices", "subscriptions", "invoices", "charges", "refunds")
+STRIPE_OBJECTS = ("customers", "products", "prices", "subscriptions", "invoices", "charges")
 LEDGER_TABLES = {
     "link": "The crosswalk: which Stripe object belongs to which Salesforce record.",
     "fact": "Append-only money facts, collected event by event.",
