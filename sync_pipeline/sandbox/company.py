@@ -32,6 +32,7 @@ class _Book:
     line_ids: list[str]
     stripe_customer: str = ""
     subscription: str = ""
+    first_invoice: str = ""
     item_ids: list[str] = field(default_factory=list)
 
 
@@ -167,6 +168,7 @@ class _Company:
         book.stripe_customer = self._desk.stripe("POST", "/v1/customers", params)["id"]
         subscription = self._desk.stripe("POST", "/v1/subscriptions", self._subscription(book))
         book.subscription = subscription["id"]
+        book.first_invoice = subscription["latest_invoice"]
         book.item_ids = [item["id"] for item in subscription["items"]["data"]]
 
     def _subscription(self, book: _Book) -> dict[str, Any]:
@@ -218,14 +220,13 @@ class _Company:
     def _write_back(self, book: _Book) -> None:
         """The fields that the sync keeps, from what Stripe says now."""
         subscription = self._desk.stripe("GET", f"/v1/subscriptions/{book.subscription}")
-        invoices = self._desk.stripe_all("/v1/invoices", {"customer": book.stripe_customer})
         charges = self._desk.stripe_all("/v1/charges", {"customer": book.stripe_customer})
         items = subscription["items"]["data"] if subscription["status"] in ("active", "past_due") else []
         status = _STATUS_WORDS.get(subscription["status"])
         if status == "Active" and (subscription["cancel_at_period_end"] or subscription["cancel_at"]):
             status = "Cancel Scheduled"
-        paid = [i["status_transitions"]["paid_at"] for i in invoices if i["status"] == "paid" and i["amount_paid"] > 0]
-        collected = sum(i["amount_paid"] for i in invoices) - sum(c["amount_refunded"] for c in charges)
+        collected = sum(c["amount_captured"] - c["amount_refunded"] for c in charges)
+        first_payment = self._first_payment(book)
         customer = book.customer
         largest = max(items, key=lambda item: (_yearly(item), item["id"]), default=None)
         families = [PRODUCTS[line.product][0] for line in customer.lines]
@@ -248,14 +249,22 @@ class _Company:
             {
                 "Stripe_Subscription_Id__c": book.subscription,
                 "Billing_Status__c": status,
-                "Activation_Status__c": "Activated" if paid else "Pending",
-                "First_Payment_At__c": _datetime(min(paid)) if paid else None,
+                "Activation_Status__c": "Activated" if first_payment else "Pending",
+                "First_Payment_At__c": _datetime(first_payment) if first_payment else None,
             },
         )
         self._desk.edit("Contract", book.contract, {"Stripe_Subscription_Id__c": book.subscription})
         for line, item in zip(book.line_ids, book.item_ids, strict=True):
             if subscription["status"] != "canceled":
                 self._desk.edit("OpportunityLineItem", line, {"Stripe_Subscription_Item_Id__c": item})
+
+    def _first_payment(self, book: _Book) -> int | None:
+        """When the first invoice that was ever paid was paid; nearly always that is the first invoice."""
+        first = self._desk.stripe("GET", f"/v1/invoices/{book.first_invoice}")
+        if first["status"] == "paid":
+            return int(first["status_transitions"]["paid_at"])
+        paid = self._desk.stripe_all("/v1/invoices", {"subscription": book.subscription, "status": "paid"})
+        return min((invoice["status_transitions"]["paid_at"] for invoice in paid), default=None)
 
     def _product(self, name: str) -> str:
         """A product with its list prices in Salesforce, and the same product in Stripe."""

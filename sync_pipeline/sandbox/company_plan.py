@@ -118,7 +118,7 @@ def opens_at(until: int) -> int:
 def _customer(rng: random.Random, names: set[str], until: int) -> Customer:
     country = rng.choices(_COUNTRIES, _WEIGHTS)[0]
     city = rng.choice(country.cities)
-    interval = rng.choices(list(INTERVALS), (15, 10, 75))[0]
+    interval = rng.choices(list(INTERVALS), (8, 10, 82))[0]
     automatic = rng.random() < 0.6
     lines = _lines(rng, country.currency, interval)
     # More deals are won each year than the year before.
