@@ -13,7 +13,7 @@ from sync_pipeline.sandbox.stripe.subscription_changes import change_items, invo
 from sync_pipeline.sandbox.stripe.subscriptions import items_of
 from sync_pipeline.sandbox.stripe.world import World
 
-_HOW = "proration_behavior proration_date payment_behavior off_session"
+_HOW = "proration_behavior proration_date payment_behavior"
 _WHAT = "price plan price_data quantity metadata tax_rates discounts"
 
 
@@ -27,7 +27,7 @@ def create_item(world: World, params: Params, args: list[str]) -> Row:
     return next(i for i in items_of(world, subscription["id"]) if i["id"] not in before)
 
 
-@operation("POST /v1/subscription_items/{item}", f"{_WHAT} {_HOW}")
+@operation("POST /v1/subscription_items/{item}", f"off_session {_WHAT} {_HOW}")
 def update_item(world: World, params: Params, args: list[str]) -> Row:
     item = world.need("subscription_item", args[0], "item", 404)
     subscription = world.need("subscription", item["subscription"])

@@ -130,7 +130,7 @@ def test_partial_payment_with_an_own_intent(sandbox: Sandbox) -> None:
 
 
 def test_void_and_uncollectible(sandbox: Sandbox) -> None:
-    """Facts 2.7, 3.8: voiding cancels the intent (void_invoice); uncollectible can still be paid; paid cannot be void."""
+    """Facts 2.7, 3.8: voiding cancels the intent; uncollectible can still be paid; paid cannot be void."""
     invoice = send(sandbox)
     gone = sandbox.v1.invoices.void_invoice(invoice.id, {"expand": ["payments.data.payment.payment_intent"]})
     intent = gone.payments.data[0].payment.payment_intent

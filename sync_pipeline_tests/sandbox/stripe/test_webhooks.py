@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -67,7 +68,7 @@ def test_retries_with_growing_gaps_then_gives_up(make_sandbox: Callable[..., San
         nxt = sandbox.system.next_due()
         if nxt is not None:
             sandbox.advance(nxt - sandbox.clock.now())
-    gaps = [b - a for a, b in zip(attempts, attempts[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(attempts)]
     assert len(attempts) == 11
     assert gaps == sorted(gaps)
     assert 2 * DAY < attempts[-1] <= 3 * DAY
