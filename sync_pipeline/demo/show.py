@@ -68,11 +68,12 @@ def _stripe(account: dict[str, Any]) -> Rows:
         "Stripe customer": _text(_first(account, "customer").get("name")),
         "Stripe subscription": _text(_first(account, "subscription").get("status")),
     }
+    names = {product["id"]: product["name"] for product in account.get("product", [])}
     for item in _first(account, "subscription").get("items", {}).get("data", []):
         price = item["price"]
         pounds = Decimal(price["unit_amount_decimal"]).scaleb(-2)
         every = price["recurring"]["interval"]
-        rows[f"  item {price['product']}"] = f"{item['quantity']} x {pounds:,.2f} a {every}"
+        rows[f"  {names.get(price['product'])}"] = f"{item['quantity']} x {pounds:,.2f} a {every}"
     invoice = _first(account, "invoice")
     total = invoice.get("total")
     shown = "" if total is None else f", {Decimal(total).scaleb(-2):,.2f}"
