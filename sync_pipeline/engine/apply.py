@@ -170,7 +170,8 @@ def _finish(conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, 
         error=f"{outcome.code or ''} {outcome.message}".strip() or None,
         now=now,
     )
-    if not recorded:
+    if not recorded or outcome.state == "ambiguous":
+        # What is not known yet is audited when it is: by a look at the list, or by the attempt that settles it.
         return
     if outcome.state == "rejected" or (outcome.state == "done" and row.kind != "stripe.create"):
         # A refusal made nothing and an update may be wanted again; the old key would only repeat the old answer.

@@ -35,7 +35,8 @@ def state_of(http_status: int, code: str | None) -> State:
     """What an answer with this status and error code means for a write."""
     if code in PASSING or http_status in (420, 429, 503):
         return "throttled"
-    if http_status >= 500:
+    if http_status >= 500 or (code is None and http_status != 401):
+        # Without a code it is not Salesforce that answers: a proxy's page says nothing about what happened behind it.
         return "ambiguous"
     if code in NO_ACCESS or http_status == 401:
         return "denied"

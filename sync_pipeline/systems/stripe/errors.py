@@ -1,10 +1,12 @@
 """From a Stripe error to the engine's words: one total function (docs.stripe.com/error-low-level).
 
-5xx and lost connections are ambiguous: the request may have taken effect. 429 and 409 come before anything
-happens. A 4xx with a message is a refusal of these values.
+5xx and lost connections are ambiguous: the request may have taken effect; so are answers that are not Stripe's,
+such as a proxy's page. 429 and 409 come before anything happens. A 4xx with a message is a refusal of these values.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import stripe
 
@@ -16,8 +18,8 @@ ALREADY_THERE = frozenset({"resource_already_exists"})
 def outcome_of(error: stripe.StripeError) -> Outcome:
     """What a failed write means."""
     status, code = error.http_status, _code(error)
-    if isinstance(error, stripe.APIConnectionError) or status is None:
-        return Outcome("ambiguous", message=_plain(error))
+    if isinstance(error, stripe.APIConnectionError) or status is None or _details(error) is None:
+        return Outcome("ambiguous", http_status=status, message=_plain(error))
     state: State = "rejected"
     if status in (409, 429):
         state = "throttled"
@@ -55,9 +57,15 @@ def read_failure(error: stripe.StripeError) -> ReadFailed:
 
 
 def _code(error: stripe.StripeError) -> str | None:
+    details = _details(error)
+    return error.code if details is None else details.get("code")
+
+
+def _details(error: stripe.StripeError) -> dict[str, Any] | None:
+    """The `error` object of Stripe's answer; None when something else answered."""
     body = error.json_body
     details = body.get("error") if isinstance(body, dict) else None
-    return details.get("code") if isinstance(details, dict) else error.code
+    return details if isinstance(details, dict) else None
 
 
 def _plain(error: stripe.StripeError) -> str:
