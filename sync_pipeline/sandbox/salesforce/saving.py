@@ -175,40 +175,22 @@ class Saver:
         if o.person:
             new["Name"] = " ".join(p for p in (new.get("FirstName"), new.get("LastName")) if p)
         changed = given if old is None else {n for n in given if new.get(n) != old.get(n)}
-        self._check_required(o, old, new)
+        self._check_required(o, new)
         self._check_references(o, old, new, changed)
         if behaviour:
             behaviour.prepare(self, old, new, given)
         for rule in self.rules:
             rule(self, o, old, new, actor)
         self._check_unique(o, old, new)
-        self.check_locks(
-            [
-                new["Id"],
-                *(
-                    new[f.name]
-                    for f in o.fields.values()
-                    if f.type == "reference" and f.name in changed and new.get(f.name)
-                ),
-            ]
-        )
+        if self.row_locks:
+            self.check_locks([new["Id"], *(new[f.name] for f in o.references if f.name in changed and new.get(f.name))])
         saved = self.stamp(o, new, {}, actor)
         if behaviour:
             behaviour.saved(self, old, saved, actor)
         return self.db.get(o, saved["Id"]) or saved
 
-    def _check_required(self, o: SObject, old: Row | None, new: Row) -> None:
-        missing = [f.name for f in o.fields.values() if f.required and new.get(f.name) is None]
-        missing += [
-            f.name
-            for f in o.fields.values()
-            if not f.nillable
-            and not f.required
-            and f.createable
-            and f.name not in missing
-            and f.default is not None
-            and new.get(f.name) is None
-        ]
+    def _check_required(self, o: SObject, new: Row) -> None:
+        missing = [f.name for f in o.needed if new.get(f.name) is None]
         if missing:
             message = f"Required fields are missing: [{', '.join(missing)}]"
             raise SalesforceError("REQUIRED_FIELD_MISSING", message, missing)
@@ -227,7 +209,7 @@ class Saver:
                 raise SalesforceError("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", [])
             if row.get("IsDeleted"):
                 raise SalesforceError("ENTITY_IS_DELETED", "entity is deleted", [])
-        owner = next((f for f in o.fields.values() if f.owner), None)
+        owner = next((f for f in o.references if f.owner), None)
         if owner and (old is None or owner.name in changed):
             user = self.db.by_id(new.get(owner.name))
             if user is not None and user.get("IsActive") is False:

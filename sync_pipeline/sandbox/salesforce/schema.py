@@ -60,6 +60,11 @@ class Field:
         return self.access == "write"
 
     @property
+    def must_not_be_cleared(self) -> bool:
+        """It has a default, so it may be left out, but it may not be set to null."""
+        return not self.nillable and self.createable and self.default is not None
+
+    @property
     def filterable(self) -> bool:
         return not (self.type == "address" or (self.type == "textarea" and self.length > 255))
 
@@ -97,6 +102,8 @@ class SObject:
     by_name: dict[str, Field] = field(init=False)
     by_relationship: dict[str, Field] = field(init=False)
     indexed: tuple[Field, ...] = field(init=False)
+    needed: tuple[Field, ...] = field(init=False)
+    references: tuple[Field, ...] = field(init=False)
     name_field: Field | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,6 +112,8 @@ class SObject:
             "by_name": {f.name.lower(): f for f in every},
             "by_relationship": {f.relationship.lower(): f for f in every if f.relationship},
             "indexed": tuple(f for f in every if f.indexed),
+            "needed": tuple(f for f in every if f.required or f.must_not_be_cleared),
+            "references": tuple(f for f in every if f.type == "reference"),
             "name_field": next((f for f in every if f.name_field), None),
         }
         for name, value in derived.items():
@@ -215,7 +224,7 @@ def _address(prefix: str) -> dict[str, dict[str, Any]]:
     }
     compound = f"{prefix}Address"
     fields = {f"{prefix}{name}": spec | {"compound": compound} for name, spec in parts.items()}
-    return fields | {compound: {"type": "address", "access": "read"}}
+    return fields | {compound: {"type": "address", "access": "read", "permissionable": True}}
 
 
 def _field(name: str, spec: dict[str, Any], custom_objects: tuple[str, ...]) -> Field:
@@ -234,8 +243,10 @@ def _field(name: str, spec: dict[str, Any], custom_objects: tuple[str, ...]) -> 
         spec.setdefault("default", False)
     if spec.get("required") or kind == "id" or spec.get("owner"):
         spec["nillable"] = False
-    if not spec.get("nillable", True) and not spec.get("custom") and kind != "boolean":
-        spec.setdefault("permissionable", False)
+    if not spec.get("custom"):
+        # What nobody can write, or everybody must, is not subject to field-level security.
+        must = not spec.get("nillable", True) and kind != "boolean"
+        spec.setdefault("permissionable", not must and spec.get("access") != "read")
     return Field(name=name, to=targets, values=tuple(spec.pop("values", ())), **spec)
 
 

@@ -17,6 +17,8 @@ from sync_pipeline.sandbox.salesforce.rest import bulk_jobs, routes
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request
 from sync_pipeline.sandbox.salesforce.schema import SObject
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
+from sync_pipeline.sandbox.salesforce.soql.execute import run
+from sync_pipeline.sandbox.salesforce.soql.rows import Session
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.wire import Call, Reply
 
@@ -109,6 +111,11 @@ class SalesforceSystem:
         with self.org.store.transaction():
             o = self._object(object)
             return merging.merge(self.org.saver, o, self._id(winner), self._id(loser), self.org.person(None))
+
+    def select(self, soql: str) -> list[Row]:
+        """What a person would see: all records that a query finds, whatever the limits. Raises SalesforceError."""
+        base = f"/services/data/v{routes.NEWEST_VERSION}.0"
+        return run(Session(self.org.db, self.org.access, base), soql).records
 
     def expire_tokens(self) -> None:
         """Every session ends now; clients get 401 INVALID_SESSION_ID until they ask for a new token."""

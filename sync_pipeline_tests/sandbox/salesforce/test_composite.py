@@ -179,7 +179,13 @@ def test_composite_all_or_none(org: Org) -> None:
 def test_outer_all_or_none_overrides_the_collection(org: Org) -> None:
     """2.6: true outside rules inside; false outside leaves the inner flag as it is."""
     rows = {"allOrNone": False, "records": [typed("Account", Name="A"), typed("Account")]}
-    outer = composite(org, part("rows", "POST", "composite/sobjects", rows), allOrNone=True)
+    outer = composite(
+        org,
+        part("first", "POST", "sobjects/Account", {"Name": "F"}),
+        part("rows", "POST", "composite/sobjects", rows),
+        allOrNone=True,
+    )
+    assert outer["first"]["body"][0]["errorCode"] == "PROCESSING_HALTED"
     assert [r["success"] for r in outer["rows"]["body"]] == [False, False]
     assert org.sf.query("SELECT COUNT() FROM Account")["totalSize"] == 0
     inner = composite(org, part("rows", "POST", "composite/sobjects", rows), allOrNone=False)

@@ -268,7 +268,8 @@ def write_package(root: Path) -> None:
         "<displayFormat>CH-{000000}</displayFormat><label>Number</label></nameField></CustomObject>"
     )
     fields = {
-        "Account__c": "<type>Lookup</type><referenceTo>Account</referenceTo><relationshipName>Churns</relationshipName>",
+        "Account__c": "<type>Lookup</type><referenceTo>Account</referenceTo>"
+        "<relationshipName>Churns</relationshipName>",
         "Key__c": "<type>Text</type><length>50</length><externalId>true</externalId><unique>true</unique>",
         "Reason__c": "<type>Picklist</type><valueSet><restricted>true</restricted><valueSetDefinition><value>"
         "<fullName>Price</fullName></value></valueSetDefinition></valueSet>",

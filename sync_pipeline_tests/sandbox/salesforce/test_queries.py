@@ -14,7 +14,11 @@ from sync_pipeline_tests.sandbox.salesforce.served import BASE, START, Org, bare
 
 @pytest.fixture
 def company(org: Org) -> Org:
-    """Three accounts, one nested below another, and three deals."""
+    return fill(org)
+
+
+def fill(org: Org) -> Org:
+    """Three accounts, one nested below another, and four deals."""
     acme = org.person("Account", Name="Acme", Industry="Technology", AnnualRevenue=100, Stripe_Customer_Id__c="cus_A")
     beta = org.person(
         "Account", Name="beta", Industry="Banking", AnnualRevenue=50, ParentId=acme, Stripe_Customer_Id__c="cus_a"
@@ -353,3 +357,26 @@ def test_every_page_size_gives_the_same_rows(org_with: Callable[..., Org]) -> No
         expected.append(rows)
     assert all(a == b for a, b in itertools.pairwise(expected))
     assert expected[0] == [f"A{n}" for n in range(7)]
+
+
+def test_columns_of_a_query(company: Org) -> None:
+    """Sandbox facts 3: what command-line clients ask before they print a table: parents and children as joins."""
+    soql = "SELECT Id, Name, Owner.Name, Owner.Email, (SELECT LastName FROM Contacts) FROM Account"
+    body = company.call("GET", "query", params={"q": soql, "columns": "true"}).json()
+    assert (body["entityName"], body["keyPrefix"], body["idSelected"]) == ("Account", "001", True)
+    found = [
+        (c["columnName"], c["aggregate"], [j["columnName"] for j in c["joinColumns"]]) for c in body["columnMetadata"]
+    ]
+    assert found == [
+        ("Id", False, []),
+        ("Name", False, []),
+        ("Owner", False, ["Name", "Email"]),
+        ("Contacts", True, ["LastName"]),
+    ]
+    counted = company.call(
+        "GET", "query", params={"q": "SELECT Industry, COUNT(Id) FROM Account GROUP BY Industry", "columns": "true"}
+    )
+    assert [(c["columnName"], c["displayName"], c["aggregate"]) for c in counted.json()["columnMetadata"]] == [
+        ("Industry", "Industry", False),
+        ("expr0", "count(Id)", True),
+    ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, method_not_allowed
+from sync_pipeline.sandbox.salesforce.soql.columns import describe_columns
 from sync_pipeline.sandbox.salesforce.soql.execute import run
 
 _CURSORS = "_cursors"
@@ -20,9 +21,9 @@ def query(request: Request, *, deleted: bool = False) -> Answer:
         raise method_not_allowed(request, "GET", "HEAD")
     if "q" not in request.params:
         raise SalesforceError("MALFORMED_QUERY", "A query string has to be specified")
-    result = run(request.session(deleted=deleted), request.params["q"])
     if request.flag("columns"):
-        return Answer(200, {"columnMetadata": [{"columnName": n} for n in result.columns], "totalSize": result.total})
+        return Answer(200, describe_columns(request.session(), request.params["q"]))
+    result = run(request.session(deleted=deleted), request.params["q"])
     answer: dict[str, Any] = {"totalSize": result.total, "done": True, "records": result.records}
     ends = page_ends(result.weights, _page_size(request))
     if len(ends) > 1:

@@ -21,6 +21,7 @@ from sync_pipeline.sandbox.store import Row
 Predicate = Callable[[Row], bool]
 _ORDER = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _MAX_STRING = 4000
+_LIKE = re.DOTALL | re.IGNORECASE
 
 
 class Operand:
@@ -143,7 +144,7 @@ def _like(left: Operand, literal: ast.Literal) -> Predicate:
     # Escapes of \% and \_ survive the string's own unescaping.
     parts = re.findall(r"\\[%_]|.", literal.value, flags=re.DOTALL)
     pattern = "".join(re.escape(p[1]) if len(p) == 2 else {"%": ".*", "_": "."}.get(p, re.escape(p)) for p in parts)
-    flags = re.DOTALL if f.case_sensitive else re.DOTALL | re.IGNORECASE
+    flags = re.DOTALL if f.case_sensitive else _LIKE
     match = re.compile(pattern, flags).fullmatch
     return lambda row: (v := get(row)) is not None and match(v) is not None
 

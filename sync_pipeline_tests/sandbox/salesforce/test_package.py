@@ -1,0 +1,77 @@
+"""The Salesforce package: consistent in itself, and enough for the sync's user and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import pytest
+
+from sync_pipeline.config.rules import load_rules
+from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
+from sync_pipeline_tests.sandbox.salesforce.served import Org
+
+RULES = load_rules()
+SPACE = {"m": "http://soap.sforce.com/2006/04/metadata"}
+
+
+def test_the_manifest_names_every_file() -> None:
+    package = load(DEFAULT_PACKAGE)
+    manifest = ElementTree.parse(DEFAULT_PACKAGE / "manifest" / "package.xml")
+    listed = {
+        kind.findtext("m:name", namespaces=SPACE): {m.text for m in kind.findall("m:members", SPACE)}
+        for kind in manifest.findall("m:types", SPACE)
+    }
+    assert listed["CustomField"] == {f"{name}.{f}" for name, fields in package.fields.items() for f in fields}
+    assert listed.get("CustomObject", set()) == set(package.objects)
+    assert listed["PermissionSet"] == {"Stripe_Sync"}
+
+
+def test_full_names_are_file_names() -> None:
+    for path in DEFAULT_PACKAGE.rglob("*.field-meta.xml"):
+        assert ElementTree.parse(path).findtext("m:fullName", namespaces=SPACE) == path.name.split(".")[0], path
+
+
+def test_the_permission_set_grants_only_what_can_be_granted(org: Org) -> None:
+    """8.1: a required field, or one that does not exist, would make the deployment fail."""
+    grants = load(DEFAULT_PACKAGE).permissions
+    schema = org.system.org.schema
+    for grant in grants.readable | grants.editable:
+        name, field = grant.split(".")
+        f = schema.objects[name].fields[field]
+        assert f.type == "address" or (f.permissionable and f.compound is None), grant
+        assert f.createable or grant not in grants.editable, grant
+    assert grants.editable <= grants.readable
+    assert set(grants.objects) <= set(schema.objects)
+
+
+@pytest.mark.parametrize("name", RULES.salesforce)
+def test_the_integration_user_can_read_what_the_rules_read(org_with: Callable[..., Org], name: str) -> None:
+    """8.3: with a minimum profile, so that the permission set alone must be enough."""
+    org = org_with(minimum_profile=True)
+    names = RULES.salesforce[name]
+    columns = sorted({api for api in names.fields.values() if api != "CurrencyIsoCode"})
+    assert org.query(f"SELECT {', '.join(columns)} FROM {names.object}") == []
+
+
+def test_the_integration_user_can_write_what_the_rules_write(org_with: Callable[..., Org]) -> None:
+    org = org_with(minimum_profile=True)
+    targets = [rule.target.split(".") for rule in RULES.fields if rule.target.split(".")[0] in RULES.salesforce]
+    assert targets
+    for name, field in targets:
+        names = RULES.salesforce[name]
+        described = {f["name"]: f for f in getattr(org.sf, names.object).describe()["fields"]}
+        assert described[names.fields[field]]["updateable"], (name, field)
+    for name in ("Stripe_Payment_Attempt__c", "Task"):
+        assert getattr(org.sf, name).describe()["createable"]
+
+
+def test_stripe_ids_mind_case_and_an_amendment_shares_its_subscription(org: Org) -> None:
+    for kind, field, unique in (
+        ("Account", "Stripe_Customer_Id__c", True),
+        ("Opportunity", "Stripe_Subscription_Id__c", False),
+        ("Opportunity", "Stripe_Renewal_Key__c", True),
+        ("Contract", "Stripe_Subscription_Id__c", True),
+    ):
+        f = org.system.org.schema.objects[kind].fields[field]
+        assert (f.type, f.length, f.external_id, f.case_sensitive, f.unique) == ("string", 255, True, True, unique)
