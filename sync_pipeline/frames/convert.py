@@ -63,8 +63,15 @@ def _numbers(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
     return pl.Series(name, values, dtype=dtype, strict=True)
 
 
-def _fits(value: Decimal) -> bool:
-    if not value.is_finite() or abs(value) >= _LARGEST:
+def _amounts(name: str, values: list[Any], dtype: pl.DataType) -> pl.Series:
+    if any(value is not None and not isinstance(value, int) for value in values):
+        raise TypeError(name)
+    # Polars takes Python integers beyond 64 bits only as decimals.
+    return pl.Series(name, [None if v is None else Decimal(v) for v in values], dtype=dtype, strict=True)
+
+
+def _fits(value: Any) -> bool:
+    if not isinstance(value, Decimal) or not value.is_finite() or abs(value) >= _LARGEST:
         return False
     return value == value.quantize(Decimal(1).scaleb(-NUMBER_SCALE), context=_EXACT)
 
@@ -82,6 +89,7 @@ _WRITE: Mapping[str, Callable[[str, list[Any], pl.DataType], pl.Series]] = {
     "moment": _moments,
     "date": _dates,
     "number": _numbers,
+    "amount": _amounts,
 }
 _READ: Mapping[str, Callable[[pl.Series], Sequence[Any]]] = {
     "moment": lambda series: series.cast(pl.Int64).to_list(),

@@ -84,4 +84,3 @@ class CertifiedTotal:
     salesforce_minor: Column[int, "What the Accounts show, minor units"]
     stripe_minor: Column[int, "What follows from Stripe's records, minor units"]
     difference_minor: Column[int, "Salesforce less Stripe, minor units"]
-    certified_at: Column[int, "When it was compared, microseconds UTC"]

@@ -163,7 +163,6 @@ def _totals(certificate: "Certificate") -> list[Any]:
             salesforce_minor=total.salesforce,
             stripe_minor=total.stripe,
             difference_minor=total.difference,
-            certified_at=certificate.at,
         )
         for measure, by_currency in sorted(certificate.totals.items())
         for currency, total in sorted(by_currency.items())
