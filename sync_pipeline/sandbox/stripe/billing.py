@@ -98,7 +98,7 @@ def add_invoice_item_line(world: World, invoice: Row, item: Row) -> Row:
 def issue_now(world: World, subscription: Row, invoice: Row, payment_behavior: str = "allow_incomplete") -> Row:
     """Finalise within the request, and collect as `payment_behavior` says. The invoice as it then is."""
     invoice = sum_up(world, invoice)
-    world.emit("invoice.created", world.render(invoice))
+    world.emit("invoice.created", invoice)
     world.update(subscription, {"latest_invoice": invoice["id"]})
     return settle_now(world, invoice, payment_behavior)
 

@@ -30,7 +30,7 @@ def create_product(world: World, params: Params, args: list[str]) -> Row:
     if params.get("default_price_data"):
         price = _create_price(world, {**params["default_price_data"], "product": row["id"]})
         row = world.update(row, {"default_price": price["id"]})
-    world.emit("product.created", world.render(row))
+    world.emit("product.created", row)
     return row
 
 

@@ -8,12 +8,13 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors, payments
 from sync_pipeline.sandbox.stripe.balances import adjust_balance
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.listing import embedded, page_of
+from sync_pipeline.sandbox.stripe.listing import page_of
 from sync_pipeline.sandbox.stripe.money import round_half_up
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.pictures import page, parts
 from sync_pipeline.sandbox.stripe.refunds import refund
-from sync_pipeline.sandbox.stripe.world import World, hydrator
+from sync_pipeline.sandbox.stripe.world import World
 
 _CREATE = "invoice amount credit_amount refund_amount out_of_band_amount reason memo effective_at"
 _CREATE += " lines.type lines.invoice_line_item lines.quantity lines.amount lines.description lines.unit_amount"
@@ -87,7 +88,7 @@ def _issue(world: World, params: Params) -> Row:
         )  # fmt: skip
         note = world.update(note, {"customer_balance_transaction": transaction["id"]})
     note = world.update(note, {"refunds": _refunds(world, invoice, params, parts["refund_amount"])})
-    world.emit("credit_note.created", world.render(note))
+    world.emit("credit_note.created", note)
     _reduce(world, invoice, pre, post)
     return note
 
@@ -146,8 +147,8 @@ def _reduce(world: World, invoice: Row, pre: int, post: int) -> None:
         world.update(intent, {"amount": invoice["amount_remaining"]})
         return
     world.update(payment, {"status": "canceled", "status_transitions": {"canceled_at": world.now()}})
-    world.emit("payment_intent.canceled", world.render(world.update(intent, {
-        "status": "canceled", "canceled_at": world.now(), "cancellation_reason": "automatic"})))  # fmt: skip
+    world.emit("payment_intent.canceled", world.update(intent, {
+        "status": "canceled", "canceled_at": world.now(), "cancellation_reason": "automatic"}))  # fmt: skip
     payments.mark_paid(world, invoice, amount=0)
 
 
@@ -166,7 +167,7 @@ def void_note(world: World, params: Params, args: list[str]) -> Row:
     if row["status"] == "void" or row["post_payment_amount"] or invoice["status"] != "open":
         raise StripeError("You can only void an issued credit note of an open invoice.", param="id")
     row = world.update(row, {"status": "void", "voided_at": world.now()})
-    world.emit("credit_note.voided", world.render(row))
+    world.emit("credit_note.voided", row)
     _reduce(world, invoice, -row["pre_payment_amount"], 0)
     return row
 
@@ -178,7 +179,7 @@ def list_lines(world: World, params: Params, args: list[str]) -> Row:
     return page_of(rows, world, params, f"/v1/credit_notes/{args[0]}/lines")
 
 
-@hydrator("credit_note")
-def show_note(world: World, row: Row, shown: Row) -> None:
+@parts("credit_note")
+def parts_of_note(world: World, row: Row) -> Row:
     rows = [world.store.table("credit_note_line_item")[i] for i in row["_lines"]]
-    shown["lines"] = embedded(world, rows, f"/v1/credit_notes/{row['id']}/lines")
+    return {"lines": page(world, rows, f"/v1/credit_notes/{row['id']}/lines")}

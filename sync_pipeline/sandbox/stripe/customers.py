@@ -10,10 +10,11 @@ from sync_pipeline.sandbox.stripe.listing import embedded, list_objects
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import attach
+from sync_pipeline.sandbox.stripe.pictures import parts, take
 from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
 from sync_pipeline.sandbox.stripe.tax_ids import create_tax_id
 from sync_pipeline.sandbox.stripe.test_clocks import adopt
-from sync_pipeline.sandbox.stripe.world import World, hydrator
+from sync_pipeline.sandbox.stripe.world import World
 
 _PLAIN = (
     "address business_name description email individual_name invoice_prefix name next_invoice_sequence phone"
@@ -38,7 +39,7 @@ def create_customer(world: World, params: Params, args: list[str]) -> Row:
         method = attach(world, params["payment_method"], row, "payment_method")
         _set_default(params, params["payment_method"], method["id"])
     row = world.update(row, {"invoice_settings": _invoice_settings(world, row, params)})
-    world.emit("customer.created", world.render(row))
+    world.emit("customer.created", row)
     if params.get("balance"):
         row, _ = adjust_balance(world, row, params["balance"], "adjustment")
     for i, data in enumerate(params.get("tax_id_data") or ()):
@@ -127,8 +128,7 @@ def delete_discount(world: World, params: Params, args: list[str]) -> Row:
     return shown
 
 
-@hydrator("customer")
-def show_customer(world: World, row: Row, shown: Row) -> None:
+@parts("customer")
+def parts_of_customer(world: World, row: Row) -> Row:
     discount = world.get("discount", row.get("_discount"))
-    if discount:
-        shown["discount"] = world.render(discount)
+    return {"discount": take(world, discount)} if discount else {}

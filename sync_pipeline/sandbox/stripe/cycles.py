@@ -49,7 +49,7 @@ def tell_trial_end(world: World, id: str) -> None:
     subscription = world.get("subscription", id)
     if subscription and subscription["status"] == "trialing":
         subscription = world.update(subscription, {"_told_trial": subscription["trial_end"]})
-        world.emit("customer.subscription.trial_will_end", world.render(subscription))
+        world.emit("customer.subscription.trial_will_end", subscription)
 
 
 @timer("subscription")
@@ -78,7 +78,7 @@ def end_as_scheduled(world: World, subscription: Row) -> None:
         invoice = begin_invoice(world, subscription, "subscription_cycle", _span(world, subscription))
         add_pending(world, invoice, waiting)
         invoice = sum_up(world, invoice)
-        world.emit("invoice.created", world.render(invoice))
+        world.emit("invoice.created", invoice)
         subscription = world.update(subscription, {"latest_invoice": invoice["id"]})
         finalize(world, invoice)
     cancel_now(world, world.need("subscription", subscription["id"]), asked_at=subscription.get("canceled_at"))
@@ -102,7 +102,7 @@ def _trial_stops(world: World, subscription: Row) -> bool:
                   "subscription": {"type": "trial_end_without_payment_method"}}  # fmt: skip
         with world.watching("subscription", subscription["id"], "customer.subscription.updated"):
             subscription = world.update(subscription, {"status": "paused", "status_details": {"paused": paused}})
-        world.emit("customer.subscription.paused", world.render(subscription))
+        world.emit("customer.subscription.paused", subscription)
         world.set_timer("subscription", subscription["id"], None)
     return True
 
@@ -149,15 +149,15 @@ def _start_draft(world: World, subscription: Row, invoice: Row) -> None:
     due = world.now() + world.settings.draft_seconds
     if subscription["status"] == "unpaid" or (pause and pause["behavior"] == "keep_as_draft"):
         invoice = world.update(invoice, {"auto_advance": False})
-        world.emit("invoice.created", world.render(invoice))
+        world.emit("invoice.created", invoice)
         return
     if pause:
-        world.emit("invoice.created", world.render(invoice))
+        world.emit("invoice.created", invoice)
         invoice = finalize(world, world.update(invoice, {"auto_advance": False}))
         if invoice["status"] == "open":
             closed = {"void": "void", "mark_uncollectible": "uncollectible"}[pause["behavior"]]
             close_open(world, invoice, closed, "subscription_paused" if closed == "uncollectible" else None)
         return
     invoice = world.update(invoice, {"automatically_finalizes_at": due})
-    world.emit("invoice.created", world.render(invoice))
+    world.emit("invoice.created", invoice)
     world.set_timer("finalize", invoice["id"], due)

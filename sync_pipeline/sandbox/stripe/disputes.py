@@ -7,8 +7,9 @@ from sync_pipeline.sandbox.stripe.balances import move_money
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.pictures import all_of, parts
 from sync_pipeline.sandbox.stripe.settings import DAY
-from sync_pipeline.sandbox.stripe.world import World, hydrator, timer
+from sync_pipeline.sandbox.stripe.world import World, timer
 
 FEE_MINOR = 2000
 RESPONSE_TIME = 9 * DAY
@@ -39,9 +40,9 @@ def dispute_charge(world: World, charge: Row, reason: str) -> Row:
         "reason": reason, "status": "needs_response", "_transactions": [],
     })  # fmt: skip
     charge = world.update(charge, {"disputed": True}, "charge.updated")
-    world.emit("charge.dispute.created", world.render(row))
+    world.emit("charge.dispute.created", row)
     row = _move(world, row, -amount, FEE_MINOR)
-    world.emit("charge.dispute.funds_withdrawn", world.render(row))
+    world.emit("charge.dispute.funds_withdrawn", row)
     world.set_timer("dispute_overdue", row["id"], world.now() + RESPONSE_TIME)
     return row
 
@@ -73,9 +74,9 @@ def decide(world: World, row: Row, *, won: bool) -> Row:
     row = world.update(row, {"status": "won" if won else "lost"})
     if won:
         row = _move(world, row, row["amount"], -FEE_MINOR)
-        world.emit("charge.dispute.funds_reinstated", world.render(row))
+        world.emit("charge.dispute.funds_reinstated", row)
         world.update(world.need("charge", row["charge"]), {"disputed": False}, "charge.updated")
-    world.emit("charge.dispute.closed", world.render(row))
+    world.emit("charge.dispute.closed", row)
     return row
 
 
@@ -112,7 +113,6 @@ def _require_open(row: Row) -> None:
         raise StripeError(f"This dispute is already closed ({row['status']}).", param="dispute")
 
 
-@hydrator("dispute")
-def show_dispute(world: World, row: Row, shown: Row) -> None:
-    ledger = world.store.table("balance_transaction")
-    shown["balance_transactions"] = [world.render(ledger[i]) for i in row["_transactions"]]
+@parts("dispute")
+def parts_of_dispute(world: World, row: Row) -> Row:
+    return {"balance_transactions": all_of(world, "balance_transaction", row["_transactions"])}

@@ -59,7 +59,7 @@ def overdue(world: World, invoice_id: str) -> None:
     invoice = world.get("invoice", invoice_id)
     if invoice is None or invoice["status"] != "open":
         return
-    world.emit("invoice.overdue", world.render(invoice))
+    world.emit("invoice.overdue", invoice)
     customer = world.get("customer", invoice["customer"])
     if customer and not customer.get("delinquent"):
         world.update(customer, {"delinquent": True}, "customer.updated")

@@ -46,7 +46,7 @@ def finalize(world: World, invoice: Row) -> Row:
     _settle_customer(world, customer, invoice, ending)
     if due > 0:
         payments.prepare(world, invoice)
-    world.emit("invoice.finalized", world.render(invoice))
+    world.emit("invoice.finalized", invoice)
     if due == 0:
         return payments.mark_paid(world, invoice, amount=0)
     if invoice["collection_method"] == "send_invoice":
@@ -81,6 +81,6 @@ def collect(world: World, invoice: Row) -> Row:
     if invoice["status"] != "open":
         return invoice
     if invoice["collection_method"] == "send_invoice":
-        world.emit("invoice.sent", world.render(invoice))
+        world.emit("invoice.sent", invoice)
         return invoice
     return payments.attempt(world, invoice)

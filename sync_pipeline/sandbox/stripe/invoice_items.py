@@ -15,8 +15,9 @@ from sync_pipeline.sandbox.stripe.invoices import price_pricing, sum_up
 from sync_pipeline.sandbox.stripe.money import check_currency, exact_amount, round_half_up
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
-from sync_pipeline.sandbox.stripe.taxes import check_rates, shown_rates
-from sync_pipeline.sandbox.stripe.world import World, hydrator
+from sync_pipeline.sandbox.stripe.pictures import all_of, parts
+from sync_pipeline.sandbox.stripe.taxes import check_rates
+from sync_pipeline.sandbox.stripe.world import World
 
 AMOUNT_PARAMETERS = "amount currency description discountable discounts metadata period price_data pricing quantity"
 AMOUNT_PARAMETERS += " tax_rates unit_amount_decimal"
@@ -164,6 +165,6 @@ def _resum(world: World, invoice_id: str) -> None:
         sum_up(world, world.need("invoice", invoice_id))
 
 
-@hydrator("invoiceitem")
-def show_item(world: World, row: Row, shown: Row) -> None:
-    shown["tax_rates"] = shown_rates(world, row.get("_tax_rates"))
+@parts("invoiceitem")
+def parts_of_item(world: World, row: Row) -> Row:
+    return {"tax_rates": all_of(world, "tax_rate", row.get("_tax_rates"))}

@@ -54,7 +54,7 @@ def create_invoice(world: World, params: Params, args: list[str]) -> Row:
             raise StripeError("Nothing to invoice for subscription", code="invoice_no_subscription_line_items",
                               param="subscription")  # fmt: skip
     invoice = _schedule(world, sum_up(world, invoice))
-    world.emit("invoice.created", world.render(invoice))
+    world.emit("invoice.created", invoice)
     return invoice
 
 
@@ -93,7 +93,7 @@ def update_invoice(world: World, params: Params, args: list[str]) -> Row:
             changes["auto_advance"] = params["auto_advance"]
         if params.keys() & {"collection_method", "days_until_due", "due_date"}:
             method = params.get("collection_method", invoice["collection_method"])
-            changes |= {"collection_method": method, **_due(params, method, invoice)}
+            changes |= {"collection_method": method, **_due(params, str(method), invoice)}
         if "default_tax_rates" in params:
             changes["_tax_rates"] = taxes.check_rates(world, params["default_tax_rates"], "default_tax_rates")
         if "discounts" in params:
@@ -188,12 +188,12 @@ def pay_out_of_band(world: World, invoice: Row) -> Row:
             world.update(payment, {"status": "canceled", "status_transitions": transitions})
             intent = world.update(intent, {"status": "canceled", "canceled_at": world.now(),
                                            "cancellation_reason": "abandoned"})  # fmt: skip
-            world.emit("payment_intent.canceled", world.render(intent))
+            world.emit("payment_intent.canceled", intent)
     record = payments.create_record(world, invoice, owed)
     payment = payments.join(world, invoice, "payment_record", record["id"], owed, is_default=True)
     payment = world.update(payment, {"status": "paid", "amount_paid": owed,
                                      "status_transitions": {"paid_at": world.now()}})  # fmt: skip
-    world.emit("invoice_payment.paid", world.render(payment))
+    world.emit("invoice_payment.paid", payment)
     return payments.mark_paid(world, invoice, amount=owed, off_stripe=owed)
 
 
@@ -220,7 +220,7 @@ def send_invoice(world: World, params: Params, args: list[str]) -> Row:
                           param="invoice")  # fmt: skip
     if invoice["status"] == "draft":
         invoice = finalize(world, invoice)
-    world.emit("invoice.sent", world.render(invoice))
+    world.emit("invoice.sent", invoice)
     return invoice
 
 

@@ -13,8 +13,9 @@ from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.listing import embedded
 from sync_pipeline.sandbox.stripe.money import round_half_up
+from sync_pipeline.sandbox.stripe.pictures import all_of, page, parts
 from sync_pipeline.sandbox.stripe.taxes import apply_taxes
-from sync_pipeline.sandbox.stripe.world import World, hydrator
+from sync_pipeline.sandbox.stripe.world import World
 
 MAX_LINES = 250
 EMPTY_SUMS = dict.fromkeys(
@@ -67,8 +68,6 @@ def refresh_customer(world: World, invoice: Row) -> Row:
 
 def add_line(world: World, invoice: Row, exact: Fraction | int, fields: Row) -> Row:
     """A line for an exact amount, rounded once. The exact amount is kept for later credits."""
-    if len(world.find("line_item", invoice=invoice["id"])) >= MAX_LINES:
-        raise StripeError(f"An invoice can have at most {MAX_LINES} line items.", param="invoice")
     exact = Fraction(exact)
     amount = round_half_up(exact)
     return world.create("line_item", {
@@ -94,6 +93,8 @@ def sum_up(world: World, invoice: Row) -> Row:
     """Discounts, taxes and totals again from the lines of a draft."""
     invoice = world.store.table("invoice")[invoice["id"]]
     lines = world.find("line_item", invoice=invoice["id"])
+    if len(lines) > MAX_LINES:
+        raise StripeError(f"An invoice can have at most {MAX_LINES} line items.", param="invoice")
     customer = world.store.table("customer")[invoice["customer"]]
     lines = apply_discounts(world, invoice, lines)
     lines, taxes, inclusive, exclusive = apply_taxes(world, invoice, lines, customer.get("tax_exempt", "none"))
@@ -116,11 +117,12 @@ def sum_up(world: World, invoice: Row) -> Row:
     })  # fmt: skip
 
 
-@hydrator("invoice")
-def show_invoice(world: World, row: Row, shown: Row) -> None:
-    shown["lines"] = embedded(world, lines_of(world, row["id"]), f"/v1/invoices/{row['id']}/lines")
-    rates = row.get("_tax_rates") or ()
-    shown["default_tax_rates"] = [world.render(world.store.table("tax_rate")[r]) for r in rates]
+@parts("invoice")
+def parts_of_invoice(world: World, row: Row) -> Row:
+    return {
+        "lines": page(world, lines_of(world, row["id"]), f"/v1/invoices/{row['id']}/lines"),
+        "default_tax_rates": all_of(world, "tax_rate", row.get("_tax_rates")),
+    }
 
 
 @included("invoice", "payments")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.pictures import page, show_part
 from sync_pipeline.sandbox.stripe.resources import INDEXED, RESOURCES
 from sync_pipeline.sandbox.stripe.world import World
 
@@ -101,8 +102,8 @@ def list_objects(world: World, kind: str, params: Params, url: str, **fixed: Any
 
 def embedded(world: World, rows: list[Row], url: str, limit: int = 10) -> Row:
     """A list inside an object: its first `limit` rows, in the order given."""
-    shown = [world.render(r) for r in rows[:limit]]
-    return {"object": "list", "data": shown, "has_more": len(rows) > limit, "url": url}
+    shown: Row = show_part(world, page(world, rows, url, limit))
+    return shown
 
 
 def list_url(path: str, **query: str) -> str:

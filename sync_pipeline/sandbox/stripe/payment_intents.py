@@ -85,7 +85,7 @@ def _confirm(world: World, intent: Row, method: Row | None) -> Row:
             "status": "requires_action", "payment_method": method["id"],
             "next_action": {"type": "use_stripe_sdk", "use_stripe_sdk": {}},
         })  # fmt: skip
-        world.emit("payment_intent.requires_action", world.render(intent))
+        world.emit("payment_intent.requires_action", intent)
         return intent
     if outcome not in ("succeed", "dispute", "refund_fails_later"):
         payments.refuse_charge(world, intent, method, {**decline(outcome), "type": "card_error"})
@@ -113,7 +113,7 @@ def cancel_intent(world: World, params: Params, args: list[str]) -> Row:
     intent = world.update(intent, {
         "status": "canceled", "canceled_at": world.now(), **pick(params, "cancellation_reason"),
     })  # fmt: skip
-    world.emit("payment_intent.canceled", world.render(intent))
+    world.emit("payment_intent.canceled", intent)
     return intent
 
 

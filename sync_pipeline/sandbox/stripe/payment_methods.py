@@ -105,7 +105,7 @@ def attach(world: World, id: str, customer: Row, param: str) -> Row:
     if not method["_attaches"]:
         raise card_error(method["_behaviour"])
     method = world.update(method, {"customer": customer["id"]})
-    world.emit("payment_method.attached", world.render(method))
+    world.emit("payment_method.attached", method)
     return method
 
 
@@ -181,7 +181,7 @@ def detach_method(world: World, params: Params, args: list[str]) -> Row:
         settings = {k: v for k, v in customer["invoice_settings"].items() if k != "default_payment_method"}
         world.update(customer, {"invoice_settings": settings}, "customer.updated")
     row = world.update(row, {"customer": None})
-    world.emit("payment_method.detached", world.render(row))
+    world.emit("payment_method.detached", row)
     return row
 
 

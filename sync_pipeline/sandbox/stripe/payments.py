@@ -96,7 +96,7 @@ def succeed(
         "status": "paid", "amount_paid": charge["amount"],
         "status_transitions": {**payment["status_transitions"], "paid_at": world.now()},
     })  # fmt: skip
-    world.emit("invoice_payment.paid", world.render(world.need("invoice_payment", payment["id"])))
+    world.emit("invoice_payment.paid", world.need("invoice_payment", payment["id"]))
     invoice = world.update(invoice, _attempted(invoice, automatic))
     return mark_paid(world, invoice, amount=charge["amount"], charged=True)
 
@@ -109,12 +109,12 @@ def charge_intent(world: World, intent: Row, method: Row | None, description: st
         fee=processing_fee(world, charge["amount"]), category="charge",
     )  # fmt: skip
     charge = world.update(charge, {"balance_transaction": transaction["id"]})
-    world.emit("charge.succeeded", world.render(charge))
+    world.emit("charge.succeeded", charge)
     world.update(intent, {
         "status": "succeeded", "amount_received": charge["amount"], "latest_charge": charge["id"],
         "payment_method": method["id"] if method else None, "last_payment_error": None, "next_action": None,
     })  # fmt: skip
-    world.emit("payment_intent.succeeded", world.render(world.need("payment_intent", intent["id"])))
+    world.emit("payment_intent.succeeded", world.need("payment_intent", intent["id"]))
     if behaviour_of(method) == "dispute":
         world.set_timer("open_dispute", charge["id"], world.now() + 60)
     return charge
@@ -154,12 +154,12 @@ def refuse_charge(world: World, intent: Row, method: Row, error: Row) -> Row:
                     "risk_level": "normal", "risk_score": 10, "seller_message": "The bank declined the payment.",
                     "type": "issuer_declined"},
     })  # fmt: skip
-    world.emit("charge.failed", world.render(charge))
+    world.emit("charge.failed", charge)
     told = {**error, "charge": charge["id"], "payment_method": world.render(method)}
     world.update(intent, {
         "status": "requires_payment_method", "last_payment_error": told, "latest_charge": charge["id"],
     })  # fmt: skip
-    world.emit("payment_intent.payment_failed", world.render(world.need("payment_intent", intent["id"])))
+    world.emit("payment_intent.payment_failed", world.need("payment_intent", intent["id"]))
     return charge
 
 
@@ -168,7 +168,7 @@ def fail(world: World, invoice: Row, intent: Row, method: Row | None, error: Row
         refuse_charge(world, intent, method, error)
     invoice = world.update(invoice, _attempted(invoice, automatic), "invoice.updated")
     invoice = dunning.after_failure(world, invoice, automatic=automatic)
-    world.emit("invoice.payment_failed", world.render(invoice))
+    world.emit("invoice.payment_failed", invoice)
     standing.on_failed(world, invoice)
     return dunning.give_up_if_exhausted(world, invoice)
 
@@ -178,9 +178,9 @@ def need_action(world: World, invoice: Row, intent: Row, method: Row, *, automat
         "status": "requires_action", "payment_method": method["id"],
         "next_action": {"type": "use_stripe_sdk", "use_stripe_sdk": {}},
     })  # fmt: skip
-    world.emit("payment_intent.requires_action", world.render(world.need("payment_intent", intent["id"])))
+    world.emit("payment_intent.requires_action", world.need("payment_intent", intent["id"]))
     invoice = world.update(invoice, _attempted(invoice, automatic), "invoice.updated")
-    world.emit("invoice.payment_action_required", world.render(invoice))
+    world.emit("invoice.payment_action_required", invoice)
     standing.on_failed(world, invoice)
     return invoice
 
@@ -199,14 +199,15 @@ def mark_paid(world: World, invoice: Row, *, amount: int, charged: bool = False,
                             "invoice.updated")  # fmt: skip
     dunning.forget(world, invoice)
     invoice = world.update(invoice, {
-        "attempted": True, "status": "paid", "amount_paid": paid, "amount_remaining": max(0, invoice["amount_due"] - paid),
+        "attempted": True, "status": "paid", "amount_paid": paid,
+        "amount_remaining": max(0, invoice["amount_due"] - paid),
         "amount_overpaid": max(0, paid - invoice["amount_due"]), "auto_advance": False, "next_payment_attempt": None,
         "amount_paid_off_stripe": invoice["amount_paid_off_stripe"] + off_stripe,
         "status_transitions": {**invoice["status_transitions"], "paid_at": world.now()},
     }, "invoice.updated")  # fmt: skip
-    world.emit("invoice.paid", world.render(invoice))
+    world.emit("invoice.paid", invoice)
     if charged or invoice["amount_due"] == 0:
-        world.emit("invoice.payment_succeeded", world.render(invoice))
+        world.emit("invoice.payment_succeeded", invoice)
     standing.on_paid(world, invoice)
     return invoice
 
@@ -230,6 +231,6 @@ def count_attached(world: World, payment: Row) -> Row:
         "status": "paid", "amount_paid": intent["amount_received"],
         "status_transitions": {**payment["status_transitions"], "paid_at": world.now()},
     })  # fmt: skip
-    world.emit("invoice_payment.paid", world.render(payment))
+    world.emit("invoice_payment.paid", payment)
     invoice = world.need("invoice", payment["invoice"])
     return mark_paid(world, invoice, amount=intent["amount_received"], charged=True)

@@ -61,8 +61,8 @@ def refund(world: World, charge: Row, amount: int | None, params: Params) -> Row
     row = world.update(row, {"balance_transaction": transaction["id"]})
     refunded = charge["amount_refunded"] + amount
     charge = world.update(charge, {"amount_refunded": refunded, "refunded": refunded == charge["amount_captured"]})
-    world.emit("refund.created", world.render(row))
-    world.emit("charge.refunded", world.render(charge))
+    world.emit("refund.created", row)
+    world.emit("charge.refunded", charge)
     if later:
         world.set_timer("settle_refund", row["id"], world.now() + later)
     if behaviour_of(world.get("payment_method", charge.get("payment_method"))) == "refund_fails_later":
@@ -89,7 +89,7 @@ def fail_refund(world: World, id: str) -> None:
         "failure_balance_transaction": transaction["id"],
     }, "refund.updated")  # fmt: skip
     _unrefund(world, row)
-    world.emit("refund.failed", world.render(row))
+    world.emit("refund.failed", row)
 
 
 def _unrefund(world: World, row: Row) -> None:

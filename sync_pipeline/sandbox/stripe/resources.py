@@ -137,6 +137,6 @@ INDEXED: dict[str, tuple[str, ...]] = {
     "refund": ("charge", "payment_intent"),
     "dispute": ("charge", "payment_intent"),
     "balance_transaction": ("source",),
-    "event": ("_of", "type"),
+    "event": ("type",),
     "promotion_code": ("code", "coupon"),
 }

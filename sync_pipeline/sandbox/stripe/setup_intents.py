@@ -50,7 +50,7 @@ def _confirm(world: World, row: Row) -> Row:
     if "customer" in row:
         attach(world, method["id"], world.need("customer", row["customer"]), "payment_method")
     row = world.update(row, {"status": "succeeded"})
-    world.emit("setup_intent.succeeded", world.render(row))
+    world.emit("setup_intent.succeeded", row)
     return row
 
 
@@ -60,7 +60,7 @@ def cancel_setup(world: World, params: Params, args: list[str]) -> Row:
     if row["status"] in ("succeeded", "canceled"):
         raise _unexpected(row, "canceled")
     row = world.update(row, {"status": "canceled", **pick(params, "cancellation_reason")})
-    world.emit("setup_intent.canceled", world.render(row))
+    world.emit("setup_intent.canceled", row)
     return row
 
 

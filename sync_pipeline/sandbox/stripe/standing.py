@@ -84,7 +84,7 @@ def close_open(world: World, invoice: Row, status: str, reason: str | None = Non
     if reason:
         changes["status_details"] = {"uncollectible": {"reason": reason}}
     invoice = world.update(invoice, changes, "invoice.updated")
-    world.emit(event, world.render(invoice))
+    world.emit(event, invoice)
     return invoice
 
 
@@ -99,4 +99,4 @@ def cancel_payments(world: World, invoice: Row) -> None:
             intent = world.update(intent, {
                 "status": "canceled", "canceled_at": world.now(), "cancellation_reason": "void_invoice",
             })  # fmt: skip
-            world.emit("payment_intent.canceled", world.render(intent))
+            world.emit("payment_intent.canceled", intent)

@@ -107,8 +107,8 @@ def _first_invoice(world: World, subscription: Row, params: Params) -> Row:
                 code="resource_missing",
             )  # fmt: skip
     subscription = world.update(subscription, changes)
-    world.emit("customer.subscription.created", world.render(subscription))
-    world.emit("invoice.created", world.render(invoice))
+    world.emit("customer.subscription.created", subscription)
+    world.emit("invoice.created", invoice)
     if automatic and due:
         limit = now + world.settings.incomplete_seconds
         world.set_timer("expire_incomplete", subscription["id"], limit)

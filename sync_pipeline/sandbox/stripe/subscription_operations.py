@@ -85,7 +85,7 @@ def resume(world: World, params: Params, args: list[str]) -> Row:
             from sync_pipeline.sandbox.stripe.subscription_changes import restart_periods
 
             subscription = restart_periods(world, subscription, now, params)
-    world.emit("customer.subscription.resumed", world.render(subscription))
+    world.emit("customer.subscription.resumed", subscription)
     schedule_next(world, subscription)
     return world.need("subscription", subscription["id"])
 
@@ -104,7 +104,7 @@ def pause(world: World, params: Params, args: list[str]) -> Row:
     paused = {"type": "subscription", "transitioned_at": world.now(), "subscription": {"type": "pause_requested"}}
     with world.watching("subscription", subscription["id"], "customer.subscription.updated"):
         subscription = world.update(subscription, {"status": "paused", "status_details": {"paused": paused}})
-    world.emit("customer.subscription.paused", world.render(subscription))
+    world.emit("customer.subscription.paused", subscription)
     schedule_next(world, subscription)
     return subscription
 

@@ -7,12 +7,12 @@ from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.catalog import inline_price, plan_of
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.listing import embedded
 from sync_pipeline.sandbox.stripe.operations import merge_metadata
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.periods import compatible
-from sync_pipeline.sandbox.stripe.taxes import check_rates, shown_rates
-from sync_pipeline.sandbox.stripe.world import World, hydrator
+from sync_pipeline.sandbox.stripe.pictures import all_of, finish, page, parts, take
+from sync_pipeline.sandbox.stripe.taxes import check_rates
+from sync_pipeline.sandbox.stripe.world import World
 
 MAX_ITEMS = 20
 ITEM_PARAMETERS = "price plan price_data quantity metadata tax_rates discounts"
@@ -93,18 +93,26 @@ def check_items(world: World, subscription: Row) -> None:
         )  # fmt: skip
 
 
-@hydrator("subscription")
-def show_subscription(world: World, row: Row, shown: Row) -> None:
-    shown["items"] = embedded(world, items_of(world, row["id"]), f"/v1/subscription_items?subscription={row['id']}", 20)
-    shown["default_tax_rates"] = shown_rates(world, row.get("_tax_rates"))
+@parts("subscription")
+def parts_of_subscription(world: World, row: Row) -> Row:
+    url = f"/v1/subscription_items?subscription={row['id']}"
+    return {
+        "items": page(world, items_of(world, row["id"]), url, MAX_ITEMS),
+        "default_tax_rates": all_of(world, "tax_rate", row.get("_tax_rates")),
+    }
 
 
-@hydrator("subscription_item")
-def show_item(world: World, row: Row, shown: Row) -> None:
-    price = world.store.table("price")[row["_price"]]
-    shown["price"] = world.render(price)
-    shown["plan"] = world.contract.fill("plan")(plan_of(price))
-    shown["tax_rates"] = shown_rates(world, row.get("_tax_rates"))
+@parts("subscription_item")
+def parts_of_item(world: World, row: Row) -> Row:
+    return {
+        "price": take(world, world.store.table("price")[row["_price"]]),
+        "tax_rates": all_of(world, "tax_rate", row.get("_tax_rates")),
+    }
+
+
+@finish("subscription_item")
+def add_plan(world: World, shown: Row) -> None:
+    shown["plan"] = world.contract.fill("plan")(plan_of(shown["price"]))
 
 
 def period_end(world: World, subscription: Row) -> int:
@@ -128,5 +136,5 @@ def cancel_now(world: World, subscription: Row, *, reason: str = "cancellation_r
             world.set_timer("finalize", invoice["id"], None)
             world.set_timer("retry", invoice["id"], None)
             world.update(invoice, {"auto_advance": False, "next_payment_attempt": None}, "invoice.updated")
-    world.emit("customer.subscription.deleted", world.render(subscription))
+    world.emit("customer.subscription.deleted", subscription)
     return subscription

@@ -52,10 +52,6 @@ def _tax(rate: Row, net: int, exemption: str) -> Row:
     }  # fmt: skip
 
 
-def shown_rates(world: World, ids: list[str] | None) -> list[Row]:
-    return [world.render(world.store.table("tax_rate")[id]) for id in ids or ()]
-
-
 def unsupported_automatic(params: Row) -> None:
     if (params.get("automatic_tax") or {}).get("enabled"):
         raise errors.unsupported("automatic tax", "automatic_tax[enabled]")

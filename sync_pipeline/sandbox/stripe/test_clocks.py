@@ -59,7 +59,7 @@ def advance_clock(world: World, params: Params, args: list[str]) -> Row:
         )  # fmt: skip
     status = {"status": "advancing", "status_details": {"advancing": {"target_frozen_time": target}}}
     clock = world.update(clock, status)
-    world.emit("test_helpers.test_clock.advancing", world.render(clock))
+    world.emit("test_helpers.test_clock.advancing", clock)
     world.set_timer("advance_clock", clock["id"], world.now() + ADVANCE_SECONDS)
     return clock
 
@@ -76,7 +76,7 @@ def finish_advance(world: World, id: str) -> None:
         clock = world.update(clock, {"frozen_time": max(due, clock["frozen_time"])})
         world.fire(key, clock["frozen_time"])
     clock = world.update(clock, {"frozen_time": target, "status": "ready", "status_details": {}})
-    world.emit("test_helpers.test_clock.ready", world.render(clock))
+    world.emit("test_helpers.test_clock.ready", clock)
 
 
 def _first_timer(world: World, id: str) -> tuple[int, str] | None:

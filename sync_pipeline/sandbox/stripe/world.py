@@ -1,7 +1,7 @@
 """The simulated account: its objects, ids, time and announcements. Every behaviour module works through it.
 
 Rows are Stripe objects without their null fields; keys that start with ``_`` are the sandbox's own and are never
-shown. What one kind of object shows besides its row (embedded lists, prices) is registered as its `hydrator`.
+shown. How rows become what Stripe shows is `pictures`.
 """
 
 from __future__ import annotations
@@ -15,24 +15,16 @@ from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
 from sync_pipeline.sandbox.store import Row, Store
-from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe import errors, pictures
 from sync_pipeline.sandbox.stripe.contract import load_contract
+from sync_pipeline.sandbox.stripe.pictures import Picture
 from sync_pipeline.sandbox.stripe.resources import INDEXED, RESOURCES
 from sync_pipeline.sandbox.stripe.settings import StripeSettings
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-Hydrator = Callable[["World", Row, Row], None]
+_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
 Timer = Callable[["World", str], None]
-HYDRATORS: dict[str, Hydrator] = {}
 TIMERS: dict[str, Timer] = {}
-
-
-def hydrator(kind: str) -> Callable[[Hydrator], Hydrator]:
-    def register(function: Hydrator) -> Hydrator:
-        HYDRATORS[kind] = function
-        return function
-
-    return register
 
 
 def timer(name: str) -> Callable[[Timer], Timer]:
@@ -133,10 +125,10 @@ class World:
         """`length` letters and digits that follow from the seed and `what` alone."""
         value = int.from_bytes(hashlib.blake2b(f"{self.seed}:{what}".encode(), digest_size=24).digest())
         letters = []
-        for _ in range(length):
-            value, digit = divmod(value, 62)
-            letters.append(_DIGITS[digit])
-        return "".join(letters)
+        for _ in range(0, length, 2):
+            value, digits = divmod(value, 3844)
+            letters.append(_PAIRS[digits])
+        return "".join(letters)[:length]
 
     # objects
 
@@ -157,7 +149,7 @@ class World:
                 row["test_clock"] = self.clock_id
         self.put(row)
         if event:
-            self.emit(event, self.render(row))
+            self.emit(event, row)
         return row
 
     def put(self, row: Row) -> Row:
@@ -183,23 +175,21 @@ class World:
         """The row with `changes` (None removes a field). Announces `event` if what is shown became different."""
         current = self.store.table(row["object"])[row["id"]]
         changed = {k: v for k, v in {**current, **changes}.items() if v is not None}
-        before = self.render(current) if event else None
+        before = pictures.take(self, current) if event else None
         self.put(changed)
         if event and before is not None:
             self.announce(event, before, changed)
         return changed
 
-    def announce(self, event: str, before: Row, row: Row) -> None:
+    def announce(self, event: str, before: Picture, row: Row) -> None:
         """Emit an ``*.updated`` event with what was before, unless nothing that is shown changed."""
-        after = self.render(row)
-        previous = difference(before, after)
-        if previous:
-            self.emit(event, after, previous)
+        if not pictures.alike(before, pictures.take(self, row)):
+            self.emit(event, row, before)
 
     @contextmanager
     def watching(self, kind: str, id: str, event: str) -> Iterator[None]:
         """Several changes to one object, announced as one."""
-        before = self.render(self.need(kind, id))
+        before = pictures.take(self, self.need(kind, id))
         yield
         self.announce(event, before, self.need(kind, id))
 
@@ -217,7 +207,7 @@ class World:
     def delete(self, row: Row, event: str | None = None) -> Row:
         """Replace by Stripe's stub. Retrieving it later still works where Stripe says so."""
         if event:
-            self.emit(event, self.render(row))
+            self.emit(event, row)
         stub = {"id": row["id"], "object": row["object"], "deleted": True, "_seq": row["_seq"]}
         if "_clock" in row:
             stub["_clock"] = row["_clock"]
@@ -247,27 +237,18 @@ class World:
 
     def render(self, row: Row) -> Row:
         """What Stripe shows of a row when nothing is expanded."""
-        shown = {k: v for k, v in row.items() if k[0] != "_"}
-        if shown.get("deleted"):
-            return shown
-        hydrate = HYDRATORS.get(row["object"])
-        if hydrate:
-            hydrate(self, row, shown)
-        filled: Row = self.contract.fill(RESOURCES[row["object"]].shape)(shown)
-        return filled
+        return pictures.show(self, pictures.take(self, row))
 
     # announcements
 
-    def emit(self, type: str, shown: Row, previous: Row | None = None) -> None:
+    def emit(self, type: str, row: Row, before: Picture | None = None) -> None:
+        """An event about an object as it is now; `before` makes it an ``*.updated`` one with previous_attributes."""
         assert type in self.contract.event_types, type
-        data: Row = {"object": shown}
-        if previous:
-            data["previous_attributes"] = previous
         id, key = self.request or (None, None)
         endpoints = [e for e in self.store.table("webhook_endpoint").values() if hears(e, type)]
         event = self.create("event", {
-            "api_version": self.contract.version, "data": data, "type": type, "pending_webhooks": len(endpoints),
-            "request": {"id": id, "idempotency_key": key}, "_of": shown.get("id"),
+            "type": type, "pending_webhooks": len(endpoints), "request": {"id": id, "idempotency_key": key},
+            "_now": pictures.take(self, row), "_before": before,
         })  # fmt: skip
         for endpoint in endpoints:
             self.store.put("delivery", f"{event['id']}.{endpoint['id']}", {
@@ -294,15 +275,11 @@ def hears(endpoint: Row, type: str) -> bool:
     return type in endpoint["enabled_events"] or "*" in endpoint["enabled_events"]
 
 
-def difference(before: Row, after: Row) -> Row:
-    """Old values of what changed: hashes key by key, arrays and embedded lists whole."""
-    previous: Row = {}
-    for key in before.keys() | after.keys():
-        old, new = before.get(key), after.get(key)
-        if old == new:
-            continue
-        if isinstance(old, dict) and isinstance(new, dict) and old.get("object") != "list":
-            previous[key] = difference(old, new)
-        else:
-            previous[key] = old
-    return dict(sorted(previous.items()))
+@pictures.finish("event")
+def show_event(world: World, shown: Row) -> None:
+    row = world.store.table("event")[shown["id"]]
+    shown["api_version"] = world.contract.version
+    shown["data"] = {"object": pictures.show(world, row["_now"])}
+    if "_before" in row:
+        before = pictures.show(world, row["_before"])
+        shown["data"]["previous_attributes"] = pictures.difference(before, shown["data"]["object"])

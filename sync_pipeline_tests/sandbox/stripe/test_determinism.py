@@ -70,7 +70,7 @@ def test_events_tell_everything(sandbox: Sandbox) -> None:
     story(sandbox)
     told: dict[str, Any] = {}
     sandbox_events = sandbox.system.world.store.table("event").values()
-    for event in sandbox_events:
+    for event in map(sandbox.system.world.render, sandbox_events):
         told[event["data"]["object"]["id"]] = event["data"]["object"]
     truth = sandbox.system.truth()
     old = START + 35 * DAY - 30 * DAY
