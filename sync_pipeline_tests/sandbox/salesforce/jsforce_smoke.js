@@ -20,7 +20,7 @@ async function main() {
   const refused = await account.create({ Nope__c: 1 }).catch((error) => error.errorCode);
   connection.bulk2.pollInterval = 20;
   const loaded = await connection.bulk2.loadAndWaitForResults({
-    object: 'Account', operation: 'insert', input: [{ Name: 'E' }, { Name: 'F', Phone: 'x'.repeat(50) }],
+    object: 'Account', operation: 'insert', input: [{ Name: 'E', Phone: '1' }, { Name: 'F', Phone: 'x'.repeat(50) }],
   });
   console.log(JSON.stringify({
     created: created.map((result) => result.success),
