@@ -39,7 +39,8 @@ def issue(org: Org, *, forever: bool = False) -> str:
     counter = (org.store.get("_ids", "token") or {"n": 0})["n"] + 1
     org.store.put("_ids", "token", {"n": counter})
     secret = base64.urlsafe_b64encode(hashlib.sha256(f"{org.client_secret}/{counter}".encode()).digest()).decode()
-    token = f"{org.org_id[:15]}!AQ{secret.rstrip('=')}"
+    # Clients know a token by its letters, digits, dots and underscores.
+    token = f"{org.org_id[:15]}!AQ{secret.rstrip('=').replace('-', '.')}"
     used = None if forever else org.clock.now()
     org.store.put(_TOKENS, token, {"token": token, "user": org.users["integration"], "used": used})
     return token

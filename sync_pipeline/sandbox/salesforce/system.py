@@ -23,6 +23,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.wire import Call, Reply
 
 _DATA = re.compile(r"/services/data(?:/v(?P<version>\d+\.\d)(?P<rest>/.*)?)?$")
+_LONGEST_URI = 16_384
 _JSON = "application/json;charset=UTF-8"
 
 
@@ -92,8 +93,11 @@ class SalesforceSystem:
         undelete: bool = False,
         user: str | None = None,
     ) -> Row:
-        """What a person does in the user interface; returns the record. `id` None creates. Raises SalesforceError."""
-        o, actor, saver = self._object(object), self.org.person(user), self.org.saver
+        """What a person does in the user interface; returns the record. Raises SalesforceError.
+
+        `id` None creates; `user` is an id or sales (the default), success or integration.
+        """
+        o, actor, saver = self._object(object), self.org.person(self._user(user)), self.org.saver
         with self.org.store.transaction():
             if id is None:
                 return saver.insert(o, fields or {}, actor)
@@ -141,6 +145,13 @@ class SalesforceSystem:
             raise SalesforceError("MALFORMED_ID", f"malformed id {text}", ["Id"])
         return record_id
 
+    def _user(self, user: str | None) -> str | None:
+        """A user by id, or by what the user is in a fresh org: sales, success, integration."""
+        user_id = self.org.users.get(user) or ids.normalise(user) if user else None
+        if user and (user_id is None or self.org.store.get("User", user_id) is None):
+            raise SalesforceError("INVALID_CROSS_REFERENCE_KEY", f"there is no user {user}")
+        return user_id
+
     def _answer(self, call: Call) -> Answer:
         path = call.path.rstrip("/")
         segments = path.split("/")[1:]
@@ -172,6 +183,8 @@ class SalesforceSystem:
             raise SalesforceError("UNSUPPORTED_API_VERSION", message, status=410)
         if number > routes.NEWEST_VERSION or not number.is_integer():
             raise not_found()
+        if len(call.path) + len(call.query) > _LONGEST_URI:
+            raise SalesforceError("URI_TOO_LONG", f"the URI has more than {_LONGEST_URI} bytes", status=414)
         user_id = self._caller(call)
         self.org.limits.use_one()
         path = tuple(rest.split("/")) if rest else ()

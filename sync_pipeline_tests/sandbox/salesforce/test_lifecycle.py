@@ -221,6 +221,13 @@ def test_people_are_not_bound_by_the_integration_users_permissions(org_with: Cal
     assert (record["Industry"], record["LastModifiedById"]) == ("Banking", people[0]["Id"])
 
 
+def test_people_are_known_by_id_or_by_what_they_do(org: Org) -> None:
+    made = org.system.edit(object="Account", id=None, fields={"Name": "A"}, user="success")
+    assert org.system.select(f"SELECT Name FROM User WHERE Id = '{made['OwnerId']}'")[0]["Name"] == "Casey Success"
+    with pytest.raises(SalesforceError, match="there is no user nobody"):
+        org.system.edit(object="Account", id=None, fields={"Name": "A"}, user="nobody")
+
+
 def test_snapshot_and_restore(org: Org) -> None:
     org.person("Account", Name="A", Stripe_Customer_Id__c="cus_1")
     kept = json.loads(json.dumps(org.system.snapshot()))

@@ -380,3 +380,10 @@ def test_columns_of_a_query(company: Org) -> None:
         ("Industry", "Industry", False),
         ("expr0", "count(Id)", True),
     ]
+
+
+def test_keyset_paging_by_id(company: Org) -> None:
+    """5.2: ids compare in the order in which they were given."""
+    every = [r["Id"] for r in company.query("SELECT Id FROM Opportunity ORDER BY Id")]
+    after = company.query(f"SELECT Id FROM Opportunity WHERE Id > '{every[1]}' ORDER BY Id LIMIT 5")
+    assert [r["Id"] for r in after] == every[2:]

@@ -235,3 +235,29 @@ def test_malformed_request_reaches_the_sdk_as_its_own_error(org: Org) -> None:
             "fields": ["Nope__c"],
         }
     ]
+
+
+def test_account_versions(org: Org) -> None:
+    """2.1: ETag and its conditions exist for Account only."""
+    record_id = org.person("Account", Name="A")
+    path = f"sobjects/Account/{record_id}"
+    tag = org.call("GET", path).headers["ETag"]
+    assert org.call("GET", path, headers={"If-None-Match": tag}).status_code == 304
+    org.clock.move_to(START + 1)
+    assert org.call("PATCH", path, {"Name": "B"}, headers={"If-Match": tag}).status_code == 204
+    assert org.call("PATCH", path, {"Name": "C"}, headers={"If-Match": tag}).status_code == 412
+    contact = org.person("Contact", LastName="C")
+    assert "ETag" not in org.call("GET", f"sobjects/Contact/{contact}").headers
+
+
+def test_limits_of_a_request(org: Org) -> None:
+    """2.1, 2.8: a URI of more than 16,384 bytes is 414; a form is no JSON body."""
+    long = org.call("GET", f"query?q=SELECT+Id+FROM+Account+WHERE+Name='{'x' * 16_400}'")
+    assert long.status_code == 414
+    form = org.session.post(
+        f"{org.url}{BASE}/sobjects/Account",
+        data={"Name": "A"},
+        headers={"Authorization": f"Bearer {org.system.access_token}"},
+        timeout=30,
+    )
+    assert (form.status_code, form.json()[0]["errorCode"]) == (415, "UNSUPPORTED_MEDIA_TYPE")

@@ -9,7 +9,7 @@ from sync_pipeline.sandbox.salesforce import ids, recycle_bin
 from sync_pipeline.sandbox.salesforce.access import ObjectAccess
 from sync_pipeline.sandbox.salesforce.describe import describe, describe_global
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, not_found
-from sync_pipeline.sandbox.salesforce.rest.conditional import check_preconditions
+from sync_pipeline.sandbox.salesforce.rest.conditional import check_preconditions, etag
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, method_not_allowed
 from sync_pipeline.sandbox.salesforce.schema import Field
 from sync_pipeline.sandbox.salesforce.soql.scope import address
@@ -54,7 +54,8 @@ def record(request: Request, name: str, key: str) -> Answer:
     if request.method == "GET":
         row = request.org.saver.existing(access.object, record_id)
         check_preconditions(request, access.object, row)
-        return Answer(200, representation(request, access, row, fields_asked(request, access)))
+        headers = {"ETag": etag(row)} if access.object.name == "Account" else {}
+        return Answer(200, representation(request, access, row, fields_asked(request, access)), headers)
     if request.method == "PATCH":
         check_preconditions(request, access.object, request.org.saver.existing(access.object, record_id))
         body = request.json_object

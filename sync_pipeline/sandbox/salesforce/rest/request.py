@@ -55,6 +55,9 @@ class Request:
         """The body as JSON. Raises SalesforceError JSON_PARSER_ERROR."""
         if self.parsed is not None:
             return self.parsed
+        kind = self.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind not in ("application/json", "text/json", ""):
+            raise SalesforceError("UNSUPPORTED_MEDIA_TYPE", f"Content type {kind} not supported.", status=415)
         try:
             return json.loads(self.raw)
         except ValueError as problem:

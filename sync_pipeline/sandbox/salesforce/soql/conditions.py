@@ -54,11 +54,10 @@ def compare(left: Operand, sign: str, literal: ast.Literal, now: int) -> Predica
         if f.type in NUMBER_TYPES or f.type in ("datetime", "date", "boolean"):
             same = lambda row: get(row) == value  # noqa: E731
         return same if sign == "=" else lambda row: not same(row)
-    if f.type in ("id", "reference", "boolean"):
-        kind = "id" if f.type in ("id", "reference") else f.type
-        raise left.error("INVALID_QUERY_FILTER_OPERATOR", f"invalid operator on {kind} field", left.at)
+    if f.type == "boolean":
+        raise left.error("INVALID_QUERY_FILTER_OPERATOR", "invalid operator on boolean field", left.at)
     order = _ORDER[sign]
-    if f.type in TEXT_TYPES:
+    if f.type in TEXT_TYPES - {"id", "reference"}:
         bound = key(value)
         return lambda row: (v := get(row)) is not None and order(key(v), bound)
     return lambda row: (v := get(row)) is not None and order(v, value)
