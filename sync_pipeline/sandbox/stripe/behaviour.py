@@ -22,7 +22,7 @@ from sync_pipeline.sandbox.stripe.world import World
 
 _MODULES = (
     "account balances catalog coupons credit_notes customers cycles disputes dunning finalization invoice_items"
-    " invoice_operations payment_intents payment_methods plans previews refunds setup_intents subscription_items"
+    " invoice_operations payment_intents payment_methods plans previews refunds schedules setup_intents subscription_items"
     " subscription_operations tax_ids test_clocks webhooks"
 ).split()
 # What Stripe calls the id in the error for an unknown one, where it is not the contract's name for it.

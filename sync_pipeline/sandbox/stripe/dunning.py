@@ -10,7 +10,8 @@ from sync_pipeline.sandbox.stripe.world import World, timer
 
 def after_failure(world: World, invoice: Row, *, automatic: bool) -> Row:
     """Set the next attempt by the retry schedule. Attempts by hand leave the schedule as it stands."""
-    first_payment = invoice.get("billing_reason") == "subscription_create"
+    subscription = world.get("subscription", invoice.get("_subscription"))
+    first_payment = subscription is not None and subscription["status"] == "incomplete"
     if not automatic or not invoice.get("auto_advance") or first_payment:
         return invoice
     retries = world.settings.retry_days

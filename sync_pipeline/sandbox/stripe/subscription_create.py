@@ -58,7 +58,8 @@ def create_subscription(world: World, params: Params) -> Row:
         "trial_start": now if trial_end else None, "_tax_rates": taxes.check_rates(
             world, params.get("default_tax_rates"), "default_tax_rates"),
         "invoice_settings": {"issuer": {"type": "self"}}, "payment_settings": {"save_default_payment_method": "off"},
-        "trial_settings": _trial_settings(params), **plain_fields(world, params, customer),
+        "trial_settings": _trial_settings(params), "schedule": params.get("schedule"),
+        **plain_fields(world, params, customer),
     }, id=id)  # fmt: skip
     for i, entry in enumerate(given):
         price = first_price if i == 0 else price_for(world, entry, f"items[{i}]")
@@ -94,6 +95,8 @@ def _first_invoice(world: World, subscription: Row, params: Params) -> Row:
     invoice = sum_up(world, invoice)
     customer = world.need("customer", subscription["customer"])
     due, _ = settle_balance(invoice, customer)
+    if params.get("schedule"):
+        return _leave_draft(world, subscription, invoice)
     automatic = subscription["collection_method"] == "charge_automatically"
     behaviour = params.get("payment_behavior", "allow_incomplete")
     changes: Row = {"latest_invoice": invoice["id"]}
@@ -116,6 +119,18 @@ def _first_invoice(world: World, subscription: Row, params: Params) -> Row:
     if behaviour == "error_if_incomplete" and invoice["status"] == "open" and automatic:
         raise card_error("generic_decline")
     subscription = world.need("subscription", subscription["id"])
+    schedule_next(world, subscription)
+    return subscription
+
+
+def _leave_draft(world: World, subscription: Row, invoice: Row) -> Row:
+    """A schedule starts its subscription with a draft, which is collected after an hour like a renewal."""
+    due = world.now() + world.settings.draft_seconds
+    invoice = world.update(invoice, {"automatically_finalizes_at": due})
+    subscription = world.update(subscription, {"latest_invoice": invoice["id"]})
+    world.emit("customer.subscription.created", subscription)
+    world.emit("invoice.created", invoice)
+    world.set_timer("finalize", invoice["id"], due)
     schedule_next(world, subscription)
     return subscription
 

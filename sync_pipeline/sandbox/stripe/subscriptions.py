@@ -126,6 +126,7 @@ def cancel_now(world: World, subscription: Row, *, reason: str = "cancellation_r
     """End a subscription at this moment. Open invoices stay owed, but are no longer collected."""
     for name in ("subscription", "expire_incomplete", "trial_will_end"):
         world.set_timer(name, subscription["id"], None)
+    _end_schedule(world, subscription, aborted=reason == "payment_failed")
     told = {**(subscription.get("cancellation_details") or {}), **(details or {}), "reason": reason}
     subscription = world.update(subscription, {
         "status": "canceled", "ended_at": world.now(), "cancellation_details": told, "schedule": None,
@@ -138,3 +139,14 @@ def cancel_now(world: World, subscription: Row, *, reason: str = "cancellation_r
             world.update(invoice, {"auto_advance": False, "next_payment_attempt": None}, "invoice.updated")
     world.emit("customer.subscription.deleted", subscription)
     return subscription
+
+
+def _end_schedule(world: World, subscription: Row, *, aborted: bool) -> None:
+    schedule = world.get("subscription_schedule", subscription.get("schedule"))
+    if schedule is None or schedule["status"] != "active":
+        return
+    for name in ("schedule", "schedule_expiring"):
+        world.set_timer(name, schedule["id"], None)
+    changes = {"status": "canceled", "canceled_at": world.now(), "current_phase": None}
+    schedule = world.update(schedule, changes)
+    world.emit("subscription_schedule.aborted" if aborted else "subscription_schedule.canceled", schedule)

@@ -80,11 +80,8 @@ def finish_advance(world: World, id: str) -> None:
 
 
 def _first_timer(world: World, id: str) -> tuple[int, str] | None:
-    rows = [(r["due"], r["n"], k) for k, r in world.store.table("timer").items() if r["_clock"] == id]
-    if not rows:
-        return None
-    due, _, key = min(rows)
-    return due, key
+    """By time, then by key as on the sandbox's own clock: a schedule turns before its subscription renews."""
+    return min(((r["due"], k) for k, r in world.store.table("timer").items() if r["_clock"] == id), default=None)
 
 
 def _furthest(world: World, clock: Row) -> int:

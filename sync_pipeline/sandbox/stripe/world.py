@@ -83,7 +83,7 @@ class World:
         if due is None:
             self.store.delete("timer", key)
             return
-        row = {"due": due, "name": name, "target": target, "_clock": self.clock_id, "n": self.number("timer")}
+        row = {"due": due, "name": name, "target": target, "_clock": self.clock_id}
         self.store.put("timer", key, row)
         if self.clock_id is None:
             heapq.heappush(self._heap, (due, key))

@@ -1,0 +1,119 @@
+"""Subscription schedules: phases come in with the clock, are released, canceled, or end with their subscription."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import stripe
+
+from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, START, Sandbox
+
+
+def schedule(sandbox: Sandbox, *amounts: int, **fields: Any) -> Any:
+    """One monthly phase per amount."""
+    customer = fields.pop("customer", None) or sandbox.customer("pm_card_visa")
+    month = {"interval": "month", "interval_count": 1}
+    phases = [{"items": [{"price": sandbox.price(a).id}], "duration": month} for a in amounts]
+    params = {"customer": customer.id, "start_date": "now", "phases": phases, **fields}
+    return sandbox.v1.subscription_schedules.create(params)
+
+
+def totals(sandbox: Sandbox, subscription: str) -> list[int]:
+    return [i.total for i in sandbox.v1.invoices.list({"subscription": subscription}).data][::-1]
+
+
+def test_phases_follow_each_other(sandbox: Sandbox) -> None:
+    """Facts 2.5, 3.2: starts with a draft; the next phase replaces the items; then it is released."""
+    made = schedule(sandbox, 1000, 2500, metadata={"a": "b"})
+    assert (made.status, made.current_phase.start_date) == ("active", START)
+    subscription = sandbox.v1.subscriptions.retrieve(made.subscription, {"expand": ["latest_invoice"]})
+    assert (subscription.schedule, subscription.latest_invoice.status) == (made.id, "draft")
+    sandbox.advance(HOUR)
+    assert sandbox.v1.invoices.retrieve(subscription.latest_invoice.id).status == "paid"
+    sandbox.advance(31 * DAY)
+    again = sandbox.v1.subscription_schedules.retrieve(made.id)
+    assert again.current_phase.start_date == START + 31 * DAY
+    assert totals(sandbox, made.subscription) == [1000, 2500]
+    sandbox.advance(30 * DAY)
+    done = sandbox.v1.subscription_schedules.retrieve(made.id)
+    assert (done.status, done.released_subscription, done.subscription) == ("released", made.subscription, None)
+    after = sandbox.v1.subscriptions.retrieve(made.subscription)
+    assert (after.status, after.schedule) == ("active", None)
+    assert totals(sandbox, made.subscription) == [1000, 2500, 2500]
+    found = [e.type for e in sandbox.events() if e.type.startswith("subscription_schedule")]
+    assert found == ["subscription_schedule.expiring", "subscription_schedule.released"]
+
+
+def test_start_in_the_future(sandbox: Sandbox) -> None:
+    """Facts 2.5: not_started until its start date."""
+    made = schedule(sandbox, 1000, start_date=START + 5 * DAY)
+    assert (made.status, made.subscription) == ("not_started", None)
+    sandbox.advance(5 * DAY)
+    begun = sandbox.v1.subscription_schedules.retrieve(made.id)
+    assert begun.status == "active"
+    assert sandbox.v1.subscriptions.retrieve(begun.subscription).start_date == START + 5 * DAY
+
+
+def test_end_behavior_cancel(sandbox: Sandbox) -> None:
+    """Facts 2.5: with cancel the subscription ends with the last phase."""
+    made = schedule(sandbox, 1000, end_behavior="cancel")
+    sandbox.advance(31 * DAY)
+    assert sandbox.v1.subscription_schedules.retrieve(made.id).status == "completed"
+    assert sandbox.v1.subscriptions.retrieve(made.subscription).status == "canceled"
+    assert totals(sandbox, made.subscription) == [1000]
+
+
+def test_from_subscription_then_next_phase(sandbox: Sandbox) -> None:
+    """Facts 2.5: from_subscription takes no other parameter; update resends the current phase and adds one."""
+    customer = sandbox.customer("pm_card_visa")
+    first, second = sandbox.price(1000), sandbox.price(3000)
+    subscription = sandbox.subscribe(customer, first, 2)
+    create = sandbox.v1.subscription_schedules.create
+    with pytest.raises(stripe.InvalidRequestError):
+        create({"from_subscription": subscription.id, "end_behavior": "cancel"})
+    made = create({"from_subscription": subscription.id})
+    shown = made.to_dict()["phases"][0]
+    assert (shown["items"][0]["quantity"], shown["start_date"]) == (2, START)
+    current = {"items": [{"price": first.id, "quantity": 2}], "start_date": START, "end_date": shown["end_date"]}
+    following = {"items": [{"price": second.id}], "duration": {"interval": "month"}}
+    sandbox.v1.subscription_schedules.update(made.id, {"phases": [current, following]})
+    sandbox.advance(32 * DAY)
+    assert totals(sandbox, subscription.id) == [2000, 3000]
+
+
+def test_mid_period_phase_change_prorates(sandbox: Sandbox) -> None:
+    """Facts 4.3: a phase change inside a period prorates as the phase says."""
+    customer = sandbox.customer("pm_card_visa")
+    price = sandbox.price(3100)
+    phases = [
+        {"items": [{"price": price.id}], "end_date": START + 15 * DAY},
+        {"items": [{"price": price.id, "quantity": 2}], "duration": {"interval": "month"},
+         "proration_behavior": "always_invoice"},
+    ]  # fmt: skip
+    made = sandbox.v1.subscription_schedules.create({"customer": customer.id, "start_date": "now", "phases": phases})
+    sandbox.advance(15 * DAY)
+    assert totals(sandbox, made.subscription) == [3100, 1600]
+
+
+def test_release_and_cancel(sandbox: Sandbox) -> None:
+    """Facts 2.5: release leaves the subscription alone; cancel takes it along, prorated and invoiced."""
+    customer = sandbox.customer("pm_card_visa")
+    kept = schedule(sandbox, 3100, customer=customer)
+    released = sandbox.v1.subscription_schedules.release(kept.id)
+    assert released.status == "released"
+    assert sandbox.v1.subscriptions.retrieve(kept.subscription).schedule is None
+    with pytest.raises(stripe.InvalidRequestError):
+        sandbox.v1.subscription_schedules.cancel(kept.id)
+    gone = schedule(sandbox, 3100, customer=customer)
+    sandbox.advance(DAY)
+    assert sandbox.v1.subscription_schedules.cancel(gone.id).status == "canceled"
+    assert sandbox.v1.subscriptions.retrieve(gone.subscription).status == "canceled"
+    assert totals(sandbox, gone.subscription)[-1] == -3000
+
+
+def test_canceling_the_subscription_ends_its_schedule(sandbox: Sandbox) -> None:
+    """Facts 4.3: a schedule does not outlive its subscription."""
+    made = schedule(sandbox, 1000, 2000)
+    sandbox.v1.subscriptions.cancel(made.subscription)
+    assert sandbox.v1.subscription_schedules.retrieve(made.id).status == "canceled"
