@@ -1,7 +1,8 @@
 """From a Stripe error to the engine's words: one total function (docs.stripe.com/error-low-level).
 
 5xx and lost connections are ambiguous: the request may have taken effect; so are answers that are not Stripe's,
-such as a proxy's page. 429 and 409 come before anything happens. A 4xx with a message is a refusal of these values.
+such as a proxy's page. 429 and 409 come before anything happens. A 4xx with a message is a refusal of these values,
+unless it says that an object is there, or is not, against what we thought: then a new look decides.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import stripe
 
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed, State
 
-ALREADY_THERE = frozenset({"resource_already_exists"})
+NOT_AS_WE_THOUGHT = frozenset({"resource_already_exists", "resource_missing"})
 
 
 def outcome_of(error: stripe.StripeError) -> Outcome:
@@ -27,7 +28,7 @@ def outcome_of(error: stripe.StripeError) -> Outcome:
         state = "denied"
     elif status >= 500:
         state = "ambiguous"
-    elif status == 404 or code in ALREADY_THERE or _refused_param(error) == "lookup_key":
+    elif status == 404 or code in NOT_AS_WE_THOUGHT or _refused_param(error) == "lookup_key":
         state = "stale"
     return Outcome(
         state,
