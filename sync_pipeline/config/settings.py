@@ -113,6 +113,13 @@ def sandbox_environment(ready: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def harmless_environment() -> dict[str, str]:
+    """This process's environment for a child, without anything that could point it at real accounts."""
+    ours = ("SYNC_", "SALESFORCE_", "STRIPE_", "DAGSTER_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return inherited | {"NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1"}
+
+
 def _sandbox_values(ready_file: Path) -> dict[str, str]:
     try:
         ready = json.loads(ready_file.read_text("utf-8"))

@@ -17,7 +17,7 @@ from typing import Any
 
 import requests
 
-from sync_pipeline.config.settings import sandbox_environment
+from sync_pipeline.config.settings import harmless_environment, sandbox_environment
 from sync_pipeline.engine.env import Env
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def built_stage(home: Path, env: Env, say: Callable[[str], None]) -> Iterator[St
     with ExitStack() as stack:
         say("starting the sandbox: a Salesforce and a Stripe on this machine")
         ready = _start_sandbox(stack, logs, f"{receiver_url}/webhooks/stripe")
-        environment = _clean_environment() | sandbox_environment(ready)
+        environment = harmless_environment() | sandbox_environment(ready)
         environment |= {
             "SYNC_HOME": str(home),
             "SYNC_POLL_SECONDS": POLL_SECONDS,
@@ -95,9 +95,10 @@ def built_stage(home: Path, env: Env, say: Callable[[str], None]) -> Iterator[St
 
 def _start_sandbox(stack: ExitStack, logs: Path, webhook_url: str) -> dict[str, str]:
     command = ["-m", "sync_pipeline.sandbox.command", "--data", "story", "--webhook-url", webhook_url]
-    if folder := os.environ.get("SANDBOX_TRAFFIC_DIR"):  # noqa: TID251 - the demo starts processes, it is no room of the pipeline
+    environment = harmless_environment()
+    if folder := environment.get("SANDBOX_TRAFFIC_DIR"):
         command += ["--traffic", str(Path(folder) / "demo.jsonl")]
-    process = _start(stack, "sandbox", command, _clean_environment(), logs, stdout=subprocess.PIPE)
+    process = _start(stack, "sandbox", command, environment, logs, stdout=subprocess.PIPE)
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
@@ -155,13 +156,6 @@ def _wait_for(env: Env, process: subprocess.Popen[bytes], url: str, log: Path) -
         except requests.RequestException:
             env.sleep(0.3)
     raise StageError(f"{url} did not answer within {READY_WITHIN_SECONDS} s; see {log}")
-
-
-def _clean_environment() -> dict[str, str]:
-    """This process's environment without anything that points at real accounts."""
-    ours = ("SYNC_", "SALESFORCE_", "STRIPE_", "DAGSTER_")
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith(ours)}  # noqa: TID251
-    return inherited | {"NO_PROXY": "127.0.0.1,localhost", "PYTHONUNBUFFERED": "1"}
 
 
 def _http() -> requests.Session:

@@ -173,8 +173,8 @@ def _finish(conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, 
     if not recorded or outcome.state == "ambiguous":
         # What is not known yet is audited when it is: by a look at the list, or by the attempt that settles it.
         return
-    if outcome.state == "rejected" or (outcome.state == "done" and row.kind != "stripe.create"):
-        # A refusal made nothing and an update may be wanted again; the old key would only repeat the old answer.
+    if outcome.state in ("rejected", "stale") or (outcome.state == "done" and row.kind != "stripe.create"):
+        # Nothing was made, or an update may be wanted again: the old key would only repeat the old answer.
         commands.next_generation(conn, row.id)
     if outcome.state == "done":
         _link_made(conn, row, outcome.object_id, now)

@@ -20,7 +20,8 @@ from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.events import Hint, hint
 
 OVERLAP_US = 10 * 60 * 1_000_000
-UNRESOLVED_PER_PASS = 500
+UNRESOLVED_PER_PASS = 5_000
+UNRESOLVED_FOR_US = 3 * 86_400 * 1_000_000
 
 
 def receive(ledger: Ledger, hints: Iterable[Hint], env: Env) -> int:
@@ -113,12 +114,18 @@ def _receive(conn: Connection, hints: list[Hint], env: Env) -> int:
 
 
 def _resolve_waiting(conn: Connection, env: Env) -> None:
+    """Gives waiting events to the Accounts that their customers are linked to by now.
+
+    What nobody claims within three days, or names no customer at all, is dismissed: the Account that gets the
+    customer one day is looked at as a whole then.
+    """
     waiting = inbox.unresolved(conn, UNRESOLVED_PER_PASS)
     customers = {each for event in waiting for each in event.object_ids if each.startswith("cus_")}
     linked = links.accounts_of(conn, "stripe", "customer", customers)
     for event in waiting:
         account = next((linked[each] for each in event.object_ids if each in linked), None)
         if account is not None:
-            inbox.resolve(
-                conn, "stripe", event.event_id, account, priority=int(Priority.WRITE_BACK), now_wall=env.wall()
-            )
+            urgency = int(Priority.WRITE_BACK)
+            inbox.resolve(conn, event.source, event.event_id, account, priority=urgency, now_wall=env.wall())
+        elif env.now() - event.created_at > UNRESOLVED_FOR_US or not customers.intersection(event.object_ids):
+            inbox.dismiss(conn, event.source, event.event_id)

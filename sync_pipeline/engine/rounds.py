@@ -90,8 +90,11 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
     worlds = observe(engine, [claim.account for claim in claims])
     report.worlds |= worlds
     plans = {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()}
-    admitted = {claim.account: _record(engine, worlds[claim.account], plans[claim.account], report) for claim in claims}
-    applied = apply(engine, [(claim, admitted[claim.account]) for claim in claims])
+    admitted = {
+        claim.account: _record(engine, claim, worlds[claim.account], plans[claim.account], report) for claim in claims
+    }
+    claims = [claim for claim in claims if admitted[claim.account] is not None]
+    applied = apply(engine, [(claim, admitted[claim.account] or []) for claim in claims])
     report.writes += applied.done + resolved.done
     report.parked += len(applied.parked)
     _stop_if_halted(engine, applied, claims, report)
@@ -114,11 +117,16 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
     return again
 
 
-def _record(engine: Engine, world: World, planned: Plan, report: BatchReport) -> list[CommandRow]:
-    """Writes the plan into the ledger in one transaction and returns the commands that may be sent."""
+def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: BatchReport) -> list[CommandRow] | None:
+    """Writes the plan into the ledger in one transaction and returns the commands that may be sent.
+
+    None when the account is not ours any more: then its new holder's plan stands, and nothing is written.
+    """
     now = engine.env.now()
     open_reviews = list(planned.reviews)
     with engine.ledger.tx() as conn:
+        if not work.holds(conn, claim, now_wall=engine.env.wall(), margin_us=0, lock=True):
+            return None
         entries = [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in planned.agreements]
         base.put(conn, world.account_id, entries, now)
         wanted = [
