@@ -45,6 +45,7 @@ def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]
             Route("/state", control.state, methods=["GET"]),
             Route("/humans", control.human, methods=["POST"]),
             Route("/payments", control.payment, methods=["POST"]),
+            Route("/salesforce", control.salesforce, methods=["POST"]),
             Route("/webhooks", control.webhooks, methods=["POST"]),
             *Site(sandbox, courier).routes(),
         ],
@@ -210,6 +211,21 @@ class Control:
         planned = self._desk.plan_payment(customer, outcome, decline_code=code, invoice=invoice, times=times)
         self._courier.wake()
         return JSONResponse({"status": "ok", "result": planned})
+
+    async def salesforce(self, request: Request) -> Response:
+        """``{"expire_tokens": true}`` ends every session; ``{"lock_row": id, "times": n}`` makes the next n writes to
+        a record fail with UNABLE_TO_LOCK_ROW, also as one row among many."""
+        fields = await _fields(request)
+        expire, record = fields.flag("expire_tokens", default=False), fields.text("lock_row", default=None)
+        times = fields.integer("times", default=1, least=1, most=1000)
+        fields.done()
+        if not expire and record is None:
+            raise BadInputError("", "needs expire_tokens or lock_row")
+        if record is not None:
+            self._desk.lock_row(record, times)
+        if expire:
+            self._sandbox.salesforce.expire_tokens()
+        return JSONResponse({"status": "ok"})
 
     async def webhooks(self, request: Request) -> Response:
         """``{"url"}`` points deliveries there; ``{"conditions": {...}}`` sets how bad the road is;

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
+from sync_pipeline.sandbox.salesforce.soql.execute import run
+from sync_pipeline.sandbox.salesforce.soql.rows import Session
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
@@ -72,15 +74,13 @@ class Desk:
         return found
 
     def query(self, soql: str) -> list[dict[str, Any]]:
-        """The first page of a SOQL query's records. Raises RefusedError."""
-        call = Call(
-            "GET",
-            f"/services/data/{API_VERSION}/query",
-            query=f"q={quote(soql)}",
-            headers={"authorization": f"Bearer {self._sandbox.salesforce.access_token}"},
-        )
-        records: list[dict[str, Any]] = _read(self._sandbox.salesforce.handle(call))["records"]
-        return records
+        """All records of a SOQL query, seen as the platform itself does, without field-level security. Raises
+        RefusedError."""
+        org = self._sandbox.salesforce.org
+        try:
+            return run(Session(org.db, org.access, f"/services/data/{API_VERSION}"), soql).records
+        except SalesforceError as error:
+            raise RefusedError(error.status, error.as_response()) from None
 
     def edit(self, kind: str, record: str | None, fields: dict[str, Any], **how: Any) -> dict[str, Any]:
         """Create (no `record`) or change a Salesforce record as a person; `how`: delete, undelete, user.
@@ -100,6 +100,13 @@ class Desk:
         """Merge two Salesforce records as a person. Raises RefusedError."""
         try:
             return self._sandbox.salesforce.merge(object=kind, winner=winner, loser=loser)
+        except SalesforceError as error:
+            raise RefusedError(error.status, error.as_response()) from None
+
+    def lock_row(self, record: str, times: int) -> None:
+        """The next `times` writes to a Salesforce record find it locked. Raises RefusedError."""
+        try:
+            self._sandbox.salesforce.lock_row(record, times)
         except SalesforceError as error:
             raise RefusedError(error.status, error.as_response()) from None
 

@@ -6,12 +6,13 @@ import gc
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from sync_pipeline.sandbox import company, company_plan, story
 from sync_pipeline.sandbox.options import Options, SandboxError
 from sync_pipeline.sandbox.request_log import RequestLog
-from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
+from sync_pipeline.sandbox.vendor_settings import read_settings
 from sync_pipeline.sandbox.world import Sandbox, build
 
 
@@ -27,35 +28,35 @@ def first_state(options: Options, salesforce_url: Callable[[], str], log: Reques
 
 
 def _made(options: Options, salesforce_url: Callable[[], str], log: RequestLog) -> Sandbox:
-    if options.keep is not None and options.keep.exists():
-        return _kept(options, options.keep, salesforce_url, log)
+    vendors = read_settings(options.settings)
+    salesforce = vendors.salesforce
+    until = options.now or int(time.time())
     if options.data == "company":
-        until = options.now or int(time.time())
-        sandbox = build(
-            seed=options.seed,
-            now=company_plan.opens_at(until),
-            salesforce_settings=SalesforceSettings(multi_currency=True),
-            salesforce_url=salesforce_url,
-            log=log,
-        )
+        salesforce = replace(salesforce, multi_currency=True)
+    kept = options.keep if options.keep is not None and options.keep.exists() else None
+    lived = options.data == "company" and kept is None
+    sandbox = build(
+        seed=options.seed,
+        now=company_plan.opens_at(until) if lived else options.now,
+        salesforce_settings=salesforce,
+        stripe_settings=vendors.stripe,
+        salesforce_url=salesforce_url,
+        log=log,
+    )
+    if kept is not None:
+        _restore(sandbox, kept)
+    elif options.data == "story":
+        story.tell(sandbox)
+    elif lived:
         company.found(sandbox, accounts=options.accounts, seed=options.seed, until=until)
         if options.now is None:
             sandbox.move_to(int(time.time()))
             sandbox.clock.unfreeze()
-        return sandbox
-    sandbox = build(seed=options.seed, now=options.now, salesforce_url=salesforce_url, log=log)
-    if options.data == "story":
-        story.tell(sandbox)
     return sandbox
 
 
-def _kept(options: Options, path: Path, salesforce_url: Callable[[], str], log: RequestLog) -> Sandbox:
-    settings = SalesforceSettings(multi_currency=options.data == "company")
-    sandbox = build(
-        seed=options.seed, now=options.now, salesforce_settings=settings, salesforce_url=salesforce_url, log=log
-    )
+def _restore(sandbox: Sandbox, kept: Path) -> None:
     try:
-        sandbox.restore(json.loads(path.read_text(encoding="utf-8")))
+        sandbox.restore(json.loads(kept.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise SandboxError(f"--keep {path}: {error}. Remove it to start anew.") from None
-    return sandbox
+        raise SandboxError(f"--keep {kept}: {error}. Remove it to start anew.") from None

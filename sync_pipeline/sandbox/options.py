@@ -15,7 +15,8 @@ class Options:
     """How to serve. Port 0 picks a free one; `now` (epoch seconds) freezes the clock there.
 
     `traffic` is a file to append traffic lines to; `keep` a file that the state is loaded from, if it exists,
-    and saved to at the end; `ready_file` holds the ready line for as long as the sandbox serves.
+    and saved to at the end; `settings` a file of vendor settings; `ready_file` holds the ready line for as long as
+    the sandbox serves.
     """
 
     salesforce_port: int = 0
@@ -28,4 +29,5 @@ class Options:
     webhook_url: str | None = None
     traffic: Path | None = None
     keep: Path | None = None
+    settings: Path | None = None
     ready_file: Path | None = None

@@ -56,7 +56,7 @@ class Store:
 
     def snapshot(self) -> dict[str, dict[str, Row]]:
         """The whole state. Shares rows with the live store, which never changes a row in place."""
-        return {name: dict(rows) for name, rows in self._tables.items()}
+        return {name: dict(rows) for name, rows in self._tables.items() if rows}
 
     def restore(self, state: dict[str, dict[str, Row]]) -> None:
         self._tables = {name: dict(rows) for name, rows in state.items()}

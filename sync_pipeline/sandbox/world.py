@@ -17,6 +17,7 @@ from sync_pipeline.sandbox.faults import Fault, Faults
 from sync_pipeline.sandbox.request_log import RequestLog
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
 from sync_pipeline.sandbox.salesforce.system import SalesforceSystem
+from sync_pipeline.sandbox.stripe.settings import StripeSettings
 from sync_pipeline.sandbox.stripe.system import StripeSystem
 from sync_pipeline.sandbox.wire import Call, Reply, System
 
@@ -164,6 +165,7 @@ def build(
     seed: int = 0,
     now: int | None = None,
     salesforce_settings: SalesforceSettings | None = None,
+    stripe_settings: StripeSettings | None = None,
     salesforce_url: Callable[[], str] = lambda: "http://salesforce.sandbox",
     log: RequestLog | None = None,
 ) -> Sandbox:
@@ -172,7 +174,7 @@ def build(
     return Sandbox(
         clock,
         SalesforceSystem(clock, seed=seed, settings=salesforce_settings, base_url=salesforce_url),
-        StripeSystem(clock, seed=seed),
+        StripeSystem(clock, seed=seed, settings=stripe_settings),
         webhook_secret="whsec_" + hashlib.sha256(f"webhook secret {seed}".encode()).hexdigest()[:32],
         log=log,
     )

@@ -1,0 +1,100 @@
+"""The vendors' own Python clients against the running sandbox, through everything that the shell adds."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+import stripe
+from simple_salesforce.api import Salesforce
+from simple_salesforce.exceptions import SalesforceError
+
+from sync_pipeline_tests.sandbox.salesforce.served import Redirect
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+
+
+@pytest.fixture
+def salesforce(sandbox: SandboxHandle) -> Salesforce:
+    session = requests.Session()
+    session.trust_env = False
+    session.mount("https://", Redirect(sandbox.ready["salesforce_url"]))
+    return Salesforce(
+        consumer_key=sandbox.ready["client_id"],
+        consumer_secret=sandbox.ready["client_secret"],
+        domain="sandbox.my",
+        session=session,
+        version="66.0",
+    )
+
+
+@pytest.fixture
+def billing(sandbox: SandboxHandle) -> stripe.StripeClient:
+    addresses = {"api": sandbox.ready["stripe_url"]}
+    return stripe.StripeClient(sandbox.ready["stripe_key"], base_addresses=addresses, max_network_retries=2)  # type: ignore[arg-type]
+
+
+def test_salesforce_signs_in_writes_and_queries(salesforce: Salesforce) -> None:
+    made = salesforce.Account.create({"Name": "Acme"})
+    found = salesforce.query("SELECT Id, Name FROM Account")
+    assert [row["Id"] for row in found["records"]] == [made["id"]]
+
+
+def test_salesforce_signs_in_again_when_its_session_was_ended(sandbox: SandboxHandle, salesforce: Salesforce) -> None:
+    """facts/salesforce.md 1.6: the SDK refreshes on exactly the 401 body that the vendor sends."""
+    sandbox.control("POST", "/salesforce", {"expire_tokens": True})
+    assert salesforce.query("SELECT Id FROM Account")["totalSize"] == 0
+    counts = sandbox.control("GET", "/requests")["counts"]["salesforce"]
+    assert counts["POST /services/oauth2/token"] == 2
+    assert counts["GET /services/data/{v}/query"] == 2
+
+
+def test_a_locked_row_fails_alone_among_many(sandbox: SandboxHandle, salesforce: Salesforce) -> None:
+    ids = [salesforce.Account.create({"Name": name})["id"] for name in ("A", "B", "C")]
+    sandbox.control("POST", "/salesforce", {"lock_row": ids[1]})
+    rows = [{"attributes": {"type": "Account"}, "Id": record, "Phone": "1"} for record in ids]
+    answer = salesforce.restful("composite/sobjects", method="PATCH", json={"allOrNone": False, "records": rows})
+    assert [row["success"] for row in answer] == [True, False, True]
+    assert answer[1]["errors"][0]["statusCode"] == "UNABLE_TO_LOCK_ROW"
+    with pytest.raises(SalesforceError):
+        salesforce.restful("composite/nonsense")
+
+
+def test_a_bulk_job_survives_a_snapshot_that_went_through_json(sandbox: SandboxHandle, salesforce: Salesforce) -> None:
+    salesforce.Account.create({"Name": "Before"})
+    job = salesforce.restful(
+        "jobs/ingest", method="POST", json={"object": "Account", "operation": "insert", "contentType": "CSV"}
+    )
+    salesforce._call_salesforce(
+        "PUT", f"{salesforce.base_url}jobs/ingest/{job['id']}/batches", data="Name\nBulk, 1\n",
+        headers={"Content-Type": "text/csv"},
+    )  # fmt: skip
+    document = sandbox.control("GET", "/snapshot")
+    state = sandbox.control("GET", "/state")
+    salesforce.Account.create({"Name": "After"})
+    sandbox.control("POST", "/snapshot", document)
+    assert sandbox.control("GET", "/state") == state
+    assert sandbox.control("GET", "/snapshot") == document
+    assert salesforce.restful(f"jobs/ingest/{job['id']}")["state"] in ("Open", "UploadComplete")
+
+
+def test_stripe_creates_lists_and_pages(billing: stripe.StripeClient) -> None:
+    for n in range(5):
+        billing.v1.customers.create({"name": f"C{n}"})
+    names = [customer.name for customer in billing.v1.customers.list({"limit": 2}).auto_paging_iter()]
+    assert names == ["C4", "C3", "C2", "C1", "C0"]
+
+
+@pytest.mark.parametrize("kind", ["drop_before", "drop_after", "stripe_500", "stripe_409_in_progress", "stripe_503"])
+def test_stripes_own_retries_create_once_whatever_went_wrong(
+    sandbox: SandboxHandle, billing: stripe.StripeClient, kind: str
+) -> None:
+    sandbox.control("POST", "/faults", {"match": {"method": "POST"}, "kind": kind, "times": 1})
+    billing.v1.customers.create({"name": "Once"})
+    assert [customer.name for customer in billing.v1.customers.list().data] == ["Once"]
+
+
+def test_a_rate_limit_reaches_the_caller_with_its_reason(sandbox: SandboxHandle, billing: stripe.StripeClient) -> None:
+    sandbox.control("POST", "/faults", {"kind": "stripe_429", "times": 10})
+    with pytest.raises(stripe.RateLimitError) as limited:
+        billing.v1.customers.list()
+    assert limited.value.headers is not None
+    assert limited.value.headers["stripe-rate-limited-reason"] == "global-rate"
