@@ -27,6 +27,17 @@ SERVED = (
     " tax_ids tax_rates transfers webhook_endpoints"
 ).split()
 SERVED_TREES = ("/v1/test_helpers/test_clocks", "/v1/test_helpers/refunds")
+# What can exist only by operations that are refused: its list is empty, and says so truthfully.
+EMPTY_LISTS = {
+    f"/v1/{name}"
+    for name in (
+        "application_fees apple_pay/domains billing/alerts billing/credit_grants billing/meters entitlements/features"
+        " file_links files identity/verification_sessions invoice_rendering_templates issuing/authorizations"
+        " issuing/cardholders issuing/cards issuing/disputes issuing/transactions payment_attempt_records payment_links"
+        " quotes radar/early_fraud_warnings radar/value_lists reviews setup_attempts shipping_rates"
+        " sigma/scheduled_query_runs topups"
+    ).split()
+}
 # Deep trees of parameters that only concern how a card or bank is charged: named, never looked into.
 OPAQUE = {
     "payment_method_options", "payment_method_data", "payment_details", "amount_details", "hooks",
@@ -75,8 +86,11 @@ class Builder:
             for method, operation in sorted(methods.items()):
                 if method not in ("get", "post", "delete"):
                     continue
-                route[method.upper()] = len(operations) if served else -1
-                if served:
+                empty = method == "get" and path in EMPTY_LISTS
+                route[method.upper()] = len(operations) if served or empty else -1
+                if empty:
+                    operations.append({**self.parameters(operation), "response": {}, "empty": True})
+                elif served:
                     operations.append(self.operation(operation))
         for name in ("tax_rate", "discount", "plan", "mandate", "payment_record"):
             self.shape(name)
@@ -86,6 +100,10 @@ class Builder:
     # parameters
 
     def operation(self, operation: dict[str, Any]) -> dict[str, Any]:
+        content = operation["responses"]["200"]["content"].get("application/json", {}).get("schema", {})
+        return {**self.parameters(operation), "response": self.node(content) or {}}
+
+    def parameters(self, operation: dict[str, Any]) -> dict[str, Any]:
         props: dict[str, Any] = {}
         required: set[str] = set()
         for parameter in operation.get("parameters", []):
@@ -108,8 +126,7 @@ class Builder:
             for parent in parents:
                 target = target[parent]["props"]
             target[name] = node
-        content = operation["responses"]["200"]["content"].get("application/json", {}).get("schema", {})
-        return {"props": props, "req": sorted(required), "response": self.node(content) or {}}
+        return {"props": props, "req": sorted(required)}
 
     def parameter(self, schema: dict[str, Any], name: str) -> dict[str, Any]:
         schema = self.deref(schema)

@@ -22,8 +22,8 @@ from sync_pipeline.sandbox.stripe.world import World
 
 _MODULES = (
     "account balances catalog coupons credit_notes customers cycles disputes dunning finalization invoice_items"
-    " invoice_operations payment_intents payment_methods plans previews refunds schedules setup_intents subscription_items"
-    " subscription_operations tax_ids test_clocks webhooks"
+    " invoice_lines invoice_operations payment_intents payment_methods plans previews refunds schedules setup_intents"
+    " subscription_items subscription_operations tax_ids test_clocks webhooks"
 ).split()
 # What Stripe calls the id in the error for an unknown one, where it is not the contract's name for it.
 _PARAM = {"customer": "id", "subscription_exposed_id": "id", "charge": "id", "setup_intent": "intent"}
@@ -34,6 +34,10 @@ def load() -> None:
     for name in _MODULES:
         importlib.import_module(f"{__package__}.{name}")
     templates = load_contract().templates
+    for path in templates:
+        listed = load_contract().route("GET", path)[0] if "GET" in templates[path] else None
+        if listed and listed.empty:
+            _add(f"GET {path}", _no_objects(path), " ".join(listed.props))
     for kind, resource in RESOURCES.items():
         if resource.path is None:
             continue
@@ -55,6 +59,15 @@ def _add(key: str, handler: Handler, accepts: str) -> None:
 def _lister(kind: str, url: str) -> Handler:
     def list_(world: World, params: Params, args: list[str]) -> Row:
         return list_objects(world, kind, params, url)
+
+    return list_
+
+
+def _no_objects(url: str) -> Handler:
+    """The list of a kind of object that nobody can make here."""
+
+    def list_(world: World, params: Params, args: list[str]) -> Row:
+        return {"object": "list", "data": [], "has_more": False, "url": url}
 
     return list_
 

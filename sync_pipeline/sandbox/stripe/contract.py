@@ -20,13 +20,13 @@ Fill = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path of the contract. `known` is False where the sandbox carries no parameters for it."""
+    """One method on one path of the contract. `empty`: it lists what cannot exist here."""
 
     key: str
-    known: bool
     props: Node
     required: tuple[str, ...]
     response: Node
+    empty: bool
 
 
 class Contract:
@@ -51,7 +51,7 @@ class Contract:
     @staticmethod
     def _operation(method: str, path: str, index: int, operations: list[Node]) -> Operation:
         data = operations[index] if index >= 0 else {"props": {}, "req": [], "response": {}}
-        return Operation(f"{method} {path}", index >= 0, data["props"], tuple(data["req"]), data["response"])
+        return Operation(f"{method} {path}", data["props"], tuple(data["req"]), data["response"], "empty" in data)
 
     def route(self, method: str, path: str) -> tuple[Operation | None, list[str], list[str]]:
         """The operation, its path arguments, and the names that the contract gives those arguments."""

@@ -114,7 +114,11 @@ def require_draft(invoice: Row) -> None:
 
 @operation("POST /v1/invoiceitems/{invoiceitem}", AMOUNT_PARAMETERS.replace("currency ", ""))
 def update_item(world: World, params: Params, args: list[str]) -> Row:
-    item = world.need("invoiceitem", args[0], "invoiceitem", 404)
+    return change_item(world, world.need("invoiceitem", args[0], "invoiceitem", 404), params)
+
+
+def change_item(world: World, item: Row, params: Params) -> Row:
+    """An invoice item by its parameters; the line it stands on, and the sums of that draft, follow."""
     invoice = world.get("invoice", item.get("invoice"))
     if invoice:
         require_draft(invoice)

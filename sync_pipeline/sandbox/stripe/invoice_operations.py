@@ -10,7 +10,6 @@ from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.finalization import collect, finalize
 from sync_pipeline.sandbox.stripe.invoice_items import remove_item, require_draft
 from sync_pipeline.sandbox.stripe.invoices import lines_of, new_draft, sum_up
-from sync_pipeline.sandbox.stripe.listing import page_of
 from sync_pipeline.sandbox.stripe.money import check_currency
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
@@ -247,9 +246,3 @@ def _close(world: World, id: str, status: str, allowed: tuple[str, ...]) -> Row:
     if status == "void":
         on_closed_unpaid(world, invoice)
     return world.need("invoice", invoice["id"])
-
-
-@operation("GET /v1/invoices/{invoice}/lines", "limit starting_after ending_before")
-def list_lines(world: World, params: Params, args: list[str]) -> Row:
-    world.need("invoice", args[0], "invoice", 404)
-    return page_of(lines_of(world, args[0]), world, params, f"/v1/invoices/{args[0]}/lines")

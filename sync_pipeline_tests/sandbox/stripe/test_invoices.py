@@ -311,3 +311,20 @@ def test_lines_page(sandbox: Sandbox) -> None:
     lines = sandbox.v1.subscriptions.create(params).latest_invoice.lines
     assert (len(lines.data), lines.has_more) == (10, True)
     assert sorted(line.amount for line in lines.auto_paging_iter()) == [100 + i for i in range(14)]
+
+
+def test_lines_of_a_draft(sandbox: Sandbox) -> None:
+    """Facts 3: add_lines, update_lines and remove_lines on a draft; unassigned items are pending again."""
+    customer = sandbox.customer("pm_card_visa")
+    invoice = sandbox.v1.invoices.create({"customer": customer.id, "currency": "gbp"})
+    lines = [{"amount": 500, "description": "Setup"}, {"amount": 700, "description": "Training"}]
+    added = sandbox.v1.invoices.add_lines(invoice.id, {"lines": lines, "invoice_metadata": {"a": "b"}})
+    assert (added.total, added.metadata.to_dict()) == (1200, {"a": "b"})
+    by_text = {line.description: line.id for line in added.lines.data}
+    change = {"lines": [{"id": by_text["Setup"], "amount": 600}]}
+    assert sandbox.v1.invoices.update_lines(invoice.id, change).total == 1300
+    assert sandbox.v1.invoices.line_items.update(invoice.id, by_text["Setup"], {"amount": 650}).amount == 650
+    removal = [{"id": by_text["Setup"], "behavior": "delete"}, {"id": by_text["Training"], "behavior": "unassign"}]
+    assert sandbox.v1.invoices.remove_lines(invoice.id, {"lines": removal}).total == 0
+    pending = sandbox.v1.invoice_items.list({"customer": customer.id, "pending": True}).data
+    assert [item.amount for item in pending] == [700]

@@ -160,3 +160,13 @@ def test_search_pages(make_sandbox: Any) -> None:
     first = sandbox.v1.customers.search({"query": 'name:"acme"', "limit": 2})
     assert first.has_more
     assert len(list(first.auto_paging_iter())) == 5
+
+
+@pytest.mark.parametrize("name", ["payouts", "transfers", "topups", "checkout.sessions", "quotes", "files", "reviews"])
+def test_lists_of_what_cannot_exist_are_empty(sandbox: Sandbox, name: str) -> None:
+    """Facts: sandbox 3: for other people's clients an honest empty list is enough."""
+    service = sandbox.v1
+    for part in name.split("."):
+        service = getattr(service, part)
+    page = service.list({"limit": 100})
+    assert (page.data, page.has_more) == ([], False)
