@@ -113,7 +113,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         missing.append(f"the term is {number(opportunity.term_months)} months")
     if starts_on is not None and starts_on > today(now, commercial):
         missing.append(f"service starts on {starts_on.isoformat()}, billing is set up on that day")
-    for line in deal.lines:
+    for line in sorted(deal.lines, key=lambda each: each.id):
         missing.extend(f"line {line.product_name or line.id}: {fault}" for fault in _faults(line, currency))
     if missing or interval is None:
         return Incomplete(tuple(missing))
@@ -132,7 +132,10 @@ def has_usable_name(account: Account, commercial: Commercial) -> bool:
 
 
 def account_currency(account: Account, commercial: Commercial) -> str:
-    return (account.currency or commercial.default_currency).upper()
+    """The currency of the Account's figures. Raises MoneyError when it is not known."""
+    currency = (account.currency or commercial.default_currency).upper()
+    exponent(currency)
+    return currency
 
 
 def subscription_intent(org_id: str, opportunity_id: str) -> str:

@@ -36,9 +36,9 @@ def test_the_story_is_complete() -> None:
     found = agreed(deal())
     assert (found.currency, found.starts_on) == ("GBP", date(2026, 11, 23))
     assert [(r.unit_amount, r.quantity, r.interval, r.interval_count) for r in found.rates] == [
-        (3_000_000, 1, "year", 1),
-        (60_000, 20, "year", 1),
-        (20_000, 15, "year", 1),
+        (Decimal(3_000_000), 1, "year", 1),
+        (Decimal(60_000), 20, "year", 1),
+        (Decimal(20_000), 15, "year", 1),
     ]
 
 
@@ -48,7 +48,7 @@ def test_the_story_is_complete() -> None:
         ({"currency": "XXX"}, "currency 'XXX' is not known"),
         ({"term_months": None}, "the term in months is empty"),
         ({"term_months": Decimal(0)}, "the term is 0 months"),
-        ({"term_months": Decimal("-12")}, "the term is -12 months"),
+        ({"term_months": Decimal(-12)}, "the term is -12 months"),
         ({"term_months": Decimal("1.5")}, "the term is 1.5 months"),
         ({"billing_interval": None}, "the billing interval is empty (known: Monthly, Quarterly, Annual)"),
         ({"billing_interval": "Weekly"}, "the billing interval is 'Weekly' (known: Monthly, Quarterly, Annual)"),

@@ -71,7 +71,10 @@ def test_the_customer_carries_name_address_registration_and_origin(systems: TwoS
 def test_the_subscription_has_the_three_negotiated_prices(systems: TwoSystems) -> None:
     systems.settle()
     (made,) = systems.subscriptions.values()
-    items = [(systems.prices[i.price].unit_amount, i.quantity, i.interval) for i in systems.items.values()]
+    items = [
+        (int(systems.prices[i.price].unit_amount or 0), int(i.quantity or 0), i.interval)
+        for i in systems.items.values()
+    ]
     assert sorted(items) == [(20_000, 15, "year"), (60_000, 20, "year"), (3_000_000, 1, "year")]
     assert (made.currency, made.opportunity_id, made.account_id) == ("GBP", OPPORTUNITY, ACCOUNT)
     (request,) = (params for _, name, _, params in systems.requests if name == "subscription")
@@ -95,7 +98,7 @@ def test_before_the_payment_the_deal_is_pending(systems: TwoSystems) -> None:
     systems.settle()
     shown, bill = systems.records[OPPORTUNITY], systems.records[ACCOUNT]
     assert (shown.activation_status, shown.first_payment_at, shown.billing_status) == ("Pending", None, "Active")
-    assert (bill.lifetime_value, bill.mrr) == (Decimal("0"), Decimal("3750.00"))
+    assert (bill.lifetime_value, bill.mrr) == (Decimal(0), Decimal("3750.00"))
     assert (bill.billing_plan, bill.seats, bill.billing_status) == ("Analytics Platform", 35, "Active")
 
 

@@ -143,7 +143,7 @@ class TwoSystems:
                 self._update_record(body["object"], body["id"], body["fields"])
             case "stripe.update":
                 self.requests.append(("stripe", body["object"], body["id"], body["params"]))
-                self._update_customer(body["id"], body["params"])
+                getattr(self, f"_update_{body['object']}")(body["id"], body["params"])
             case "stripe.create":
                 self.requests.append(("stripe", body["object"], None, body["params"]))
                 getattr(self, f"_create_{body['object']}")(body["params"])
@@ -216,6 +216,9 @@ class TwoSystems:
         if "metadata" in params:
             changed["account_id"] = params["metadata"].get("sf_account_id", known.account_id)
         self.customers[customer_id] = replace(known, **changed)
+
+    def _update_subscription_item(self, item_id: str, params: dict[str, Any]) -> None:
+        self.items[item_id] = replace(self.items[item_id], quantity=params["quantity"])
 
     def _create_customer(self, params: dict[str, Any]) -> None:
         made = Customer(

@@ -1,0 +1,206 @@
+"""The laws of the planner over generated worlds: whatever two systems show, these hold."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import moment
+from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions
+from sync_pipeline.core.observation import Absent, Present, Unknown
+from sync_pipeline.core.plan import plan
+from sync_pipeline.core.world import World
+from sync_pipeline_tests.core.making import PERSONAL_KEY, RULES, billed, subscription, world
+from sync_pipeline_tests.core.worlds import CANARY, shuffled, worlds
+
+many = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+
+QUANTITY_AND_PRICE = {"Quantity", "UnitPrice"}
+
+
+def planned(of: World) -> Plan:
+    return plan(of, RULES, PERSONAL_KEY)
+
+
+def creates(of: Plan, kind: str | None = None) -> list[Command]:
+    made = [command for command in of.commands if command.action == "stripe.create"]
+    return [command for command in made if kind is None or command.body["object"] == kind]
+
+
+def a_plan_is_total_and_can_be_written_down(of: World) -> None:
+    found = planned(of)
+    for kind in {command.action for command in found.commands} | {review.rule for review in found.reviews}:
+        event(kind)
+    for command in creates(found):
+        event(f"create {command.body['object']}")
+    for command in found.commands:
+        assert canonical.encode(command.body)
+        assert len(command.digest()) == 64
+        assert command.reason
+        assert command.account == of.account_id
+
+
+@many
+@given(st.data())
+def test_a_plan_does_not_depend_on_the_order_of_what_was_read(data: st.DataObject) -> None:
+    of = data.draw(worlds())
+    assert canonical.encode(planned(data.draw(shuffled(of)))) == canonical.encode(planned(of))
+
+
+def one_object_is_written_at_most_once(of: World) -> None:
+    found = planned(of)
+    assert len({command.target for command in found.commands}) == len(found.commands)
+    assert len({command.key for command in found.commands}) == len(found.commands)
+    for command in found.commands:
+        names = [change.field for change in command.changes]
+        assert len(set(names)) == len(names)
+        assert all(change.old != change.new for change in command.changes)
+
+
+def a_blocked_object_is_left_alone(of: World) -> None:
+    every_target = frozenset(command.target for command in planned(of).commands)
+    assert planned(replace(of, blocked=every_target)).commands == ()
+
+
+def only_owned_fields_are_written(of: World) -> None:
+    owned: dict[str, set[str]] = {names.object: set() for names in RULES.salesforce.values()}
+    for rule in RULES.fields:
+        if rule.side == "salesforce":
+            names = RULES.salesforce[rule.object]
+            owned[names.object].add(names.fields[rule.field])
+    owned["OpportunityLineItem"] |= QUANTITY_AND_PRICE
+    for command in planned(of).commands:
+        if command.action == "salesforce.update":
+            assert set(command.body["fields"]) <= owned[command.body["object"]]
+        if command.action == "stripe.update" and command.body["object"] == "customer":
+            assert set(command.body["params"]) <= {"name", "address", "metadata"}
+            assert set(command.body["params"].get("metadata", {})) <= {"sf_account_id"}
+
+
+def is_clear(value: Any) -> bool:
+    return value is None or value == ""
+
+
+@many
+@given(worlds(), st.sampled_from(["account", "customer", "candidates", "billing", "catalogue"]))
+def test_what_is_unknown_creates_adopts_and_clears_nothing(of: World, part: str) -> None:
+    changed: dict[str, Any] = {part: Unknown("timeout")}
+    found = planned(replace(of, **changed))
+    made = {command.body["object"] for command in creates(found)}
+    links = [command for command in found.commands if command.action == "link"]
+    if part == "account":
+        assert found == Plan()
+    if part == "customer":
+        assert (made, links) == (set(), [])
+    if part == "candidates":
+        assert "customer" not in made
+        assert not links or isinstance(of.customer, Present)
+    if part == "billing":
+        assert made == set()
+    if part == "catalogue":
+        assert made <= {"customer"}
+    if part in ("customer", "billing"):
+        assert not [
+            change
+            for command in found.commands
+            if command.action == "salesforce.update"
+            for change in command.changes
+            if is_clear(change.new)
+        ]
+
+
+def what_is_gone_causes_no_write_at_stripe(of: World) -> None:
+    deleted = isinstance(of.customer, Present) and of.customer.value.deleted
+    if isinstance(of.account, Absent) or deleted:
+        assert not [c for c in planned(of).commands if c.action.startswith("stripe.")]
+    absent = planned(replace(of, account=Absent("deleted")))
+    assert absent.commands == ()
+
+
+def a_deal_that_was_ever_billed_is_never_billed_again(of: World) -> None:
+    wanted = {command.subject for command in creates(planned(of), "subscription")}
+    shown = of.billing.value.subscriptions if isinstance(of.billing, Present) else ()
+    for deal in of.deals:
+        if match_subscription(deal.opportunity, shown, of.links, of.org_id) or named_subscriptions(
+            deal.opportunity, of.links
+        ):
+            assert deal.opportunity.id not in wanted
+        if not deal.opportunity.is_won:
+            assert deal.opportunity.id not in wanted
+
+
+def nothing_that_only_goes_forward_goes_back(of: World) -> None:
+    shown = {deal.opportunity.id: deal.opportunity for deal in of.deals}
+    for command in planned(of).commands:
+        for change in command.changes:
+            if change.rule == "opportunity.activation_status":
+                assert (change.old, change.new) not in {("Activated", "Pending"), ("Activated", None)}
+                assert shown[command.subject].activation_status != "Activated"
+            if change.rule == "opportunity.first_payment_at":
+                before = moment(shown[command.subject].first_payment_at)
+                assert before is None or change.new < before
+
+
+def personal_values_stay_in_the_request_and_nowhere_else(of: World) -> None:
+    found = planned(of)
+    kept = canonical.encode([[c.changes, c.reason, c.key, c.target] for c in found.commands])
+    kept += canonical.encode([found.reviews, found.agreements])
+    for personal in (CANARY, "GB123456789", "Yard"):
+        assert personal not in kept
+
+
+def a_customer_that_is_not_the_accounts_own_is_never_written(of: World) -> None:
+    if not any(link.kind == "customer" for link in of.links):
+        assert not [c for c in planned(of).commands if c.action == "stripe.update"]
+        assert not creates(planned(of), "subscription")
+
+
+LAWS: tuple[Callable[[World], None], ...] = (
+    a_plan_is_total_and_can_be_written_down,
+    one_object_is_written_at_most_once,
+    a_blocked_object_is_left_alone,
+    only_owned_fields_are_written,
+    what_is_gone_causes_no_write_at_stripe,
+    a_deal_that_was_ever_billed_is_never_billed_again,
+    nothing_that_only_goes_forward_goes_back,
+    personal_values_stay_in_the_request_and_nowhere_else,
+    a_customer_that_is_not_the_accounts_own_is_never_written,
+)
+
+
+@many
+@given(worlds())
+def test_the_laws_hold_over_whatever_can_be_looked_at(of: World) -> None:
+    for law in LAWS:
+        law(of)
+
+
+SCRIPT = """
+from sync_pipeline.core import canonical
+from sync_pipeline_tests.core.test_planner_laws import sample_worlds, planned
+print(canonical.sha256([planned(each) for each in sample_worlds()]))
+"""
+
+
+def sample_worlds() -> list[World]:
+    """Fixed worlds with sets and dicts in them, for processes that hash differently."""
+    foreign = billed(subscription(status="past_due"), subscription(id="sub_2", opportunity_id="006x"))
+    return [world(), foreign, replace(foreign, links=()), world(deals=())]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("seed", ["0", "1", "4242"])
+def test_a_plan_is_the_same_in_every_process(seed: str, zone: str) -> None:
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == canonical.sha256([planned(each) for each in sample_worlds()])
