@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import requests
 import stripe
@@ -13,7 +15,7 @@ from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 
 @pytest.fixture
-def salesforce(sandbox: SandboxHandle) -> Salesforce:
+def salesforce(sandbox: SandboxHandle) -> Any:
     session = requests.Session()
     session.trust_env = False
     session.mount("https://", Redirect(sandbox.ready["salesforce_url"]))
@@ -32,13 +34,13 @@ def billing(sandbox: SandboxHandle) -> stripe.StripeClient:
     return stripe.StripeClient(sandbox.ready["stripe_key"], base_addresses=addresses, max_network_retries=2)  # type: ignore[arg-type]
 
 
-def test_salesforce_signs_in_writes_and_queries(salesforce: Salesforce) -> None:
+def test_salesforce_signs_in_writes_and_queries(salesforce: Any) -> None:
     made = salesforce.Account.create({"Name": "Acme"})
     found = salesforce.query("SELECT Id, Name FROM Account")
     assert [row["Id"] for row in found["records"]] == [made["id"]]
 
 
-def test_salesforce_signs_in_again_when_its_session_was_ended(sandbox: SandboxHandle, salesforce: Salesforce) -> None:
+def test_salesforce_signs_in_again_when_its_session_was_ended(sandbox: SandboxHandle, salesforce: Any) -> None:
     """facts/salesforce.md 1.6: the SDK refreshes on exactly the 401 body that the vendor sends."""
     sandbox.control("POST", "/salesforce", {"expire_tokens": True})
     assert salesforce.query("SELECT Id FROM Account")["totalSize"] == 0
@@ -47,7 +49,7 @@ def test_salesforce_signs_in_again_when_its_session_was_ended(sandbox: SandboxHa
     assert counts["GET /services/data/{v}/query"] == 2
 
 
-def test_a_locked_row_fails_alone_among_many(sandbox: SandboxHandle, salesforce: Salesforce) -> None:
+def test_a_locked_row_fails_alone_among_many(sandbox: SandboxHandle, salesforce: Any) -> None:
     ids = [salesforce.Account.create({"Name": name})["id"] for name in ("A", "B", "C")]
     sandbox.control("POST", "/salesforce", {"lock_row": ids[1]})
     rows = [{"attributes": {"type": "Account"}, "Id": record, "Phone": "1"} for record in ids]
@@ -58,7 +60,7 @@ def test_a_locked_row_fails_alone_among_many(sandbox: SandboxHandle, salesforce:
         salesforce.restful("composite/nonsense")
 
 
-def test_a_bulk_job_survives_a_snapshot_that_went_through_json(sandbox: SandboxHandle, salesforce: Salesforce) -> None:
+def test_a_bulk_job_survives_a_snapshot_that_went_through_json(sandbox: SandboxHandle, salesforce: Any) -> None:
     salesforce.Account.create({"Name": "Before"})
     job = salesforce.restful(
         "jobs/ingest", method="POST", json={"object": "Account", "operation": "insert", "contentType": "CSV"}
