@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         salesforce_client_secret=Secret(client_secret) if client_secret and not key_file else None,
         salesforce_username=username,
         salesforce_private_key_file=key_file,
-        salesforce_api_version=values.get("SALESFORCE_API_VERSION") or "66.0",
+        salesforce_api_version=_version(values),
         salesforce_base_url=_url(values, "SALESFORCE_BASE_URL"),
         stripe_api_key=Secret(values["STRIPE_API_KEY"]),
         stripe_base_url=_url(values, "STRIPE_BASE_URL"),
@@ -124,7 +125,7 @@ def _sandbox_values(ready_file: Path) -> dict[str, str]:
     try:
         ready = json.loads(ready_file.read_text("utf-8"))
         return sandbox_environment(ready)
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         raise SettingsError(
             "no credentials are set and no sandbox is running: start `sync-pipeline sandbox --data story` in another "
             "terminal, or set the SALESFORCE_* and STRIPE_* variables"
@@ -137,6 +138,13 @@ def _domain(text: str) -> str:
     return host.strip("/").removesuffix(".salesforce.com")
 
 
+def _version(values: Mapping[str, str]) -> str:
+    text = values.get("SALESFORCE_API_VERSION") or "66.0"
+    if not re.fullmatch(r"[0-9]{2,3}\.0", text):
+        raise SettingsError(f"SALESFORCE_API_VERSION must be written as 66.0, not {text!r}")
+    return text
+
+
 def _url(values: Mapping[str, str], name: str) -> str | None:
     text = values.get(name)
     if text and urlsplit(text).scheme not in ("http", "https"):
@@ -146,6 +154,6 @@ def _url(values: Mapping[str, str], name: str) -> str | None:
 
 def _positive(values: Mapping[str, str], name: str, default: int) -> int:
     text = values.get(name) or str(default)
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise SettingsError(f"{name} must be a whole number of seconds above 0, not {text!r}")
     return int(text)

@@ -277,3 +277,13 @@ READINGS: Mapping[str, Reading] = {
         account_address,
     )
 }
+
+FORMS: Mapping[str, str] = {
+    "account_lifetime_value": "money",
+    "account_mrr": "money",
+    "account_mrr_at_risk": "money",
+    "account_seats": "number",
+    "first_payment_at": "moment",
+    "account_address": "address",
+}
+"""The canonical form of the readings that are not texts."""

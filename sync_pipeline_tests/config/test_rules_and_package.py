@@ -1,0 +1,101 @@
+"""The shipped rules, the Salesforce package and the sandbox's schema name the same fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from sync_pipeline.config.rules import load_rules
+from sync_pipeline.core.canon import CANON
+from sync_pipeline.core.kinds import KINDS
+from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
+from sync_pipeline.core.readings import READINGS
+
+ROOT = Path(__file__).resolve().parents[2]
+OBJECTS = ROOT / "salesforce_package" / "force-app" / "main" / "default" / "objects"
+PERMISSIONS = OBJECTS.parent / "permissionsets" / "Stripe_Sync.permissionset-meta.xml"
+STANDARD = ROOT / "sync_pipeline" / "sandbox" / "salesforce" / "schema"
+XML = "{http://soap.sforce.com/2006/04/metadata}"
+# Every record has these (schema/_system.yaml); CurrencyIsoCode exists only where an org has several currencies.
+SYSTEM = {"Id", "SystemModstamp", "CurrencyIsoCode"}
+ADDRESS = ("Street", "City", "State", "PostalCode", "Country")
+RULES = load_rules()
+# Fields of parents (Product2.Name) are checked where the adapter selects them from a running sandbox.
+USED = sorted(
+    (names.object, field) for names in RULES.salesforce.values() for field in names.fields.values() if "." not in field
+)
+
+
+def picklist(kind: str, field: str) -> set[str]:
+    tree = ElementTree.parse(OBJECTS / kind / "fields" / f"{field}.field-meta.xml")
+    return {str(value.findtext(f"{XML}fullName")) for value in tree.iter(f"{XML}value")}
+
+
+@pytest.mark.parametrize(("kind", "field"), USED)
+def test_every_field_of_the_rules_exists(kind: str, field: str) -> None:
+    if field.endswith("__c"):
+        assert (OBJECTS / kind / "fields" / f"{field}.field-meta.xml").is_file()
+        return
+    schema = yaml.safe_load((STANDARD / f"{kind}.yaml").read_text("utf-8"))
+    addresses = {f"{use}{part}" for use in schema.get("addresses", []) for part in ADDRESS}
+    assert field in SYSTEM | addresses | set(schema["fields"])
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind, field in USED if field.endswith("__c")])
+def test_the_permission_set_lets_the_integration_user_see_every_custom_field(kind: str, field: str) -> None:
+    tree = ElementTree.parse(PERMISSIONS)
+    readable = {
+        permission.findtext(f"{XML}field"): permission.findtext(f"{XML}readable")
+        for permission in tree.iter(f"{XML}fieldPermissions")
+    }
+    assert readable.get(f"{kind}.{field}") == "true"
+
+
+def test_every_custom_field_that_is_written_may_be_written() -> None:
+    tree = ElementTree.parse(PERMISSIONS)
+    editable = {
+        permission.findtext(f"{XML}field")
+        for permission in tree.iter(f"{XML}fieldPermissions")
+        if permission.findtext(f"{XML}editable") == "true"
+    }
+    written = {
+        f"{RULES.salesforce[rule.object].object}.{RULES.salesforce[rule.object].fields[rule.field]}"
+        for rule in RULES.fields
+        if rule.side == "salesforce"
+    }
+    assert {name for name in written if name.endswith("__c")} <= editable
+
+
+def test_every_rule_has_a_meaning() -> None:
+    for rule in RULES.fields:
+        assert rule.source in READINGS
+        assert rule.canon in CANON
+        assert rule.kind in KINDS
+        assert rule.why
+    assert len({rule.target for rule in RULES.fields}) == len(RULES.fields)
+
+
+def test_every_reading_has_a_rule() -> None:
+    assert set(READINGS) == {rule.source for rule in RULES.fields}
+
+
+def test_every_rule_that_targets_stripe_is_owned_by_salesforce_and_the_other_way_round() -> None:
+    assert all((rule.side == "stripe") == (rule.owner == "salesforce") for rule in RULES.fields)
+
+
+def test_names_and_addresses_are_personal() -> None:
+    personal = {rule.target for rule in RULES.fields if rule.personal}
+    assert {"customer.name", "customer.address"} <= personal
+
+
+def test_every_status_word_is_a_value_of_the_picklists() -> None:
+    assert set(MOST_URGENT_FIRST) <= picklist("Account", "Billing_Status__c")
+    assert set(MOST_URGENT_FIRST) | {"Needs Attention"} <= picklist("Opportunity", "Billing_Status__c")
+    assert picklist("Opportunity", "Activation_Status__c") == {"Pending", "Activated"}
+
+
+def test_every_interval_is_a_value_of_the_picklist() -> None:
+    assert set(RULES.commercial.intervals) == picklist("Opportunity", "Billing_Interval__c")

@@ -1,0 +1,185 @@
+"""The rules file: every mistake is one line with its place and the nearest name, and never a crash."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from sync_pipeline.config.rules import RulesError, load_rules
+from sync_pipeline.core.rules import Priority
+
+SHIPPED = resources.files("sync_pipeline.config").joinpath("rules.yaml").read_text("utf-8")
+
+
+def changed(tmp_path: Path, before: str, after: str) -> Path:
+    assert SHIPPED.count(before) >= 1, f"the shipped rules have no {before!r} any more"
+    path = tmp_path / "rules.yaml"
+    path.write_text(SHIPPED.replace(before, after, 1), "utf-8")
+    return path
+
+
+def mistakes(path: Path) -> list[str]:
+    with pytest.raises(RulesError) as caught:
+        load_rules(path)
+    return str(caught.value).splitlines()
+
+
+def line_of(path: Path, text: str) -> int:
+    return path.read_text("utf-8")[: path.read_text("utf-8").index(text)].count("\n") + 1
+
+
+def test_the_shipped_rules_are_a_file_that_a_user_can_copy(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(SHIPPED, "utf-8")
+    assert load_rules(path) == load_rules()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            "kind: mirror, source: account_name",
+            "kind: miror, source: account_name",
+            "kind 'miror' is not known; did you mean mirror?",
+        ),
+        ("source: account_mrr,", "source: acount_mrr,", "source 'acount_mrr' is not known; did you mean account_mrr?"),
+        ("canon: address", "canon: adress", "canon 'adress' is not known; did you mean address?"),
+        ("owner: salesforce", "owner: sales", "owner 'sales' is not known; did you mean salesforce?"),
+        (
+            "on_foreign_edit: revert",
+            "on_foreign_edit: rever",
+            "on_foreign_edit 'rever' is not known; did you mean revert?",
+        ),
+        ("priority: bulk", "priority: bulky", "priority 'BULKY' is not known; did you mean BULK?"),
+        (
+            "target: account.mrr,",
+            "target: account.mmr,",
+            "target 'account.mmr' is not known; did you mean account.mrr?",
+        ),
+        (
+            "target: customer.name,",
+            "target: customer.nam,",
+            "target 'customer.nam' is not known; did you mean customer.name?",
+        ),
+        ("personal: true, why", "personnal: true, why", "key 'personnal' is not known; did you mean personal?"),
+    ],
+)
+def test_a_wrong_word_is_shown_with_its_line_and_the_nearest_right_one(
+    tmp_path: Path, before: str, after: str, message: str
+) -> None:
+    path = changed(tmp_path, before, after)
+    assert mistakes(path)[0] == f"{path}:{line_of(path, after)}: {message}"
+
+
+def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(SHIPPED.replace("kind: latch", "kind: lach").replace("kind: fold", "kind: flod"), "utf-8")
+    found = mistakes(path)
+    assert [re.search(r"'(\w+)'", line).group(1) for line in found] == ["flod", "lach"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("time_zone: Europe/London", "time_zone: Europe/Lundon", "time_zone 'Europe/Lundon' is not known"),
+        ("default_currency: GBP", "default_currency: GBX", "default_currency 'GBX' is not known"),
+        ("collection_method: send_invoice", "collection_method: send_invoices", "did you mean send_invoice?"),
+        ("days_until_due: 30", "days_until_due: thirty", "days_until_due"),
+        ("go_live: null", "go_live: soon", "go_live"),
+        ("Monthly: [month, 1]", "Monthly: month", "Monthly"),
+        ("Monthly: [month, 1]", "Monthly: [fortnight, 1]", "Monthly"),
+        ("Monthly: [month, 1]", "Monthly: [month, 0]", "Monthly"),
+        ("seat_families: [Seats]", "seat_families: Seats", "seat_families"),
+        ("days_until_due: 30", "days_until_du: 30", "did you mean days_until_due?"),
+    ],
+)
+def test_a_wrong_commercial_value_is_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    (found,) = mistakes(changed(tmp_path, before, after))
+    assert message in found
+    assert re.match(r".*rules\.yaml:\d+: ", found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("  account:\n    object", "  acount:\n    object", "'acount' is not known; did you mean account?"),
+        ("lifetime_value: Lifetime_Value__c", "lifetime_valu: Lifetime_Value__c", "did you mean lifetime_value?"),
+        ("      id: Id\n", "", "id is missing"),
+        ("object: Contract", "objekt: Contract", "object"),
+    ],
+)
+def test_a_wrong_salesforce_name_is_named(tmp_path: Path, before: str, after: str, message: str) -> None:
+    assert any(message in line for line in mistakes(changed(tmp_path, before, after)))
+
+
+def test_two_rules_for_one_field_are_a_mistake(tmp_path: Path) -> None:
+    path = changed(tmp_path, "target: account.seats,", "target: account.mrr,")
+    (found,) = mistakes(path)
+    assert "account.mrr" in found
+    assert "twice" in found
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("source: account_name, canon: text", "source: account_name, canon: money"),
+        ("source: account_mrr, canon: money", "source: account_mrr, canon: number"),
+        ("kind: mirror, source: account_plan", "kind: latch, source: account_plan"),
+        ("kind: mirror, source: account_mrr,", "kind: min, source: account_mrr,"),
+    ],
+)
+def test_a_form_or_kind_that_does_not_fit_the_source_is_a_mistake(tmp_path: Path, before: str, after: str) -> None:
+    """It would otherwise raise in the planner, for every account, at run time."""
+    path = changed(tmp_path, before, after)
+    (found,) = mistakes(path)
+    assert found.startswith(f"{path}:{line_of(path, after)}: ")
+
+
+@pytest.mark.parametrize("word", ["'yes'", "'false'", "1", "null"])
+def test_personal_is_true_or_false_and_nothing_like_it(tmp_path: Path, word: str) -> None:
+    (found,) = mistakes(changed(tmp_path, "personal: true", f"personal: {word}"))
+    assert "personal" in found
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "5",
+        "[]",
+        "fields: 5\nsalesforce: {}\n",
+        "fields: [5]\nsalesforce: {}\n",
+        "fields: []\nsalesforce: [1]\n",
+        "fields: []\nsalesforce: {account: 5}\n",
+        "fields: []\nsalesforce: {}\ncommercial: 5\n",
+        "fields: [{kind: [mirror]}]\nsalesforce: {}\n",
+        "fields: {a: [\n",
+        "\t",
+    ],
+)
+def test_a_file_of_another_shape_is_a_mistake_not_a_crash(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(text, "utf-8")
+    assert all(str(path) in line or "line" in line or not line.startswith("/") for line in mistakes(path))
+    assert str(path) in mistakes(path)[0]
+
+
+def test_a_key_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
+    """YAML would silently keep the last one."""
+    found = mistakes(changed(tmp_path, "      mrr: MRR__c\n", "      mrr: MRR__c\n      mrr: Other_MRR__c\n"))
+    assert any("mrr" in line and "twice" in line for line in found)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RulesError, match=r"absent\.yaml"):
+        load_rules(tmp_path / "absent.yaml")
+
+
+def test_what_a_user_writes_takes_effect(tmp_path: Path) -> None:
+    path = changed(tmp_path, "go_live: null", "go_live: 2026-01-01")
+    assert load_rules(path).commercial.go_live == "2026-01-01"
+    path = changed(tmp_path, "priority: bulk", "priority: sweep")
+    assert Priority.SWEEP in {rule.priority for rule in load_rules(path).fields}
