@@ -225,4 +225,9 @@ def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: in
     if body["object"] in LINKED_KINDS:
         metadata = body["params"]["metadata"]
         owner = metadata["sf_opportunity_id"] if body["object"] == "subscription" else metadata["sf_account_id"]
-        links.put(conn, links.Link(row.account, "stripe", body["object"], object_id, subject=owner), now)
+        made = links.Link(row.account, "stripe", body["object"], object_id, subject=owner)
+        try:
+            links.put(conn, made, now)
+        except links.LinkConflict:
+            # A person named another one while the outcome of this create was not known.
+            links.put(conn, replace(made, role="secondary"), now)

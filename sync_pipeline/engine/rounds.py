@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import VERSION
 from sync_pipeline.core.commands import Command, Plan, Review
-from sync_pipeline.core.observation import Unknown
+from sync_pipeline.core.deal import customer_intent
+from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, apply
@@ -63,6 +64,14 @@ class BatchReport:
         self.rounds += other.rounds
 
 
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A plan in the ledger: the commands that may be sent, and whether a customer was linked."""
+
+    rows: list[CommandRow]
+    adopted: bool
+
+
 def bring_to_rest(engine: Engine, claims: Sequence[Claim], *, owner: str) -> BatchReport:
     """Works on the accounts that `owner` claimed until each is released or given back. Raises Halted."""
     report = BatchReport(accounts=len(claims))
@@ -90,13 +99,15 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
     worlds = observe(engine, [claim.account for claim in claims])
     report.worlds |= worlds
     plans = {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()}
-    admitted = {
-        claim.account: _record(engine, claim, worlds[claim.account], plans[claim.account], report) for claim in claims
+    recorded = {
+        claim.account: made
+        for claim in claims
+        if (made := _record(engine, claim, worlds[claim.account], plans[claim.account], report)) is not None
     }
-    claims = [claim for claim in claims if admitted[claim.account] is not None]
-    applied = apply(engine, [(claim, admitted[claim.account] or []) for claim in claims])
+    claims = [claim for claim in claims if claim.account in recorded]
+    applied = apply(engine, [(claim, recorded[claim.account].rows) for claim in claims])
     report.writes += applied.done + resolved.done
-    report.parked += len(applied.parked)
+    report.parked += len(applied.parked) + len(resolved.parked)
     _stop_if_halted(engine, applied, claims, report)
     waiting = applied.waiting | resolved.waiting
     again = []
@@ -106,7 +117,7 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
             continue
         if name in waiting or _is_unknown(worlds[name]):
             _give_back(engine, [claim], report)
-        elif plans[name].commands and (admitted[name] or _only_links(plans[name])):
+        elif recorded[name].rows or recorded[name].adopted:
             again.append(claim)
         elif (look_again_at := plans[name].look_again_at) is not None:
             _come_back(engine, claim, look_again_at - worlds[name].now, report)
@@ -117,8 +128,8 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
     return again
 
 
-def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: BatchReport) -> list[CommandRow] | None:
-    """Writes the plan into the ledger in one transaction and returns the commands that may be sent.
+def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: BatchReport) -> Recorded | None:
+    """Writes the plan into the ledger in one transaction.
 
     None when the account is not ours any more: then its new holder's plan stands, and nothing is written.
     """
@@ -133,19 +144,21 @@ def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: B
             links.Link(world.account_id, "stripe", found.kind, found.external_id, subject=found.subject)
             for found in found_links(world)
         ]
-        adoptions = [command for command in planned.commands if command.action == "link"]
-        for command in adoptions:
-            kind, external_id = command.body["kind"], command.body["external_id"]
-            wanted.append(links.Link(world.account_id, "stripe", kind, external_id, subject=command.subject))
-        for link in wanted:
-            try:
-                links.put(conn, link, now)
-                report.linked += 1
-            except links.LinkConflict as conflict:
-                key = f"link_conflict:{link.kind}:{link.external_id}"
-                open_reviews.append(Review(key, world.account_id, "link_conflict", link.subject, str(conflict)))
-        for command in adoptions:
-            _audit_link(engine, conn, command, now)
+        conflicts = (_put_link(conn, link, now) for link in wanted)
+        open_reviews.extend(conflict for conflict in conflicts if conflict is not None)
+        adopted = False
+        for command in planned.commands:
+            if command.action == "link":
+                kind, external_id = command.body["kind"], command.body["external_id"]
+                link = links.Link(world.account_id, "stripe", kind, external_id, subject=command.subject)
+                if (conflict := _put_link(conn, link, now)) is not None:
+                    open_reviews.append(conflict)
+                else:
+                    adopted = True
+                    report.linked += 1
+                    _audit_link(engine, conn, command, now)
+        if isinstance(world.customer, Present) and world.customer.value.deleted:
+            _forget_customer(conn, engine, world, world.customer.value.id, now)
         reviews.reconcile(
             conn,
             world.account_id,
@@ -154,13 +167,30 @@ def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: B
         )
         sendable = [command for command in planned.commands if command.action != "link"]
         commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
-        return commands.propose(
+        rows = commands.propose(
             conn,
             [_new_command(command) for command in sendable],
             now=now,
             code_version=engine.code_version,
             new_id=engine.env.token,
         )
+    return Recorded(rows, adopted)
+
+
+def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:
+    """Stores a link, or says that somebody else has it."""
+    try:
+        links.put(conn, link, now)
+    except links.LinkConflict as conflict:
+        key = f"link_conflict:{link.kind}:{link.external_id}"
+        return Review(key, link.account, "link_conflict", link.subject, str(conflict))
+    return None
+
+
+def _forget_customer(conn: Connection, engine: Engine, world: World, customer_id: str, now: int) -> None:
+    """A customer that was deleted at Stripe makes room for another; the key that made it would only repeat it."""
+    if links.set_state(conn, "stripe", "customer", customer_id, "tombstoned", now):
+        commands.renew(conn, customer_intent(world.org_id, world.account_id))
 
 
 def _new_command(command: Command) -> NewCommand:
@@ -192,10 +222,6 @@ def _audit_link(engine: Engine, conn: Connection, command: Command, now: int) ->
         code_version=engine.code_version,
         request_id=None,
     )
-
-
-def _only_links(planned: Plan) -> bool:
-    return any(command.action == "link" for command in planned.commands)
 
 
 def _is_unknown(world: World) -> bool:

@@ -255,6 +255,13 @@ def next_generation(conn: Connection, command_id: str) -> int:
     return generation
 
 
+def renew(conn: Connection, key: str) -> None:
+    """The next command of this intent gets a new idempotency key: what the old one made is known to be gone."""
+    last = _newest(conn, [key]).get(key)
+    if last is not None and last.state not in UNRESOLVED_STATES:
+        next_generation(conn, last.id)
+
+
 def retire(conn: Connection, account: str, *, wanted: Iterable[str], now: int) -> int:
     """Supersedes the account's planned and parked commands whose key is not in `wanted` any more.
 
