@@ -57,7 +57,10 @@ def column_schema(table: Table) -> dg.TableSchema:
 def schema_check(table: Table) -> dg.AssetCheckSpec:
     """The check that `materialized` answers: nothing is computed from a table whose rows do not fit."""
     return dg.AssetCheckSpec(
-        SCHEMA_CHECK, asset=key(table), blocking=True, description="Types, nulls, allowed values and unique keys."
+        SCHEMA_CHECK,
+        asset=key(table),
+        blocking=True,
+        description="Types, nulls and allowed values are as documented, and no key is there twice.",
     )
 
 

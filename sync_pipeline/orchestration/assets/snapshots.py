@@ -9,7 +9,7 @@ from sync_pipeline.config.settings import Settings
 from sync_pipeline.frames.tables import SNAPSHOTS
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import one_clear_failure
-from sync_pipeline.orchestration.table_assets import Results, key, materialized, schema_check, table_spec
+from sync_pipeline.orchestration.table_assets import Results, materialized, schema_check, table_spec
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "salesforce/accounts": ("Account",),
@@ -45,16 +45,7 @@ def _specs(system: str) -> list[dg.AssetSpec]:
 
 
 def _check_specs(system: str) -> list[dg.AssetCheckSpec]:
-    unique = [
-        dg.AssetCheckSpec(
-            f"every_{system}_id_is_unique",
-            asset=key(SNAPSHOTS[name]),
-            blocking=True,
-            description="No record was listed twice.",
-        )
-        for name in _names(system)
-    ]
-    return [schema_check(SNAPSHOTS[name]) for name in _names(system)] + unique
+    return [schema_check(SNAPSHOTS[name]) for name in _names(system)]
 
 
 @dg.multi_asset(name="salesforce_snapshot", specs=_specs("salesforce"), check_specs=_check_specs("salesforce"))
@@ -90,12 +81,4 @@ def _results(
 
     for name in _names(system):
         table = SNAPSHOTS[name]
-        frame = to_frame(tables[name], table)
-        twice = frame.height - frame["id"].n_unique()
-        unique = dg.AssetCheckResult(
-            check_name=f"every_{system}_id_is_unique",
-            asset_key=key(table),
-            passed=twice == 0,
-            metadata={"listed_twice": twice},
-        )
-        yield materialized(settings, table, frame, provenance, checks=[unique])
+        yield materialized(settings, table, to_frame(tables[name], table), provenance)

@@ -1,0 +1,60 @@
+"""A story sandbox for the folder, back at its start for every test, and the settings that point at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from sync_pipeline.config.settings import Settings, load_settings, sandbox_environment
+from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+
+NOW = 1_768_471_200
+"""2026-01-15 10:00 UTC: where the sandbox's clock stands at the start."""
+
+Installed = Callable[..., Settings]
+
+
+@pytest.fixture(scope="package")
+def running_sandbox() -> Iterator[SandboxHandle]:
+    with start_sandbox("--data", "story", "--now", str(NOW)) as handle:
+        yield handle
+
+
+@pytest.fixture
+def sandbox(running_sandbox: SandboxHandle) -> SandboxHandle:
+    """A deal of 45,000 pounds a year that is about to be won; Stripe is empty."""
+    running_sandbox.control("POST", "/reset")
+    return running_sandbox
+
+
+@pytest.fixture
+def installed(sandbox: SandboxHandle, tmp_path: Path) -> Installed:
+    """Makes settings for the sandbox with an own home; keyword arguments are environment variables."""
+
+    def make(**variables: str) -> Settings:
+        environment: Mapping[str, str] = {
+            **sandbox_environment(sandbox.ready),
+            "SYNC_HOME": str(tmp_path / "home"),
+            "SYNC_LINGER_SECONDS": "1",
+            **variables,
+        }
+        return load_settings(environment)
+
+    return make
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """Dagster's own storage on disk, as in production."""
+    with dg.instance_for_test() as made:
+        yield made
+
+
+@pytest.fixture
+def memory() -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage in memory, for tests of what runs do and not of what is stored: five times faster."""
+    with dg.DagsterInstance.ephemeral() as made:
+        yield made

@@ -1,0 +1,36 @@
+"""When a drain run is started, case by case."""
+
+from __future__ import annotations
+
+import pytest
+
+from sync_pipeline.orchestration.decision import DrainRun, why_not
+
+SECOND = 1_000_000
+WALL = 1_000 * SECOND
+WAITING = DrainRun("waiting", None)
+YOUNG = DrainRun("young", WALL - 10 * SECOND)
+OLD = DrainRun("old", WALL - 60 * SECOND)
+
+
+@pytest.mark.parametrize(
+    ("needed", "runs", "requested_ago", "said"),
+    [
+        (False, [], 60, "no work is due"),
+        (False, [OLD], 60, "no work is due"),
+        (True, [], 60, None),
+        (True, [WAITING], 60, "run waiting is about to start"),
+        (True, [YOUNG], 60, "run young has just started"),
+        # It gave no sign of life, or is about to hand over: the ledger says that it will not take the work.
+        (True, [OLD], 60, None),
+        (True, [OLD, WAITING], 60, "run waiting is about to start"),
+        (True, [OLD, YOUNG], 60, "run young has just started"),
+        (True, [], 4, "requested a moment ago"),
+        (True, [], 5, None),
+        (True, [OLD], 0, "requested a moment ago"),
+    ],
+)
+def test_one_drain_run_for_due_work(needed: bool, runs: list[DrainRun], requested_ago: int, said: str | None) -> None:
+    found = why_not(needed=needed, runs=runs, requested_wall=WALL - requested_ago * SECOND, wall=WALL)
+    assert (found is None) == (said is None)
+    assert said is None or said in str(found)

@@ -1,0 +1,151 @@
+"""The nightly job, run for real: it repairs, it certifies, and the second time it writes nothing."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from sync_pipeline.config.settings import Settings
+from sync_pipeline.frames.convert import to_records
+from sync_pipeline.frames.tables import ACCOUNT_LTV, CERTIFICATE, PLAN, TABLES
+from sync_pipeline.ledger import facts
+from sync_pipeline.ledger.database import open_ledger
+from sync_pipeline.orchestration.build import build_defs
+from sync_pipeline.warehouse.parquet import Warehouse
+from sync_pipeline_tests.engine import people
+from sync_pipeline_tests.orchestration.conftest import Installed
+from sync_pipeline_tests.orchestration.runs import checks, everything_said, failure, metadata, run
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+
+LTV_CHECK = "derived/account_ltv:ledger_and_listing_agree_on_lifetime_value_to_the_penny"
+AGREE = "sync/certificate:salesforce_and_stripe_agree_to_the_penny"
+
+
+@pytest.fixture
+def settings(installed: Installed) -> Settings:
+    return installed()
+
+
+@pytest.fixture
+def billed(sandbox: SandboxHandle, settings: Settings, memory: dg.DagsterInstance) -> SandboxHandle:
+    """The deal is won, billed and paid; the payment has not reached Salesforce yet."""
+    people.win(sandbox)
+    assert run("drain_inbox", settings, memory).success
+    people.pay(sandbox)
+    return sandbox
+
+
+def test_it_repairs_what_differs_and_then_writes_nothing(
+    billed: SandboxHandle, settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    first = run("reconcile", settings, instance)
+    assert first.success
+    assert all(checks(first).values()), checks(first)
+    assert metadata(first, "sync/plan")["accounts_that_differ"] == 1
+    assert metadata(first, "sync/writeback")["writes"] > 0
+    assert {name: metadata(first, "sync/certificate")[name] for name in ("accounts", "repaired", "left")} == {
+        "accounts": 1,
+        "repaired": 1,
+        "left": 0,
+    }
+
+    before = people.mark(billed)
+    second = run("reconcile", settings, instance)
+    assert second.success
+    assert all(checks(second).values()), checks(second)
+    assert people.writes_since(billed, before) == []
+    assert metadata(second, "sync/plan")["dagster/row_count"] == 0
+    assert {name: metadata(second, "sync/certificate")[name] for name in ("agreed", "repaired", "writes")} == {
+        "agreed": 1,
+        "repaired": 0,
+        "writes": 0,
+    }
+
+
+def test_every_table_is_there_and_says_what_happened(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    result = run("reconcile", settings, memory)
+    warehouse = Warehouse(settings.warehouse)
+    tables = {name: to_records(warehouse.read(table), table) for name, table in TABLES.items()}
+    for name, records in tables.items():
+        assert metadata(result, name)["dagster/row_count"] == len(records), name
+    customer, account = people.only(billed, "customer")["id"], people.only(billed, "Account")["Id"]
+    (mapped,) = tables["mapping/account_customers"]
+    assert (mapped.customer_id, mapped.account_id, mapped.state) == (customer, account, "matched")
+    (deal,) = tables["mapping/deal_subscriptions"]
+    assert deal.opportunity_id == people.only(billed, "Opportunity")["Id"]
+    assert deal.subscription_id == people.only(billed, "subscription")["id"]
+    (ltv,) = tables[ACCOUNT_LTV.name]
+    assert (ltv.account_id, ltv.currency, ltv.net_minor, ltv.payments) == (account, "GBP", 4_500_000, 1)
+    assert {row.field for row in tables[PLAN.name]} >= {"Lifetime_Value__c", "Activation_Status__c"}
+    assert {
+        (row.measure, row.currency, row.salesforce_minor, row.difference_minor) for row in tables[CERTIFICATE.name]
+    } == {
+        ("lifetime_value", "GBP", 4_500_000, 0),
+        ("mrr", "GBP", 375_000, 0),
+    }
+
+
+def test_dagster_is_told_no_name_no_address_no_tax_number_and_no_secret(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    said = everything_said(memory, run("reconcile", settings, memory))
+    private = ["Northwind", "Fleet Street", "EC4Y 1AA", "GB123456789", *billed.ready.values()]
+    urls = {billed.ready[name] for name in ("salesforce_url", "stripe_url", "control_url")}
+    assert [text for text in private if text in said and text not in urls] == []
+
+
+def test_unchanged_tables_keep_their_data_version(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    run("reconcile", settings, memory)
+    versions = [_versions(run("reconcile", settings, memory)) for _ in range(2)]
+    assert versions[0] == versions[1]
+    people.edit(billed, "Account", people.only(billed, "Account")["Id"], Name="Northwind Holdings Ltd")
+    changed = _versions(run("reconcile", settings, memory))
+    assert {name for name in changed if changed[name] != versions[1][name]} == {
+        "snapshot/salesforce/accounts",
+        "sync/plan",
+    }
+
+
+def test_a_wrong_fact_in_the_ledger_is_found_by_the_listing(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    billed.control("POST", "/clock", {"advance_seconds": 3600})
+    assert checks(run("reconcile", settings, memory))[LTV_CHECK]
+    ledger = open_ledger(settings.database_url)
+    with ledger.tx() as conn:
+        (account, (known, *_)) = next(iter(facts.for_accounts(conn, [people.only(billed, "Account")["Id"]]).items()))
+        penny = type(known)("payment", "inpay_of_nobody", 0, account, "GBP", 1, known.occurred_at)
+        assert facts.append(conn, [penny]) == 1
+    ledger.close()
+    assert not checks(run("reconcile", settings, memory))[LTV_CHECK]
+
+
+def test_a_plan_alone_writes_nothing(billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance) -> None:
+    before = people.mark(billed)
+    selection = dg.AssetSelection.assets(["sync", "plan"]).upstream()
+    job = dg.define_asset_job("plan_only", selection)
+    definitions = dg.Definitions.merge(build_defs({"settings": settings}), dg.Definitions(jobs=[job]))
+    result = definitions.resolve_job_def("plan_only").execute_in_process(instance=memory)
+    assert metadata(result, "sync/plan")["accounts_that_differ"] == 1
+    assert people.writes_since(billed, before) == []
+
+
+def test_a_certificate_without_its_plan_says_what_to_do(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    job = dg.define_asset_job("certificate_only", dg.AssetSelection.assets(["sync", "certificate"]))
+    definitions = dg.Definitions.merge(build_defs({"settings": settings}), dg.Definitions(jobs=[job]))
+    result = definitions.resolve_job_def("certificate_only").execute_in_process(instance=memory, raise_on_error=False)
+    assert failure(result) == "sync/plan was not made in this run; materialize both together"
+
+
+def _versions(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    return {
+        "/".join(event.asset_key.path): str((event.materialization.tags or {})["dagster/data_version"])
+        for event in result.get_asset_materialization_events()
+        if event.asset_key is not None and event.asset_key.path[-1] != "writeback"
+    }
