@@ -153,7 +153,8 @@ class SalesforceSystem:
         return user_id
 
     def _answer(self, call: Call) -> Answer:
-        path = call.path.rstrip("/")
+        # Clients that keep a slash at the end of the instance's address send two.
+        path = "/" + call.path.strip("/")
         segments = path.split("/")[1:]
         login = soap.path(segments) if call.method == "POST" else None
         if login is not None:
@@ -212,7 +213,7 @@ class SalesforceSystem:
 
     def _reply(self, call: Call, answer: Answer) -> Reply:
         headers = {"Date": formatdate(self.org.clock.now(), usegmt=True)} | answer.headers
-        if re.match(r"/services/data/v", call.path):
+        if re.match(r"/+services/data/v", call.path):
             headers["Sforce-Limit-Info"] = self.org.limits.header()
         if answer.body is None:
             return Reply(answer.status, b"", headers)

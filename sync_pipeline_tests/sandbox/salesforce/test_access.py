@@ -249,3 +249,12 @@ def test_a_fresh_org_has_users_stages_and_the_standard_price_book(org: Org) -> N
     assert won == [{"ApiName": "Closed Won", "DefaultProbability": 100.0}]
     assert len(org.query("SELECT Id FROM Pricebook2 WHERE IsStandard = true")) == 1
     assert bare(org.sf.query("SELECT IsSandbox FROM Organization")["records"]) == [{"IsSandbox": True}]
+
+
+def test_slashes_too_many(org: Org) -> None:
+    """2.1, and clients that join an address ending in a slash."""
+    for path in ("//services/data/v64.0/limits", "/services/data/v64.0/limits/"):
+        answer = org.session.get(
+            org.url + path, headers={"Authorization": f"Bearer {org.system.access_token}"}, timeout=30
+        )
+        assert (answer.status_code, "Sforce-Limit-Info" in answer.headers) == (200, True), path
