@@ -27,6 +27,7 @@ class Database:
         # Ids that may hold a value, per object and field. Entries are never removed, so that a rollback
         # needs no care: whoever reads an entry checks the row.
         self._indexes: dict[tuple[str, str], dict[Any, dict[str, None]]] = {}
+        self.rebuild_indexes()
 
     def now(self) -> str:
         return datetime_text(self.clock.now())
@@ -45,14 +46,16 @@ class Database:
         return self.get(o, record_id) if o else None
 
     def where(self, o: SObject, f: Field, value: Any) -> list[Row]:
-        """Live rows whose indexed field holds the value, oldest first."""
+        """Live rows whose field holds the value, oldest first."""
         return [row for row in self.candidates(o, f, [value]) if not row.get("IsDeleted")]
 
     def candidates(self, o: SObject, f: Field, values: Iterable[Any]) -> list[Row]:
-        """Rows, deleted ones too, whose indexed field holds one of the values, in order of id."""
-        index = self._index(o, f)
+        """Rows, deleted ones too, whose field holds one of the values, in order of id."""
         table = self.store.table(o.name)
         keys = {f.index_key(v) for v in values if v is not None}
+        index = self._indexes.get((o.name, f.name))
+        if index is None:
+            return [table[k] for k in sorted(table) if f.index_key(table[k].get(f.name)) in keys]
         found = {}
         for key in keys:
             for record_id in index.get(key, ()):
@@ -85,11 +88,7 @@ class Database:
         record_id: str = row["Id"]
         self._hold_back(o, record_id)
         self.store.put(o.name, record_id, row)
-        for f in o.indexed:
-            index = self._indexes.get((o.name, f.name))
-            value = row.get(f.name)
-            if index is not None and value is not None:
-                index.setdefault(f.index_key(value), {})[record_id] = None
+        self._enter(o, row)
         return row
 
     def remove(self, o: SObject, record_id: str) -> None:
@@ -97,19 +96,18 @@ class Database:
         self._hold_back(o, record_id)
         self.store.delete(o.name, record_id)
 
-    def forget_indexes(self) -> None:
-        """To be called when the store was replaced; indexes are rebuilt when next needed."""
-        self._indexes.clear()
+    def rebuild_indexes(self) -> None:
+        """To be called when the store was replaced."""
+        self._indexes = {(o.name, f.name): {} for o in self.schema.objects.values() for f in o.indexed}
+        for o in self.schema.objects.values():
+            for row in self.store.table(o.name).values():
+                self._enter(o, row)
 
-    def _index(self, o: SObject, f: Field) -> dict[Any, dict[str, None]]:
-        index = self._indexes.get((o.name, f.name))
-        if index is None:
-            index = self._indexes[o.name, f.name] = {}
-            for record_id, row in self.store.table(o.name).items():
-                value = row.get(f.name)
-                if value is not None:
-                    index.setdefault(f.index_key(value), {})[record_id] = None
-        return index
+    def _enter(self, o: SObject, row: Row) -> None:
+        for f in o.indexed:
+            value = row.get(f.name)
+            if value is not None:
+                self._indexes[o.name, f.name].setdefault(f.index_key(value), {})[row["Id"]] = None
 
     def _hold_back(self, o: SObject, record_id: str) -> None:
         """Keeps what queries go on seeing until the delay has passed."""

@@ -15,14 +15,20 @@ def delete(saver: Saver, o: SObject, record_id: str, actor: Actor) -> None:
     """Deletes a record and its details; other records forget it. Raises SalesforceError."""
     actor.may("delete", o)
     row = saver.existing(o, record_id)
-    _remove(saver, o, row, actor)
+    _remove(saver, o, row, actor, direct=True)
 
 
 def undelete(saver: Saver, o: SObject, record_id: str, actor: Actor) -> Row:
     """Takes a record out of the recycle bin with all that was deleted with it. Raises SalesforceError."""
+    if not o.undelete:
+        raise SalesforceError("UNDELETE_FAILED", f"{o.label} records cannot be undeleted", [])
+    return _restore(saver, o, record_id, actor)
+
+
+def _restore(saver: Saver, o: SObject, record_id: str, actor: Actor) -> Row:
     row = saver.db.get(o, record_id)
     log = saver.db.store.get(LOG, record_id)
-    if row is None or log is None or not row.get("IsDeleted") or not o.undelete:
+    if row is None or log is None or not row.get("IsDeleted"):
         raise SalesforceError("UNDELETE_FAILED", "Entity is not in the recycle bin", [])
     restored = {"IsDeleted": False} | ({"MasterRecordId": None} if o.merge else {})
     for f in o.indexed:
@@ -33,9 +39,8 @@ def undelete(saver: Saver, o: SObject, record_id: str, actor: Actor) -> Row:
     row = saver.stamp(o, row, restored, actor)
     saver.db.store.delete(LOG, record_id)
     for name, child_id in log["with"]:
-        child = saver.db.schema.objects[name]
-        if child.undelete and saver.db.store.get(LOG, child_id):
-            undelete(saver, child, child_id, actor)
+        if saver.db.store.get(LOG, child_id):
+            _restore(saver, saver.db.schema.objects[name], child_id, actor)
     for name, child_id, field in log["cleared"]:
         child = saver.db.schema.objects[name]
         holder = saver.db.live(child, child_id)
@@ -50,7 +55,8 @@ def bury(saver: Saver, o: SObject, row: Row, actor: Actor, changes: Row) -> None
     saver.stamp(o, row, changes | {"IsDeleted": True}, actor)
 
 
-def _remove(saver: Saver, o: SObject, row: Row, actor: Actor) -> None:
+def _remove(saver: Saver, o: SObject, row: Row, actor: Actor, *, direct: bool) -> None:
+    """A detail that goes with its parent waits with it in the bin, even where a direct deletion would be final."""
     behaviour = saver.behaviours.get(o.name)
     if behaviour:
         behaviour.check_removal(saver, row)
@@ -62,17 +68,17 @@ def _remove(saver: Saver, o: SObject, row: Row, actor: Actor) -> None:
             if child.field.delete_with_parent:
                 details.append([child.object.name, holder["Id"]])
                 if saver.db.live(child.object, holder["Id"]):
-                    _remove(saver, child.object, holder, actor)
+                    _remove(saver, child.object, holder, actor, direct=False)
             elif child.field.nillable and child.field.name != "MasterRecordId":
                 cleared.append([child.object.name, holder["Id"], child.field.name])
                 saver.stamp(child.object, holder, {child.field.name: None}, actor)
     row = saver.db.get(o, row["Id"]) or row
     _log(saver, o, row, details, cleared)
-    if o.hard_delete:
+    if o.hard_delete and direct:
         saver.db.remove(o, row["Id"])
     else:
         saver.stamp(o, row, {"IsDeleted": True}, actor)
-    if behaviour:
+    if behaviour and direct:
         behaviour.removed(saver, row, actor)
 
 

@@ -74,11 +74,12 @@ class Field:
 
     @property
     def indexed(self) -> bool:
-        return self.unique or self.external_id or self.id_lookup or self.type == "reference"
+        """Whether records are looked up by it: keys, and references other than to the users who wrote them."""
+        return self.unique or self.external_id or self.id_lookup or (self.type == "reference" and self.to != ("User",))
 
     def index_key(self, value: Any) -> Any:
         """What two equal values of this field have in common: text without case, unless the field minds case."""
-        return value.casefold() if isinstance(value, str) and not self.case_sensitive else value
+        return value.lower() if isinstance(value, str) and not self.case_sensitive else value
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class SalesforceSystem:
         self.org.store.restore(state["tables"])
         self.org.saver.row_locks = dict(state["locks"])
         self.org.fail_job_after = state["fail_job_after"]
-        self.org.db.forget_indexes()
+        self.org.db.rebuild_indexes()
 
     def edit(
         self,

@@ -38,6 +38,44 @@ def test_delete_takes_details_along_and_undelete_brings_them_back(org: Org) -> N
     assert org.query(f"SELECT ParentId FROM Account WHERE Id = '{child}'") == [{"ParentId": account}]
 
 
+def test_a_deal_comes_back_with_its_lines(org: Org) -> None:
+    """2.4: only directly deleted lines skip the recycle bin."""
+    book = org.query("SELECT Id FROM Pricebook2 WHERE IsStandard = true")[0]["Id"]
+    product = org.person("Product2", Name="P", IsActive=True)
+    entry = org.person("PricebookEntry", Product2Id=product, Pricebook2Id=book, UnitPrice=1, IsActive=True)
+    deal = org.person("Opportunity", Name="D", StageName="Prospecting", CloseDate="2026-10-01")
+    org.person("OpportunityLineItem", OpportunityId=deal, PricebookEntryId=entry, Quantity=2, UnitPrice=5)
+    org.sf.Opportunity.delete(deal)
+    assert org.sf.query("SELECT COUNT() FROM OpportunityLineItem")["totalSize"] == 0
+    org.system.edit(object="Opportunity", id=deal, fields=None, undelete=True)
+    assert org.query("SELECT Amount, (SELECT Quantity FROM OpportunityLineItems) FROM Opportunity") == [
+        {"Amount": 10.0, "OpportunityLineItems": {"totalSize": 1, "done": True, "records": [{"Quantity": 2.0}]}}
+    ]
+
+
+def test_what_was_rolled_back_is_still_found(org: Org) -> None:
+    """2.6: a failed composite leaves nothing behind, in what queries look up either."""
+    record_id = org.person("Account", Name="A", Stripe_Customer_Id__c="cus_1")
+    base = "/services/data/v64.0"
+    parts = [
+        {
+            "method": "PATCH",
+            "url": f"{base}/sobjects/Account/{record_id}",
+            "referenceId": "a",
+            "body": {"Stripe_Customer_Id__c": "cus_2"},
+        },
+        {
+            "method": "GET",
+            "url": f"{base}/query?q=SELECT+Id+FROM+Account+WHERE+Stripe_Customer_Id__c='cus_2'",
+            "referenceId": "b",
+        },
+        {"method": "POST", "url": f"{base}/sobjects/Account", "referenceId": "c", "body": {}},
+    ]
+    org.call("POST", "composite", {"allOrNone": True, "compositeRequest": parts})
+    assert org.query("SELECT Id FROM Account WHERE Stripe_Customer_Id__c = 'cus_1'") == [{"Id": record_id}]
+    assert org.query("SELECT Id FROM Account WHERE Stripe_Customer_Id__c = 'cus_2'") == []
+
+
 def test_undelete_may_collide(org: Org) -> None:
     """10.8: the value was taken meanwhile."""
     account = org.person("Account", Name="A", Stripe_Customer_Id__c="cus_1")

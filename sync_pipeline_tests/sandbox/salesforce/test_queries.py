@@ -177,6 +177,17 @@ def test_paging(org_with: Callable[..., Org]) -> None:
     assert [r["Id"] for r in org.query("SELECT Id FROM Account")] == made[1:]
 
 
+def test_the_client_may_ask_for_smaller_pages(org: Org) -> None:
+    """2.1: Sforce-Query-Options, from 200 to 2000."""
+    rows = [{"attributes": {"type": "Account"}, "Name": f"A{i}"} for i in range(200)]
+    for _ in range(2):
+        org.call("POST", "composite/sobjects", {"records": rows})
+    for asked, given in ((1, 200), (250, 250)):
+        header = {"Sforce-Query-Options": f"batchSize={asked}"}
+        page = org.call("GET", "query?q=SELECT+Id+FROM+Account", headers=header).json()
+        assert (len(page["records"]), page["totalSize"]) == (given, 400)
+
+
 def test_children_take_room_on_a_page(org_with: Callable[..., Org]) -> None:
     """2.3: a page holds its rows including child rows."""
     org = org_with(page_size=4)

@@ -174,7 +174,7 @@ def sort_key(db: Database, f: Field) -> Callable[[Any], Any]:
     choices = {v.lower(): i for i, v in enumerate(db.choices(f))} if f.type == "picklist" else {}
     if choices:
         return lambda v: (choices.get(v.lower(), len(choices)), v.lower())
-    return str.casefold if f.type in TEXT_TYPES and f.type not in ("id", "reference") else lambda v: v
+    return str.lower if f.type in TEXT_TYPES and f.type not in ("id", "reference") else lambda v: v
 
 
 def sort_by(rows: list[Any], get: Callable[[Any], Any], key: Callable[[Any], Any], sort: ast.Sort) -> list[Any]:
