@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sync_pipeline.core.deal import subscription_intent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Customer, LineItem, Opportunity, Subscription, SubscriptionItem
-from sync_pipeline.core.world import Link, World
+from sync_pipeline.core.world import Billing, Link, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,11 @@ def linked_customer(world: World) -> Customer | None:
     customer = world.customer.value
     linked = any(link.kind == "customer" and link.external_id == customer.id for link in world.links)
     return customer if linked else None
+
+
+def own_billing(world: World) -> Billing | None:
+    """What Stripe holds for the Account's own customer, when the look at it was whole. Rules read it from here."""
+    return world.billing.value if linked_customer(world) and isinstance(world.billing, Present) else None
 
 
 def match_item(line: LineItem, items: Iterable[SubscriptionItem], subscription_id: str) -> Match | None:

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from sync_pipeline.core.commands import Command
+from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import account_currency, today
 from sync_pipeline.core.lifecycle import AT_RISK
 from sync_pipeline.core.money import Money, MoneyError
@@ -51,9 +52,10 @@ class _Failure:
 
 def payment_failure_tasks(world: World, rules: Rules) -> Iterator[Command]:
     """A Task for every failure that has none yet."""
-    if not isinstance(world.account, Present) or not isinstance(world.billing, Present):
+    billing = own_billing(world)
+    if not isinstance(world.account, Present) or billing is None:
         return
-    account, billing = world.account.value, world.billing.value
+    account = world.account.value
     oldest = world.now - rules.commercial.task_for_days * DAY_US
     for failure in (*_failed_attempts(billing, rules.commercial, world.now), *_overdue(billing, world.now)):
         if failure.at >= oldest and failure.key not in world.once:
@@ -106,7 +108,8 @@ def _task(world: World, rules: Rules, account: Account, billing: Billing, failur
     commercial = rules.commercial
     at_risk = _at_risk(account, billing, commercial)
     priority = "High" if at_risk is not None and at_risk.decimal() >= commercial.urgent_mrr else "Normal"
-    links = [invoice.hosted_url for invoice in billing.invoices if invoice.status == "open" and invoice.hosted_url]
+    open_invoices = sorted((i for i in billing.invoices if i.status == "open"), key=lambda i: i.id)
+    links = [invoice.hosted_url for invoice in open_invoices if invoice.hosted_url]
     story = [failure.story]
     if at_risk is not None:
         story.append(f"Monthly recurring revenue at risk: {_shown(at_risk)}.")

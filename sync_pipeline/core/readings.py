@@ -14,7 +14,14 @@ from fractions import Fraction
 from typing import Any
 
 from sync_pipeline.core.canon import country_code
-from sync_pipeline.core.crosswalk import Match, linked_customer, match_item, match_subscription, named_subscriptions
+from sync_pipeline.core.crosswalk import (
+    Match,
+    linked_customer,
+    match_item,
+    match_subscription,
+    named_subscriptions,
+    own_billing,
+)
 from sync_pipeline.core.deal import Incomplete, account_currency, is_billable, terms
 from sync_pipeline.core.facts import lifetime_value
 from sync_pipeline.core.lifecycle import AT_RISK, EARNING, billing_status, has_ended, most_urgent
@@ -65,17 +72,12 @@ def _account(world: World) -> Account:
     return world.account.value
 
 
-def _billing(world: World) -> Billing | None:
-    """What Stripe holds, when the Account has a living customer of its own and the look at it was whole."""
-    return world.billing.value if linked_customer(world) and isinstance(world.billing, Present) else None
-
-
 def _subscription(world: World, subject: Subject) -> Subscription | None:
     return None if subject.deal is None else _subscription_of(world, subject.deal)
 
 
 def _subscription_of(world: World, deal: Deal) -> Subscription | None:
-    billing = _billing(world)
+    billing = own_billing(world)
     if billing is None:
         return None
     found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
@@ -83,7 +85,7 @@ def _subscription_of(world: World, deal: Deal) -> Subscription | None:
 
 
 def _paid_invoices(world: World, subject: Subject) -> list[Invoice]:
-    billing, subscription = _billing(world), _subscription(world, subject)
+    billing, subscription = own_billing(world), _subscription(world, subject)
     if billing is None or subscription is None:
         return []
     ours = (invoice for invoice in billing.invoices if invoice.subscription == subscription.id)
@@ -101,13 +103,13 @@ def customer_id(world: World, rules: Rules, subject: Subject) -> Observation[Any
 
 
 def account_lifetime_value(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    if _billing(world) is None:
+    if own_billing(world) is None:
         return NOT_BILLED
     return Present(lifetime_value(world.facts, account_currency(_account(world), rules.commercial)))
 
 
 def account_mrr(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    billing = _billing(world)
+    billing = own_billing(world)
     if billing is None:
         return NOT_BILLED
     currency = account_currency(_account(world), rules.commercial)
@@ -116,7 +118,7 @@ def account_mrr(world: World, rules: Rules, subject: Subject) -> Observation[Any
 
 def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """Recurring revenue of the subscriptions whose payment is failing or overdue."""
-    billing = _billing(world)
+    billing = own_billing(world)
     if billing is None:
         return NOT_BILLED
     currency = account_currency(_account(world), rules.commercial)
@@ -124,7 +126,7 @@ def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observa
 
 
 def account_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    billing = _billing(world)
+    billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
     words = [billing_status(s) for s in billing.subscriptions]
@@ -134,7 +136,7 @@ def account_billing_status(world: World, rules: Rules, subject: Subject) -> Obse
 
 def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """The name of the product with the largest share of recurring revenue."""
-    billing = _billing(world)
+    billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
     items = _earning_items(billing)
@@ -151,7 +153,7 @@ def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[An
 
 def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """Quantities of the items of seat products; of all items where no product is marked as seats."""
-    billing = _billing(world)
+    billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
     families = {f"sf_{line.product_id}": line.product_family for deal in world.deals for line in deal.lines}
@@ -204,7 +206,7 @@ def first_payment_at(world: World, rules: Rules, subject: Subject) -> Observatio
 
 
 def item_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    billing, subscription = _billing(world), _subscription(world, subject)
+    billing, subscription = own_billing(world), _subscription(world, subject)
     if billing is None or subscription is None or has_ended(subscription):
         return NOT_BILLED
     line: LineItem = subject.record

@@ -15,10 +15,9 @@ from typing import Any
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
-from sync_pipeline.core.crosswalk import Match, match_item, match_subscription
+from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, own_billing
 from sync_pipeline.core.kinds import merge3
 from sync_pipeline.core.lifecycle import has_ended
-from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import Billing, World
@@ -49,9 +48,10 @@ class _Billed:
 
 def keep_seats(world: World, rules: Rules) -> Iterator[Entry]:
     """What has to be written on either side, for every item that bills lines of a won deal."""
-    if not isinstance(world.billing, Present):
+    billing = own_billing(world)
+    if billing is None:
         return
-    for billed in _billed_items(world, world.billing.value):
+    for billed in _billed_items(world, billing):
         wanted, shown = billed.line_quantity, billed.item.quantity
         if shown is None:
             continue
@@ -84,7 +84,7 @@ def keep_seats(world: World, rules: Rules) -> Iterator[Entry]:
 
 def _billed_items(world: World, billing: Billing) -> Iterator[_Billed]:
     running: dict[str, Subscription] = {s.id: s for s in billing.subscriptions if not has_ended(s)}
-    for deal in world.deals:
+    for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
         found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
         if not isinstance(found, Match) or found.id not in running:
             continue
