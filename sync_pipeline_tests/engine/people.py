@@ -6,7 +6,7 @@ from typing import Any
 
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
-READS = ("GET",)
+BETWEEN_EDITS_SECONDS = 10
 
 
 def truth(sandbox: SandboxHandle) -> dict[str, Any]:
@@ -25,7 +25,8 @@ def only(sandbox: SandboxHandle, kind: str) -> dict[str, Any]:
 
 
 def edit(sandbox: SandboxHandle, kind: str, record: str, **fields: Any) -> None:
-    """Somebody edits a Salesforce record."""
+    """Somebody edits a Salesforce record, some seconds after whatever happened before."""
+    sandbox.control("POST", "/clock", {"advance_seconds": BETWEEN_EDITS_SECONDS})
     sandbox.control("POST", "/humans", {"system": "salesforce", "object": kind, "id": record, "fields": fields})
 
 
