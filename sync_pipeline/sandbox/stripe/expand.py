@@ -28,10 +28,11 @@ def included(kind: str, field: str) -> Callable[[Include], Include]:
 def expand(world: World, answer: Row, paths: list[str], response: Node) -> Row:
     for path in paths:
         parts = path.split(".")
-        if len(parts) > MAX_DEPTH:
+        if len(parts) > MAX_DEPTH:  # every segment counts, also `data` and hashes without an id
             raise StripeError(
-                f"You cannot expand more than {MAX_DEPTH} levels of a property. Property: {path}", param="expand"
-            )
+                f"You cannot expand more than {MAX_DEPTH} levels of a property. Property: {path}",
+                code="property_expansion_max_depth", param="expand", keep=False,
+            )  # fmt: skip
         if parts[0] == "data" and answer.get("object") not in ("list", "search_result"):
             raise _refused(path)
         _check(world, response, parts, path)
