@@ -35,6 +35,7 @@ class Server:
         self.traffic: list[dict[str, Any]] = []
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
+        self._socket.listen(128)  # so that the first request waits for the thread instead of being refused
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         methods = ["GET", "POST", "DELETE"]
         app = Starlette(routes=[Route("/{path:path}", self._serve, methods=methods)])

@@ -50,6 +50,17 @@ def test_upgrade_in_january(sandbox: Sandbox) -> None:
     assert sorted(prorated) == [False, True, True]
 
 
+def test_to_the_second(sandbox: Sandbox) -> None:
+    """Facts 3.4: ratio in seconds, each line rounded by itself: 20 days, 1 hour and 17 seconds into 31 days."""
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(99_999), 2)
+    gone = 20 * DAY + 3617
+    sandbox.advance(gone)
+    change(sandbox, subscription, quantity=3)
+    left, whole = 31 * DAY - gone, 31 * DAY
+    expected = [-((2 * 199_998 * left + whole) // (2 * whole)), (2 * 299_997 * left + whole) // (2 * whole)]
+    assert amounts(sandbox, subscription) == expected
+
+
 def test_credit_points_at_what_was_debited(sandbox: Sandbox) -> None:
     """Facts 3.4: flexible credits carry proration_details.credited_items; lines are not discountable."""
     subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(3100), expand=["latest_invoice"])
