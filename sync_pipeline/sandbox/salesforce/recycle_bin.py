@@ -5,10 +5,12 @@ from __future__ import annotations
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
 from sync_pipeline.sandbox.salesforce.saving import Actor, Saver
 from sync_pipeline.sandbox.salesforce.schema import SObject
+from sync_pipeline.sandbox.salesforce.values import datetime_text, epoch_of
 from sync_pipeline.sandbox.store import Row
 
 # One entry per deleted record: object, id, deletedDate, the records deleted with it, the references cleared.
 LOG = "_deletions"
+_KEPT_SECONDS = 15 * 86400
 
 
 def delete(saver: Saver, o: SObject, record_id: str, actor: Actor) -> None:
@@ -23,6 +25,21 @@ def undelete(saver: Saver, o: SObject, record_id: str, actor: Actor) -> Row:
     if not o.undelete:
         raise SalesforceError("UNDELETE_FAILED", f"{o.label} records cannot be undeleted", [])
     return _restore(saver, o, record_id, actor)
+
+
+def next_purge(saver: Saver) -> int | None:
+    """When the bin next loses a record for good (epoch seconds)."""
+    dates = (entry["deletedDate"] for entry in saver.db.store.table(LOG).values())
+    first = min(dates, default=None)
+    return None if first is None else epoch_of(first) + _KEPT_SECONDS
+
+
+def purge(saver: Saver) -> None:
+    """Empties the bin of what has been in it for fifteen days."""
+    before = datetime_text(saver.db.clock.now() - _KEPT_SECONDS)
+    for entry in [e for e in saver.db.store.table(LOG).values() if e["deletedDate"] <= before]:
+        saver.db.remove(saver.db.schema.objects[entry["object"]], entry["id"])
+        saver.db.store.delete(LOG, entry["id"])
 
 
 def _restore(saver: Saver, o: SObject, record_id: str, actor: Actor) -> Row:

@@ -60,12 +60,14 @@ class SalesforceSystem:
         return self._reply(call, answer)
 
     def next_due(self) -> int | None:
-        return jobs.next_due(self.org)
+        moments = (jobs.next_due(self.org), recycle_bin.next_purge(self.org.saver))
+        return min((m for m in moments if m is not None), default=None)
 
     def run_due(self) -> None:
-        """Bulk jobs are what happens by itself."""
+        """Bulk jobs run, and the recycle bin is emptied of what is old."""
         with self.org.store.transaction():
             bulk_jobs.run_ready(self.org)
+            recycle_bin.purge(self.org.saver)
 
     def truth(self) -> dict[str, Any]:
         return self.org.truth()

@@ -158,7 +158,14 @@ def test_the_date_header_is_the_orgs_clock(org: Org) -> None:
 
 
 def test_what_is_not_implemented_says_so(org: Org) -> None:
-    for path in ("tooling/query?q=x", "/services/Soap/m/64.0", "composite/graph"):
+    for path in (
+        "tooling/query?q=x",
+        "/services/Soap/m/64.0",
+        "composite/graph",
+        "sobjects/Account/describe/layouts",
+        "sobjects/Account/001000000000001AAA/Contacts",
+        "search?q=x",
+    ):
         answer = org.call("GET", path)
         assert (answer.status_code, answer.json()[0]["errorCode"]) == (501, "sandbox_unsupported"), path
     assert org.call("GET", "nonsense").status_code == 404
@@ -258,3 +265,29 @@ def test_slashes_too_many(org: Org) -> None:
             org.url + path, headers={"Authorization": f"Bearer {org.system.access_token}"}, timeout=30
         )
         assert (answer.status_code, "Sforce-Limit-Info" in answer.headers) == (200, True), path
+
+
+FIELD_KEYS = """name label type length byteLength precision scale digits nillable createable updateable defaultedOnCreate
+calculated autoNumber externalId idLookup unique caseSensitive filterable sortable groupable aggregatable custom
+permissionable restrictedPicklist picklistValues referenceTo relationshipName compoundFieldName controllerName
+dependentPicklist soapType cascadeDelete restrictedDelete writeRequiresMasterRead""".split()
+
+
+def test_everything_described_can_be_read(org_with: Callable[..., Org]) -> None:
+    """2.7: what connectors do: describe all, select every field of every object, by REST and by a bulk query."""
+    org = org_with(multi_currency=True)
+    org.person("Account", Name="A")
+    for described in org.sf.describe()["sobjects"]:
+        name = described["name"]
+        fields = getattr(org.sf, name).describe()["fields"]
+        assert all(set(FIELD_KEYS) <= set(f) for f in fields), name
+        columns = [f["name"] for f in fields if f["type"] != "address"]
+        sort = " ORDER BY SystemModstamp, Id" if "SystemModstamp" in columns else ""
+        soql = f"SELECT {', '.join(columns)} FROM {name}{sort}"
+        rows = org.sf.query_all(soql)["records"]
+        assert all(list(bare(row)) == columns for row in rows), name
+        job = org.call("POST", "jobs/query", {"operation": "query", "query": soql}).json()
+        org.clock.move_to(org.clock.now() + 5)
+        org.system.run_due()
+        answer = org.call("GET", f"jobs/query/{job['id']}/results")
+        assert answer.headers["Sforce-NumberOfRecords"] == str(len(rows)), name

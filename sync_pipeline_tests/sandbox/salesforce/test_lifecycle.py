@@ -76,6 +76,20 @@ def test_what_was_rolled_back_is_still_found(org: Org) -> None:
     assert org.query("SELECT Id FROM Account WHERE Stripe_Customer_Id__c = 'cus_2'") == []
 
 
+def test_the_recycle_bin_is_emptied_after_fifteen_days(org: Org) -> None:
+    """5.2: until then queryAll shows the record."""
+    account = org.person("Account", Name="A")
+    org.sf.Account.delete(account)
+    assert org.system.next_due() == START + 15 * 86400
+    for moment_of_look, found in ((START + 15 * 86400 - 1, 1), (START + 15 * 86400, 0)):
+        org.clock.move_to(moment_of_look)
+        org.system.run_due()
+        assert org.sf.query("SELECT Id FROM Account", include_deleted=True)["totalSize"] == found
+    with pytest.raises(SalesforceError, match="UNDELETE_FAILED"):
+        org.system.edit(object="Account", id=account, fields=None, undelete=True)
+    assert org.system.next_due() is None
+
+
 def test_undelete_may_collide(org: Org) -> None:
     """10.8: the value was taken meanwhile."""
     account = org.person("Account", Name="A", Stripe_Customer_Id__c="cus_1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sync_pipeline.sandbox.salesforce import ids
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, not_found
 from sync_pipeline.sandbox.store import Row
 
@@ -44,7 +45,7 @@ def save(org: Org, job: Row, **changes: Any) -> Row:
 
 
 def find(request: Request, job_id: str, kind: str) -> Row:
-    job = request.org.store.get(TABLE, job_id if len(job_id) == 18 else _long(job_id))
+    job = request.org.store.get(TABLE, ids.normalise(job_id) or job_id)
     if job is None or job["info"]["jobType"] != kind:
         raise not_found()
     return job
@@ -92,9 +93,3 @@ def remove(org: Org, job: Row) -> None:
 def listing(request: Request, kind: str) -> Row:
     found = [j["info"] for j in request.org.store.table(TABLE).values() if j["info"]["jobType"] == kind]
     return {"done": True, "records": found, "nextRecordsUrl": None}
-
-
-def _long(job_id: str) -> str:
-    from sync_pipeline.sandbox.salesforce.ids import normalise
-
-    return normalise(job_id) or job_id

@@ -27,6 +27,7 @@ def query(request: Request, *, deleted: bool = False) -> Answer:
     answer: dict[str, Any] = {"totalSize": result.total, "done": True, "records": result.records}
     ends = page_ends(result.weights, _page_size(request))
     if len(ends) > 1:
+        _forget_expired(request)
         locator = request.org.db.ids.new("01g")
         row = {"records": result.records, "ends": ends, "until": request.org.clock.now() + _CURSOR_LIFE}
         request.org.store.put(_CURSORS, locator, row)
@@ -50,6 +51,12 @@ def more(request: Request, locator: str) -> Answer:
     if end < len(records):
         answer["nextRecordsUrl"] = f"{request.base}/query/{cursor_id}-{end}"
     return Answer(200, answer)
+
+
+def _forget_expired(request: Request) -> None:
+    now, cursors = request.org.clock.now(), request.org.store.table(_CURSORS)
+    for locator in [k for k, cursor in cursors.items() if cursor["until"] <= now]:
+        request.org.store.delete(_CURSORS, locator)
 
 
 def page_ends(weights: list[int], size: int) -> list[int]:

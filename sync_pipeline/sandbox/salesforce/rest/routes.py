@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sync_pipeline.sandbox.salesforce import ids
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, not_found, unsupported
 from sync_pipeline.sandbox.salesforce.rest import (
     bulk_jobs,
@@ -85,6 +86,8 @@ def _sobjects(request: Request, tail: list[str]) -> Answer:
             return replication.deleted(request, name)
         case [name, key]:
             return records.record(request, name, key)
+        case [_, word, _] if word.lower() in _OBJECT_RESOURCES or ids.normalise(word):
+            raise unsupported(f"/{'/'.join(request.path)}")
         case [name, field, value]:
             return records.by_external_id(request, name, field, value)
     raise unsupported(f"/{'/'.join(request.path)}")
@@ -107,6 +110,8 @@ def _composite(request: Request, tail: list[str]) -> Answer:
     raise unsupported(f"/{'/'.join(request.path)}")
 
 
+# Below an object, and no field: layouts, list views, actions; and relationships below a record.
+_OBJECT_RESOURCES = frozenset({"describe", "listviews", "quickactions", "updated", "deleted"})
 _RESOURCES = ("composite", "jobs", "limits", "query", "queryAll", "sobjects")
 # Resources that Salesforce has and the sandbox has not.
 _NOT_HERE = frozenset(
