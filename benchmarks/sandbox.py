@@ -12,6 +12,7 @@ import argparse
 import http.client
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -63,11 +64,15 @@ def measure_requests(seconds: float) -> None:
         customer = stripe.call("POST", "/v1/customers", "name=Bench&email=bench%40example.com")["id"]
         account = salesforce.call("POST", f"{DATA}/sobjects/Account", json.dumps({"Name": "Bench"}))["id"]
         soql = quote("SELECT Id, Name, BillingCountry FROM Account WHERE Name = 'Bench' LIMIT 10")
-        lines = quote("SELECT Id, Quantity, UnitPrice, Product2.Name, Opportunity.Account.Name FROM OpportunityLineItem")
+        lines = quote(
+            "SELECT Id, Quantity, UnitPrice, Product2.Name, Opportunity.Account.Name FROM OpportunityLineItem"
+        )
         reads: dict[str, Callable[[int], object]] = {
             "Stripe GET /v1/customers/{id}": lambda n: stripe.call("GET", f"/v1/customers/{customer}"),
             "Stripe GET /v1/customers?limit=10": lambda n: stripe.call("GET", "/v1/customers?limit=10"),
-            "Salesforce GET sobjects/Account/{id}": lambda n: salesforce.call("GET", f"{DATA}/sobjects/Account/{account}"),
+            "Salesforce GET sobjects/Account/{id}": lambda n: salesforce.call(
+                "GET", f"{DATA}/sobjects/Account/{account}"
+            ),
             "Salesforce GET query by name": lambda n: salesforce.call("GET", f"{DATA}/query?q={soql}"),
             "Salesforce GET query of lines": lambda n: salesforce.call("GET", f"{DATA}/query?q={lines}"),
         }
@@ -85,7 +90,7 @@ def measure_requests(seconds: float) -> None:
         }
         for kind, bar, calls in (("reads", 800, reads), ("writes", 400, writes)):
             for name, call in calls.items():
-                print(f"{name:45} {per_second(call, seconds):8.0f} {kind}/s  (bar {bar})")
+                sys.stdout.write(f"{name:45} {per_second(call, seconds):8.0f} {kind}/s  (bar {bar})\n")
 
 
 def measure_company(accounts: int) -> None:
@@ -93,7 +98,17 @@ def measure_company(accounts: int) -> None:
     with start_sandbox("--data", "company", "--accounts", str(accounts)) as handle:
         took = time.perf_counter() - started
         peak = _peak_megabytes(handle.process.pid)
-        print(f"company with {accounts} accounts: {took:.1f} s, {peak} MB")
+        cpu = _cpu_seconds(handle.process.pid)
+        sys.stdout.write(f"company with {accounts} accounts: {took:.1f} s, of it {cpu} s of one core; {peak} MB\n")
+
+
+def _cpu_seconds(pid: int) -> str:
+    """What the process has used so far: on a busy machine the wall time says less."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return "unknown"
+    ticks = int(stat.read_text().rpartition(")")[2].split()[11])
+    return f"{ticks / os.sysconf('SC_CLK_TCK'):.1f}"
 
 
 def _peak_megabytes(pid: int) -> str:

@@ -7,7 +7,6 @@ edit is passed on as 422 with its body under ``error.refused``.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -25,7 +24,6 @@ from sync_pipeline.sandbox.pages.site import Site
 from sync_pipeline.sandbox.world import Sandbox
 
 _OUTCOMES = ("fail", "succeed", "action_required")
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]) -> Application:
@@ -127,8 +125,7 @@ class Control:
 
     async def reset(self, _: Request) -> Response:
         """Back to the first state: data, clock, faults and request log."""
-        self._courier.abandon()
-        self._sandbox.restore(self._first)
+        await self._courier.put_back(self._first)
         self._sandbox.faults.clear()
         self._sandbox.log.clear()
         self._courier.set_conditions(Conditions())
@@ -150,15 +147,13 @@ class Control:
             if name not in self._named:
                 saved = ", ".join(self._named) or "none"
                 raise BadInputError("restore", f"there is no snapshot {name!r}; saved are: {saved}")
-            self._courier.abandon()
-            self._sandbox.restore(self._named[name])
+            await self._courier.put_back(self._named[name])
         else:
             state = {part: fields.any(part) for part in ("clock", "salesforce", "stripe")}
             state["webhook_endpoint"] = fields.text("webhook_endpoint", default=None)
             fields.done()
-            self._courier.abandon()
             try:
-                self._sandbox.restore(state)
+                await self._courier.put_back(state)
             except ValueError as error:
                 raise BadInputError("", str(error)) from None
         return JSONResponse({"status": "ok", **self._sandbox.clock.snapshot()})
@@ -199,6 +194,8 @@ class Control:
         fields.done()
         if record is None and (delete or undelete):
             raise BadInputError("id", "is required to delete or undelete")
+        if user is not None and user not in {known["Id"] for known in self._desk.query("SELECT Id FROM User")}:
+            raise BadInputError("user", f"{user!r} is not the id of a User")
         return self._desk.edit(kind, record, values, delete=delete, undelete=undelete, user=user)
 
     async def payment(self, request: Request) -> Response:
@@ -233,16 +230,14 @@ class Control:
         fields = await _fields(request)
         url, replay = fields.text("url", default=None), fields.text("replay", default=None)
         flush = fields.flag("flush", default=False)
-        conditions = fields.object("conditions") if "conditions" in fields else None
+        conditions = Conditions.read(fields.object("conditions")) if "conditions" in fields else None
         fields.done()
         if url is not None:
             if not url.startswith(("http://", "https://")):
                 raise BadInputError("url", f"must be an http address, not {url!r}")
             self._desk.point_webhooks(url)
         if conditions is not None:
-            read = Conditions.read(conditions)
-            conditions.done()
-            self._courier.set_conditions(read)
+            self._courier.set_conditions(conditions)
         answer: dict[str, Any] = {"endpoint": self._sandbox.webhook_endpoint, "secret": self._sandbox.webhook_secret}
         if flush:
             answer["attempts"] = await self._courier.flush()

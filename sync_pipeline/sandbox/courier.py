@@ -46,12 +46,14 @@ class Conditions:
 
     @staticmethod
     def read(fields: Fields) -> Conditions:
-        """The fields of this class out of a JSON object; absent ones are 0. Raises BadInputError."""
+        """All fields of a JSON object; absent ones are 0. Raises BadInputError."""
         rates = {
             name: fields.number(name, default=0.0, least=0, most=1) for name in ("drop", "lose", "duplicate", "reorder")
         }
         delay = fields.number("delay_seconds", default=0.0, least=0, most=3600)
-        return Conditions(**rates, delay_seconds=delay, seed=fields.integer("seed", default=0))
+        seed = fields.integer("seed", default=0)
+        fields.done()
+        return Conditions(**rates, delay_seconds=delay, seed=seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +118,16 @@ class Courier:
                 return attempts
             await asyncio.wait(set(self._under_way.values()))
 
-    def abandon(self) -> None:
-        """Forget the deliveries under way: they belong to a state that is being replaced."""
-        for task in self._under_way.values():
-            task.cancel()
-        self._under_way.clear()
+    async def put_back(self, state: dict[str, Any]) -> None:
+        """Restore the sandbox, and forget the deliveries under way: they belong to the state that is replaced.
+
+        Raises ValueError, and changes nothing, if `state` is no snapshot.
+        """
+        async with self._moving:
+            self._sandbox.restore(state)
+            for task in self._under_way.values():
+                task.cancel()
+            self._under_way.clear()
 
     async def replay(self, event: dict[str, Any], url: str) -> int | None:
         """Send an event once more, as a person can from the dashboard; the HTTP status or None."""

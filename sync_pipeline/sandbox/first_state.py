@@ -28,6 +28,8 @@ def first_state(options: Options, salesforce_url: Callable[[], str], log: Reques
 
 
 def _made(options: Options, salesforce_url: Callable[[], str], log: RequestLog) -> Sandbox:
+    if options.keep is not None and not options.keep.parent.is_dir():
+        raise SandboxError(f"--keep {options.keep}: there is no folder {options.keep.parent}. Make it first.")
     vendors = read_settings(options.settings)
     salesforce = vendors.salesforce
     until = options.now or int(time.time())

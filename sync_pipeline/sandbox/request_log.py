@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
 from sync_pipeline.sandbox.wire import Call, Reply
 
-_RING = 20_000
+_RING = 10_000
+# Of long answers only the beginning stays in memory; the traffic file has them whole.
+_REMEMBERED_BYTES = 20_000
 _STRIPE_NAMESPACES = frozenset({"test_helpers", "checkout", "billing", "billing_portal", "tax", "radar", "core"})
 _STRIPE_VERBS = frozenset({"search", "create_preview"})
 _SIGN_IN = ("/services/oauth2/", "/services/Soap/")
@@ -80,7 +82,7 @@ class RequestLog:
         self._seq += 1
         name = endpoint(side, call.method, call.path)
         entry = Entry(self._seq, side, at, ms, name, call, reply, fault)
-        self._entries.append(entry)
+        self._entries.append(_shortened(entry))
         self._counts[side, name] += 1
         if self._files and _is_contract_shaped(entry):
             self._write(side, entry.line())
@@ -123,6 +125,12 @@ class RequestLog:
 
     def _write(self, kind: str, line: dict[str, Any]) -> None:
         self._files[kind].write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _shortened(entry: Entry) -> Entry:
+    if entry.reply is None or len(entry.reply.body) <= _REMEMBERED_BYTES:
+        return entry
+    return replace(entry, reply=replace(entry.reply, body=entry.reply.body[:_REMEMBERED_BYTES]))
 
 
 def _is_contract_shaped(entry: Entry) -> bool:

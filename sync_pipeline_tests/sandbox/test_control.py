@@ -52,13 +52,17 @@ def test_the_clock_can_be_let_go_and_frozen_again(sandbox: SandboxHandle) -> Non
         ("/humans", {"system": "salesforce", "object": "Account", "fields": 5}, "fields"),
         ("/humans", {"system": "salesforce", "object": "Account", "delete": True}, "id"),
         ("/humans", {"system": "salesforce", "object": "Account", "merge": {"winner": "001"}}, "merge.loser"),
+        ("/humans", {"system": "salesforce", "object": "Account", "fields": {"Name": "A"}, "user": "Sam"}, "user"),
         ("/payments", {"outcome": "fail"}, "customer"),
         ("/payments", {"customer": "cus_1", "outcome": "explode"}, "outcome"),
         ("/payments", {"customer": "cus_1", "outcome": "fail", "times": 0}, "times"),
         ("/webhooks", {"url": "nowhere"}, "url"),
         ("/webhooks", {"conditions": {"drop": 2}}, "conditions.drop"),
         ("/webhooks", {"conditions": {"dorp": 0.5}}, "conditions.dorp"),
+        ("/webhooks", {"url": "http://127.0.0.1:9/", "conditions": {"drop": -1}}, "conditions.drop"),
         ("/webhooks", {"replay": "evt_1"}, "replay"),
+        ("/salesforce", {}, ""),
+        ("/salesforce", {"lock_row": "001Aa0000000001IAA", "times": 0}, "times"),
     ],
 )
 def test_bad_input_is_400_and_names_the_field(sandbox: SandboxHandle, path: str, body: Any, field: str) -> None:

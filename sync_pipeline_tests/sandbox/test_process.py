@@ -57,6 +57,8 @@ def test_a_port_that_is_taken_is_wrong_use_with_one_line_that_says_so(sandbox: S
         (["--webhook-url", "localhost:80"], "--webhook-url"),
         (["--now", "yesterday"], "--now"),
         (["--keep", "/"], "--keep"),
+        (["--keep", "/nowhere/at/all"], "there is no folder /nowhere/at"),
+        (["--settings", "/nowhere.json"], "--settings"),
         (["--traffic", "/nowhere/at/all"], "--traffic"),
         (["--unknown"], "--unknown"),
     ],

@@ -109,3 +109,14 @@ def test_what_a_fault_made_up_is_not_recorded_as_the_vendors_word(tmp_path: Path
     log.close()
     assert (tmp_path / "t").read_text() == ""
     assert log.counts() == {"stripe": {"GET /v1/customers": 1, "POST /v1/customers": 1}}
+
+
+def test_of_long_answers_only_the_beginning_is_remembered_but_all_of_it_recorded(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path / "t")
+    body = json.dumps({"data": "x" * 100_000}).encode()
+    log.record("stripe", 1, 0.1, Call("GET", "/v1/customers"), Reply(200, body), None)
+    (entry,) = log.entries()
+    assert entry.reply is not None
+    assert len(entry.reply.body) == 20_000
+    log.close()
+    assert json.loads((tmp_path / "t").read_text())["response"] == json.loads(body)
