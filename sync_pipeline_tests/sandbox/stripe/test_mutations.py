@@ -209,9 +209,10 @@ def test_a_test_notices(
     test(make_sandbox if makes else sound, *rest)
     recorded = len(sound.traffic)
     # Failures of every kind count: an assertion, pytest.raises that found nothing, an error out of the SDK.
-    with pytest.MonkeyPatch.context() as patch, pytest.raises((Exception, pytest.fail.Exception)):
-        first = make_sandbox if makes else make_sandbox()
+    first = make_sandbox if makes else make_sandbox()
+    with pytest.MonkeyPatch.context() as patch:
         mutation(patch)
-        test(first, *rest)
+        with pytest.raises((Exception, pytest.fail.Exception)):
+            test(first, *rest)
     del sound.traffic[recorded:]  # what a mutant said is nobody's word
     make_sandbox()  # the last one made is checked when the test ends: leave a sound one
