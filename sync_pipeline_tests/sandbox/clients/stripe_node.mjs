@@ -67,7 +67,7 @@ async function subscriptions() {
   });
   const subscription = await stripe.subscriptions.create({
     customer: customer.id, items: [{ price: price.id, quantity: 3 }],
-    expand: ['latest_invoice.payments', 'customer', 'latest_invoice.lines.data.pricing.price_details.price'],
+    expand: ['latest_invoice.payments', 'customer', 'items.data.price.product'],
   });
   await stripe.testHelpers.testClocks.advance(clock.id, { frozen_time: 1800000000 + 32 * 86400 });
   let reached = await stripe.testHelpers.testClocks.retrieve(clock.id);
@@ -83,7 +83,7 @@ async function subscriptions() {
   return {
     status: subscription.status,
     first: [subscription.latest_invoice.status, subscription.latest_invoice.total],
-    price: subscription.latest_invoice.lines.data[0].pricing.price_details.price.unit_amount,
+    product: subscription.items.data[0].price.product.name,
     payment: subscription.latest_invoice.payments.data[0].status,
     name: subscription.customer.name,
     clock: reached.status,

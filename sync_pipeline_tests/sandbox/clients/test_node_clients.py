@@ -81,7 +81,7 @@ def test_stripe_node(node_project: Path) -> None:
     assert found["subscriptions"] == {
         "status": "active",
         "first": ["paid", 4500],
-        "price": 1500,
+        "product": "Seat",
         "payment": "paid",
         "name": "Acme",
         "clock": "ready",
