@@ -59,6 +59,11 @@ def identifier(value: Any) -> str | None:
     return text(value)
 
 
+def flag(value: Any) -> bool:
+    """A checkbox: Salesforce has no third state."""
+    return bool(value)
+
+
 def number(value: Any) -> str | None:
     """A decimal without trailing zeros, as text and never rounded: Salesforce shows 35 as 35.0."""
     if value is None:
@@ -111,6 +116,7 @@ CANON: Mapping[str, Callable[[Any], Any]] = {
     "text": text,
     "identifier": identifier,
     "number": number,
+    "flag": flag,
     "money": money,
     "moment": moment,
     "address": address,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.rules import Priority
 
-Action = Literal["stripe.create", "stripe.update", "salesforce.once", "salesforce.update", "link"]
-ACTION_ORDER: tuple[Action, ...] = ("link", "salesforce.once", "stripe.create", "stripe.update", "salesforce.update")
+Action = Literal["link", "salesforce.once", "stripe.create", "stripe.update", "salesforce.upsert", "salesforce.update"]
+ACTION_ORDER = get_args(Action)
 STRIPE_CREATE_ORDER = ("customer", "product", "price", "subscription")
 
 
@@ -31,8 +31,9 @@ class Command:
     """One write. `key` is the natural identity of the effect, `target` the object that it touches.
 
     `body` by action: stripe.create {object, params}; stripe.update {object, id, params}; salesforce.update {object,
-    id, fields}; salesforce.once {marker, record}, both {object, fields}: made together or not at all, and once only,
-    because the marker's key is unique; link {kind, external_id}, which touches the ledger only.
+    id, fields}; salesforce.upsert {object, external_field, external_id, fields}; salesforce.once {marker, record},
+    both {object, fields}: made together or not at all, and once only, because the marker's key is unique; link
+    {kind, external_id}, which touches the ledger only.
     `subject` is the Salesforce record that a created or linked Stripe object belongs to.
     """
 

@@ -37,8 +37,13 @@ AT_RISK = frozenset({"past_due", "unpaid"})
 def billing_status(subscription: Subscription) -> str | None:
     """The picklist value for one subscription; None for a status that this version does not know."""
     word = STATUS_WORDS.get(subscription.status)
+    return "Cancel Scheduled" if is_ending(subscription) and word in ("Active", "Trialing") else word
+
+
+def is_ending(subscription: Subscription) -> bool:
+    """Its end is scheduled; it still runs."""
     scheduled = subscription.cancel_at is not None or subscription.cancel_at_period_end
-    return "Cancel Scheduled" if scheduled and word in ("Active", "Trialing") else word
+    return scheduled and not has_ended(subscription)
 
 
 def most_urgent(statuses: Iterable[str]) -> str | None:

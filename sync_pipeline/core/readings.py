@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from sync_pipeline.core.canon import country_code
+from sync_pipeline.core.churn import retention
 from sync_pipeline.core.crosswalk import (
     Match,
     linked_customer,
@@ -151,6 +152,12 @@ def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[An
     return Present(names.get(largest) or largest)
 
 
+def account_retention(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    billing = own_billing(world)
+    status = retention(billing) if billing is not None else None
+    return NOT_BILLED if status is None else Present(status)
+
+
 def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """Quantities of the items of seat products; of all items where no product is marked as seats."""
     billing = own_billing(world)
@@ -267,6 +274,7 @@ READINGS: Mapping[str, Reading] = {
         account_mrr_at_risk,
         account_billing_status,
         account_plan,
+        account_retention,
         account_seats,
         subscription_id,
         opportunity_billing_status,

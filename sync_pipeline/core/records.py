@@ -38,6 +38,7 @@ class Account:
     billing_status: Column[str | None, "Billing state over all subscriptions"] = None
     billing_plan: Column[str | None, "Product that carries most of the recurring revenue"] = None
     seats: Column[Decimal | None, "Seats over all running subscriptions"] = None
+    retention_status: Column[str | None, "Healthy, At Risk, Cancel Scheduled, Churned or Won Back"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
 
@@ -92,6 +93,24 @@ class Contract:
     start_date: Column[str | None, "Start (ISO date)"] = None
     term_months: Column[Decimal | None, "Term in months"] = None
     stripe_subscription_id: Column[str | None, "Stripe subscription (sub_...)"] = None
+    modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChurnRecord:
+    """A Salesforce churn record: one episode of a subscription's cancellation."""
+
+    id: Column[str, "Salesforce id, 18 characters"]
+    key: Column[str | None, "Subscription and number of the episode: its identity"] = None
+    account_id: Column[str | None, "Account that leaves"] = None
+    opportunity_id: Column[str | None, "Deal whose subscription ends"] = None
+    subscription_id: Column[str | None, "Stripe subscription (sub_...)"] = None
+    status: Column[str | None, "Open, Rescinded or Final"] = None
+    effective_date: Column[str | None, "Day on which the subscription ends (ISO date)"] = None
+    lost_mrr: Column[Decimal | None, "Monthly recurring revenue that ends, major units"] = None
+    reason: Column[str | None, "Why, in words"] = None
+    feedback: Column[str | None, "What the customer chose as feedback"] = None
+    is_voluntary: Column[bool, "The customer or we decided; false for failed payments and disputes"] = False
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
 
@@ -154,6 +173,8 @@ class Subscription:
     canceled_at: Column[int | None, "When cancellation was asked for, microseconds UTC"] = None
     ended_at: Column[int | None, "When it ended, microseconds UTC"] = None
     trial_end_at: Column[int | None, "End of the trial, microseconds UTC"] = None
+    cancellation_reason: Column[str | None, "Stripe's reason of the cancellation"] = None
+    cancellation_feedback: Column[str | None, "Feedback that the customer chose"] = None
     latest_invoice: Column[str | None, "Newest invoice"] = None
     account_id: Column[str | None, "metadata.sf_account_id"] = None
     opportunity_id: Column[str | None, "metadata.sf_opportunity_id"] = None

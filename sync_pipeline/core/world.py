@@ -14,6 +14,7 @@ from sync_pipeline.core.observation import Observation, Unknown
 from sync_pipeline.core.records import (
     Account,
     Charge,
+    ChurnRecord,
     Contract,
     Customer,
     Invoice,
@@ -82,6 +83,7 @@ class World:
     now: int
     account: Observation[Account]
     deals: tuple[Deal, ...] = ()
+    churn_records: tuple[ChurnRecord, ...] = ()
     customer: Observation[Customer] = NOT_READ
     candidates: Observation[tuple[Customer, ...]] = NOT_READ
     billing: Observation[Billing] = NOT_READ

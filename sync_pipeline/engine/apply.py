@@ -20,7 +20,7 @@ from sync_pipeline.ledger import audit, commands, links
 from sync_pipeline.ledger.commands import Attempt, CommandRow, LostClaim
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome
-from sync_pipeline.systems.salesforce.writes import Once, Update, Write
+from sync_pipeline.systems.salesforce.writes import Once, Update, Upsert, Write
 
 SEND_WITHIN_US = 20_000_000
 LONGEST_CALL_US = 40_000_000
@@ -212,6 +212,8 @@ def _salesforce_write(row: CommandRow, body: Mapping[str, Any]) -> Write:
     if row.kind == "salesforce.once":
         marker, record = body["marker"], body["record"]
         return Once((marker["object"], marker["fields"]), (record["object"], record["fields"]))
+    if row.kind == "salesforce.upsert":
+        return Upsert(body["object"], body["external_field"], body["external_id"], body["fields"])
     return Update(body["object"], body["id"], body["fields"])
 
 

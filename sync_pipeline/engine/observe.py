@@ -117,6 +117,7 @@ def _with_salesforce(
         now=engine.env.now(),
         account=account,
         deals=_deals(seen) if seen is not None and isinstance(account, Present) else (),
+        churn_records=seen.churn_records if seen is not None else (),
         links=remembered.links,
         base=remembered.base,
         facts=remembered.facts,

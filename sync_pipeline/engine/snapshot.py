@@ -13,6 +13,7 @@ from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.records import (
     Account,
     Charge,
+    ChurnRecord,
     Contract,
     Customer,
     Invoice,
@@ -37,6 +38,7 @@ TABLES: Mapping[str, type[Any]] = {
     "salesforce/opportunities": Opportunity,
     "salesforce/opportunity_line_items": LineItem,
     "salesforce/contracts": Contract,
+    "salesforce/churn_records": ChurnRecord,
     "stripe/customers": Customer,
     "stripe/products": Product,
     "stripe/prices": Price,
@@ -52,7 +54,7 @@ TABLES: Mapping[str, type[Any]] = {
 def read_salesforce(salesforce: Salesforce) -> dict[str, list[Any]]:
     """Complete tables of the org."""
     names = {"accounts": "account", "opportunities": "opportunity", "opportunity_line_items": "line"}
-    names |= {"contracts": "contract"}
+    names |= {"contracts": "contract", "churn_records": "churn_record"}
     return {f"salesforce/{table}": list(salesforce.everything(name)) for table, name in names.items()}
 
 
@@ -69,6 +71,7 @@ class SalesforceTables:
         self._accounts = {account.id: account for account in tables["salesforce/accounts"]}
         self._opportunities = _grouped(tables["salesforce/opportunities"], lambda o: o.account_id)
         self._lines = _grouped(tables["salesforce/opportunity_line_items"], lambda line: line.opportunity_id)
+        self._churn = _grouped(tables["salesforce/churn_records"], lambda record: record.account_id)
         self._contracts = _grouped(tables["salesforce/contracts"], lambda c: c.account_id)
 
     def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
@@ -80,6 +83,7 @@ class SalesforceTables:
                 opportunities=tuple(opportunities),
                 lines=tuple(line for o in opportunities for line in self._lines[o.id]),
                 contracts=tuple(self._contracts[account_id]),
+                churn_records=tuple(self._churn[account_id]),
             )
         return found
 

@@ -46,6 +46,7 @@ _SNAPSHOTS = (
     ("salesforce/opportunities", records.Opportunity, "All Salesforce Opportunities."),
     ("salesforce/opportunity_line_items", records.LineItem, "The negotiated lines of all Opportunities."),
     ("salesforce/contracts", records.Contract, "All Salesforce Contracts."),
+    ("salesforce/churn_records", records.ChurnRecord, "All churn records: one per episode of a cancellation."),
     ("stripe/customers", records.Customer, "All Stripe customers that are not deleted."),
     ("stripe/products", records.Product, "All Stripe products."),
     ("stripe/prices", records.Price, "All Stripe prices, the negotiated rates among them."),

@@ -16,6 +16,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "salesforce/opportunities": ("Opportunity",),
     "salesforce/opportunity_line_items": ("OpportunityLineItem",),
     "salesforce/contracts": ("Contract",),
+    "salesforce/churn_records": ("Churn_Record__c",),
     "stripe/customers": ("customers",),
     "stripe/products": ("products",),
     "stripe/prices": ("prices",),

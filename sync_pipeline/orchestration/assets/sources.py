@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract")
+SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract", "Churn_Record__c")
 STRIPE_OBJECTS = ("customers", "products", "prices", "subscriptions", "invoices", "charges")
 LEDGER_TABLES = {
     "link": "The crosswalk: which Stripe object belongs to which Salesforce record.",

@@ -17,7 +17,7 @@ import requests
 from simple_salesforce.api import Salesforce as Session
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.records import Account, Contract, LineItem, Opportunity
+from sync_pipeline.core.records import Account, ChurnRecord, Contract, LineItem, Opportunity
 from sync_pipeline.core.rules import Names
 from sync_pipeline.systems.outcomes import Guard, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce import parse
@@ -32,6 +32,7 @@ OBJECTS: Mapping[str, type[Any]] = {
     "opportunity": Opportunity,
     "line": LineItem,
     "contract": Contract,
+    "churn_record": ChurnRecord,
 }
 
 
@@ -56,6 +57,7 @@ class AccountRecords:
     opportunities: tuple[Opportunity, ...] = ()
     lines: tuple[LineItem, ...] = ()
     contracts: tuple[Contract, ...] = ()
+    churn_records: tuple[ChurnRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +125,13 @@ class Salesforce:
                         f"the integration user cannot see {names.object}.{api_name}; deploy salesforce_package "
                         "and assign the permission set Stripe_Sync, or map the field in the rules file"
                     )
-                    raise ReadFailed("Salesforce", why)
+                    raise ReadFailed("Salesforce", why, access=True)
             seen[name] = usable
         return seen
 
     def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
         """What Salesforce shows for each of the Accounts (at most 200), read in one composite call."""
+        churn_account = self._names["churn_record"].fields["account_id"]
         wanted = ", ".join(f"'{record_id}'" for record_id in ids)
         rows = self.query_all(
             {
@@ -136,12 +139,14 @@ class Salesforce:
                 "opportunity": self._select("opportunity", f"AccountId IN ({wanted})"),
                 "line": self._select("line", f"Opportunity.AccountId IN ({wanted})"),
                 "contract": self._select("contract", f"AccountId IN ({wanted})"),
+                "churn_record": self._select("churn_record", f"{churn_account} IN ({wanted})"),
             }
         )
         accounts = {account.id: account for account in self.parsed("account", rows["account"])}
         opportunities = list(self.parsed("opportunity", rows["opportunity"]))
         lines = list(self.parsed("line", rows["line"]))
         contracts = list(self.parsed("contract", rows["contract"]))
+        churn_records = list(self.parsed("churn_record", rows["churn_record"]))
         account_of = {opportunity.id: opportunity.account_id for opportunity in opportunities}
         return {
             record_id: AccountRecords(
@@ -149,6 +154,7 @@ class Salesforce:
                 opportunities=tuple(o for o in opportunities if o.account_id == record_id),
                 lines=tuple(line for line in lines if account_of.get(line.opportunity_id) == record_id),
                 contracts=tuple(c for c in contracts if c.account_id == record_id),
+                churn_records=tuple(r for r in churn_records if r.account_id == record_id),
             )
             for record_id in ids
         }
@@ -156,6 +162,7 @@ class Salesforce:
     def changes_since(self, since: Mapping[str, int]) -> list[Change]:
         """Records that moved at or after a moment per object (microseconds UTC), in one composite call."""
         paths = {"account": "Id", "opportunity": "AccountId", "line": "Opportunity.AccountId", "contract": "AccountId"}
+        paths["churn_record"] = self._names["churn_record"].fields["account_id"]
         queries = {}
         for name, moment in since.items():
             api_object = self._names[name].object

@@ -45,9 +45,9 @@ def state_of(http_status: int, code: str | None) -> State:
     return "rejected"
 
 
-def outcome_of_errors(http_status: int, errors: list[Mapping[str, Any]]) -> Outcome:
+def outcome_of_errors(http_status: int, errors: Any) -> Outcome:
     """What the error list of one record or one subrequest means. Rows say statusCode, calls say errorCode."""
-    first = errors[0] if errors else {}
+    first = next(iter(_rows(errors)), {})
     code = first.get("statusCode") or first.get("errorCode")
     fields = ", ".join(first.get("fields") or [])
     message = f"{first.get('message', '')}{f' ({fields})' if fields else ''}"[:300]
@@ -80,7 +80,9 @@ def _plain(error: CallError) -> str:
 
 
 def _error_list(error: SalesforceError) -> list[Mapping[str, Any]]:
+    return _rows(error.content)
+
+
+def _rows(content: Any) -> list[Mapping[str, Any]]:
     """The error rows of an answer; none when a gateway answered instead of Salesforce (HTML, plain text)."""
-    content: Any = error.content
-    rows = content if isinstance(content, list) else []
-    return [row for row in rows if isinstance(row, dict)]
+    return [row for row in content if isinstance(row, dict)] if isinstance(content, list) else []

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any, TypeVar, cast, get_type_hints
 
 Record = TypeVar("Record")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def record(kind: type[Record], names: Mapping[str, str], raw: Mapping[str, Any]) -> Record:
@@ -46,8 +47,7 @@ def moment(value: str | None) -> int | None:
     """Microseconds UTC of a dateTime as Salesforce writes it (2026-01-05T09:00:00.000+0000)."""
     if value is None:
         return None
-    seconds = datetime.fromisoformat(value)
-    return int(seconds.timestamp()) * 1_000_000 + seconds.microsecond
+    return (datetime.fromisoformat(value) - EPOCH) // timedelta(microseconds=1)
 
 
 def _text(value: Any) -> str | None:

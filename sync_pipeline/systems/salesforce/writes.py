@@ -39,7 +39,17 @@ class Once:
     record: tuple[str, Mapping[str, Any]]
 
 
-Write = Update | Once
+@dataclass(frozen=True, slots=True)
+class Upsert:
+    """Make the record that carries an external id, or set its fields when it exists."""
+
+    object: str
+    external_field: str
+    external_id: str
+    fields: Mapping[str, Any]
+
+
+Write = Update | Upsert | Once
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +63,20 @@ class Part:
     def once(self) -> bool:
         return isinstance(self.writes[0], Once)
 
+    @property
+    def path(self) -> str:
+        """Below the collections resource; records that are found by external id name it in the path."""
+        first = self.writes[0]
+        return f"/{first.object}/{first.external_field}" if isinstance(first, Upsert) else ""
+
     def records(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         for write in self.writes:
             if isinstance(write, Once):
                 rows += [{"attributes": {"type": kind}, **fields} for kind, fields in (write.marker, write.record)]
             else:
-                rows.append({"attributes": {"type": write.object}, "id": write.id, **write.fields})
+                named = {write.external_field: write.external_id} if isinstance(write, Upsert) else {"id": write.id}
+                rows.append({"attributes": {"type": write.object}, **named, **write.fields})
         return rows
 
     def outcomes(self, status: int, body: Any) -> dict[int, Outcome]:
@@ -72,15 +89,30 @@ class Part:
 
 
 def composite_calls(writes: Sequence[Write]) -> Iterator[list[Part]]:
-    """The calls to make, each at most five collections; pairs first, then updates sorted by object and id."""
-    pairs = [Part((write,), (index,)) for index, write in enumerate(writes) if isinstance(write, Once)]
-    updates = [(w.object, w.id, index, w) for index, w in enumerate(writes) if isinstance(w, Update)]
-    updates.sort(key=lambda each: each[:3])
-    parts = pairs + [
-        Part(tuple(each[3] for each in chunk), tuple(each[2] for each in chunk))
-        for chunk in _chunks(updates, RECORDS_PER_COLLECTION)
+    """The calls to make, each at most five collections: pairs first, then upserts by object, then updates."""
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, write in enumerate(writes):
+        groups.setdefault(_group(index, write), []).append(index)
+    parts = [
+        Part(tuple(writes[index] for index in chunk), tuple(chunk))
+        for _, indexes in sorted(groups.items())
+        for chunk in _chunks(sorted(indexes, key=lambda index: _place(writes[index])), RECORDS_PER_COLLECTION)
     ]
     yield from _chunks(parts, COLLECTIONS_PER_CALL)
+
+
+def _group(index: int, write: Write) -> tuple[int, str, int]:
+    """Which writes may share a collection."""
+    if isinstance(write, Once):
+        return (0, "", index)
+    return (1, write.object, 0) if isinstance(write, Upsert) else (2, "", 0)
+
+
+def _place(write: Write) -> tuple[str, str]:
+    """Records of one object stand together; a collection may change its object ten times only."""
+    if isinstance(write, Once):
+        return ("", "")
+    return (write.object, write.external_id if isinstance(write, Upsert) else write.id)
 
 
 def composite_body(parts: Sequence[Part], url: str) -> dict[str, Any]:
@@ -90,7 +122,7 @@ def composite_body(parts: Sequence[Part], url: str) -> dict[str, Any]:
         "compositeRequest": [
             {
                 "method": "POST" if part.once else "PATCH",
-                "url": url,
+                "url": url + part.path,
                 "referenceId": f"part{number}",
                 "body": {"allOrNone": part.once, "records": part.records()},
             }

@@ -14,7 +14,7 @@ import stripe
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.records import Customer
 from sync_pipeline.core.world import Billing, Catalogue
-from sync_pipeline.systems.outcomes import Guard, Outcome
+from sync_pipeline.systems.outcomes import Guard, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline.systems.stripe.errors import outcome_of, read_failure
 
@@ -210,8 +210,8 @@ class Stripe:
         try:
             answer: Mapping[str, Any] = self._client.raw_request("get", path, **params).data
         except stripe.StripeError as error:
-            if error.http_status == 404:
-                raise _Missing from error
+            if error.http_status == 404 and error.code == "resource_missing":
+                raise _Missing("Stripe", f"{path} does not exist") from None
             raise read_failure(error) from None
         return answer
 
@@ -225,8 +225,8 @@ class Stripe:
         return Outcome("done", object_id=response.data["id"], http_status=response.code, request_id=response.request_id)
 
 
-class _Missing(Exception):
-    """404: the object does not exist at Stripe."""
+class _Missing(ReadFailed):
+    """The object does not exist at Stripe: its own answer, not a page of something in between."""
 
 
 def _quoted(value: str) -> str:

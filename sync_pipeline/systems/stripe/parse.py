@@ -82,6 +82,7 @@ def price(raw: Json) -> Price:
 
 def subscription(raw: Json) -> Subscription:
     metadata = raw.get("metadata") or {}
+    cancellation = raw.get("cancellation_details") or {}
     return Subscription(
         id=raw["id"],
         customer=str(id_of(raw["customer"])),
@@ -95,6 +96,8 @@ def subscription(raw: Json) -> Subscription:
         canceled_at=micros(raw.get("canceled_at")),
         ended_at=micros(raw.get("ended_at")),
         trial_end_at=micros(raw.get("trial_end")),
+        cancellation_reason=cancellation.get("reason"),
+        cancellation_feedback=cancellation.get("feedback"),
         latest_invoice=id_of(raw.get("latest_invoice")),
         account_id=metadata.get("sf_account_id"),
         opportunity_id=metadata.get("sf_opportunity_id"),

@@ -26,7 +26,7 @@ def verify(payload: bytes, header: str, secrets: Iterable[str], wall_seconds: in
     if not timestamp.isdigit() or abs(wall_seconds - int(timestamp)) > TOLERANCE_SECONDS:
         raise BadSignature("the timestamp is missing or more than five minutes from now")
     text = payload.decode("utf-8")
-    if not any(_signed(text, header, secret) for secret in secrets):
+    if not header.isascii() or not any(_signed(text, header, secret) for secret in secrets):
         raise BadSignature("no configured secret made this signature")
     event = canonical.decode(payload)
     if not isinstance(event, dict) or event.get("object") != "event":
