@@ -227,6 +227,7 @@ class _Company:
             status = "Cancel Scheduled"
         collected = sum(c["amount_captured"] - c["amount_refunded"] for c in charges)
         first_payment = self._first_payment(book)
+        monthly = round(sum(map(_yearly, subscription["items"]["data"]), Fraction(0)) / 12)
         customer = book.customer
         largest = max(items, key=lambda item: (_yearly(item), item["id"]), default=None)
         families = [PRODUCTS[line.product][0] for line in customer.lines]
@@ -239,7 +240,8 @@ class _Company:
                 "Billing_Status__c": status,
                 "Billing_Plan__c": self._product_names[largest["price"]["product"]] if largest else None,
                 "Seats__c": sum(seats),
-                "MRR__c": _major(round(sum(map(_yearly, items), Fraction(0)) / 12), customer),
+                "MRR__c": _major(monthly if items else 0, customer),
+                "MRR_At_Risk__c": _major(monthly if status in ("Past Due", "Unpaid") else 0, customer),
                 "Lifetime_Value__c": _major(collected, customer),
             },
         )
