@@ -165,7 +165,7 @@ class _Reader:
             self._one_of(line, "key", str(key), known)
         for key in sorted(required - value.keys()):
             self.mistakes.append(f"{self._name}:{line}: {key} is missing")
-        return {key: value[key] for key in known & value.keys()}
+        return {key: held for key, held in value.items() if key in known}
 
     def _one_of(self, line: int, what: str, value: Any, known: Collection[str]) -> None:
         if isinstance(value, str) and value in known:

@@ -6,6 +6,7 @@ Several secrets are accepted, because a rolled secret stays valid for a day.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ class BadSignature(ValueError):
 def verify(payload: bytes, header: str, secrets: Iterable[str], wall_seconds: int) -> Mapping[str, Any]:
     """The event in a webhook's body. Raises BadSignature, or ValueError when the body is not an event."""
     timestamp = next((part[2:] for part in header.split(",") if part.startswith("t=")), "")
-    if not timestamp.isdigit() or abs(wall_seconds - int(timestamp)) > TOLERANCE_SECONDS:
+    if not re.fullmatch("[0-9]{1,12}", timestamp) or abs(wall_seconds - int(timestamp)) > TOLERANCE_SECONDS:
         raise BadSignature("the timestamp is missing or more than five minutes from now")
     text = payload.decode("utf-8")
     if not header.isascii() or not any(_signed(text, header, secret) for secret in secrets):

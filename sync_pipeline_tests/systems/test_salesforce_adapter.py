@@ -1,0 +1,168 @@
+"""The Salesforce adapter against a running sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from sync_pipeline.core.records import Account, Opportunity
+from sync_pipeline.systems.outcomes import DeadlinePassed, ReadFailed
+from sync_pipeline.systems.salesforce.client import Login, Salesforce
+from sync_pipeline.systems.salesforce.writes import Update
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+from sync_pipeline_tests.systems.conftest import START
+
+MICROS = 1_000_000
+NOBODY = "001Aa0000000999IAA"
+
+
+def unguarded() -> None:
+    """Nothing keeps the write from being sent."""
+
+
+@pytest.fixture
+def account(salesforce: Salesforce) -> Account:
+    (found,) = salesforce.everything("account")
+    assert isinstance(found, Account)
+    return found
+
+
+@pytest.fixture
+def opportunity(salesforce: Salesforce) -> Opportunity:
+    (found,) = salesforce.everything("opportunity")
+    assert isinstance(found, Opportunity)
+    return found
+
+
+def set_fields(
+    salesforce: Salesforce, *writes: tuple[str, str, dict[str, Any]], guard: Callable[[], None] = unguarded
+) -> list[Any]:
+    return salesforce.write([Update(*write) for write in writes], guard=guard)
+
+
+def test_an_account_is_read_whole_in_one_call(salesforce: Salesforce, account: Account) -> None:
+    assert salesforce.fields
+    before = salesforce.calls
+    found = salesforce.accounts([account.id, NOBODY])
+    assert salesforce.calls == before + 1
+    assert found[NOBODY].account is None
+    seen = found[account.id]
+    assert seen.account is not None
+    assert (seen.account.name, seen.account.tax_registration) == ("Northwind Analytics Ltd", "GB123456789")
+    (deal,) = seen.opportunities
+    assert (deal.amount, deal.is_won, deal.billing_interval, deal.term_months) == (
+        Decimal(45_000),
+        False,
+        "Annual",
+        Decimal(12),
+    )
+    assert deal.contract_id == seen.contracts[0].id
+    rates = {line.product_family: (line.unit_price, line.quantity) for line in seen.lines if line.unit_price != 200}
+    assert rates == {"Seats": (Decimal(600), Decimal(20)), "Platform": (Decimal(30_000), Decimal(1))}
+    assert len(seen.lines) == 3
+
+
+def test_every_number_is_a_decimal(salesforce: Salesforce) -> None:
+    for line in salesforce.everything("line"):
+        assert isinstance(line.unit_price, Decimal)
+        assert isinstance(line.quantity, Decimal)
+
+
+def test_changes_since_a_moment(sandbox: SandboxHandle, salesforce: Salesforce, account: Account) -> None:
+    everything = dict.fromkeys(("account", "opportunity", "line", "contract"), 0)
+    found = salesforce.changes_since(everything)
+    assert {change.object for change in found} == set(everything)
+    assert {change.account_id for change in found} == {account.id}
+    assert all(change.modified_at <= START * MICROS for change in found)
+    sandbox.control("POST", "/clock", {"advance_seconds": 3600})
+    later = (START + 1) * MICROS
+    assert salesforce.changes_since(dict.fromkeys(everything, later)) == []
+    set_fields(salesforce, ("Account", account.id, {"MRR__c": Decimal("1.00")}))
+    (change,) = salesforce.changes_since(dict.fromkeys(everything, later))
+    assert (change.object, change.id, change.modified_at) == ("account", account.id, (START + 3600) * MICROS)
+
+
+def test_what_is_written_is_read_back(salesforce: Salesforce, account: Account, opportunity: Opportunity) -> None:
+    moment = "2026-11-23T09:30:00.000+0000"
+    outcomes = set_fields(
+        salesforce,
+        ("Opportunity", opportunity.id, {"First_Payment_At__c": moment, "Activation_Status__c": "Activated"}),
+        ("Account", account.id, {"Lifetime_Value__c": Decimal("45000.10"), "Stripe_Customer_Id__c": "cus_1"}),
+    )
+    assert [outcome.state for outcome in outcomes] == ["done", "done"]
+    seen = salesforce.accounts([account.id])[account.id]
+    assert seen.account is not None
+    assert (seen.account.lifetime_value, seen.account.stripe_customer_id) == (Decimal("45000.1"), "cus_1")
+    assert seen.opportunities[0].first_payment_at == 1_795_426_200 * MICROS
+    set_fields(salesforce, ("Account", account.id, {"Stripe_Customer_Id__c": None}))
+    cleared = salesforce.accounts([account.id])[account.id].account
+    assert cleared == replace(
+        seen.account, stripe_customer_id=None, modified_at=cleared.modified_at if cleared else None
+    )
+
+
+def test_one_refused_record_does_not_stop_the_others(
+    salesforce: Salesforce, account: Account, opportunity: Opportunity
+) -> None:
+    outcomes = set_fields(
+        salesforce,
+        ("Opportunity", opportunity.id, {"Billing_Status__c": "No such status"}),
+        ("Account", account.id, {"MRR__c": Decimal("3750.00")}),
+        ("Account", NOBODY, {"MRR__c": Decimal(1)}),
+        ("Opportunity", opportunity.id.replace("0001", "0777"), {"Billing_Message__c": "x"}),
+    )
+    assert [outcome.state for outcome in outcomes] == ["rejected", "done", "stale", "stale"]
+    assert outcomes[0].code == "INVALID_OR_NULL_FOR_RESTRICTED_PICKLIST"
+    (found,) = salesforce.everything("account")
+    assert found.mrr == 3750
+
+
+def test_a_locked_row_is_for_later(sandbox: SandboxHandle, salesforce: Salesforce, account: Account) -> None:
+    sandbox.control("POST", "/salesforce", {"lock_row": account.id, "times": 1})
+    write = ("Account", account.id, {"MRR__c": Decimal(1)})
+    assert set_fields(salesforce, write)[0].state == "throttled"
+    assert set_fields(salesforce, write)[0].state == "done"
+
+
+def test_an_expired_session_is_renewed_for_reads_and_writes(
+    sandbox: SandboxHandle, salesforce: Salesforce, account: Account
+) -> None:
+    sandbox.control("POST", "/salesforce", {"expire_tokens": True})
+    assert salesforce.accounts([account.id])[account.id].account is not None
+    sandbox.control("POST", "/salesforce", {"expire_tokens": True})
+    assert set_fields(salesforce, ("Account", account.id, {"MRR__c": Decimal(1)}))[0].state == "done"
+
+
+def test_wrong_credentials_are_one_clear_line_without_them(sandbox: SandboxHandle) -> None:
+    login = Login("sandbox.my", sandbox.ready["client_id"], "secret-canary", base_url=sandbox.ready["salesforce_url"])
+    with pytest.raises(ReadFailed, match=r"^Salesforce: sign-in refused") as caught:
+        Salesforce(login, {}).query_all({"org": "SELECT Id FROM Organization"})
+    assert caught.value.access
+    assert "canary" not in str(caught.value)
+
+
+def test_a_wrong_query_is_a_failed_read(salesforce: Salesforce) -> None:
+    with pytest.raises(ReadFailed, match="INVALID_FIELD"):
+        salesforce.query_all({"wrong": "SELECT Nonsense__c FROM Account"})
+
+
+def test_nothing_leaves_after_the_deadline(salesforce: Salesforce, account: Account) -> None:
+    def too_late() -> None:
+        raise DeadlinePassed
+
+    calls = salesforce.calls
+    with pytest.raises(DeadlinePassed):
+        set_fields(salesforce, ("Account", account.id, {"MRR__c": Decimal(1)}), guard=too_late)
+    assert salesforce.calls == calls
+
+
+def test_the_org_and_its_usage_are_known(salesforce: Salesforce, account: Account) -> None:
+    assert salesforce.org_id.startswith("00D")
+    assert len(salesforce.org_id) == 15
+    usage = salesforce.api_usage
+    assert usage is not None
+    assert 0 < usage[0] < usage[1]
