@@ -1,0 +1,223 @@
+"""What goes wrong for one account, or with one system, stays there: everybody else is served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from sync_pipeline.engine.rounds import Halted
+from sync_pipeline.ledger import commands, work
+from sync_pipeline.ledger.tables import command
+from sync_pipeline_tests.engine.installation import Installation, installed
+from sync_pipeline_tests.engine.people import (
+    at_stripe,
+    create,
+    delete,
+    edit,
+    fault,
+    mark,
+    only,
+    pay,
+    records,
+    win,
+    writes_since,
+)
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+
+
+def another_deal(sandbox: SandboxHandle, name: str, **account: Any) -> tuple[str, str]:
+    """Another Account with a won deal of one seat line; the ids of both."""
+    book = records(sandbox, "Pricebook2")[0]["Id"]
+    entry = next(line for line in records(sandbox, "PricebookEntry") if line["UnitPrice"] == 720)
+    account_id = create(sandbox, "Account", Name=name, **account)
+    deal = create(
+        sandbox,
+        "Opportunity",
+        AccountId=account_id,
+        Name=f"{name} deal",
+        StageName="Prospecting",
+        CloseDate="2026-01-20",
+        Pricebook2Id=book,
+        Billing_Interval__c="Annual",
+        Term_Months__c=12,
+    )
+    create(sandbox, "OpportunityLineItem", OpportunityId=deal, PricebookEntryId=entry["Id"], Quantity=2, UnitPrice=600)
+    edit(sandbox, "Opportunity", deal, StageName="Closed Won")
+    return account_id, deal
+
+
+def _account(sandbox: SandboxHandle, account: str) -> dict[str, Any]:
+    return next(record for record in records(sandbox, "Account") if record["Id"] == account)
+
+
+def _parked(sync: Installation) -> list[commands.CommandRow]:
+    with sync.ledger.read() as conn:
+        return commands.parked(conn)
+
+
+def test_a_refused_account_is_parked_with_its_reason_and_the_others_are_served(sync: Installation) -> None:
+    """The plan's name is longer than the field."""
+    sandbox = sync.sandbox
+    product = next(p for p in records(sandbox, "Product2") if p["Name"] == "Analyst Seat")["Id"]
+    edit(sandbox, "Product2", product, Name="S" * 250)
+    win(sandbox)
+    poor, _ = another_deal(sandbox, "Long Names plc")
+    sync.rest()
+    parked = _parked(sync)
+    if not parked:
+        pytest.fail(f"nothing was parked: {_account(sandbox, poor)}")
+    assert {row.account for row in parked} == {poor}
+    assert _account(sandbox, records(sandbox, "Account")[0]["Id"])["MRR__c"] == 3750.0
+    since = mark(sandbox)
+    sync.wait(3600)
+    sync.drain()
+    assert writes_since(sandbox, since) == []
+    edit(sandbox, "Product2", product, Name="Seat")
+    edit(sandbox, "Account", poor, Phone="1")
+    sync.rest()
+    assert _parked(sync) == []
+    assert _account(sandbox, poor)["MRR__c"] == 100.0
+    sync.check_books()
+
+
+def test_a_customer_that_stripe_refuses_does_not_stop_the_next_account(sync: Installation) -> None:
+    sandbox = sync.sandbox
+    win(sandbox)
+    poor, _ = another_deal(sandbox, "Bad Tax Ltd", Tax_Registration__c="nonsense", Tax_Registration_Type__c="gb_vat")
+    sync.rest()
+    assert _account(sandbox, records(sandbox, "Account")[0]["Id"])["MRR__c"] == 3750.0
+    assert [row.account for row in _parked(sync)] == [poor]
+    assert "tax_id" in sync.rows(select(command.c.target, command.c.body).where(command.c.state == "parked"))[0].body
+    since = mark(sandbox)
+    sync.wait(3600)
+    sync.drain()
+    assert writes_since(sandbox, since) == []
+    edit(sandbox, "Account", poor, Tax_Registration__c="GB987654321")
+    sync.rest()
+    assert _parked(sync) == []
+    assert _account(sandbox, poor)["MRR__c"] == 100.0
+    sync.check_books()
+
+
+def test_odd_things_at_stripe_stop_nobody(sync: Installation) -> None:
+    """Subscriptions that people made by hand: tiers, meters, another currency, an interval of their own."""
+    sandbox = sync.sandbox
+    win(sandbox)
+    sync.rest()
+    customer = only(sandbox, "customer")["id"]
+    product = at_stripe(sandbox, "POST", "/v1/products", name="By hand")["id"]
+    tiers = [{"up_to": 10, "unit_amount": 100}, {"up_to": "inf", "unit_amount": 50}]
+    shapes: list[dict[str, Any]] = [
+        {"billing_scheme": "tiered", "tiers_mode": "graduated", "tiers": tiers, "recurring": {"interval": "month"}},
+        {"unit_amount_decimal": "0.5", "recurring": {"interval": "week", "interval_count": 2}},
+        {"unit_amount": 0, "recurring": {"interval": "day"}},
+    ]
+    for shape in shapes:
+        price = at_stripe(sandbox, "POST", "/v1/prices", product=product, currency="gbp", **shape)["id"]
+        at_stripe(
+            sandbox,
+            "POST",
+            "/v1/subscriptions",
+            customer=customer,
+            items=[{"price": price, "quantity": 3}],
+            collection_method="send_invoice",
+            days_until_due=7,
+        )
+    stranger = at_stripe(sandbox, "POST", "/v1/customers")["id"]
+    at_stripe(sandbox, "POST", "/v1/invoiceitems", customer=stranger, amount=500, currency="eur")
+    other, _ = another_deal(sandbox, "Next plc")
+    sync.rest()
+    assert _account(sandbox, other)["MRR__c"] == 100.0
+    assert sync.reports[-1].total.deferred == 0
+    sync.check_books()
+
+
+@pytest.mark.parametrize("side", ["stripe", "salesforce"])
+@pytest.mark.parametrize("kind", ["503", "drop_before"])
+def test_a_system_that_cannot_be_read_plans_nothing_and_stops_nothing_for_good(
+    sandbox: SandboxHandle, tmp_path: Path, side: str, kind: str
+) -> None:
+    with installed(sandbox, tmp_path) as sync:
+        sync.rest()
+        win(sandbox)
+        sync.drain()
+        since = mark(sandbox)
+        fault(sandbox, kind if kind == "drop_before" else f"{side}_503", side=side, times=500)
+        edit(sandbox, "Account", only(sandbox, "Account")["Id"], Name="Northwind Analytics PLC")
+        with sync.ledger.tx() as conn:
+            work.mark_dirty(conn, [only(sandbox, "Account")["Id"]], priority=1, now_wall=sync.env.wall())
+        report = sync.drain()
+        assert report.total.deferred >= 1
+        assert report.problems | report.total.problems
+        assert all(len(problem.splitlines()) == 1 for problem in report.problems | report.total.problems)
+        assert writes_since(sandbox, since) == []
+        sandbox.control("DELETE", "/faults")
+        sync.wait(700)
+        sync.rest()
+        assert only(sandbox, "customer")["name"] == "Northwind Analytics PLC"
+        assert len(records(sandbox, "subscription")) == 1
+        sync.check_books()
+
+
+@pytest.mark.parametrize("moment", ["read", "write"])
+def test_refused_access_halts_with_one_clear_line_and_gives_the_accounts_back(sync: Installation, moment: str) -> None:
+    sync.rest()
+    win(sync.sandbox)
+    match = {"method": "GET", "path": "^/v1/(products|customers)"} if moment == "read" else {"method": "POST"}
+    fault(sync.sandbox, "stripe_401", side="stripe", **match)
+    with pytest.raises(Halted) as halted:
+        sync.drain()
+    line = str(halted.value)
+    assert "Invalid API Key" in line
+    assert "\n" not in line
+    with sync.ledger.read() as conn:
+        assert work.status(conn, sync.env.wall()).leased == 0
+    sync.wait(700)
+    sync.rest()
+    assert only(sync.sandbox, "Account")["MRR__c"] == 3750.0
+    sync.check_books()
+
+
+def test_an_edit_in_the_very_second_of_a_look_is_not_missed(sync: Installation) -> None:
+    """SystemModstamp counts seconds: a record can change again after it was seen, with the same stamp."""
+    win(sync.sandbox)
+    sync.rest()
+    sandbox, account = sync.sandbox, only(sync.sandbox, "Account")["Id"]
+    edit(sandbox, "Account", account, Phone="1")
+    sync.drain()
+    body = {"system": "salesforce", "object": "Account", "id": account, "fields": {"Name": "Northwind Two"}}
+    sandbox.control("POST", "/humans", body)
+    sync.wait(30)
+    sync.rest()
+    assert only(sandbox, "customer")["name"] == "Northwind Two"
+
+
+def test_a_deleted_account_is_looked_at_once_and_asked_about(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    account = only(sync.sandbox, "Account")["Id"]
+    delete(sync.sandbox, "Account", account)
+    with sync.ledger.tx() as conn:
+        work.mark_dirty(conn, [account], priority=1, now_wall=sync.env.wall())
+    since = mark(sync.sandbox)
+    assert sync.drain().total.deferred == 0
+    assert list(sync.open_reviews()) == ["deleted_account"]
+    assert writes_since(sync.sandbox, since) == []
+    assert only(sync.sandbox, "subscription")["status"] == "active"
+
+
+@pytest.mark.parametrize("kind", ["salesforce_503", "drop_before", "salesforce_gateway"])
+def test_a_sign_in_that_fails_for_a_moment_is_no_refusal(sync: Installation, kind: str) -> None:
+    """Sessions end after two hours; the sign-in that follows can meet an outage like any other call."""
+    win(sync.sandbox)
+    sync.rest()
+    pay(sync.sandbox)
+    fault(sync.sandbox, kind, side="salesforce", path="oauth2/token")
+    sync.drain()
+    sync.wait(60)
+    sync.rest()
+    assert only(sync.sandbox, "Account")["Lifetime_Value__c"] == 45000.0
+    sync.check_books()

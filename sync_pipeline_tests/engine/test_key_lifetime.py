@@ -1,0 +1,83 @@
+"""Creates whose outcome stays unknown for longer than their key lives: the list decides, never a second send."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from sync_pipeline.ledger.tables import command
+from sync_pipeline_tests.engine.chapters import play
+from sync_pipeline_tests.engine.installation import Installation, installed
+from sync_pipeline_tests.engine.people import fault, mark, requests_since
+from sync_pipeline_tests.engine.story import story
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+
+A_DAY_AND_AN_HOUR = 25 * 3600
+KINDS = ["customers", "products", "prices", "subscriptions"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("happened", [True, False])
+def test_after_a_day_the_list_says_whether_the_object_was_made(
+    sandbox: SandboxHandle, tmp_path: Path, kind: str, happened: bool
+) -> None:
+    played = play(sandbox, tmp_path, "won")
+    url = played.begin(sandbox, tmp_path)
+    path = f"^/v1/{kind}$"
+    fault(sandbox, "drop_after" if happened else "drop_before", side="stripe", method="POST", path=path)
+    fault(sandbox, "drop_before", side="stripe", method="POST", path=path, times=20)
+    with installed(sandbox, tmp_path, url=url) as sync:
+        sync.drain()
+        stuck = _ambiguous(sync)
+        assert stuck
+        sandbox.control("DELETE", "/faults")
+        sync.wait(A_DAY_AND_AN_HOUR)
+        since = mark(sandbox)
+        sync.rest()
+        assert story(sandbox) == played.wanted
+        sync.check_books()
+        posts = [e for e in requests_since(sandbox, since, "stripe") if e["endpoint"] == f"POST /v1/{kind}"]
+        wanted = len(played.wanted["stripe"][kind])
+        rows = sync.rows(select(command.c.state, command.c.generation).where(command.c.key.in_(stuck)))
+        generations = {row.generation for row in rows if row.state == "done"}
+        # The first call is the one that may have happened; those after it did not.
+        assert len(posts) == wanted - 1 if happened else wanted
+        assert (0 in generations) == happened
+
+
+def test_within_the_day_the_same_key_is_sent_again(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    played = play(sandbox, tmp_path, "won")
+    url = played.begin(sandbox, tmp_path)
+    fault(sandbox, "drop_after", side="stripe", method="POST", path="^/v1/subscriptions$")
+    with installed(sandbox, tmp_path, url=url) as sync:
+        sync.rest()
+        assert story(sandbox) == played.wanted
+        rows = sync.rows(select(command.c.generation).where(command.c.key.startswith("sub:")))
+        assert [row.generation for row in rows] == [0]
+
+
+def test_an_object_that_was_made_is_not_made_again_while_the_list_cannot_be_read(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    played = play(sandbox, tmp_path, "won")
+    url = played.begin(sandbox, tmp_path)
+    fault(sandbox, "stripe_500", side="stripe", method="POST", path="^/v1/subscriptions$", commit=True, times=2)
+    with installed(sandbox, tmp_path, url=url) as sync:
+        sync.drain()
+        sync.wait(700)
+        sync.drain()
+        since = mark(sandbox)
+        fault(sandbox, "stripe_503", side="stripe", method="GET", path="^/v1/subscriptions$", times=50)
+        sync.wait(700)
+        sync.drain()
+        assert [e for e in requests_since(sandbox, since, "stripe") if e["method"] == "POST"] == []
+        sandbox.control("DELETE", "/faults")
+        sync.rest()
+        assert story(sandbox) == played.wanted
+        sync.check_books()
+
+
+def _ambiguous(sync: Installation) -> list[str]:
+    return [row.key for row in sync.rows(select(command.c.key).where(command.c.state == "ambiguous"))]
