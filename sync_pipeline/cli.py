@@ -92,9 +92,10 @@ def worker(once: bool) -> None:
         "parked": total.parked,
         "new_changes": report.new_changes,
         "new_events": report.new_events,
+        "problems": sorted(report.problems | total.problems),
     }
     click.echo(json.dumps(summary))
-    if total.deferred or total.parked:
+    if total.deferred or total.parked or report.problems:
         sys.exit(1)
 
 

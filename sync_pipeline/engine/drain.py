@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.env import Env
-from sync_pipeline.engine.intake import poll_is_due, poll_salesforce, sweep_is_due, sweep_stripe
-from sync_pipeline.engine.rounds import LEASE_US, BatchReport, bring_to_rest
-from sync_pipeline.ledger import work, workers
+from sync_pipeline.engine.intake import POLLED, SWEPT, poll_is_due, poll_salesforce, sweep_is_due, sweep_stripe
+from sync_pipeline.engine.rounds import LEASE_US, BatchReport, Halted, bring_to_rest
+from sync_pipeline.ledger import cursors, work, workers
 from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.systems.outcomes import ReadFailed
 
 BATCH = 50
 STALE_US = 15 * 1_000_000
@@ -39,11 +40,13 @@ class DrainPlan:
 
 @dataclass(slots=True)
 class DrainReport:
-    """What a drain did. `new_changes` and `new_events` came from the polls, not from webhooks."""
+    """What a drain did. `new_changes` and `new_events` came from the polls, not from webhooks; `problems` are
+    the polls that failed, in words."""
 
     batches: int = 0
     new_changes: int = 0
     new_events: int = 0
+    problems: set[str] = field(default_factory=set)
     total: BatchReport = field(default_factory=BatchReport)
 
 
@@ -96,7 +99,23 @@ def _beat(engine: Engine, me: str, ends: int | None) -> None:
 
 
 def _look_for_changes(engine: Engine, plan: DrainPlan, report: DrainReport) -> None:
-    if poll_is_due(engine.ledger, engine.env, plan.poll_seconds):
-        report.new_changes += poll_salesforce(engine.ledger, engine.salesforce, engine.env)
-    if sweep_is_due(engine.ledger, engine.env, plan.sweep_seconds):
-        report.new_events += sweep_stripe(engine.ledger, engine.stripe, engine.env)
+    """Both polls, if they are due. One that fails is tried again when it is next due, and stops nobody."""
+    ledger, env = engine.ledger, engine.env
+    if poll_is_due(ledger, env, plan.poll_seconds):
+        try:
+            report.new_changes += poll_salesforce(ledger, engine.salesforce, env)
+        except ReadFailed as failure:
+            _note(engine, POLLED, failure, report)
+    if sweep_is_due(ledger, env, plan.sweep_seconds):
+        try:
+            report.new_events += sweep_stripe(ledger, engine.stripe, env)
+        except ReadFailed as failure:
+            _note(engine, SWEPT, failure, report)
+
+
+def _note(engine: Engine, cursor: str, failure: ReadFailed, report: DrainReport) -> None:
+    if failure.access:
+        raise Halted(str(failure)) from failure
+    report.problems.add(str(failure))
+    with engine.ledger.tx() as conn:
+        cursors.put(conn, cursor, str(engine.env.wall()), engine.env.now())

@@ -19,7 +19,11 @@ from sync_pipeline.systems.salesforce.client import OBJECTS, Salesforce
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.events import Hint, hint
 
+# Cursors: when (process time) the two polls were last made.
+POLLED = "salesforce.polled_wall"
+SWEPT = "stripe.swept_wall"
 OVERLAP_US = 10 * 60 * 1_000_000
+FRESH_US = 5 * 1_000_000
 UNRESOLVED_PER_PASS = 5_000
 UNRESOLVED_FOR_US = 3 * 86_400 * 1_000_000
 
@@ -40,15 +44,17 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
     """Reads what changed since the last look, ten minutes overlapping; returns how many changes were new.
 
     Rows become visible at commit with a stamp from before it, hence the overlap; (id, SystemModstamp) makes a
-    row that is seen twice one event. The first look ever reads everything.
+    row that is seen twice one event. Stamps count seconds, so a row that was seen fresh counts once more when
+    no later edit can have the same stamp. The first look ever reads everything.
     """
+    settled = env.now() - FRESH_US
     with ledger.read() as conn:
         marks = {name: int(cursors.get(conn, f"salesforce.{name}") or 0) for name in OBJECTS}
     changes = salesforce.changes_since({name: max(0, mark - OVERLAP_US) for name, mark in marks.items()})
     events = [
         InboxEvent(
             source="salesforce",
-            event_id=f"{change.id}:{change.modified_at}",
+            event_id=f"{change.id}:{change.modified_at}{'' if change.modified_at < settled else ':fresh'}",
             type=f"{change.object}.changed",
             object_ids=(change.id,),
             created_at=change.modified_at,
@@ -62,13 +68,13 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
         for name, mark in newest.items():
             if mark > marks[name]:
                 cursors.put(conn, f"salesforce.{name}", str(mark), env.now())
-        cursors.put(conn, "salesforce.polled_wall", str(env.wall()), env.now())
+        cursors.put(conn, POLLED, str(env.wall()), env.now())
     return new
 
 
 def poll_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     with ledger.read() as conn:
-        polled = int(cursors.get(conn, "salesforce.polled_wall") or 0)
+        polled = int(cursors.get(conn, POLLED) or 0)
     return env.wall() - polled >= every_seconds * 1_000_000
 
 
@@ -85,13 +91,13 @@ def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env) -> int:
         new = _receive(conn, hints, env)
         _resolve_waiting(conn, env)
         cursors.put(conn, "stripe.swept", str(now), now)
-        cursors.put(conn, "stripe.swept_wall", str(env.wall()), now)
+        cursors.put(conn, SWEPT, str(env.wall()), now)
     return new
 
 
 def sweep_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     with ledger.read() as conn:
-        swept = int(cursors.get(conn, "stripe.swept_wall") or 0)
+        swept = int(cursors.get(conn, SWEPT) or 0)
     return env.wall() - swept >= every_seconds * 1_000_000
 
 

@@ -17,7 +17,7 @@ from sync_pipeline.core.commands import Command, Plan, Review
 from sync_pipeline.core.deal import customer_intent
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.world import World
+from sync_pipeline.core.world import NOT_READ, World
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.observe import found_links, observe
@@ -40,7 +40,7 @@ class Halted(Exception):
 @dataclass(slots=True)
 class BatchReport:
     """What a batch of accounts came to. `writes` counts commands that took effect at a vendor; `resting` accounts wait
-    for a moment, `deferred` ones for a system."""
+    for a moment, `deferred` ones for a system; `problems` says in words what could not be read."""
 
     accounts: int = 0
     settled: int = 0
@@ -50,6 +50,7 @@ class BatchReport:
     linked: int = 0
     parked: int = 0
     rounds: int = 0
+    problems: set[str] = field(default_factory=set)
     worlds: dict[str, World] = field(default_factory=dict)
 
     def add(self, other: BatchReport) -> None:
@@ -62,6 +63,7 @@ class BatchReport:
         self.linked += other.linked
         self.parked += other.parked
         self.rounds += other.rounds
+        self.problems |= other.problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,9 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
         name = claim.account
         if name in applied.lost:
             continue
-        if name in waiting or _is_unknown(worlds[name]):
+        unknown = _unknown(worlds[name])
+        report.problems.update(unknown)
+        if name in waiting or unknown:
             _give_back(engine, [claim], report)
         elif recorded[name].rows or recorded[name].adopted:
             again.append(claim)
@@ -224,9 +228,9 @@ def _audit_link(engine: Engine, conn: Connection, command: Command, now: int) ->
     )
 
 
-def _is_unknown(world: World) -> bool:
-    """A look that told nothing must be repeated; what was known has been planned."""
-    return isinstance(world.account, Unknown) or isinstance(world.billing, Unknown)
+def _unknown(world: World) -> list[str]:
+    """Why the look must be repeated, if it must; what was known has been planned."""
+    return [part.why for part in (world.account, world.billing) if isinstance(part, Unknown) and part is not NOT_READ]
 
 
 def _stop_if_halted(engine: Engine, applied: Applied, claims: Sequence[Claim], report: BatchReport) -> None:
