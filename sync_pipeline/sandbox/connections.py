@@ -90,9 +90,16 @@ async def _respond(answer: Answer, now: int, scope: MutableMapping[str, Any], re
     await send({"type": "http.response.body", "body": answer.reply.body})
 
 
+class _AsWritten(bytes):
+    """A header name that goes out in its own letters: uvicorn lowers names, the vendors do not, and clients mind."""
+
+    def lower(self) -> bytes:
+        return self
+
+
 def _start(reply: Reply, now: int) -> Message:
-    headers = [
-        (name.encode("latin-1"), value.encode("latin-1"))
+    headers: list[tuple[bytes, bytes]] = [
+        (_AsWritten(name.encode("latin-1")), value.encode("latin-1"))
         for name, value in reply.headers.items()
         if name.lower() != "content-length"
     ]

@@ -7,6 +7,8 @@ import json
 import time
 from collections.abc import Callable
 from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import jwt
 import pytest
@@ -17,6 +19,7 @@ from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceExpiredSession, SalesforceMalformedRequest
 
 from sync_pipeline_tests.sandbox.salesforce.served import START, Org, Redirect, bare
+from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 
 def token(org: Org, **form: str) -> requests.Response:
@@ -267,7 +270,8 @@ def test_slashes_too_many(org: Org) -> None:
         assert (answer.status_code, "Sforce-Limit-Info" in answer.headers) == (200, True), path
 
 
-FIELD_KEYS = """name label type length byteLength precision scale digits nillable createable updateable defaultedOnCreate
+FIELD_KEYS = """name label type length byteLength precision scale digits nillable createable updateable
+defaultedOnCreate
 calculated autoNumber externalId idLookup unique caseSensitive filterable sortable groupable aggregatable custom
 permissionable restrictedPicklist picklistValues referenceTo relationshipName compoundFieldName controllerName
 dependentPicklist soapType cascadeDelete restrictedDelete writeRequiresMasterRead""".split()
@@ -291,3 +295,13 @@ def test_everything_described_can_be_read(org_with: Callable[..., Org]) -> None:
         org.system.run_due()
         answer = org.call("GET", f"jobs/query/{job['id']}/results")
         assert answer.headers["Sforce-NumberOfRecords"] == str(len(rows)), name
+
+
+def test_header_names_keep_their_capitals(sandbox: SandboxHandle) -> None:
+    """A connector that looks for `Content-Type` in a plain dict finds it, as it does at Salesforce."""
+    url = urlsplit(sandbox.ready["salesforce_url"])
+    connection = HTTPConnection(url.hostname or "", url.port, timeout=30)
+    connection.request("GET", "/services/data/v64.0/limits")
+    names = [name for name, _ in connection.getresponse().getheaders()]
+    connection.close()
+    assert {"Content-Type", "Date", "Sforce-Limit-Info"} <= set(names)
