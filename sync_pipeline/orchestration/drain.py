@@ -57,6 +57,8 @@ def drain_due_accounts(context: dg.OpExecutionContext, settings: dg.ResourcePara
             report = drain(engine, plan, log.add)
         finally:
             log.say()
+    for problem in sorted(report.problems):
+        context.log.warning(f"asking for changes failed, and is tried again: {problem}")
     context.add_output_metadata(
         {
             "batches": report.batches,

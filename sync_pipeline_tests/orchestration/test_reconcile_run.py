@@ -87,6 +87,20 @@ def test_every_table_is_there_and_says_what_happened(
     }
 
 
+def test_column_lineage_leads_to_columns_that_exist(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    result = run("reconcile", settings, memory)
+    traced = {name: found for name in TABLES if (found := metadata(result, name).get("dagster/column_lineage"))}
+    assert set(traced) == {"mapping/account_customers", "mapping/deal_subscriptions", "derived/account_ltv"}
+    for name, lineage in traced.items():
+        own = {column.name for column in TABLES[name].columns}
+        assert set(lineage.deps_by_column) <= own
+        for dep in (dep for deps in lineage.deps_by_column.values() for dep in deps):
+            source = TABLES[dep.asset_key.to_user_string()]
+            assert dep.column_name in {column.name for column in source.columns}, (name, dep)
+
+
 def test_dagster_is_told_no_name_no_address_no_tax_number_and_no_secret(
     billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
 ) -> None:
