@@ -8,12 +8,14 @@ from fractions import Fraction
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe.finalization import collect, finalize
 from sync_pipeline.sandbox.stripe.invoices import add_line, new_draft, price_pricing, sum_up
+from sync_pipeline.sandbox.stripe.limits import check_subscription
 from sync_pipeline.sandbox.stripe.money import exact_amount, shown_unit_price
 from sync_pipeline.sandbox.stripe.subscriptions import price_of
 from sync_pipeline.sandbox.stripe.world import World
 
 
 def begin_invoice(world: World, subscription: Row, reason: str, period: tuple[int, int]) -> Row:
+    check_subscription(world, subscription["id"])
     customer = world.store.table("customer")[subscription["customer"]]
     return new_draft(world, customer, {
         "billing_reason": reason, "currency": subscription["currency"], "auto_advance": True,

@@ -138,18 +138,10 @@ def _reduce(world: World, invoice: Row, pre: int, post: int) -> None:
         "pre_payment_credit_notes_amount": invoice["pre_payment_credit_notes_amount"] + pre,
         "post_payment_credit_notes_amount": invoice["post_payment_credit_notes_amount"] + post,
     }, "invoice.updated")  # fmt: skip
-    payment = payments.default_payment(world, invoice)
-    if not pre or payment is None:
-        return
-    intent = world.need("payment_intent", payment["_payment"])
-    if invoice["amount_remaining"] > 0:
-        world.update(payment, {"amount_requested": invoice["amount_remaining"]})
-        world.update(intent, {"amount": invoice["amount_remaining"]})
-        return
-    world.update(payment, {"status": "canceled", "status_transitions": {"canceled_at": world.now()}})
-    world.emit("payment_intent.canceled", world.update(intent, {
-        "status": "canceled", "canceled_at": world.now(), "cancellation_reason": "automatic"}))  # fmt: skip
-    payments.mark_paid(world, invoice, amount=0)
+    if pre and invoice["amount_remaining"] > 0:
+        payments.ask_for_rest(world, invoice)
+    elif pre:
+        payments.mark_paid(world, invoice, amount=0)
 
 
 @operation("POST /v1/credit_notes/{id}", "memo metadata")

@@ -104,6 +104,12 @@ def subscriptions(world: World, customer: Row) -> Row:
     return embedded(world, rows, f"/v1/customers/{customer['id']}/subscriptions")
 
 
+@included("customer", "sources")
+def sources(world: World, customer: Row) -> Row:
+    """Always empty: the sandbox has payment methods only. Connectors ask for it of every customer."""
+    return embedded(world, [], f"/v1/customers/{customer['id']}/sources")
+
+
 @included("customer", "invoice_credit_balance")
 def invoice_credit_balance(world: World, customer: Row) -> dict[str, int]:
     """Per currency, positive for credit: the opposite sign of `balance`."""

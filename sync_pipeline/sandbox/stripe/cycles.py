@@ -39,6 +39,10 @@ def schedule_next(world: World, subscription: Row) -> None:
         ]  # fmt: skip
     known = [m for m in moments if m is not None]
     world.set_timer("subscription", id, min(known) if known else None)
+    notice = world.settings.upcoming_days
+    if known and notice is not None and subscription["collection_method"] == "charge_automatically":
+        at = min(known) - notice * DAY
+        world.set_timer("upcoming_invoice", id, at if at > world.now() else None)
     trial_end = subscription.get("trial_end")
     if subscription["status"] == "trialing" and trial_end and subscription.get("_told_trial") != trial_end:
         world.set_timer("trial_will_end", id, max(world.now(), trial_end - TRIAL_NOTICE))

@@ -28,7 +28,9 @@ def included(kind: str, field: str) -> Callable[[Include], Include]:
     return register
 
 
-def expand(world: World, answer: Row, paths: list[str], response: Node) -> Row:
+def expand(world: World, answer: Row, paths: list[str], response: Node, *, pinned: bool = True) -> Row:
+    """`answer` with these paths expanded. Raises StripeError for one that does not exist, unless the caller speaks
+    another API version (not `pinned`): what existed there and has no place in this shape is passed over."""
     for path in paths:
         parts = path.split(".")
         if sum(part not in UNCOUNTED for part in parts) > MAX_DEPTH:
@@ -36,24 +38,23 @@ def expand(world: World, answer: Row, paths: list[str], response: Node) -> Row:
                 f"You cannot expand more than {MAX_DEPTH} levels of a property. Property: {path}",
                 code="property_expansion_max_depth", param="expand", keep=False,
             )  # fmt: skip
-        if parts[0] == "data" and answer.get("object") not in ("list", "search_result"):
-            raise _refused(path)
-        _check(world, response, parts, path)
+        listed = answer.get("object") in ("list", "search_result")
+        if (parts[0] == "data" and not listed) or not _exists(world, response, parts):
+            if pinned:
+                raise _refused(path)
+            continue
         answer = _walk(world, answer, parts, path)
     return answer
 
 
-def _check(world: World, node: Node, parts: list[str], path: str) -> None:
-    """The path must exist in the contract, whatever the objects at hand contain."""
+def _exists(world: World, node: Node, parts: list[str]) -> bool:
+    """Whether the path is in the contract, whatever the objects at hand contain."""
     current = [node]
     for part in parts:
         shapes = [s for n in current for s in _shapes_of(world, n)]
-        if not shapes:
-            raise _refused(path)
         current = [s["props"][part] for s in shapes if part in s.get("props", {})]
-        if not current:
-            raise _refused(path)
         current = [n.get("list", n) for n in current]
+    return bool(current)
 
 
 def _shapes_of(world: World, node: Node) -> list[Node]:
@@ -80,7 +81,7 @@ def _walk(world: World, value: Any, parts: list[str], path: str) -> Any:
         found = include(world, value)
     if found is None:
         kind = value.get("object")
-        if part not in value and kind in RESOURCES and part in ("tax", "sources", "cash_balance"):
+        if part not in value and kind in RESOURCES and part in ("tax", "cash_balance"):
             raise unsupported(f"expansion of {path}", "expand")
         return value
     found = _resolve(world, found)

@@ -178,30 +178,26 @@ def _declined(world: World, invoice: Row) -> StripeError:
 
 
 def pay_out_of_band(world: World, invoice: Row) -> Row:
-    """Paid elsewhere: no charge; the open intent is given up and a payment record stands for the money."""
+    """Paid elsewhere: no charge, a payment record stands for the money."""
     owed = invoice["amount_remaining"]
-    for payment in world.find("invoice_payment", invoice=invoice["id"]):
-        intent = world.get("payment_intent", payment.get("_payment"))
-        if payment["status"] == "open" and intent:
-            transitions = {**payment["status_transitions"], "canceled_at": world.now()}
-            world.update(payment, {"status": "canceled", "status_transitions": transitions})
-            intent = world.update(intent, {"status": "canceled", "canceled_at": world.now(),
-                                           "cancellation_reason": "abandoned"})  # fmt: skip
-            world.emit("payment_intent.canceled", intent)
-    record = payments.create_record(world, invoice, owed)
-    payment = payments.join(world, invoice, "payment_record", record["id"], owed, is_default=True)
-    payment = world.update(payment, {"status": "paid", "amount_paid": owed,
-                                     "status_transitions": {"paid_at": world.now()}})  # fmt: skip
-    world.emit("invoice_payment.paid", payment)
-    return payments.mark_paid(world, invoice, amount=owed, off_stripe=owed)
+    record = payments.create_record(world, owed, invoice["currency"], invoice["customer"], {})
+    payment = payments.join(world, invoice, "payment_record", record["id"], owed, is_default=False)
+    return payments.count_attached(world, payment)
 
 
-@operation("POST /v1/invoices/{invoice}/attach_payment", "payment_intent")
+@operation("POST /v1/invoices/{invoice}/attach_payment", "payment_intent payment_record")
 def attach_payment(world: World, params: Params, args: list[str]) -> Row:
-    """Part of an invoice is paid by a payment intent of one's own."""
+    """Part of an invoice, or all of it, is paid by a payment of one's own."""
     invoice = world.need("invoice", args[0], "invoice", 404)
     if invoice["status"] != "open":
         raise StripeError("You can only attach a payment to an open invoice.", param="invoice")
+    if params.get("payment_record"):
+        record = world.need("payment_record", params["payment_record"], "payment_record")
+        amount = record["amount_guaranteed"]["value"]
+        payments.count_attached(
+            world, payments.join(world, invoice, "payment_record", record["id"], amount, is_default=False)
+        )
+        return world.need("invoice", invoice["id"])
     if not params.get("payment_intent"):
         raise errors.required("payment_intent")
     intent = world.need("payment_intent", params["payment_intent"], "payment_intent")
@@ -209,6 +205,23 @@ def attach_payment(world: World, params: Params, args: list[str]) -> Row:
     if intent["status"] == "succeeded":
         payments.count_attached(world, payment)
     return world.need("invoice", invoice["id"])
+
+
+@operation(
+    "POST /v1/payment_records/report_payment",
+    "amount_requested customer_details description initiated_at metadata outcome guaranteed.guaranteed_at"
+    " payment_method_details.type payment_method_details.custom processor_details",
+)
+def report_payment(world: World, params: Params, args: list[str]) -> Row:
+    """Tell Stripe of money that came in elsewhere; `attach_payment` puts it towards an invoice."""
+    if params.get("outcome") != "guaranteed":
+        raise errors.unsupported("reported payments that are not guaranteed", "outcome")
+    asked = params["amount_requested"]
+    customer = (params.get("customer_details") or {}).get("customer")
+    return payments.create_record(world, asked["value"], check_currency(asked["currency"]), customer, {
+        **pick(params, "customer_details description processor_details"), "reported_by": "self",
+        "metadata": merge_metadata(None, params),
+    })  # fmt: skip
 
 
 @operation("POST /v1/invoices/{invoice}/send")

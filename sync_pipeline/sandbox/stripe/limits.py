@@ -1,12 +1,34 @@
-"""Stripe's rate limits, where the settings ask for them: per account and per endpoint, by the second."""
+"""Stripe's rate limits, where the settings ask for them: per account, endpoint, and subscription."""
 
 from __future__ import annotations
 
 from collections import Counter
 
 from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.settings import DAY
 from sync_pipeline.sandbox.stripe.world import World
 from sync_pipeline.sandbox.wire import Call
+
+
+def check_subscription(world: World, subscription_id: str) -> None:
+    """Calls may make only so many invoices of one subscription; the clock's own renewals are not limited."""
+    if world.request is None:
+        return
+    made = [i["created"] for i in world.find("invoice", _subscription=subscription_id)]
+    for limit, window in (
+        (world.settings.subscription_invoices_per_minute, 60),
+        (world.settings.subscription_invoices_per_day, DAY),
+    ):
+        if limit is not None and sum(created > world.now() - window for created in made) >= limit:
+            raise _refusal("resource-specific")
+
+
+def _refusal(reason: str) -> StripeError:
+    return StripeError(
+        "Request rate limit exceeded. You can learn more about rate limits here "
+        "https://stripe.com/docs/rate-limits.", code="rate_limit", status=429, keep=False,
+        headers={"Stripe-Rate-Limited-Reason": reason},
+    )  # fmt: skip
 
 
 class Limits:
@@ -28,8 +50,4 @@ class Limits:
         ):
             self._counts[scope] += 1
             if limit is not None and self._counts[scope] > limit:
-                raise StripeError(
-                    "Request rate limit exceeded. You can learn more about rate limits here "
-                    "https://stripe.com/docs/rate-limits.", code="rate_limit", status=429, keep=False,
-                    headers={"Stripe-Rate-Limited-Reason": reason},
-                )  # fmt: skip
+                raise _refusal(reason)

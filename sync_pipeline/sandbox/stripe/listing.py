@@ -192,7 +192,8 @@ def _test(world: World, kind: str, name: str, value: Any) -> Callable[[Row], boo
     if special:
         return lambda row: special(world, row, value)
     if name == "created":
-        return lambda row: _range(row["created"], value)
+        dated = "date" if kind == "invoiceitem" else "created"
+        return lambda row: _range(row[dated], value)
     if name == "test_clock":
         return lambda row: bool(row.get("_clock") == value)
     return lambda row: bool(row.get(name) == value)

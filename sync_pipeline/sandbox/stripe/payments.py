@@ -192,45 +192,66 @@ def _attempted(invoice: Row, automatic: bool) -> Row:
 
 
 def mark_paid(world: World, invoice: Row, *, amount: int, charged: bool = False, off_stripe: int = 0) -> Row:
-    """Nothing more is owed. `charged`: by a charge of Stripe's, which also announces invoice.payment_succeeded."""
+    """Count money towards an invoice. Once it covers what is due, the invoice is paid and nothing else may pay it.
+
+    `charged`: by a charge of Stripe's, which also announces invoice.payment_succeeded.
+    """
     paid = invoice["amount_paid"] + amount
-    if charged and paid < invoice["amount_due"]:
-        return world.update(invoice, {"amount_paid": paid, "amount_remaining": invoice["amount_due"] - paid},
-                            "invoice.updated")  # fmt: skip
+    off_stripe += invoice["amount_paid_off_stripe"]
+    if paid < invoice["amount_due"]:
+        invoice = world.update(invoice, {
+            "amount_paid": paid, "amount_remaining": invoice["amount_due"] - paid, "amount_paid_off_stripe": off_stripe,
+        }, "invoice.updated")  # fmt: skip
+        ask_for_rest(world, invoice)
+        return invoice
     dunning.forget(world, invoice)
+    standing.cancel_payments(world, invoice, "automatic")
     invoice = world.update(invoice, {
         "attempted": True, "status": "paid", "amount_paid": paid,
         "amount_remaining": max(0, invoice["amount_due"] - paid),
         "amount_overpaid": max(0, paid - invoice["amount_due"]), "auto_advance": False, "next_payment_attempt": None,
-        "amount_paid_off_stripe": invoice["amount_paid_off_stripe"] + off_stripe,
+        "amount_paid_off_stripe": off_stripe,
         "status_transitions": {**invoice["status_transitions"], "paid_at": world.now()},
     }, "invoice.updated")  # fmt: skip
     world.emit("invoice.paid", invoice)
-    if charged or invoice["amount_due"] == 0:
+    if charged or not (off_stripe or invoice["pre_payment_credit_notes_amount"]):
         world.emit("invoice.payment_succeeded", invoice)
     standing.on_paid(world, invoice)
     return invoice
 
 
-def create_record(world: World, invoice: Row, amount: int) -> Row:
+def ask_for_rest(world: World, invoice: Row) -> None:
+    """The default payment is for what remains."""
+    payment = default_payment(world, invoice)
+    if payment:
+        world.update(payment, {"amount_requested": invoice["amount_remaining"]})
+        intent = world.need("payment_intent", payment["_payment"])
+        world.update(intent, {"amount": invoice["amount_remaining"]})
+
+
+def create_record(world: World, amount: int, currency: str, customer: str | None, fields: Row) -> Row:
     """Money that came in elsewhere, as Stripe keeps it on record."""
-    money = {"currency": invoice["currency"], "value": amount}
-    nothing = {"currency": invoice["currency"], "value": 0}
+    money, nothing = {"currency": currency, "value": amount}, {"currency": currency, "value": 0}
     return world.create("payment_record", {
         "amount": money, "amount_authorized": money, "amount_canceled": nothing, "amount_failed": nothing,
         "amount_guaranteed": money, "amount_refunded": nothing, "amount_requested": money,
-        "customer_details": {"customer": invoice["customer"]}, "metadata": {}, "processor_details": {"type": "custom"},
-        "reported_by": "stripe", "payment_method_details": {"type": "custom"},
+        "customer_details": {"customer": customer} if customer else None, "metadata": {},
+        "processor_details": {"type": "custom"},
+        "reported_by": "stripe", "payment_method_details": {"type": "custom"}, **fields,
     })  # fmt: skip
 
 
 def count_attached(world: World, payment: Row) -> Row:
-    """A payment intent that was attached to an invoice has succeeded: its money counts towards the invoice."""
-    intent = world.need("payment_intent", payment["_payment"])
+    """The money of an attached payment has come in: it counts towards the invoice."""
+    record = world.get("payment_record", payment["_payment"])
+    if record:
+        amount = record["amount_guaranteed"]["value"]
+    else:
+        amount = world.need("payment_intent", payment["_payment"])["amount_received"]
     payment = world.update(payment, {
-        "status": "paid", "amount_paid": intent["amount_received"],
+        "status": "paid", "amount_paid": amount,
         "status_transitions": {**payment["status_transitions"], "paid_at": world.now()},
     })  # fmt: skip
     world.emit("invoice_payment.paid", payment)
     invoice = world.need("invoice", payment["invoice"])
-    return mark_paid(world, invoice, amount=intent["amount_received"], charged=True)
+    return mark_paid(world, invoice, amount=amount, charged=record is None, off_stripe=amount if record else 0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sync_pipeline.sandbox.store import Row
-from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe import errors, pictures
 from sync_pipeline.sandbox.stripe.billing import add_pending, begin_invoice, pending_items
 from sync_pipeline.sandbox.stripe.cycles import renew
 from sync_pipeline.sandbox.stripe.discounts import grant
@@ -17,7 +17,7 @@ from sync_pipeline.sandbox.stripe.standing import ENDED
 from sync_pipeline.sandbox.stripe.subscription_changes import change_subscription
 from sync_pipeline.sandbox.stripe.subscription_create import create_subscription
 from sync_pipeline.sandbox.stripe.subscriptions import items_of, period_end
-from sync_pipeline.sandbox.stripe.world import World
+from sync_pipeline.sandbox.stripe.world import World, timer
 
 _DETAILS = (
     "billing_cycle_anchor billing_mode cancel_at cancel_at_period_end cancel_now default_tax_rates items"
@@ -30,6 +30,28 @@ class _Undo(Exception):
 
     def __init__(self, invoice: Row) -> None:
         self.invoice = invoice
+
+
+@timer("upcoming_invoice")
+def announce_upcoming(world: World, id: str) -> None:
+    """Some days before a renewal that will be charged: its preview, as an event."""
+    subscription = world.get("subscription", id)
+    if subscription is None or subscription["status"] not in ("active", "trialing", "past_due"):
+        return
+    try:
+        with world.store.transaction():
+            raise _Undo(pictures.take(world, _next(world, subscription, {})))
+    except _Undo as undo:
+        row = undo.invoice["row"]
+        upcoming = {**row, "id": upcoming_id(row["id"]), "billing_reason": "upcoming"}
+        world.emit_picture("invoice.upcoming", {**undo.invoice, "row": upcoming})
+    except StripeError:
+        return  # it ends before: there is nothing to announce
+
+
+def upcoming_id(id: str) -> str:
+    """An id that cannot be retrieved."""
+    return "upcoming_in_" + id.removeprefix("in_")
 
 
 @operation(
@@ -74,7 +96,7 @@ def _preview(world: World, params: Params) -> Row:
 def _shown(world: World, invoice: Row) -> Row:
     """As an upcoming invoice: under an id that cannot be retrieved."""
     shown = world.render(world.store.table("invoice")[invoice["id"]])
-    id = "upcoming_in_" + shown["id"].removeprefix("in_")
+    id = upcoming_id(shown["id"])
     shown["lines"] = {**shown["lines"], "url": f"/v1/invoices/{id}/lines",
                       "data": [{**line, "invoice": id} for line in shown["lines"]["data"]]}  # fmt: skip
     return shown | {"id": id, "status": "draft", "billing_reason": "upcoming", "auto_advance": True}

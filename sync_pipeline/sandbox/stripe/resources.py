@@ -24,6 +24,7 @@ class Resource:
     has_livemode: bool = True
     undated: bool = False
     deleted_visible: bool = False
+    search_stale: bool = False  # search also shows the object as it was before the latest changes
 
 
 _SEARCH_COMMON = (("created", "number"), ("metadata", "metadata"))
@@ -32,19 +33,19 @@ RESOURCES: dict[str, Resource] = {
     "customer": Resource(
         "customer", "cus_", "customer", "/v1/customers", ("email",),
         (*_SEARCH_COMMON, ("email", "string"), ("name", "string"), ("phone", "string")),
-        shows_clock=True, deleted_visible=True,
+        shows_clock=True, deleted_visible=True, search_stale=True,
     ),
     "tax_id": Resource("tax_id", "txi_", "tax_id", "/v1/tax_ids"),
     "customer_balance_transaction": Resource("customer_balance_transaction", "cbtxn_", "customer balance transaction"),
     "product": Resource(
         "product", "prod_", "product", "/v1/products", ("active", "shippable", "url", "type"),
         (*_SEARCH_COMMON, ("active", "token"), ("description", "string"), ("name", "string"), ("shippable", "token"),
-         ("url", "string")),
+         ("url", "string")), search_stale=True,
     ),
     "price": Resource(
         "price", "price_", "price", "/v1/prices", ("active", "currency", "product", "type"),
         (*_SEARCH_COMMON, ("active", "token"), ("currency", "token"), ("lookup_key", "string"), ("product", "token"),
-         ("type", "token")),
+         ("type", "token")), search_stale=True,
     ),
     "coupon": Resource("coupon", "", "coupon", "/v1/coupons"),
     "promotion_code": Resource(
@@ -58,7 +59,7 @@ RESOURCES: dict[str, Resource] = {
     ),
     "subscription": Resource(
         "subscription", "sub_", "subscription", "/v1/subscriptions", ("customer", "collection_method"),
-        (*_SEARCH_COMMON, ("status", "token"), ("canceled_at", "number")), shows_clock=True,
+        (*_SEARCH_COMMON, ("status", "token"), ("canceled_at", "number")), shows_clock=True, search_stale=True,
     ),
     "subscription_item": Resource(
         "subscription_item", "si_", "subscription_item", "/v1/subscription_items", ("subscription",),

@@ -37,10 +37,10 @@ def search_objects(world: World, kind: str, params: Params, url: str) -> Row:
     if not 1 <= limit <= 100:
         raise StripeError("This value must be between 1 and 100: limit.", param="limit", keep=False)
     start = _page(params.get("page"))
-    visible = world.clock.now() - world.settings.search_lag
     found = []
-    for row in world.newest_first(kind):
-        if row.get("deleted") or "_clock" in row or row["created"] > visible:
+    for current in world.newest_first(kind):
+        row = _indexed(world, current)
+        if row is None or row.get("deleted") or "_clock" in row:
             continue
         if (all if every else any)(_holds(world, row, clause) for clause in clauses):
             found.append(row)
@@ -52,6 +52,14 @@ def search_objects(world: World, kind: str, params: Params, url: str) -> Row:
     if "total_count" in params.get("expand", ()):
         answer["total_count"] = len(found)
     return answer
+
+
+def _indexed(world: World, row: Row) -> Row | None:
+    """The version of an object that the index has caught up with, if any."""
+    visible = world.clock.now() - world.settings.search_lag
+    if int(row.get("_changed") or row.get("created") or 0) <= visible:
+        return row
+    return row.get("_older")
 
 
 def parse(query: str, kind: str) -> tuple[list[Clause], bool]:

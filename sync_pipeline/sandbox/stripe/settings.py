@@ -15,7 +15,7 @@ class StripeSettings:
 
     `retry_days`: days between one failed automatic payment and the next attempt. `final_action`: what becomes of the
     subscription when the attempts are used up; `overdue_action` the same for an unpaid `send_invoice` invoice,
-    `overdue_grace` after its due date (None: it stays past_due).
+    `overdue_grace` after its due date (None: it stays past_due). Limits of None are not enforced.
     """
 
     country: str = "GB"
@@ -31,22 +31,12 @@ class StripeSettings:
     search_lag: int = 5
     tax_id_verification: int = 30
     refund_settles_after: int = 0
-    upcoming_days: int = 7
+    upcoming_days: int | None = 7
     fee_percent: str = "1.5"
     fee_fixed_minor: int = 20
     payout_delay: int = 2 * DAY
     requests_per_second: int | None = None
     endpoint_requests_per_second: int | None = None
-    invoices_per_subscription_per_day: int | None = None
-    webhook_gaps: tuple[int, ...] = (
-        60,
-        300,
-        1800,
-        2 * HOUR,
-        5 * HOUR,
-        10 * HOUR,
-        10 * HOUR,
-        12 * HOUR,
-        12 * HOUR,
-        12 * HOUR,
-    )
+    subscription_invoices_per_minute: int | None = None
+    subscription_invoices_per_day: int | None = None
+    webhook_gaps: tuple[int, ...] = tuple(minutes * 60 for minutes in (1, 5, 30, 120, 300, 600, 600, 720, 720, 720))

@@ -80,7 +80,7 @@ def close_open(world: World, invoice: Row, status: str, reason: str | None = Non
         "status_transitions": {**invoice["status_transitions"], stamp: world.now()},
     }  # fmt: skip
     if status == "void":
-        cancel_payments(world, invoice)
+        cancel_payments(world, invoice, "void_invoice")
     if reason:
         changes["status_details"] = {"uncollectible": {"reason": reason}}
     invoice = world.update(invoice, changes, "invoice.updated")
@@ -88,7 +88,8 @@ def close_open(world: World, invoice: Row, status: str, reason: str | None = Non
     return invoice
 
 
-def cancel_payments(world: World, invoice: Row) -> None:
+def cancel_payments(world: World, invoice: Row, reason: str) -> None:
+    """Give up the payments of an invoice that are still open, with their intents."""
     for payment in world.find("invoice_payment", invoice=invoice["id"]):
         if payment["status"] != "open":
             continue
@@ -97,6 +98,6 @@ def cancel_payments(world: World, invoice: Row) -> None:
         intent = world.get("payment_intent", payment.get("_payment"))
         if intent and intent["status"] not in ("succeeded", "canceled"):
             intent = world.update(intent, {
-                "status": "canceled", "canceled_at": world.now(), "cancellation_reason": "void_invoice",
+                "status": "canceled", "canceled_at": world.now(), "cancellation_reason": reason,
             })  # fmt: skip
             world.emit("payment_intent.canceled", intent)

@@ -124,7 +124,7 @@ def period_end(world: World, subscription: Row) -> int:
 def cancel_now(world: World, subscription: Row, *, reason: str = "cancellation_requested", details: Row | None = None,
                asked_at: int | None = None) -> Row:  # fmt: skip
     """End a subscription at this moment. Open invoices stay owed, but are no longer collected."""
-    for name in ("subscription", "expire_incomplete", "trial_will_end"):
+    for name in ("subscription", "expire_incomplete", "trial_will_end", "upcoming_invoice"):
         world.set_timer(name, subscription["id"], None)
     _end_schedule(world, subscription, aborted=reason == "payment_failed")
     told = {**(subscription.get("cancellation_details") or {}), **(details or {}), "reason": reason}

@@ -116,7 +116,8 @@ class StripeSystem:
                 if "_seq" in answer:
                     answer = world.render(answer)
                 if params.get("expand"):
-                    answer = expand(world, answer, params["expand"], operation.response)
+                    pinned = call.headers.get("stripe-version", world.contract.version) == world.contract.version
+                    answer = expand(world, answer, params["expand"], operation.response, pinned=pinned)
         if declined is not None:
             raise declined
         return answer

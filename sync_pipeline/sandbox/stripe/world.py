@@ -176,10 +176,19 @@ class World:
         current = self.store.table(row["object"])[row["id"]]
         changed = {k: v for k, v in {**current, **changes}.items() if v is not None}
         before = pictures.take(self, current) if event else None
+        if RESOURCES[row["object"]].search_stale:
+            changed |= self._stale(current)
         self.put(changed)
         if event and before is not None:
             self.announce(event, before, changed)
         return changed
+
+    def _stale(self, current: Row) -> Row:
+        """What search still sees: the last version that it had time to notice."""
+        changed = int(current.get("_changed") or current.get("created") or 0)
+        seen = changed + self.settings.search_lag <= self.clock.now()
+        older = {k: v for k, v in current.items() if k != "_older"} if seen else current.get("_older")
+        return {"_changed": self.clock.now(), "_older": older}
 
     def announce(self, event: str, before: Picture, row: Row) -> None:
         """Emit an ``*.updated`` event with what was before, unless nothing that is shown changed."""
@@ -243,12 +252,15 @@ class World:
 
     def emit(self, type: str, row: Row, before: Picture | None = None) -> None:
         """An event about an object as it is now; `before` makes it an ``*.updated`` one with previous_attributes."""
+        self.emit_picture(type, pictures.take(self, row), before)
+
+    def emit_picture(self, type: str, now: Picture, before: Picture | None = None) -> None:
         assert type in self.contract.event_types, type
         id, key = self.request or (None, None)
         endpoints = [e for e in self.store.table("webhook_endpoint").values() if hears(e, type)]
         event = self.create("event", {
             "type": type, "pending_webhooks": len(endpoints), "request": {"id": id, "idempotency_key": key},
-            "_now": pictures.take(self, row), "_before": before,
+            "_now": now, "_before": before,
         })  # fmt: skip
         for endpoint in endpoints:
             self.store.put("delivery", f"{event['id']}.{endpoint['id']}", {

@@ -193,3 +193,34 @@ def test_test_clock_limits(sandbox: Sandbox) -> None:
     sandbox.v1.test_helpers.test_clocks.delete(clock.id)
     assert sandbox.v1.customers.retrieve(customer.id).deleted is True
     assert sandbox.v1.subscriptions.retrieve(subscription.id).status == "canceled"
+
+
+def test_upcoming_invoice_is_announced(sandbox: Sandbox) -> None:
+    """Facts 4.3: invoice.upcoming some days before a renewal that is charged, not for send_invoice."""
+    price = sandbox.price(1000)
+    sandbox.subscribe(sandbox.customer("pm_card_visa"), price, 2)
+    sandbox.subscribe(sandbox.customer(), price, collection_method="send_invoice", days_until_due=3)
+    before = len(sandbox.v1.invoices.list({"limit": 100}).data)
+    sandbox.advance(24 * DAY)
+    [event] = sandbox.events("invoice.upcoming")
+    assert (event.data.object.total, event.data.object.billing_reason) == (2000, "upcoming")
+    assert len(sandbox.v1.invoices.list({"limit": 100}).data) == before
+
+
+def test_invoices_per_subscription_are_limited(make_sandbox: Callable[..., Sandbox]) -> None:
+    """Facts 5.1: so many new invoices per subscription and minute; the answer says resource-specific."""
+    sandbox = make_sandbox(subscription_invoices_per_minute=3)
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000))
+    item = subscription["items"].data[0].id
+
+    def change(quantity: int) -> Any:
+        params = {"items": [{"id": item, "quantity": quantity}], "proration_behavior": "always_invoice"}
+        return sandbox.v1.subscriptions.update(subscription.id, params)
+
+    change(2)
+    change(3)
+    with pytest.raises(stripe.RateLimitError) as caught:
+        change(4)
+    assert caught.value.headers["stripe-rate-limited-reason"] == "resource-specific"
+    sandbox.advance(60)
+    assert change(4)["items"].data[0].quantity == 4

@@ -328,3 +328,20 @@ def test_lines_of_a_draft(sandbox: Sandbox) -> None:
     assert sandbox.v1.invoices.remove_lines(invoice.id, {"lines": removal}).total == 0
     pending = sandbox.v1.invoice_items.list({"customer": customer.id, "pending": True}).data
     assert [item.amount for item in pending] == [700]
+
+
+def test_partial_payments_out_of_band(sandbox: Sandbox) -> None:
+    """Facts 3.8: reported payment records may pay part of an invoice; the default intent asks for the rest."""
+    invoice = send(sandbox)
+    for amount, status, left in ((300, "open", 700), (700, "paid", 0)):
+        record = sandbox.v1.payment_records.report_payment({
+            "amount_requested": {"currency": "gbp", "value": amount}, "outcome": "guaranteed",
+            "guaranteed": {"guaranteed_at": START}, "initiated_at": START,
+            "payment_method_details": {"type": "custom", "custom": {"display_name": "cheque"}},
+        })  # fmt: skip
+        after = sandbox.v1.invoices.attach_payment(invoice.id, {"payment_record": record.id})
+        assert (after.status, after.amount_remaining) == (status, left)
+        intent = sandbox.v1.payment_intents.list({"customer": invoice.customer}).data[0]
+        assert (intent.amount, intent.status) == ((700, "requires_payment_method") if left else (700, "canceled"))
+    assert after.amount_paid_off_stripe == 1000
+    assert "invoice.payment_succeeded" not in sandbox.event_types()

@@ -173,3 +173,19 @@ def test_lists_of_what_cannot_exist_are_empty(sandbox: Sandbox, name: str) -> No
         service = getattr(service, part)
     page = service.list({"limit": 100})
     assert (page.data, page.has_more) == ([], False)
+
+
+def test_search_shows_what_was_before(make_sandbox: Any) -> None:
+    """Facts 3: search is eventually consistent for changes too: for some seconds it finds the old value."""
+    sandbox = make_sandbox(search_lag=30)
+    customer = sandbox.customer(metadata={"k": "old"})
+    sandbox.advance(60)
+    sandbox.v1.customers.update(customer.id, {"metadata": {"k": "new"}})
+    sandbox.v1.customers.update(customer.id, {"metadata": {"k": "newest"}})
+
+    def found(value: str) -> int:
+        return len(sandbox.v1.customers.search({"query": f"metadata['k']:'{value}'"}).data)
+
+    assert (found("old"), found("new"), found("newest")) == (1, 0, 0)
+    sandbox.advance(31)
+    assert (found("old"), found("new"), found("newest")) == (0, 0, 1)
