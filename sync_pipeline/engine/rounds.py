@@ -6,7 +6,7 @@ delay. What one account does never stops another; only missing access stops ever
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -169,11 +169,12 @@ def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: B
             [reviews.Review(r.key, r.account, r.rule, r.subject, r.detail) for r in open_reviews],
             now,
         )
+        versions = _versions(world)
         sendable = [command for command in planned.commands if command.action != "link"]
         commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
         rows = commands.propose(
             conn,
-            [_new_command(command) for command in sendable],
+            [_new_command(command, versions) for command in sendable],
             now=now,
             code_version=engine.code_version,
             new_id=engine.env.token,
@@ -197,7 +198,16 @@ def _forget_customer(conn: Connection, engine: Engine, world: World, customer_id
         commands.renew(conn, customer_intent(world.org_id, world.account_id))
 
 
-def _new_command(command: Command) -> NewCommand:
+def _versions(world: World) -> dict[str, int | None]:
+    """SystemModstamp by record: what was refused is tried again once somebody has touched the record."""
+    parts = [
+        part for deal in world.deals for part in (deal.opportunity, *deal.lines, deal.contract) if part is not None
+    ]
+    account = [world.account.value] if isinstance(world.account, Present) else []
+    return {record.id: record.modified_at for record in (*account, *parts)}
+
+
+def _new_command(command: Command, versions: Mapping[str, int | None]) -> NewCommand:
     return NewCommand(
         key=command.key,
         account=command.account,
@@ -205,7 +215,7 @@ def _new_command(command: Command) -> NewCommand:
         kind=command.action,
         priority=int(command.priority),
         body=canonical.encode(command.body),
-        input_hash=command.digest(),
+        input_hash=canonical.sha256([command.digest(), versions.get(command.body.get("id", ""))]),
         reason=command.reason,
         changes=canonical.encode(command.changes),
     )

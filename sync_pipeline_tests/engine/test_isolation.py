@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ from sqlalchemy import select
 
 from sync_pipeline.engine.rounds import Halted
 from sync_pipeline.ledger import commands, work
-from sync_pipeline.ledger.tables import command
-from sync_pipeline_tests.engine.installation import Installation, installed
+from sync_pipeline.ledger.tables import attempt, command
+from sync_pipeline_tests.engine.installation import NOW, Installation, installed
 from sync_pipeline_tests.engine.people import (
     at_stripe,
     create,
@@ -25,7 +26,7 @@ from sync_pipeline_tests.engine.people import (
     win,
     writes_since,
 )
-from sync_pipeline_tests.sandbox_process import SandboxHandle
+from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
 
 def another_deal(sandbox: SandboxHandle, name: str, **account: Any) -> tuple[str, str]:
@@ -58,29 +59,32 @@ def _parked(sync: Installation) -> list[commands.CommandRow]:
         return commands.parked(conn)
 
 
-def test_a_refused_account_is_parked_with_its_reason_and_the_others_are_served(sync: Installation) -> None:
-    """The plan's name is longer than the field."""
-    sandbox = sync.sandbox
-    product = next(p for p in records(sandbox, "Product2") if p["Name"] == "Analyst Seat")["Id"]
-    edit(sandbox, "Product2", product, Name="S" * 250)
-    win(sandbox)
-    poor, _ = another_deal(sandbox, "Long Names plc")
-    sync.rest()
-    parked = _parked(sync)
-    if not parked:
-        pytest.fail(f"nothing was parked: {_account(sandbox, poor)}")
-    assert {row.account for row in parked} == {poor}
-    assert _account(sandbox, records(sandbox, "Account")[0]["Id"])["MRR__c"] == 3750.0
-    since = mark(sandbox)
-    sync.wait(3600)
-    sync.drain()
-    assert writes_since(sandbox, since) == []
-    edit(sandbox, "Product2", product, Name="Seat")
-    edit(sandbox, "Account", poor, Phone="1")
-    sync.rest()
-    assert _parked(sync) == []
-    assert _account(sandbox, poor)["MRR__c"] == 100.0
-    sync.check_books()
+def test_a_refused_account_is_parked_with_its_reason_and_the_others_are_served(tmp_path: Path) -> None:
+    """An org's own validation rule wants a phone number on whoever is billed."""
+    rule = {"object": "Account", "when": "Phone = null AND MRR__c > 0", "message": "Who do we call?"}
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"salesforce": {"validation_rules": [rule]}}))
+    options = ("--data", "story", "--now", str(NOW), "--settings", str(settings))
+    with start_sandbox(*options) as sandbox, installed(sandbox, tmp_path) as sync:
+        win(sandbox)
+        poor, deal = another_deal(sandbox, "Poor plc")
+        sync.rest()
+        (parked,) = _parked(sync)
+        assert parked.account == poor
+        (attempted,) = sync.rows(select(attempt.c.error).where(attempt.c.command_id == parked.id))
+        assert "Who do we call?" in attempted.error
+        assert _account(sandbox, records(sandbox, "Account")[0]["Id"])["MRR__c"] == 3750.0
+        served = next(o for o in records(sandbox, "Opportunity") if o["Id"] == deal)
+        assert served["Billing_Status__c"] == "Active"
+        since = mark(sandbox)
+        sync.wait(3600)
+        sync.drain()
+        assert writes_since(sandbox, since) == []
+        edit(sandbox, "Account", poor, Phone="1")
+        sync.rest()
+        assert _parked(sync) == []
+        assert _account(sandbox, poor)["MRR__c"] == 100.0
+        sync.check_books()
 
 
 def test_a_customer_that_stripe_refuses_does_not_stop_the_next_account(sync: Installation) -> None:

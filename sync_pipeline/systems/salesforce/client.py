@@ -25,6 +25,7 @@ from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, outcome_of_call
 from sync_pipeline.systems.salesforce.writes import Write, composite_body, composite_calls
 
 CONNECT_AND_READ_SECONDS = (5, 30)
+SIGN_IN = "/services/oauth2/token"
 QUERIES_PER_CALL = 5
 ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
 OBJECTS: Mapping[str, type[Any]] = {
@@ -261,7 +262,11 @@ class _Transport(requests.adapters.HTTPAdapter):
             request.headers.setdefault("Host", original.netloc)
             target = (self._base.scheme, self._base.netloc, original.path, original.query, original.fragment)
             request.url = urlunsplit(target)
-        return super().send(request, *args, **options)
+        answer = super().send(request, *args, **options)
+        if answer.status_code >= 500 and SIGN_IN in str(request.url):
+            # The SDK takes every failed sign-in for a refusal; this one is an outage, and passes.
+            raise requests.ConnectionError(f"sign-in is not available ({answer.status_code})")
+        return answer
 
 
 def _soql_moment(micros: int) -> str:
