@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
+from sync_pipeline.sandbox.salesforce.schema import Field, SObject
 from sync_pipeline.sandbox.salesforce.soql.execute import run
 from sync_pipeline.sandbox.salesforce.soql.rows import Session
 from sync_pipeline.sandbox.stripe.errors import StripeError
@@ -81,6 +82,16 @@ class Desk:
             return run(Session(org.db, org.access, f"/services/data/{API_VERSION}"), soql).records
         except SalesforceError as error:
             raise RefusedError(error.status, error.as_response()) from None
+
+    def details_of(self, kind: str) -> list[tuple[SObject, Field]]:
+        """The package's own objects that hang on `kind`, each with the field that says to which record."""
+        return [
+            (each, own)
+            for each in self._sandbox.salesforce.org.schema.objects.values()
+            if each.custom
+            for own in each.references
+            if own.custom and own.to == (kind,)
+        ]
 
     def edit(self, kind: str, record: str | None, fields: dict[str, Any], **how: Any) -> dict[str, Any]:
         """Create (no `record`) or change a Salesforce record as a person; `how`: delete, undelete, user.

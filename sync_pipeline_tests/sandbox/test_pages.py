@@ -146,6 +146,14 @@ def test_both_systems_stand_side_by_side_on_the_account_page(page: Page, story: 
     assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
 
 
+def test_the_packages_own_records_are_shown_with_the_account(page: Page, story: SandboxHandle) -> None:
+    account = calls.soql(story, "SELECT Id FROM Account")[0]["Id"]
+    fields = {"Account__c": account, "Key__c": "in_1:attempt:1"}
+    story.control("POST", "/humans", {"system": "salesforce", "object": "Stripe_Payment_Attempt__c", "fields": fields})
+    open_account(page)
+    expect(page.get_by_role("row").filter(has_text="in_1:attempt:1")).to_be_visible()
+
+
 def test_a_person_makes_the_next_payment_fail(page: Page, story: SandboxHandle) -> None:
     customer = bill_the_deal(story)
     page.goto(f"/customers/{customer}")

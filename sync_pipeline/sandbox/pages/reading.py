@@ -69,6 +69,7 @@ def account(desk: Desk, account_id: str) -> Record | None:
             f"FROM Contract {where} ORDER BY CreatedDate LIMIT 50"
         ),
         "tasks": desk.query(f"SELECT {_TASK} FROM Task {where} ORDER BY CreatedDate DESC LIMIT 20"),
+        "details": _details(desk, account_id),
         "customer": _customer_of(desk, found[0]),
     }
 
@@ -123,6 +124,19 @@ def _invoices(desk: Desk, params: Record, most: int) -> list[Record]:
 def _lines(desk: Desk, opportunity_id: str) -> list[Record]:
     where = f"WHERE OpportunityId = {soql_text(opportunity_id)}"
     return desk.query(f"SELECT {_LINE} FROM OpportunityLineItem {where} ORDER BY CreatedDate, Id")
+
+
+def _details(desk: Desk, account_id: str) -> list[Record]:
+    """What the package's own objects say of the account: churn, payment attempts and the like, newest first."""
+    found = []
+    for kind, parent in desk.details_of("Account"):
+        shown = [each for each in kind.fields.values() if each.custom and each.type != "reference"]
+        fields = ", ".join(["Id", *(each.name for each in shown)])
+        where = f"WHERE {parent.name} = {soql_text(account_id)} ORDER BY CreatedDate DESC LIMIT 20"
+        rows = [[row[each.name] for each in shown] for row in desk.query(f"SELECT {fields} FROM {kind.name} {where}")]
+        if rows:
+            found.append({"title": kind.plural, "columns": [each.label for each in shown], "rows": rows})
+    return found
 
 
 def _customer_of(desk: Desk, row: Record) -> Record | None:
