@@ -24,6 +24,7 @@ PARSED: dict[str, st.SearchStrategy[Any]] = {
     "money": st.none()
     | st.builds(Money, st.integers(-(10**12), 10**12), st.sampled_from(["GBP", "JPY", "KWD"]))
     | st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**12), max_value=10**12),
+    "flag": st.none() | st.booleans(),
     "moment": st.none() | st.integers(0, 4_000_000_000_000_000),
     "address": st.none() | st.dictionaries(st.sampled_from(["line1", "city", "country"]), st.none() | st.text()),
 }

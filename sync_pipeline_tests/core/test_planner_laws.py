@@ -20,7 +20,7 @@ from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.world import World
-from sync_pipeline_tests.core.making import PERSONAL_KEY, RULES, billed, subscription, world
+from sync_pipeline_tests.core.making import NOW, PERSONAL_KEY, RULES, billed, item, subscription, world
 from sync_pipeline_tests.core.worlds import CANARY, shuffled, worlds
 
 many = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
@@ -204,3 +204,13 @@ def test_a_plan_is_the_same_in_every_process(seed: str, zone: str) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone}
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == canonical.sha256([planned(each) for each in sample_worlds()])
+
+
+@pytest.mark.parametrize("changed", [{"interval": "of_the_future"}, {"currency": "XXX"}])
+@pytest.mark.parametrize("status", ["active", "past_due", "canceled"])
+def test_what_cannot_be_valued_is_a_review_and_never_a_crash(status: str, changed: dict[str, Any]) -> None:
+    """An interval or a currency that Stripe did not have when this was written."""
+    ended = {"ended_at": NOW} if status == "canceled" else {"cancel_at": NOW}
+    currency = changed.get("currency", "GBP")
+    found = planned(billed(subscription(status=status, currency=currency, **ended), items=(item(**changed),)))
+    assert [review for review in found.reviews if str(*changed.values()) in review.detail]

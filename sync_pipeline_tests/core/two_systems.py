@@ -18,6 +18,7 @@ from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import (
     Account,
+    ChurnRecord,
     Contract,
     Customer,
     Invoice,
@@ -39,6 +40,7 @@ KINDS: dict[str, type[Any]] = {
     "Opportunity": Opportunity,
     "OpportunityLineItem": LineItem,
     "Contract": Contract,
+    "Churn_Record__c": ChurnRecord,
 }
 
 
@@ -102,6 +104,7 @@ class TwoSystems:
             now=self.now,
             account=Present(account),
             deals=self._deals(),
+            churn_records=tuple(r for r in self.records.values() if isinstance(r, ChurnRecord)),
             customer=customer,
             candidates=Present(tuple(similar)),
             billing=billing,
@@ -141,6 +144,9 @@ class TwoSystems:
             case "salesforce.update":
                 self.requests.append(("salesforce", body["object"], body["id"], body["fields"]))
                 self._update_record(body["object"], body["id"], body["fields"])
+            case "salesforce.upsert":
+                self.requests.append(("salesforce", body["object"], None, body["fields"]))
+                self._upsert_record(body["object"], body["external_id"], body["fields"])
             case "stripe.update":
                 self.requests.append(("stripe", body["object"], body["id"], body["params"]))
                 getattr(self, f"_update_{body['object']}")(body["id"], body["params"])
@@ -193,6 +199,13 @@ class TwoSystems:
             payments=tuple(p for p in self.payments.values() if p.customer == customer_id),
             refunds=tuple(r for r in self.refunds.values() if r.customer == customer_id),
         )
+
+    def _upsert_record(self, kind: str, key: str, fields: dict[str, Any]) -> None:
+        """A churn record is found by its key; here the key serves as its id too."""
+        assert kind == self.rules.salesforce["churn_record"].object
+        if key not in self.records:
+            self.put(ChurnRecord(id=key, key=key))
+        self._update_record(kind, key, fields)
 
     def _update_record(self, kind: str, record_id: str, fields: dict[str, Any]) -> None:
         if record_id not in self.records:

@@ -1,0 +1,166 @@
+"""Cancellations: episodes, their records, and the retention status."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from sync_pipeline.core.churn import churn_records, retention
+from sync_pipeline.core.commands import Command
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.records import ChurnRecord
+from sync_pipeline.core.world import Billing, Deal, Link, World
+from sync_pipeline_tests.core.making import (
+    ACCOUNT,
+    CUSTOMER,
+    MICROS,
+    NOW,
+    OPPORTUNITY,
+    ORG,
+    RULES,
+    SUBSCRIPTION,
+    account,
+    customer,
+    item,
+    opportunity,
+    subscription,
+)
+
+DAY = 86_400 * MICROS
+END = int(datetime(2027, 11, 23, 12, tzinfo=UTC).timestamp()) * MICROS
+SCHEDULED = {
+    "cancel_at": END,
+    "canceled_at": NOW,
+    "cancellation_reason": "cancellation_requested",
+    "cancellation_feedback": "too_expensive",
+}
+ENDED = {**SCHEDULED, "status": "canceled", "ended_at": END}
+OPEN_RECORD = {
+    "status": "Open",
+    "account_id": ACCOUNT,
+    "opportunity_id": OPPORTUNITY,
+    "effective_date": "2027-11-23",
+    "lost_mrr": Decimal("3750.00"),
+    "reason": "cancellation was requested",
+    "feedback": "too_expensive",
+    "is_voluntary": True,
+}
+
+
+def record(number: int = 1, **changed: Any) -> ChurnRecord:
+    values = {"id": f"a0{number}", "key": f"{SUBSCRIPTION}:{number}", "subscription_id": SUBSCRIPTION}
+    return ChurnRecord(**(values | OPEN_RECORD | changed))
+
+
+def canceling(*records: ChurnRecord, **changed: Any) -> World:
+    """An annual subscription of 45,000 pounds, in whatever state `changed` says."""
+    one = item(interval="year", unit_amount=Decimal(4_500_000), period_end=END)
+    return World(
+        account_id=ACCOUNT,
+        org_id=ORG,
+        now=NOW + DAY,
+        account=Present(account()),
+        deals=(Deal(opportunity()),),
+        churn_records=records,
+        customer=Present(customer()),
+        billing=Present(Billing(subscriptions=(subscription(**changed),), items=(one,))),
+        links=(Link("customer", ACCOUNT, CUSTOMER), Link("subscription", OPPORTUNITY, SUBSCRIPTION)),
+    )
+
+
+def only(world: World) -> Command:
+    (command,) = churn_records(world, RULES)
+    return command
+
+
+def test_a_running_subscription_has_no_record() -> None:
+    assert list(churn_records(canceling(), RULES)) == []
+
+
+def test_a_scheduled_end_opens_the_first_episode() -> None:
+    command = only(canceling(**SCHEDULED))
+    assert command.body == {
+        "object": "Churn_Record__c",
+        "external_field": "Episode_Key__c",
+        "external_id": f"{SUBSCRIPTION}:1",
+        "fields": {
+            "Status__c": "Open",
+            "Account__c": ACCOUNT,
+            "Opportunity__c": OPPORTUNITY,
+            "Stripe_Subscription_Id__c": SUBSCRIPTION,
+            "Effective_Date__c": "2027-11-23",
+            "Lost_MRR__c": Decimal("3750.00"),
+            "Reason__c": "cancellation was requested",
+            "Feedback__c": "too_expensive",
+            "Voluntary__c": True,
+        },
+    }
+
+
+def test_cancel_at_period_end_counts_even_without_a_date() -> None:
+    command = only(canceling(**(SCHEDULED | {"cancel_at": None, "cancel_at_period_end": True})))
+    assert command.body["fields"]["Effective_Date__c"] == "2027-11-23"
+
+
+def test_an_open_episode_that_says_the_truth_is_left_alone() -> None:
+    assert list(churn_records(canceling(record(), **SCHEDULED), RULES)) == []
+
+
+def test_a_moved_end_moves_the_open_episode() -> None:
+    moved = END + 30 * DAY
+    command = only(canceling(record(), **(SCHEDULED | {"cancel_at": moved})))
+    assert command.body["fields"] == {"Effective_Date__c": "2027-12-23"}
+
+
+def test_taking_it_back_rescinds_the_episode_once() -> None:
+    assert only(canceling(record())).body["fields"] == {"Status__c": "Rescinded"}
+    assert list(churn_records(canceling(record(status="Rescinded")), RULES)) == []
+
+
+def test_scheduling_again_opens_a_second_episode() -> None:
+    command = only(canceling(record(status="Rescinded"), **SCHEDULED))
+    assert command.body["external_id"] == f"{SUBSCRIPTION}:2"
+
+
+def test_the_end_makes_the_open_episode_final_and_then_nothing_changes() -> None:
+    assert only(canceling(record(), **ENDED)).body["fields"] == {"Status__c": "Final"}
+    assert list(churn_records(canceling(record(status="Final"), **ENDED), RULES)) == []
+
+
+def test_an_end_without_warning_is_final_at_once() -> None:
+    changed = {"status": "canceled", "ended_at": NOW, "cancellation_reason": "payment_failed"}
+    command = only(canceling(**changed))
+    assert command.body["fields"]["Status__c"] == "Final"
+    assert command.body["fields"]["Voluntary__c"] is False
+    assert command.body["fields"]["Reason__c"] == "the payment failed for good"
+
+
+def test_a_subscription_that_never_started_did_not_churn() -> None:
+    assert list(churn_records(canceling(status="incomplete_expired"), RULES)) == []
+
+
+def test_the_tenth_episode_follows_the_ninth() -> None:
+    records = [record(n, status="Rescinded") for n in range(1, 10)]
+    command = only(canceling(*reversed(records), **SCHEDULED))
+    assert command.body["external_id"] == f"{SUBSCRIPTION}:10"
+
+
+@pytest.mark.parametrize(
+    ("subscriptions", "status"),
+    [
+        ([], None),
+        ([{}], "Healthy"),
+        ([{"status": "past_due"}], "At Risk"),
+        ([{"status": "past_due", "cancel_at": END}], "Cancel Scheduled"),
+        ([{"status": "canceled", "ended_at": NOW}], "Churned"),
+        ([{"status": "canceled", "ended_at": NOW}, {"created_at": NOW + DAY}], "Won Back"),
+        ([{"status": "canceled", "ended_at": NOW}, {"created_at": NOW - DAY}], "Healthy"),
+    ],
+)
+def test_retention_status(subscriptions: list[dict[str, Any]], status: str | None) -> None:
+    made = tuple(replace(subscription(**changed), id=f"sub_{n}") for n, changed in enumerate(subscriptions))
+    assert retention(Billing(subscriptions=made)) == status
