@@ -13,11 +13,11 @@ from fractions import Fraction
 from typing import Any
 
 from sync_pipeline.core.canon import CANON
-from sync_pipeline.core.commands import Command, FieldChange
+from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
 from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import AT_RISK, has_ended, is_ending
-from sync_pipeline.core.money import Money, round_half_even
+from sync_pipeline.core.money import Money, MoneyError, round_half_even
 from sync_pipeline.core.mrr import yearly
 from sync_pipeline.core.records import ChurnRecord, Subscription
 from sync_pipeline.core.rules import Priority, Rules
@@ -34,8 +34,8 @@ REASON_IN_WORDS = {
 CANON_OF = {"lost_mrr": "money", "is_voluntary": "flag"}
 
 
-def churn_records(world: World, rules: Rules) -> Iterator[Command]:
-    """What has to be made or changed so that every episode has its record."""
+def churn_records(world: World, rules: Rules) -> Iterator[Entry]:
+    """What has to be made or changed so that every episode has its record; a review where its MRR is not known."""
     billing = own_billing(world)
     if billing is None:
         return
@@ -43,7 +43,10 @@ def churn_records(world: World, rules: Rules) -> Iterator[Command]:
         records = sorted(
             (r for r in world.churn_records if r.subscription_id == subscription.id), key=lambda r: _number(r)
         )
-        yield from _episode(world, rules, billing, subscription, records)
+        try:
+            yield from _episode(world, rules, billing, subscription, records)
+        except MoneyError as error:
+            yield Review(f"{RULE}:{subscription.id}", world.account_id, RULE, subscription.id, str(error))
 
 
 def retention(billing: Billing) -> str | None:

@@ -162,5 +162,9 @@ def _at_risk(account: Account, billing: Billing, commercial: Commercial) -> Mone
 
 
 def _shown(amount: Money) -> str:
-    value: Decimal = amount.decimal()
+    """An amount in words; one in a currency that is not known in minor units, for the Task must not wait for it."""
+    try:
+        value: Decimal = amount.decimal()
+    except MoneyError:
+        return f"{amount.currency} {amount.minor:,} (minor units)"
     return f"{amount.currency} {value:,}"

@@ -52,7 +52,7 @@ OPEN_RECORD = {
 
 
 def record(number: int = 1, **changed: Any) -> ChurnRecord:
-    values = {"id": f"a0{number}", "key": f"{SUBSCRIPTION}:{number}", "subscription_id": SUBSCRIPTION}
+    values: dict[str, Any] = {"id": f"a0{number}", "key": f"{SUBSCRIPTION}:{number}", "subscription_id": SUBSCRIPTION}
     return ChurnRecord(**(values | OPEN_RECORD | changed))
 
 
@@ -74,6 +74,7 @@ def canceling(*records: ChurnRecord, **changed: Any) -> World:
 
 def only(world: World) -> Command:
     (command,) = churn_records(world, RULES)
+    assert isinstance(command, Command)
     return command
 
 

@@ -19,12 +19,24 @@ from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.world import World
-from sync_pipeline_tests.core.making import NOW, PERSONAL_KEY, RULES, billed, item, subscription, world
+from sync_pipeline.core.records import Invoice
+from sync_pipeline.core.world import Billing, World
+from sync_pipeline_tests.core.making import (
+    CUSTOMER,
+    MICROS,
+    NOW,
+    PERSONAL_KEY,
+    RULES,
+    billed,
+    item,
+    subscription,
+    world,
+)
 from sync_pipeline_tests.core.worlds import CANARY, shuffled, worlds
 
 many = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
+DAY = 86_400 * MICROS
 QUANTITY_AND_PRICE = {"Quantity", "UnitPrice"}
 
 
@@ -214,3 +226,23 @@ def test_what_cannot_be_valued_is_a_review_and_never_a_crash(status: str, change
     currency = changed.get("currency", "GBP")
     found = planned(billed(subscription(status=status, currency=currency, **ended), items=(item(**changed),)))
     assert [review for review in found.reviews if str(*changed.values()) in review.detail]
+
+
+def test_a_failure_in_a_currency_that_is_not_known_still_makes_its_task() -> None:
+    overdue = Invoice(
+        id="in_1",
+        customer=CUSTOMER,
+        status="open",
+        currency="XXX",
+        created_at=NOW - 2 * DAY,
+        total=1_234,
+        amount_due=1_234,
+        amount_paid=0,
+        amount_remaining=1_234,
+        collection_method="send_invoice",
+        due_at=NOW - DAY,
+    )
+    found = planned(billed(billing=Present(Billing(invoices=(overdue,)))))
+    assert [c.reason for c in found.commands if c.action == "salesforce.once"] == [
+        "Invoice overdue: XXX 1,234 (minor units)"
+    ]
