@@ -59,7 +59,7 @@ class Org:
         self._view_all_data = not settings.minimum_profile or "ViewAllData" in grants.user
         self._integration = integration_user(self.schema, grants, minimum=settings.minimum_profile)
         self._unrestricted = unrestricted(self.schema)
-        self.saver = Saver(self.db, settings, _BEHAVIOURS, [OrgRules(self.db, self._unrestricted)])
+        self.saver = Saver(self.db, settings, _BEHAVIOURS, OrgRules(self.db, self._unrestricted))
         # The next bulk job gives up after so many rows and leaves the rest unprocessed.
         self.fail_job_after: int | None = None
         self.limits = Limits(self.store, clock, settings.daily_requests)

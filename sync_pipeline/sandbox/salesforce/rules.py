@@ -19,15 +19,21 @@ from sync_pipeline.sandbox.store import Row
 
 
 class OrgRules:
-    """Called by every save with the record as it is about to be; may change it or refuse it."""
+    """Rules as the org's settings list them."""
 
     def __init__(self, db: Database, access: Access) -> None:
         self._session = Session(db, access, "")
 
-    def __call__(self, saver: Saver, o: SObject, old: Row | None, new: Row, actor: Actor) -> None:
+    def automate(self, saver: Saver, o: SObject, new: Row) -> set[str]:
+        if not saver.settings.automations:
+            return set()
+        before = dict(new)
         for automation in saver.settings.automations:
             if automation.object == o.name and self._holds(o, automation.when, new):
                 new.update({name: accept(o.fields[name], value) for name, value in automation.set.items()})
+        return {name for name in new if new[name] != before.get(name)}
+
+    def check(self, saver: Saver, o: SObject, old: Row | None, new: Row, actor: Actor) -> None:
         for rule in saver.settings.validation_rules:
             if rule.object == o.name and self._holds(o, rule.when, new):
                 fields = [rule.field] if rule.field else []

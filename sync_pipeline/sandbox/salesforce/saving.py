@@ -5,7 +5,6 @@ Every way of writing a record ends here, be it REST, a collection, Bulk or a per
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,14 +55,21 @@ class Behaviour(Protocol):
         """Carries a deletion over to other records."""
 
 
-Rule = Callable[["Saver", SObject, Row | None, Row, Actor], None]
+class Rules(Protocol):
+    """What the org's administrators have set up."""
+
+    def automate(self, saver: Saver, o: SObject, new: Row) -> set[str]:
+        """Changes `new` in place as flows do before a save; the names of the fields that changed."""
+
+    def check(self, saver: Saver, o: SObject, old: Row | None, new: Row, actor: Actor) -> None:
+        """Refuses what validation and duplicate rules forbid."""
 
 
 class Saver:
-    """Inserts and updates records. `rules` are the org's own: they may change `new` or refuse it."""
+    """Inserts and updates records."""
 
     def __init__(
-        self, db: Database, settings: SalesforceSettings, behaviours: dict[str, Behaviour], rules: list[Rule]
+        self, db: Database, settings: SalesforceSettings, behaviours: dict[str, Behaviour], rules: Rules
     ) -> None:
         self.db = db
         self.settings = settings
@@ -179,8 +185,10 @@ class Saver:
         self._check_references(o, old, new, changed)
         if behaviour:
             behaviour.prepare(self, old, new, given)
-        for rule in self.rules:
-            rule(self, o, old, new, actor)
+        automated = self.rules.automate(self, o, new)
+        if automated and behaviour:
+            behaviour.prepare(self, old, new, given | automated)
+        self.rules.check(self, o, old, new, actor)
         self._check_unique(o, old, new)
         if self.row_locks:
             self.check_locks([new["Id"], *(new[f.name] for f in o.references if f.name in changed and new.get(f.name))])

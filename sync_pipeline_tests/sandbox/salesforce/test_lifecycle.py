@@ -231,6 +231,15 @@ def test_automation_changes_what_was_saved(org_with: Callable[..., Org]) -> None
     assert org.sf.Account.get(record_id)["Rating"] == "Hot"
 
 
+def test_what_automation_sets_is_derived_from_as_well(org_with: Callable[..., Org]) -> None:
+    """4: flows before the save come first, what the object derives comes after."""
+    rule = Automation("Opportunity", "IsWon = true AND Amount = null", {"Amount": 10, "StageName": "Closed Lost"})
+    org = org_with(automations=(rule,))
+    deal = {"Name": "D", "StageName": "Closed Won", "CloseDate": "2026-10-01"}
+    row = org.sf.Opportunity.get(org.sf.Opportunity.create(deal)["id"])
+    assert (row["Amount"], row["StageName"], row["IsWon"], row["ExpectedRevenue"]) == (10.0, "Closed Lost", False, 0.0)
+
+
 def test_single_currency_orgs_have_no_currency_field(org: Org) -> None:
     """6.8: INVALID_FIELD, and no CurrencyType."""
     assert code_of(org, "GET", "query?q=SELECT+CurrencyIsoCode+FROM+Opportunity") == "INVALID_FIELD"
