@@ -73,8 +73,5 @@ def build_engine(*, rules: Rules, ledger: Ledger, salesforce: Salesforce, stripe
 def _personal_key(ledger: Ledger, env: Env) -> bytes:
     """The installation's own key for hashes of personal values, made once and kept in the ledger."""
     with ledger.tx() as conn:
-        known = cursors.get(conn, "personal_key")
-        if known is None:
-            known = env.secret().hex()
-            cursors.put(conn, "personal_key", known, env.now())
+        known = cursors.put_once(conn, "personal_key", env.secret().hex(), env.now())
     return bytes.fromhex(known)

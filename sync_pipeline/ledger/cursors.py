@@ -23,3 +23,10 @@ def put(conn: Connection, name: str, value: str, now: int) -> None:
         ),
         {"name": name, "value": value, "updated_at": now},
     )
+
+
+def put_once(conn: Connection, name: str, value: str, now: int) -> str:
+    """Stores the value if there is none yet, and returns the one that stands: the same for everybody who asks."""
+    first = insert(conn, cursor).on_conflict_do_nothing()
+    conn.execute(first, {"name": name, "value": value, "updated_at": now})
+    return str(conn.execute(select(cursor.c.value).where(cursor.c.name == name)).scalar_one())
