@@ -12,13 +12,10 @@ from urllib.parse import urlencode
 
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
 from sync_pipeline.sandbox.salesforce.schema import Field, SObject
-from sync_pipeline.sandbox.salesforce.soql.execute import run
-from sync_pipeline.sandbox.salesforce.soql.rows import Session
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
 
-API_VERSION = "v66.0"
 STRIPE_VERSION = "2026-10-28.endive"
 _FORM = {"content-type": "application/x-www-form-urlencoded"}
 
@@ -75,11 +72,9 @@ class Desk:
         return found
 
     def query(self, soql: str) -> list[dict[str, Any]]:
-        """All records of a SOQL query, seen as the platform itself does, without field-level security. Raises
-        RefusedError."""
-        org = self._sandbox.salesforce.org
+        """All records of a SOQL query, without field-level security. Raises RefusedError."""
         try:
-            return run(Session(org.db, org.access, f"/services/data/{API_VERSION}"), soql).records
+            return self._sandbox.salesforce.select(soql)
         except SalesforceError as error:
             raise RefusedError(error.status, error.as_response()) from None
 

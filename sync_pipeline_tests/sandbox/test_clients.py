@@ -78,6 +78,21 @@ def test_a_bulk_job_survives_a_snapshot_that_went_through_json(sandbox: SandboxH
     assert salesforce.restful(f"jobs/ingest/{job['id']}")["state"] in ("Open", "UploadComplete")
 
 
+def test_the_next_bulk_job_can_be_made_to_fail_halfway(sandbox: SandboxHandle, salesforce: Any) -> None:
+    sandbox.control("POST", "/salesforce", {"fail_job_after": 1})
+    job = salesforce.restful(
+        "jobs/ingest", method="POST", json={"object": "Account", "operation": "insert", "contentType": "CSV"}
+    )
+    address = f"{salesforce.base_url}jobs/ingest/{job['id']}"
+    csv = {"Content-Type": "text/csv"}
+    salesforce._call_salesforce("PUT", f"{address}/batches", data="Name\nA\nB\nC\n", headers=csv)
+    salesforce._call_salesforce("PATCH", address, json={"state": "UploadComplete"})
+    sandbox.control("POST", "/clock", {"advance_seconds": 60})
+    assert salesforce.restful(f"jobs/ingest/{job['id']}")["state"] == "Failed"
+    left = salesforce._call_salesforce("GET", f"{address}/unprocessedrecords/").text
+    assert left.splitlines() == ['"Name"', '"B"', '"C"']
+
+
 def test_stripe_creates_lists_and_pages(billing: stripe.StripeClient) -> None:
     for n in range(5):
         billing.v1.customers.create({"name": f"C{n}"})
