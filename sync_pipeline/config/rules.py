@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Collection, Mapping
 from datetime import date
 from importlib import resources
@@ -18,7 +19,6 @@ import yaml
 
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
-from sync_pipeline.core.money import THREE_DECIMAL, TWO_DECIMAL, ZERO_DECIMAL
 from sync_pipeline.core.mrr import PERIODS_PER_YEAR
 from sync_pipeline.core.readings import FORMS, READINGS
 from sync_pipeline.core.records import Account, Contract, LineItem, Opportunity
@@ -31,7 +31,6 @@ RECORDS: Mapping[str, type[Any]] = {
     "line": LineItem,
     "contract": Contract,
 }
-CURRENCIES = ZERO_DECIMAL | TWO_DECIMAL | THREE_DECIMAL
 
 
 class RulesError(ValueError):
@@ -102,7 +101,6 @@ class _Reader:
                 usable[name] = _commercial_value(name, hints[name], value)
             except (ValueError, TypeError) as error:
                 self.mistakes.append(f"{self._name}:{line}: {name} {value!r}: {error}")
-        self._one_of(line, "default_currency", usable.get("default_currency", "GBP"), CURRENCIES)
         self._one_of(line, "time_zone", usable.get("time_zone", "UTC"), available_timezones())
         method = get_args(hints["collection_method"])
         self._one_of(line, "collection_method", usable.get("collection_method", method[0]), method)
@@ -197,6 +195,9 @@ def _commercial_value(name: str, hint: Any, value: Any) -> Any:
         return tuple(map(_whole_number, value)) if hint == tuple[int, ...] else frozenset(map(str, value))
     if not isinstance(value, str):
         raise ValueError("expected a text")
+    # One that Stripe does not bill is said on every deal, where the people who sold it see it.
+    if name == "default_currency" and not re.fullmatch("[A-Z]{3}", value):
+        raise ValueError("expected an ISO code of three capital letters")
     return value
 
 

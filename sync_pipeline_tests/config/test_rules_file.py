@@ -85,7 +85,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     ("before", "after", "message"),
     [
         ("time_zone: Europe/London", "time_zone: Europe/Lundon", "time_zone 'Europe/Lundon' is not known"),
-        ("default_currency: GBP", "default_currency: GBX", "default_currency 'GBX' is not known"),
+        ("default_currency: GBP", "default_currency: pounds", "default_currency 'pounds': expected an ISO code"),
         ("collection_method: send_invoice", "collection_method: send_invoices", "did you mean send_invoice?"),
         ("days_until_due: 30", "days_until_due: thirty", "days_until_due"),
         ("go_live: null", "go_live: soon", "go_live"),
