@@ -53,18 +53,23 @@ def unrestricted(schema: Schema) -> Access:
     )
 
 
-def integration_user(schema: Schema, grants: PermissionSet, *, minimum: bool) -> Access:
+def integration_user(schema: Schema, grants: PermissionSet, *, minimum: bool, hidden: tuple[str, ...] = ()) -> Access:
     """The integration user's access: its profile plus the package's permission set.
 
     New custom fields and objects are invisible until the permission set grants them. With a `minimum`
     profile that is also true of standard fields and objects; otherwise the profile opens all of those.
+    `hidden` fields are invisible whatever grants them.
     """
     objects = {}
     for o in schema.objects.values():
         verbs = _verbs(o, grants, minimum)
         if "read" not in verbs:
             continue
-        readable = {f.name: f for f in o.fields.values() if _granted(o, f, grants.readable, minimum)}
+        readable = {
+            f.name: f
+            for f in o.fields.values()
+            if _granted(o, f, grants.readable, minimum) and f"{o.name}.{f.name}" not in hidden
+        }
         editable = {n for n, f in readable.items() if _granted(o, f, grants.editable, minimum)}
         objects[o.name] = ObjectAccess(
             o,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -56,13 +57,28 @@ class Org:
         self.users = fresh.fill(self.db, settings)
         self.org_id = self.users["org"]
         self.username = str(self.user(self.users[fresh.INTEGRATION])["Username"])
-        self._view_all_data = not settings.minimum_profile or "ViewAllData" in grants.user
-        self._integration = integration_user(self.schema, grants, minimum=settings.minimum_profile)
+        self._grants = grants
         self._unrestricted = unrestricted(self.schema)
         self.saver = Saver(self.db, settings, _BEHAVIOURS, OrgRules(self.db, self._unrestricted))
         # The next bulk job gives up after so many rows and leaves the rest unprocessed.
         self.fail_job_after: int | None = None
         self.limits = Limits(self.store, clock, settings.daily_requests)
+        self.configure()
+
+    def configure(self, **changes: Any) -> None:
+        """Changes settings of the running org. Raises ValueError for those that shape its schema."""
+        fixed = {"package", "multi_currency", "currency", "currencies", "company", "is_sandbox"} & set(changes)
+        if fixed:
+            raise ValueError(f"{', '.join(sorted(fixed))} cannot be changed in a running org")
+        self.settings = replace(self.settings, **changes)
+        self.saver.settings = self.settings
+        self.limits.allowed = self.settings.daily_requests
+        self.db.visibility_delay = self.settings.visibility_delay
+        minimum = self.settings.minimum_profile
+        self._integration = integration_user(
+            self.schema, self._grants, minimum=minimum, hidden=self.settings.hidden_fields
+        )
+        self._view_all_data = not minimum or "ViewAllData" in self._grants.user
 
     def user(self, user_id: str) -> Row:
         return self.store.table("User")[user_id]

@@ -40,10 +40,13 @@ class Automation:
 
 @dataclass(frozen=True)
 class SalesforceSettings:
-    """Durations in seconds. `minimum_profile` leaves the integration user with the package's grants alone."""
+    """Durations in seconds. `minimum_profile` leaves the integration user with the package's grants alone;
+    `hidden_fields` (`Account.MRR__c`) are taken from it in any case, as when an administrator removes a permission.
+    """
 
     package: Path = DEFAULT_PACKAGE
     minimum_profile: bool = False
+    hidden_fields: tuple[str, ...] = ()
     page_size: int = 2000
     daily_requests: int = 100_000
     session_seconds: int = 7200

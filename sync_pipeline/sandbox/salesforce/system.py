@@ -123,6 +123,10 @@ class SalesforceSystem:
         base = f"/services/data/v{routes.NEWEST_VERSION}.0"
         return run(Session(self.org.db, self.org.access, base), soql).records
 
+    def configure(self, **changes: Any) -> None:
+        """Changes settings (fields of SalesforceSettings) of the running org. Raises ValueError, TypeError."""
+        self.org.configure(**changes)
+
     def expire_tokens(self) -> None:
         """Every session ends now; clients get 401 INVALID_SESSION_ID until they ask for a new token."""
         oauth.expire_all(self.org)

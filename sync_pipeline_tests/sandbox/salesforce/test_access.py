@@ -231,6 +231,26 @@ def test_minimum_profile_leaves_only_what_the_permission_set_grants(org_with: Ca
     assert org.call("DELETE", f"sobjects/Account/{account}").json()[0]["errorCode"] == "INSUFFICIENT_ACCESS_OR_READONLY"
 
 
+def test_a_permission_that_is_taken_away_breaks_the_whole_query(org: Org) -> None:
+    """10.16: the field is gone from describe, and a query that names it fails as a whole."""
+    soql = "SELECT Id, MRR__c FROM Account"
+    assert org.query(soql) == []
+    org.system.configure(hidden_fields=("Account.MRR__c",))
+    assert "MRR__c" not in [f["name"] for f in org.sf.Account.describe()["fields"]]
+    with pytest.raises(SalesforceMalformedRequest, match="No such column 'MRR__c' on entity 'Account'"):
+        org.sf.query(soql)
+    org.system.configure(hidden_fields=())
+    assert org.query(soql) == []
+
+
+def test_settings_of_a_running_org(org: Org) -> None:
+    org.system.configure(daily_requests=1, page_size=1)
+    org.call("GET", "limits")
+    assert org.call("GET", "limits").json()[0]["errorCode"] == "REQUEST_LIMIT_EXCEEDED"
+    with pytest.raises(ValueError, match="multi_currency cannot be changed in a running org"):
+        org.system.configure(multi_currency=True)
+
+
 def test_client_credentials_over_http_basic(org: Org) -> None:
     """1.5: the SDK sends HTTP Basic for client credentials."""
     basic = base64.b64encode(f"{org.system.client_id}:{org.system.client_secret}".encode()).decode()
