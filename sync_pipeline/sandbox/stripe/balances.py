@@ -11,6 +11,7 @@ from sync_pipeline.sandbox.stripe.listing import list_objects
 from sync_pipeline.sandbox.stripe.money import check_currency, round_half_up
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.pictures import finish
 from sync_pipeline.sandbox.stripe.world import World
 
 
@@ -67,8 +68,13 @@ def move_money(world: World, source: Row, type: str, amount: int, *, fee: int = 
     return world.create("balance_transaction", {
         "amount": amount, "available_on": world.now() + world.settings.payout_delay, "balance_type": "payments",
         "currency": source["currency"], "fee": fee, "fee_details": details, "net": amount - fee,
-        "reporting_category": category or type, "source": source["id"], "status": "pending", "type": type,
+        "reporting_category": category or type, "source": source["id"], "type": type,
     })  # fmt: skip
+
+
+@finish("balance_transaction")
+def become_available(world: World, shown: Row) -> None:
+    shown["status"] = "available" if shown["available_on"] <= world.now() else "pending"
 
 
 def processing_fee(world: World, amount: int) -> int:

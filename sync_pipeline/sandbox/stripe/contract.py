@@ -90,7 +90,8 @@ class Contract:
         return self._fills[name]
 
     def _compile(self, shape: Node) -> Fill:
-        template = dict.fromkeys(shape.get("null", ()))
+        first = ("id", "object") if "object" in shape else ()
+        template = dict.fromkeys((*first, *shape.get("null", ())))
         inner: dict[str, Fill] = {}
         for field, node in shape.get("props", {}).items():
             compiled = self._compile_node(node)

@@ -10,7 +10,6 @@ from sync_pipeline.sandbox.stripe.listing import embedded, list_objects
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import attach
-from sync_pipeline.sandbox.stripe.pictures import parts, take
 from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
 from sync_pipeline.sandbox.stripe.tax_ids import create_tax_id
 from sync_pipeline.sandbox.stripe.test_clocks import adopt
@@ -124,17 +123,6 @@ def list_subscriptions(world: World, params: Params, args: list[str]) -> Row:
 
 @operation("DELETE /v1/customers/{customer}/discount")
 def delete_discount(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("customer", args[0], status=404)
-    discount = world.get("discount", row.get("_discount"))
-    if discount is None:
-        raise errors.missing("discount", args[0], "customer", status=404)
-    world.update(row, {"_discount": None}, "customer.updated")
-    shown = world.render(discount) | {"deleted": True}
-    world.delete(discount, "customer.discount.deleted")
-    return shown
-
-
-@parts("customer")
-def parts_of_customer(world: World, row: Row) -> Row:
-    discount = world.get("discount", row.get("_discount"))
-    return {"discount": take(world, discount)} if discount else {}
+    """In this version discounts are given to subscriptions and invoices, so a customer never has one of its own."""
+    world.need("customer", args[0], status=404)
+    raise errors.missing("discount", args[0], "customer", status=404)

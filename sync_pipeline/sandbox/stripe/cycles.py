@@ -162,6 +162,7 @@ def _start_draft(world: World, subscription: Row, invoice: Row) -> None:
             closed = {"void": "void", "mark_uncollectible": "uncollectible"}[pause["behavior"]]
             close_open(world, invoice, closed, "subscription_paused" if closed == "uncollectible" else None)
         return
-    invoice = world.update(invoice, {"automatically_finalizes_at": due})
+    charged_at = due if invoice["collection_method"] == "charge_automatically" else None
+    invoice = world.update(invoice, {"automatically_finalizes_at": due, "next_payment_attempt": charged_at})
     world.emit("invoice.created", invoice)
     world.set_timer("finalize", invoice["id"], due)

@@ -34,7 +34,7 @@ def _grant_one(world: World, entry: Params, param: str, owner: dict[str, str]) -
     if not entry.get("coupon"):
         raise errors.required(f"{param}[coupon]")
     coupon = world.need("coupon", entry["coupon"], f"{param}[coupon]")
-    if not coupon["valid"]:
+    if not coupon["valid"] or coupon.get("redeem_by", world.now() + 1) <= world.now():
         raise StripeError(f"Coupon expired: {coupon['id']}", code="coupon_expired", param=f"{param}[coupon]")
     redeemed = coupon["times_redeemed"] + 1
     world.update(coupon, {
@@ -52,11 +52,9 @@ def _grant_one(world: World, entry: Params, param: str, owner: dict[str, str]) -
     return str(row["id"])
 
 
-def discounts_for_invoice(world: World, customer: Row, subscription: Row | None) -> list[str]:
-    """What a new invoice inherits: the subscription's discounts, else the customer's; spent ones are left out."""
-    ids = subscription.get("discounts") if subscription else None
-    ids = ids or [i for i in [customer.get("_discount")] if i]
-    return [i for i in ids if _holds(world, i)]
+def discounts_for_invoice(world: World, subscription: Row | None) -> list[str]:
+    """What a new invoice inherits from its subscription; spent and ended discounts are left out."""
+    return [i for i in (subscription or {}).get("discounts", ()) if _holds(world, i)]
 
 
 def _holds(world: World, id: str) -> bool:

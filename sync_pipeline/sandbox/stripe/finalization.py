@@ -31,6 +31,7 @@ def finalize(world: World, invoice: Row) -> Row:
     now = world.now()
     changes: Row = {
         "status": "open", "number": number, "effective_at": now, "automatically_finalizes_at": None,
+        "next_payment_attempt": None,
         "starting_balance": customer["balance"], "ending_balance": ending, "amount_due": due,
         "amount_remaining": due, "hosted_invoice_url": f"https://invoice.stripe.com/i/{invoice['id']}",
         "invoice_pdf": f"https://pay.stripe.com/invoice/{invoice['id']}/pdf",

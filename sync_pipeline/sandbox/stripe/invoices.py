@@ -43,7 +43,7 @@ def new_draft(world: World, customer: Row, fields: Row, subscription: Row | None
             if name in subscription:
                 row.setdefault(name, subscription[name])
     row.setdefault("discounts", [])
-    row["discounts"] = row["discounts"] or discounts_for_invoice(world, customer, subscription)
+    row["discounts"] = row["discounts"] or discounts_for_invoice(world, subscription)
     return world.create("invoice", row)
 
 

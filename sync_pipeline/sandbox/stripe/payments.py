@@ -66,10 +66,10 @@ def attempt(world: World, invoice: Row, method: Row | None = None, *, automatic:
     payment = default_payment(world, invoice)
     assert payment is not None, invoice["id"]
     intent = world.need("payment_intent", payment["_payment"])
-    outcome = planned_outcome(world, invoice["customer"]) or behaviour_of(method)
     if method is None:
         told = {"code": "missing", "message": "This customer has no attached payment source or default payment method."}
         return fail(world, invoice, intent, None, {**told, "type": "invalid_request_error"}, automatic=automatic)
+    outcome = planned_outcome(world, invoice["customer"]) or behaviour_of(method)
     if outcome in ("succeed", "dispute", "refund_fails_later"):
         return succeed(world, invoice, intent, method, payment, automatic=automatic)
     if outcome == "action_required":

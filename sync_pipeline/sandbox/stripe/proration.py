@@ -86,13 +86,24 @@ def _credited(world: World, debit: Row) -> Row:
 
 
 def _discounted(world: World, subscription: Row, item: Row, exact: Fraction) -> Fraction:
-    """Percentages that hold now are part of a prorated debit; prorations themselves are not discountable."""
+    """Discounts that hold are part of a prorated debit, as prorations themselves are not discountable.
+
+    An amount off the whole subscription is shared among its items in proportion to what they cost.
+    """
     for id in (*item["discounts"], *subscription["discounts"]):
         discount = world.get("discount", id)
         coupon = world.get("coupon", discount["source"]["coupon"]) if discount else None
-        live = discount and discount.get("end", world.now() + 1) > world.now()
-        if live and coupon and coupon.get("percent_off") is not None and coupon["duration"] != "once":
+        if discount is None or coupon is None or coupon["duration"] == "once":
+            continue
+        if discount.get("end", world.now() + 1) <= world.now():
+            continue
+        if coupon.get("percent_off") is not None:
             exact *= 1 - Fraction(str(coupon["percent_off"])) / 100
+            continue
+        sharers = [item] if id in item["discounts"] else items_of(world, subscription["id"])
+        whole = sum(exact_amount(price_of(world, i), i["quantity"]) for i in sharers)
+        own = exact_amount(price_of(world, item), item["quantity"])
+        exact = max(Fraction(0), exact - coupon["amount_off"] * own / whole) if whole else exact
     return exact
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sync_pipeline.sandbox.store import Row
-from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe import errors, pictures
 from sync_pipeline.sandbox.stripe.balances import move_money
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
@@ -74,7 +74,7 @@ def refund(world: World, charge: Row, amount: int | None, params: Params) -> Row
 def settle(world: World, id: str) -> None:
     row = world.get("refund", id)
     if row and row["status"] == "pending":
-        world.update(row, {"status": "succeeded", "pending_reason": None}, "refund.updated")
+        _tell(world, row, {"status": "succeeded", "pending_reason": None})
 
 
 @timer("fail_refund")
@@ -84,12 +84,20 @@ def fail_refund(world: World, id: str) -> None:
     if row is None or row["status"] not in ("pending", "succeeded"):
         return
     transaction = move_money(world, row, "refund_failure", row["amount"])
-    row = world.update(row, {
+    row = _tell(world, row, {
         "status": "failed", "failure_reason": "expired_or_canceled_card", "pending_reason": None,
         "failure_balance_transaction": transaction["id"],
-    }, "refund.updated")  # fmt: skip
+    })  # fmt: skip
     _unrefund(world, row)
     world.emit("refund.failed", row)
+
+
+def _tell(world: World, row: Row, changes: Row) -> Row:
+    """A change of a refund is announced under both of its names."""
+    before = pictures.take(world, row)
+    row = world.update(row, changes, "refund.updated")
+    world.announce("charge.refund.updated", before, row)
+    return row
 
 
 def _unrefund(world: World, row: Row) -> None:
@@ -101,7 +109,7 @@ def _unrefund(world: World, row: Row) -> None:
 @operation("POST /v1/refunds/{refund}", "metadata")
 def update_refund(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("refund", args[0], "refund", 404)
-    return world.update(row, {"metadata": merge_metadata(row, params)}, "refund.updated")
+    return _tell(world, row, {"metadata": merge_metadata(row, params)})
 
 
 @operation("POST /v1/refunds/{refund}/cancel")
@@ -109,7 +117,7 @@ def cancel_refund(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("refund", args[0], "refund", 404)
     if row["status"] not in ("pending", "requires_action"):
         raise StripeError(f"Refunds with status {row['status']} cannot be canceled.", param="refund")
-    row = world.update(row, {"status": "canceled", "pending_reason": None}, "refund.updated")
+    row = _tell(world, row, {"status": "canceled", "pending_reason": None})
     _unrefund(world, row)
     return row
 

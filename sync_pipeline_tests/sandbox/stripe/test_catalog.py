@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import stripe
 
-from sync_pipeline_tests.sandbox.stripe.conftest import Sandbox
+from sync_pipeline_tests.sandbox.stripe.conftest import DAY, START, Sandbox
 
 
 def test_product_id_is_the_clients_choice(sandbox: Sandbox) -> None:
@@ -152,6 +152,31 @@ def test_coupons(sandbox: Sandbox, coupon: dict[str, Any], first: int, second: i
     sandbox.advance(32 * 86_400)
     totals = [i.total for i in sandbox.v1.invoices.list({"subscription": subscription.id}).data]
     assert totals == [second, first]
+
+
+def test_coupons_expire(sandbox: Sandbox) -> None:
+    """Facts 5.2: coupon_expired after redeem_by, and after the last redemption."""
+    early = sandbox.v1.coupons.create({"percent_off": 5, "duration": "once", "redeem_by": START + DAY})
+    single = sandbox.v1.coupons.create({"percent_off": 5, "duration": "once", "max_redemptions": 1})
+    customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
+    sandbox.subscribe(customer, price, discounts=[{"coupon": single.id}])
+    sandbox.advance(DAY)
+    for coupon in (early, single):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            sandbox.subscribe(customer, price, discounts=[{"coupon": coupon.id}])
+        assert caught.value.code == "coupon_expired"
+
+
+def test_promotion_codes(sandbox: Sandbox) -> None:
+    """Facts 1: discounts may name a promotion code; the discount remembers it."""
+    coupon = sandbox.v1.coupons.create({"percent_off": 50, "duration": "once"})
+    code = sandbox.v1.promotion_codes.create({"promotion": {"type": "coupon", "coupon": coupon.id}, "code": "HALF"})
+    assert [c.id for c in sandbox.v1.promotion_codes.list({"code": "HALF"}).data] == [code.id]
+    subscription = sandbox.subscribe(
+        sandbox.customer("pm_card_visa"), sandbox.price(1000), discounts=[{"promotion_code": code.id}],
+        expand=["discounts", "latest_invoice"],
+    )  # fmt: skip
+    assert (subscription.discounts[0].promotion_code, subscription.latest_invoice.total) == (code.id, 500)
 
 
 @pytest.mark.parametrize(("inclusive", "total", "net"), [(False, 1200, 1000), (True, 1000, 833)])

@@ -195,6 +195,17 @@ def test_test_clock_limits(sandbox: Sandbox) -> None:
     assert sandbox.v1.subscriptions.retrieve(subscription.id).status == "canceled"
 
 
+def test_money_becomes_available_after_some_days(sandbox: Sandbox) -> None:
+    """Facts 2.7: balance transactions are pending until available_on; fees are only here."""
+    sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000))
+    [line] = sandbox.v1.balance_transactions.list().data
+    assert (line.status, line.fee, line.net) == ("pending", 35, 965)
+    assert sandbox.v1.balance.retrieve().pending[0].amount == 965
+    sandbox.advance(2 * DAY)
+    assert sandbox.v1.balance_transactions.retrieve(line.id).status == "available"
+    assert sandbox.v1.balance.retrieve().available[0].amount == 965
+
+
 def test_upcoming_invoice_is_announced(sandbox: Sandbox) -> None:
     """Facts 4.3: invoice.upcoming some days before a renewal that is charged, not for send_invoice."""
     price = sandbox.price(1000)

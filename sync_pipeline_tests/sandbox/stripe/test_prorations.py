@@ -152,6 +152,21 @@ def test_discounted_debit_is_credited_discounted(make_sandbox: Callable[..., San
     assert amounts(sandbox, subscription) == [-500, 1000]
 
 
+def test_amount_off_is_shared_by_the_items(make_sandbox: Callable[..., Sandbox]) -> None:
+    """Facts 3.4: existing discounts are baked into prorations; an amount off is allocated to the items."""
+    sandbox = make_sandbox(APRIL)
+    coupon = sandbox.v1.coupons.create({"amount_off": 900, "currency": "gbp", "duration": "forever"})
+    items = [{"price": sandbox.price(6000).id}, {"price": sandbox.price(3000).id}]
+    customer = sandbox.customer("pm_card_visa")
+    params = {"customer": customer.id, "items": items, "discounts": [{"coupon": coupon.id}]}
+    subscription = sandbox.v1.subscriptions.create(params)
+    sandbox.advance(15 * DAY)
+    first = next(i for i in subscription["items"].data if i.price.unit_amount == 6000)
+    sandbox.v1.subscriptions.update(subscription.id, {"items": [{"id": first.id, "quantity": 2}]})
+    # Credited: half of 6000 - 600. Debited: half of 12000 less its share of 900, which is 12/15.
+    assert amounts(sandbox, subscription) == [-2700, 5640]
+
+
 def test_negative_proration_becomes_credit(sandbox: Sandbox) -> None:
     """Facts 3.4: a negative total becomes customer balance at finalisation, never a refund."""
     customer = sandbox.customer("pm_card_visa")
