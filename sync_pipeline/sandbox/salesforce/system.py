@@ -24,6 +24,7 @@ from sync_pipeline.sandbox.wire import Call, Reply
 
 _DATA = re.compile(r"/services/data(?:/v(?P<version>\d+\.\d)(?P<rest>/.*)?)?$")
 _LONGEST_URI = 16_384
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _JSON = "application/json;charset=UTF-8"
 
 
@@ -225,5 +226,5 @@ class SalesforceSystem:
             return Reply(answer.status, b"", headers)
         if isinstance(answer.body, bytes):
             return Reply(answer.status, answer.body, headers)
-        body = json.dumps(answer.body, ensure_ascii=False, separators=(",", ":")).encode()
+        body = _encode(answer.body).encode()
         return Reply(answer.status, b"" if call.method == "HEAD" else body, {"Content-Type": _JSON} | headers)

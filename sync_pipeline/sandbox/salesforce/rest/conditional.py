@@ -26,22 +26,20 @@ def check_preconditions(request: Request, o: SObject, row: Row) -> None:
     """Raises SalesforceError 412, or NotModified."""
     if o.name == "Account":
         _check_etag(request, row)
-    modified = epoch_of(row["SystemModstamp"])
     since = _moment(request, "if-modified-since")
-    if since is not None and request.method == "GET" and modified <= since:
+    if since is not None and request.method == "GET" and epoch_of(row["SystemModstamp"]) <= since:
         raise NotModified
     until = _moment(request, "if-unmodified-since")
-    if until is not None and modified > until:
+    if until is not None and epoch_of(row["SystemModstamp"]) > until:
         raise _failed()
 
 
 def _check_etag(request: Request, row: Row) -> None:
-    current = etag(row)
     wanted = request.headers.get("if-match")
-    if wanted is not None and wanted != "*" and current not in _tags(wanted):
+    if wanted is not None and wanted != "*" and etag(row) not in _tags(wanted):
         raise _failed()
     unwanted = request.headers.get("if-none-match")
-    if unwanted is not None and (unwanted == "*" or current in _tags(unwanted)):
+    if unwanted is not None and (unwanted == "*" or etag(row) in _tags(unwanted)):
         if request.method == "GET":
             raise NotModified
         raise _failed()
