@@ -48,7 +48,7 @@ def build_app(ledger: Ledger, env: Env, secrets: Sequence[str], org_id: str | No
             return _refused(413, "the body is larger than 1 MiB")
         except BadSignature as error:
             return _refused(400, str(error))
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
             return _refused(400, "the body is not a Stripe event")
         try:
             new = await run_in_threadpool(receive, ledger, [found], env)

@@ -13,6 +13,9 @@ from typing import Any
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.systems.stripe.parse import at, id_of
 
+EVENT_ID = re.compile(r"evt_[0-9A-Za-z_]{1,250}")
+EVENT_TYPE = re.compile(r"[0-9a-z_.]{1,250}")
+LAST_SECOND = 1 << 40
 ACCOUNT_ID = re.compile(r"001[0-9A-Za-z]{15}")
 URGENT = frozenset({"invoice.payment_failed", "invoice.payment_action_required", "invoice.overdue"})
 
@@ -31,16 +34,18 @@ class Hint:
 
 
 def hint(event: Mapping[str, Any]) -> Hint:
-    """The hint of an event. Raises KeyError when the body is not shaped like an event."""
-    kind = str(event["type"])
+    """The hint of an event. Raises ValueError, KeyError, TypeError or AttributeError for anything else."""
+    event_id, kind, created = event["id"], event["type"], int(event["created"])
+    if not EVENT_ID.fullmatch(event_id) or not EVENT_TYPE.fullmatch(kind) or not 0 <= created < LAST_SECOND:
+        raise ValueError("not an event")
     thing = event["data"]["object"]
     is_customer = thing.get("object") == "customer"
     customer = thing.get("id") if is_customer else id_of(thing.get("customer"))
     ids = [thing.get("id"), customer]
     return Hint(
-        event_id=str(event["id"]),
+        event_id=event_id,
         type=kind,
-        created_at=at(int(event["created"])),
+        created_at=at(created),
         object_ids=tuple(dict.fromkeys(str(each) for each in ids if each)),
         customer=customer,
         account_id=_account_id(thing),
