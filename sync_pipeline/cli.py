@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -113,6 +113,41 @@ def reconcile(as_json: bool) -> None:
         sys.exit(1)
 
 
+@main.command(epilog="Example:  sync-pipeline plan --account 001Kj00000XyzABIA1")
+@click.option(
+    "--account", metavar="ID", help="Only this Account, from fresh reads; without it all, from full listings."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def plan(account: str | None, as_json: bool) -> None:
+    """Show every write that would be made now, field by field and why, without making any."""
+    from sync_pipeline.core.plan import plan as plan_account
+    from sync_pipeline.engine.observe import observe
+    from sync_pipeline.engine.reconcile import compare, read_tables
+    from sync_pipeline.frames.plan import planned_writes
+
+    if account is not None:
+        _require_account_ids([account])
+    with _engine("plan") as engine:
+        if account is None:
+            plans = list(compare(engine, read_tables(engine)).plans.values())
+        else:
+            world = observe(engine, [account])[account]
+            plans = [plan_account(world, engine.rules, engine.personal_key)]
+    writes = [asdict(write) for write in planned_writes(plans)]
+    reviews = [asdict(review) for planned in plans for review in planned.reviews]
+    if as_json:
+        click.echo(json.dumps({"writes": writes, "reviews": reviews}, indent=2))
+    else:
+        for write in writes:
+            change = f" {write['field']}: {write['old']} -> {write['new']}" if write["field"] else ""
+            click.echo(f"{write['action']} {write['target']}{change}  ({write['reason']})")
+        for review in reviews:
+            click.echo(f"review {review['subject']}: {review['detail']}")
+        click.echo(f"{len(writes)} writes, {len(reviews)} matters for a person")
+    if writes:
+        sys.exit(1)
+
+
 @main.command(epilog="Example:  sync-pipeline resync 001Kj00000XyzABIA1")
 @click.argument("accounts", nargs=-1, required=True)
 def resync(accounts: tuple[str, ...]) -> None:
@@ -120,11 +155,8 @@ def resync(accounts: tuple[str, ...]) -> None:
     from sync_pipeline.config.settings import load_settings
     from sync_pipeline.engine.assembly import build_env, open_current_ledger
     from sync_pipeline.engine.intake import resync as mark
-    from sync_pipeline.systems.stripe.events import ACCOUNT_ID
 
-    for account in accounts:
-        if not ACCOUNT_ID.fullmatch(account):
-            raise click.BadParameter(f"{account!r} is not an Account id (18 characters, starting with 001).")
+    _require_account_ids(accounts)
     settings = load_settings()
     with open_current_ledger(settings) as ledger:
         mark(ledger, accounts, build_env(settings))
@@ -204,6 +236,14 @@ def demo(keep: Path | None) -> None:
     from sync_pipeline.demo.play import play
 
     sys.exit(play(keep))
+
+
+def _require_account_ids(accounts: Iterable[str]) -> None:
+    from sync_pipeline.systems.stripe.events import ACCOUNT_ID
+
+    for account in accounts:
+        if not ACCOUNT_ID.fullmatch(account):
+            raise click.BadParameter(f"{account!r} is not an Account id (18 characters, starting with 001).")
 
 
 @contextmanager
