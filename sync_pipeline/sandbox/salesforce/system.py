@@ -103,21 +103,21 @@ class SalesforceSystem:
         o, actor, saver = self._object(object), self.org.person(self._user(user)), self.org.saver
         with self.org.store.transaction():
             if id is None:
-                return saver.insert(o, fields or {}, actor)
+                return dict(saver.insert(o, fields or {}, actor))
             record_id = self._id(id)
             if undelete:
-                return recycle_bin.undelete(saver, o, record_id, actor)
+                return dict(recycle_bin.undelete(saver, o, record_id, actor))
             if delete:
                 row = saver.existing(o, record_id)
                 recycle_bin.delete(saver, o, record_id, actor)
-                return self.org.db.get(o, record_id) or row
-            return saver.update(o, record_id, fields or {}, actor)
+                return dict(self.org.db.get(o, record_id) or row)
+            return dict(saver.update(o, record_id, fields or {}, actor))
 
     def merge(self, *, object: str, winner: str, loser: str) -> Row:
         """A person merges two records; returns the winner. Raises SalesforceError."""
         with self.org.store.transaction():
             o = self._object(object)
-            return merging.merge(self.org.saver, o, self._id(winner), self._id(loser), self.org.person(None))
+            return dict(merging.merge(self.org.saver, o, self._id(winner), self._id(loser), self.org.person(None)))
 
     def select(self, soql: str) -> list[Row]:
         """What a person would see: all records that a query finds, whatever the limits. Raises SalesforceError."""
