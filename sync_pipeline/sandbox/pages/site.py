@@ -29,7 +29,7 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        for name in ("minor", "major", "plain", "moment", "day", "tone"):
+        for name in ("minor", "major", "every", "plain", "moment", "day", "tone"):
             self._templates.filters[name] = getattr(wording, name)
 
     def routes(self) -> list[Route]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 # Stripe's amounts are in the smallest unit of the currency; these have none, or a thousandth.
@@ -31,7 +32,7 @@ def minor(amount: int | None, currency: str) -> str:
     """Stripe's integer amount as a person reads it: ``minor(4500000, "gbp")`` is ``£45,000.00``."""
     if amount is None:
         return "–"
-    places = 0 if currency in _WHOLE else 3 if currency in _THOUSANDTHS else 2
+    places = _places(currency)
     whole, part = divmod(abs(amount), 10**places)
     digits = f"{whole:,}" + (f".{part:0{places}d}" if places else "")
     return f"{'-' if amount < 0 else ''}{_with_sign(digits, currency)}"
@@ -41,7 +42,14 @@ def major(amount: float | str | None, currency: str) -> str:
     """Salesforce's decimal amount as a person reads it."""
     if amount is None:
         return "–"
-    return f"{'-' if float(amount) < 0 else ''}{_with_sign(f'{abs(float(amount)):,.2f}', currency)}"
+    exact = Decimal(str(amount))
+    return f"{'-' if exact < 0 else ''}{_with_sign(f'{abs(exact):,.{_places(currency)}f}', currency)}"
+
+
+def every(recurring: dict[str, Any]) -> str:
+    """How often a price bills: ``year``, ``3 months``."""
+    count = recurring["interval_count"]
+    return recurring["interval"] if count == 1 else f"{count} {recurring['interval']}s"
 
 
 def plain(value: Any) -> str:
@@ -76,6 +84,11 @@ def tone(status: str | None) -> str:
         return "none"
     known = status.lower()
     return "good" if known in _GOOD else "bad" if known in _BAD else "plain"
+
+
+def _places(currency: str) -> int:
+    known = currency.lower()
+    return 0 if known in _WHOLE else 3 if known in _THOUSANDTHS else 2
 
 
 def _with_sign(digits: str, currency: str) -> str:
