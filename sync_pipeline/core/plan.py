@@ -18,6 +18,7 @@ from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.fields import keep_fields
 from sync_pipeline.core.observation import Absent, Unknown
 from sync_pipeline.core.payment_failures import payment_failure_tasks
+from sync_pipeline.core.renewals import renewal_opportunities
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.seats import keep_seats
 from sync_pipeline.core.world import World
@@ -38,6 +39,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *keep_seats(world, rules),
         *payment_failure_tasks(world, rules),
         *churn_records(world, rules),
+        *renewal_opportunities(world, rules),
     ]
     commands = _one_per_target(entry for entry in entries if isinstance(entry, Command))
     free = (command for command in commands if command.target not in world.blocked)

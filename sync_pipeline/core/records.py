@@ -65,6 +65,7 @@ class Opportunity:
     billing_message: Column[str | None, "What keeps the deal from being billed"] = None
     activation_status: Column[str | None, "Pending until the first payment, then Activated"] = None
     first_payment_at: Column[int | None, "First payment, microseconds UTC"] = None
+    renewal_key: Column[str | None, "Subscription and end of term that this renewal Opportunity is for"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
 

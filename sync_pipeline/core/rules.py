@@ -69,6 +69,10 @@ class Commercial:
     urgent_mrr: int = 1000
     retry_days: tuple[int, ...] = (3, 5, 7)
     final_action: str = "the subscription is canceled"
+    renewal_days: int = 90
+    renewal_stage: str = "Prospecting"
+    won_stage: str = "Closed Won"
+    lost_stage: str = "Closed Lost"
     intervals: Mapping[str, tuple[str, int]] = field(
         default_factory=lambda: {"Monthly": ("month", 1), "Quarterly": ("month", 3), "Annual": ("year", 1)}
     )

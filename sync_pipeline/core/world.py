@@ -84,6 +84,7 @@ class World:
     account: Observation[Account]
     deals: tuple[Deal, ...] = ()
     churn_records: tuple[ChurnRecord, ...] = ()
+    renewals: tuple[Opportunity, ...] = ()
     customer: Observation[Customer] = NOT_READ
     candidates: Observation[tuple[Customer, ...]] = NOT_READ
     billing: Observation[Billing] = NOT_READ

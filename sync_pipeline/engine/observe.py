@@ -118,6 +118,7 @@ def _with_salesforce(
         account=account,
         deals=_deals(seen) if seen is not None and isinstance(account, Present) else (),
         churn_records=seen.churn_records if seen is not None else (),
+        renewals=tuple(o for o in seen.opportunities if o.renewal_key) if seen is not None else (),
         links=remembered.links,
         base=remembered.base,
         facts=remembered.facts,
@@ -127,7 +128,7 @@ def _with_salesforce(
 
 
 def _deals(seen: AccountRecords) -> tuple[Deal, ...]:
-    won = [opportunity for opportunity in seen.opportunities if opportunity.is_won]
+    won = [opportunity for opportunity in seen.opportunities if opportunity.is_won and not opportunity.renewal_key]
     return tuple(
         Deal(
             opportunity=opportunity,
