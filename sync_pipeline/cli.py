@@ -56,6 +56,8 @@ main.add_command(sandbox)
 @click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 picks a free one.")
 def receiver(host: str, port: int) -> None:
     """Serve the webhook endpoint: POST /webhooks/stripe, POST /webhooks/salesforce, GET /healthz."""
+    import socket
+
     import uvicorn
 
     from sync_pipeline.config.settings import load_settings
@@ -67,7 +69,14 @@ def receiver(host: str, port: int) -> None:
         raise click.UsageError("STRIPE_WEBHOOK_SECRETS is not set: no webhook could be verified.")
     with open_current_ledger(settings) as ledger:
         app = build_app(ledger, build_env(settings), settings.stripe_webhook_secrets, settings.expect_org_id)
-        uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False)
+        try:
+            listener = socket.create_server((host, port))
+        except OSError as error:
+            raise click.UsageError(f"cannot listen on {host}:{port}: {error.strerror}.") from None
+        with listener:
+            click.echo(f"listening on http://{host}:{listener.getsockname()[1]}")
+            config = uvicorn.Config(app, log_level="warning", access_log=False)
+            uvicorn.Server(config).run(sockets=[listener])
 
 
 @main.command(epilog="Example:  sync-pipeline worker --once")

@@ -1,0 +1,228 @@
+"""The command line as a person meets it: real processes, their words, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from sync_pipeline.cli import main
+from sync_pipeline.config.settings import sandbox_environment
+from sync_pipeline_tests.engine.people import edit, fault, only, win
+from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+
+FINE, FAILED, MISUSED = 0, 1, 2
+
+
+@pytest.fixture(scope="module")
+def running_sandbox() -> Iterator[SandboxHandle]:
+    with start_sandbox("--data", "story") as handle:
+        yield handle
+
+
+@pytest.fixture
+def sandbox(running_sandbox: SandboxHandle) -> SandboxHandle:
+    running_sandbox.control("POST", "/reset")
+    return running_sandbox
+
+
+@pytest.fixture
+def environment(sandbox: SandboxHandle, tmp_path: Path) -> dict[str, str]:
+    return {**sandbox_environment(sandbox.ready), "SYNC_HOME": str(tmp_path / "home")}
+
+
+def run(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "NO_PROXY") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", "sync_pipeline.cli", *arguments],
+        env=inherited | dict(environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def check_refused(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
+    """One clear line on stderr, nothing that looks like a program's insides."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "rror" in line]
+    assert all(word in line for word in words), line
+
+
+def _commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, (*path, name))
+        else:
+            yield (*path, name)
+
+
+@pytest.mark.parametrize("command", sorted(_commands(main)), ids=" ".join)
+def test_every_commands_help_has_an_example_that_names_it(command: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(main, [*command, "--help"])
+    assert shown.exit_code == FINE
+    assert "Example" in shown.output
+    assert f"sync-pipeline {' '.join(command)}" in shown.output
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["ledger", "--help"], ["--version"]])
+def test_help_and_version_are_fine(arguments: list[str]) -> None:
+    assert CliRunner().invoke(main, arguments).exit_code == FINE
+
+
+@pytest.mark.slow
+def test_the_story_from_the_command_line(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    first = run(environment, "worker", "--once")
+    assert first.returncode == FINE, first.stderr
+    win(sandbox)
+    worked = run(environment, "worker", "--once")
+    assert worked.returncode == FINE, worked.stderr
+    summary = json.loads(worked.stdout.splitlines()[-1])
+    assert (summary["parked"], summary["deferred"], summary["problems"]) == (0, 0, [])
+    assert summary["writes"] >= 9
+    assert only(sandbox, "Account")["MRR__c"] == 3750.0
+    certificate = run(environment, "reconcile", "--json")
+    assert certificate.returncode == FINE
+    agreed = json.loads(certificate.stdout)
+    assert (agreed["agrees"], agreed["accounts"], agreed["writes"], agreed["left"]) == (True, 1, 0, [])
+    totals = {total["measure"]: total for total in agreed["totals"]}
+    assert totals["mrr"] == {
+        "measure": "mrr",
+        "currency": "GBP",
+        "salesforce_minor": 375_000,
+        "stripe_minor": 375_000,
+        "difference_minor": 0,
+    }
+    text = run(environment, "reconcile")
+    assert "Salesforce and Stripe agree" in text.stdout
+    assert "MRR GBP: Salesforce 3,750.00, Stripe 3,750.00, difference 0.00" in text.stdout
+    status = json.loads(run(environment, "ledger", "status", "--json").stdout)
+    assert status["work"]["dirty"] == 0
+    assert (status["parked"], status["reviews"], status["workers_alive"]) == ([], [], 0)
+    assert status["links"] == 2
+    assert status["audit_rows"] == status["attempts"]
+
+
+@pytest.mark.slow
+def test_a_matter_for_a_person_is_exit_code_1_and_named(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    edit(sandbox, "Opportunity", only(sandbox, "Opportunity")["Id"], Term_Months__c=None)
+    win(sandbox)
+    assert run(environment, "worker", "--once").returncode == FINE
+    left = run(environment, "reconcile")
+    assert left.returncode == FAILED
+    assert "the term in months is empty" in left.stdout
+    status = run(environment, "ledger", "status")
+    assert "the term in months is empty" in status.stdout
+
+
+def test_a_refused_key_is_one_line_and_exit_code_1(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    done = run({**environment, "STRIPE_API_KEY": "sk_test_wrong"}, "worker", "--once")
+    check_refused(done, FAILED, "Stripe", "API")
+    assert "sk_test_wrong" not in done.stderr + done.stdout
+
+
+def test_a_refused_sign_in_is_one_line_and_exit_code_1(environment: dict[str, str]) -> None:
+    done = run({**environment, "SALESFORCE_CLIENT_SECRET": "wrong-secret"}, "worker", "--once")
+    check_refused(done, FAILED, "Salesforce", "sign-in")
+    assert "wrong-secret" not in done.stderr + done.stdout
+
+
+def test_a_system_that_does_not_answer_is_exit_code_1(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    win(sandbox)
+    fault(sandbox, "stripe_503", side="stripe", times=1000)
+    done = run(environment, "worker", "--once")
+    assert done.returncode == FAILED
+    assert "Traceback" not in done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert any("Stripe" in problem and "503" in problem for problem in summary["problems"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "words"),
+    [
+        ({"SALESFORCE_CLIENT_ID": "", "STRIPE_API_KEY": ""}, ["worker", "--once"], ["no credentials", "sandbox"]),
+        ({"STRIPE_BASE_URL": "ftp://x"}, ["worker", "--once"], ["STRIPE_BASE_URL"]),
+        ({"SYNC_POLL_SECONDS": "often"}, ["worker", "--once"], ["SYNC_POLL_SECONDS", "often"]),
+        ({"SYNC_RULES": "/nowhere/rules.yaml"}, ["worker", "--once"], ["/nowhere/rules.yaml"]),
+        ({"SYNC_DATABASE_URL": "nonsense"}, ["ledger", "status"], ["SYNC_DATABASE_URL"]),
+        ({"SYNC_DATABASE_URL": "mysql://x/y"}, ["ledger", "upgrade"], ["mysql"]),
+        ({"SYNC_DATABASE_URL": "postgresql://u:secret@127.0.0.1:1/x"}, ["worker", "--once"], ["127.0.0.1"]),
+        ({"SYNC_EXPECT_ORG_ID": "00DZz0000000009"}, ["worker", "--once"], ["00DZz0000000009", "SYNC_EXPECT_ORG_ID"]),
+        ({"SYNC_EXPECT_STRIPE_ACCOUNT": "acct_other"}, ["reconcile"], ["acct_other"]),
+        ({"STRIPE_WEBHOOK_SECRETS": ""}, ["receiver"], ["STRIPE_WEBHOOK_SECRETS"]),
+        ({}, ["resync", "006Aa0000000001IAA"], ["006Aa0000000001IAA"]),
+        ({}, ["worker", "--twice"], ["--twice"]),
+        ({}, ["wrker"], ["wrker"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, (list, dict)) else None,
+)
+def test_wrong_use_is_one_line_and_exit_code_2(
+    environment: dict[str, str], changed: dict[str, str], arguments: list[str], words: list[str]
+) -> None:
+    done = run(environment | changed, *arguments)
+    check_refused(done, MISUSED, *words)
+    assert "secret@" not in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"this is not a database at all, not even nearly" * 50, b""])
+def test_a_ledger_file_that_is_none(environment: dict[str, str], tmp_path: Path, content: bytes) -> None:
+    """An empty file is an empty ledger; anything else is refused in one line."""
+    file = tmp_path / "ledger.db"
+    file.write_bytes(content)
+    done = run(environment | {"SYNC_DATABASE_URL": f"sqlite:///{file}"}, "ledger", "status")
+    if content:
+        check_refused(done, MISUSED, "ledger.db")
+    else:
+        assert done.returncode == FINE, done.stderr
+
+
+def test_a_home_that_cannot_be_written_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run(environment | {"SYNC_HOME": str(tmp_path / "file" / "home")}, "ledger", "upgrade")
+    check_refused(done, MISUSED, "file/home")
+
+
+def test_a_rules_file_names_every_mistake_with_its_line(environment: dict[str, str], tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("salesforce: {}\nfields:\n  - {target: account.mrr, kind: miror}\n")
+    done = run(environment | {"SYNC_RULES": str(rules)}, "worker", "--once")
+    assert done.returncode == MISUSED
+    assert "rules.yaml:3" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_receiver_says_where_it_listens_and_ends_without_a_traceback(environment: dict[str, str]) -> None:
+    inherited = {"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sync_pipeline.cli", "receiver", "--port", "0"],
+        env=inherited | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        url = next(word for word in line.split() if word.startswith("http://"))
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{url.rstrip('/')}/healthz", timeout=30) as answer:
+            health: dict[str, Any] = json.load(answer)
+        assert health == {"ok": True, "accounts_due": 0}
+        taken = run(environment, "receiver", "--port", url.rpartition(":")[2])
+        check_refused(taken, MISUSED, "cannot listen", "in use")
+        process.terminate()
+        _, errors = process.communicate(timeout=30)
+        assert "Traceback" not in errors
+    finally:
+        process.kill()
+        process.communicate()
