@@ -54,10 +54,10 @@ class SandboxHandle:
 
 
 @contextmanager
-def start_sandbox(*arguments: str) -> Iterator[SandboxHandle]:
+def start_sandbox(*arguments: str, module: str = "sync_pipeline.sandbox.command") -> Iterator[SandboxHandle]:
     """A sandbox on free ports, with the command line's own options as `arguments`, for as long as the block lasts."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "sync_pipeline.sandbox.command", *_recording(), *arguments],
+        [sys.executable, "-m", module, *_recording(), *arguments],
         stdout=subprocess.PIPE,
         text=True,
     )

@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import stripe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
+from sync_pipeline.sandbox.stripe.webhooks import due
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox, build
 from sync_pipeline_tests.sandbox.conftest import START
@@ -234,12 +236,16 @@ def lived(moves: list[int], total: int) -> str:
     return json.dumps([sandbox.truth(), events_of(sandbox)], sort_keys=True)
 
 
-@settings(max_examples=8)
-@given(st.lists(st.sampled_from([1, 3600, DAY, 7 * DAY, 31 * DAY]), max_size=12))
-def test_it_makes_no_difference_in_how_many_moves_time_passes(moves: list[int]) -> None:
+def check_moves_make_no_difference(moves: list[int]) -> None:
     """Not to one byte of objects or events: what is due is done at its own moment."""
     total = max(75 * DAY, sum(moves))
     assert lived(moves, total) == lived([], total)
+
+
+@settings(max_examples=8)
+@given(st.lists(st.sampled_from([1, 3600, DAY, 7 * DAY, 31 * DAY]), max_size=12))
+def test_it_makes_no_difference_in_how_many_moves_time_passes(moves: list[int]) -> None:
+    check_moves_make_no_difference(moves)
 
 
 # What is announced
@@ -281,6 +287,25 @@ def check_previous_attributes_chain() -> None:
 def test_previous_attributes_lead_back_to_what_was_told_before() -> None:
     """facts/stripe 4.2: a consumer can undo an update event by its previous_attributes."""
     check_previous_attributes_chain()
+
+
+def check_each_attempt_is_signed_anew() -> None:
+    """facts/stripe 4.1: the signature is of the attempt, with the time of the attempt, and the SDK accepts each."""
+    client = Client(build(now=START))
+    world = client.sandbox.stripe.world
+    secret = str(client.sandbox.stripe.register_webhook("http://127.0.0.1:9/")["secret"])
+    client.stripe("POST", "customers", name="Signed")
+    for moment in (1_700_000_000, 1_700_000_060):
+        (delivery,) = due(world, wall=lambda moment=moment: moment)  # type: ignore[misc]
+        signature = delivery.headers["Stripe-Signature"]
+        assert signature.startswith(f"t={moment},")
+        stripe.WebhookSignature.verify_header(delivery.body.decode(), signature, secret)
+        client.sandbox.stripe.record_delivery(delivery.id, 500)
+        client.sandbox.advance(3600)
+
+
+def test_each_attempt_is_signed_anew() -> None:
+    check_each_attempt_is_signed_anew()
 
 
 # Deals and their lines

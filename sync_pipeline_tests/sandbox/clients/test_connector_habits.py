@@ -29,28 +29,22 @@ def lists_with_a_created_filter() -> list[str]:
 
 def populate(sandbox: SandboxHandle) -> str:
     """One customer with a pending item, a subscription that renewed once and a refund; its id."""
-    customer = stripe(
-        sandbox,
-        "POST",
-        "/v1/customers",
-        name="Acme",
-        payment_method="pm_card_visa",
-        **{"invoice_settings[default_payment_method]": "pm_card_visa"},
-    ).json()["id"]
-    price = stripe(
-        sandbox,
-        "POST",
-        "/v1/prices",
-        currency="gbp",
-        unit_amount=1000,
-        **{"recurring[interval]": "month", "product_data[name]": "Seat"},
-    ).json()["id"]
-    stripe(sandbox, "POST", "/v1/subscriptions", customer=customer, **{"items[0][price]": price})
+
+    def post(path: str, params: dict[str, Any]) -> str:
+        answer = stripe(sandbox, "POST", path, **params)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    card = {"payment_method": "pm_card_visa", "invoice_settings[default_payment_method]": "pm_card_visa"}
+    customer = post("/v1/customers", {"name": "Acme", **card})
+    monthly = {"recurring[interval]": "month", "product_data[name]": "Seat"}
+    price = post("/v1/prices", {"currency": "gbp", "unit_amount": 1000, **monthly})
+    post("/v1/subscriptions", {"customer": customer, "items[0][price]": price})
     sandbox.control("POST", "/clock", {"advance_seconds": 32 * 86_400})
-    stripe(sandbox, "POST", "/v1/invoiceitems", customer=customer, amount=500, currency="gbp")
+    post("/v1/invoiceitems", {"customer": customer, "amount": 500, "currency": "gbp"})
     charge = stripe(sandbox, "GET", "/v1/charges", customer=customer).json()["data"][0]["id"]
-    assert stripe(sandbox, "POST", "/v1/refunds", charge=charge, amount=100).status_code == 200
-    return str(customer)
+    post("/v1/refunds", {"charge": charge, "amount": 100})
+    return customer
 
 
 def as_of_old(sandbox: SandboxHandle, path: str, **params: Any) -> requests.Response:
@@ -69,8 +63,10 @@ def test_every_list_can_be_walked_by_windows_of_created(sandbox: SandboxHandle) 
         if whole.status_code in (400, 501):  # it needs an owner, or is not simulated
             continue
         middle = START + 16 * 86_400
-        before = stripe(sandbox, "GET", path, limit=100, **{"created[lt]": middle})
-        after = stripe(sandbox, "GET", path, limit=100, **{"created[gte]": middle})
+        early: dict[str, Any] = {"created[lt]": middle}
+        late: dict[str, Any] = {"created[gte]": middle}
+        before = stripe(sandbox, "GET", path, limit=100, **early)
+        after = stripe(sandbox, "GET", path, limit=100, **late)
         assert (before.status_code, after.status_code) == (200, 200), path
         ids = [row["id"] for row in after.json()["data"] + before.json()["data"]]
         assert ids == [row["id"] for row in whole.json()["data"]], path
@@ -100,5 +96,6 @@ def test_expansions_of_an_older_version_are_no_errors(sandbox: SandboxHandle, pa
 
 def test_a_customers_sources_are_an_empty_list(sandbox: SandboxHandle) -> None:
     customer = populate(sandbox)
-    found = stripe(sandbox, "GET", f"/v1/customers/{customer}", **{"expand[]": "sources"}).json()["sources"]
+    expanded: dict[str, Any] = {"expand[]": "sources"}
+    found = stripe(sandbox, "GET", f"/v1/customers/{customer}", **expanded).json()["sources"]
     assert found == {"object": "list", "data": [], "has_more": False, "url": f"/v1/customers/{customer}/sources"}
