@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from fractions import Fraction
+from functools import lru_cache
 
 from dateutil.relativedelta import relativedelta
 
@@ -12,6 +13,7 @@ _SECONDS = {"day": 86_400, "week": 604_800, "month": 2_551_443, "year": 31_536_0
 _ORDER = {"day": 1, "week": 7, "month": 30, "year": 360}
 
 
+@lru_cache(maxsize=100_000)  # the items of a subscription, and subscriptions of one day, share their periods
 def add_interval(moment: int, interval: str, count: int) -> int:
     """`moment` (epoch seconds, UTC) plus `count` intervals; the end of short months clamps the day."""
     stepped = datetime.fromtimestamp(moment, UTC) + relativedelta(**{_UNITS[interval]: count})  # type: ignore[arg-type]
