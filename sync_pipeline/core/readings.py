@@ -179,15 +179,18 @@ def opportunity_billing_status(world: World, rules: Rules, subject: Subject) -> 
     if subscription is not None:
         word = billing_status(subscription)
         return Present(word) if word else Unknown(f"Stripe status {subscription.status!r} is not known")
-    return Present("Needs Attention") if _missing(world, rules, subject) else NOT_BILLED
+    if _missing(world, rules, subject):
+        return Present("Needs Attention")
+    return NOT_BILLED if subject.record.is_won else Present(None)
 
 
 def opportunity_billing_message(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """What keeps a won deal from being billed; empty once it is billed."""
+    """What keeps a won deal from being billed; empty once it is billed, or is not won after all."""
     if missing := _missing(world, rules, subject):
         message = "Not billed: " + "; ".join(missing)
         return Present(message if len(message) <= 255 else message[:252] + "...")
-    return Present(None) if _subscription(world, subject) is not None else NOT_BILLED
+    settled = _subscription(world, subject) is not None or not subject.record.is_won
+    return Present(None) if settled else NOT_BILLED
 
 
 def _missing(world: World, rules: Rules, subject: Subject) -> tuple[str, ...]:

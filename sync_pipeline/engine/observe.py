@@ -128,14 +128,16 @@ def _with_salesforce(
 
 
 def _deals(seen: AccountRecords) -> tuple[Deal, ...]:
-    won = [opportunity for opportunity in seen.opportunities if opportunity.is_won and not opportunity.renewal_key]
+    """The won deals, and those that still say what kept them from being billed when they were won."""
+    deals = [o for o in seen.opportunities if (o.is_won or o.billing_message) and not o.renewal_key]
+    won = [opportunity for opportunity in deals if opportunity.is_won]
     return tuple(
         Deal(
             opportunity=opportunity,
             lines=tuple(line for line in seen.lines if line.opportunity_id == opportunity.id),
             contract=_contract(opportunity, won, seen.contracts),
         )
-        for opportunity in won
+        for opportunity in deals
     )
 
 

@@ -47,7 +47,8 @@ def play(sandbox: SandboxHandle, folder: Path, chapter: str) -> Chapter:
             sync.drain()
             pay(sandbox)
         shutil.copy(str(sync.settings.database_url).removeprefix("sqlite:///"), file)
-    before = shutil.copy(file, folder / "before.db")
+    before = folder / "before.db"
+    shutil.copy(file, before)
     sandbox.control("POST", "/snapshot", {"save": "chapter"})
     since = mark(sandbox)
     with installed(sandbox, folder, url=f"sqlite:///{file}") as sync:
