@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine.env import Env
-from sync_pipeline.ledger import cursors, inbox, links, work
+from sync_pipeline.ledger import commands, cursors, inbox, links, work
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.inbox import InboxEvent
 from sync_pipeline.systems.salesforce.client import OBJECTS, Salesforce
@@ -34,10 +34,18 @@ def receive(ledger: Ledger, hints: Iterable[Hint], env: Env) -> int:
         return _receive(conn, list(hints), env)
 
 
-def resync(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
-    """A person asks for these accounts to be looked at now."""
+def nudge(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
+    """Somebody says that these accounts may have changed."""
     with ledger.tx() as conn:
         work.mark_dirty(conn, accounts, priority=Priority.CREATE, now_wall=env.wall())
+
+
+def resync(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
+    """A person asks for these accounts to be looked at now; what was refused to them is tried once more."""
+    with ledger.tx() as conn:
+        for account in sorted(set(accounts)):
+            commands.unpark(conn, account, env.now())
+            work.mark_dirty(conn, [account], priority=Priority.CREATE, now_wall=env.wall())
 
 
 def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:

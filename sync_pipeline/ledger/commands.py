@@ -279,6 +279,12 @@ def retire(conn: Connection, account: str, *, wanted: Iterable[str], now: int) -
     return len(obsolete)
 
 
+def unpark(conn: Connection, account: str, now: int) -> None:
+    """What was refused to the account may be tried once more: a person says that the reason is gone."""
+    parked_ones = (command.c.account == account, command.c.state == "parked")
+    conn.execute(update(command).where(*parked_ones).values(state="superseded", changed_at=now))
+
+
 def parked(conn: Connection) -> list[CommandRow]:
     """Commands that were refused and wait for other inputs or other code, the longest-waiting first."""
     rows = conn.execute(_rows().where(command.c.state == "parked").order_by(command.c.changed_at, command.c.id))

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sync_pipeline.engine.env import Env
-from sync_pipeline.engine.intake import receive, resync
+from sync_pipeline.engine.intake import nudge, receive
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.database import Ledger, LedgerError
 from sync_pipeline.systems.stripe.events import hint
@@ -66,7 +66,7 @@ def build_app(ledger: Ledger, env: Env, secrets: Sequence[str], org_id: str | No
             return _refused(403, "the message is not from the org that SYNC_EXPECT_ORG_ID names")
         accounts = sorted({match.decode() for match in ACCOUNT_IN_MESSAGE.findall(payload)})
         try:
-            await run_in_threadpool(resync, ledger, accounts, env)
+            await run_in_threadpool(nudge, ledger, accounts, env)
         except LedgerError:
             return _refused(503, "the ledger cannot be written; send it again")
         return Response(ACK, media_type="text/xml")

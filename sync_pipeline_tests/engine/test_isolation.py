@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from sync_pipeline.engine.intake import resync
 from sync_pipeline.engine.rounds import Halted
 from sync_pipeline.ledger import commands, work
 from sync_pipeline.ledger.tables import attempt, command
@@ -27,6 +28,8 @@ from sync_pipeline_tests.engine.people import (
     writes_since,
 )
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+
+REFUSED = {"error": {"type": "invalid_request_error", "message": "Your account cannot do this yet."}}
 
 
 def another_deal(sandbox: SandboxHandle, name: str, **account: Any) -> tuple[str, str]:
@@ -85,6 +88,21 @@ def test_a_refused_account_is_parked_with_its_reason_and_the_others_are_served(t
         assert _parked(sync) == []
         assert _account(sandbox, poor)["MRR__c"] == 100.0
         sync.check_books()
+
+
+def test_what_was_refused_is_tried_again_when_a_person_asks_for_it(sync: Installation) -> None:
+    """What kept it from being accepted may be mended where no record shows it: a rule, a permission, a setting."""
+    sandbox = sync.sandbox
+    win(sandbox)
+    fault(sandbox, "http", side="stripe", method="POST", path="^/v1/subscriptions$", status=400, body=REFUSED)
+    sync.rest()
+    assert len(_parked(sync)) == 1
+    assert records(sandbox, "subscription") == []
+    resync(sync.ledger, [only(sandbox, "Account")["Id"]], sync.env)
+    sync.rest()
+    assert _parked(sync) == []
+    assert len(records(sandbox, "subscription")) == 1
+    sync.check_books()
 
 
 def test_a_customer_that_stripe_refuses_does_not_stop_the_next_account(sync: Installation) -> None:
