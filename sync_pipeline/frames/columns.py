@@ -6,12 +6,27 @@ Light on purpose: definitions that show a table's columns need neither Polars no
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 PERSONAL_MARK = "(personal data)"
 MOMENTS = frozenset({"period_start", "period_end"})
+
+Type = Literal["text", "flag", "integer", "number", "texts", "date", "moment", "amount"]
+
+SQL_TYPES: Mapping[Type, str] = {
+    "text": "VARCHAR",
+    "flag": "BOOLEAN",
+    "integer": "BIGINT",
+    "number": "DECIMAL(38,18)",
+    "texts": "VARCHAR[]",
+    "date": "DATE",
+    "moment": "TIMESTAMP WITH TIME ZONE",
+    "amount": "DECIMAL(38,0)",
+}
+"""What a reader of the tables meets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +38,7 @@ class Column:
     """
 
     name: str
-    type: Literal["text", "flag", "integer", "number", "texts", "date", "moment", "amount"]
+    type: Type
     nullable: bool
     description: str
     allowed: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ _KEY = ("account_id", "currency")
 
 
 def account_ltv(payments: pl.DataFrame, refunds: pl.DataFrame, mapping: pl.DataFrame) -> pl.DataFrame:
-    """derived/account_ltv: paid invoice payments less succeeded refunds of the customers mapped to each Account."""
+    """derived/account_ltv: paid invoice payments less their succeeded refunds, of the customers of each Account."""
     account_of = mapping.filter(state="matched").select("customer_id", "account_id")
     collected = (
         paid(payments)
@@ -36,6 +36,7 @@ def account_ltv(payments: pl.DataFrame, refunds: pl.DataFrame, mapping: pl.DataF
     )
     returned = (
         refunds.filter(status="succeeded")
+        .join(payments.select("payment").unique(), on="payment", how="semi")
         .join(account_of, left_on="customer", right_on="customer_id")
         .group_by(*_KEY)
         .agg(_sum("amount").alias("refunded_minor"), pl.len().cast(pl.Int64).alias("refunds"))

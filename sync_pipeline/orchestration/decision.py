@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 BOOT_US = 30 * 1_000_000
 """How long a run that has started may take to give its first sign of life in the ledger."""
-RESERVED_US = 5 * 1_000_000
+RESERVED_US = 10 * 1_000_000
 """How long one sensor's request keeps the other from making the same: by then the run shows in Dagster's storage."""
 
 

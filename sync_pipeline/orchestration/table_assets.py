@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.frames.columns import Column, Table
+from sync_pipeline.frames.columns import SQL_TYPES, Column, Table
 
 if TYPE_CHECKING:
     import polars as pl
@@ -110,7 +110,7 @@ def _column(table: Table, column: Column) -> dg.TableColumn:
     allowed = [f"one of: {', '.join(column.allowed)}"] if column.allowed else []
     return dg.TableColumn(
         column.name,
-        column.type,
+        SQL_TYPES[column.type],
         description=column.description,
         constraints=dg.TableColumnConstraints(
             nullable=column.nullable, unique=table.key == (column.name,), other=allowed

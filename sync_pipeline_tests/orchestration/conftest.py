@@ -9,7 +9,10 @@ import dagster as dg
 import pytest
 
 from sync_pipeline.config.settings import Settings, load_settings, sandbox_environment
+from sync_pipeline_tests.databases import database_kind, ledger_url
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+
+__all__ = ["database_kind", "ledger_url"]
 
 NOW = 1_768_471_200
 """2026-01-15 10:00 UTC: where the sandbox's clock stands at the start."""

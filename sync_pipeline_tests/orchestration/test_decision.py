@@ -25,8 +25,8 @@ OLD = DrainRun("old", WALL - 60 * SECOND)
         (True, [OLD], 60, None),
         (True, [OLD, WAITING], 60, "run waiting is about to start"),
         (True, [OLD, YOUNG], 60, "run young has just started"),
-        (True, [], 4, "requested a moment ago"),
-        (True, [], 5, None),
+        (True, [], 9, "requested a moment ago"),
+        (True, [], 10, None),
         (True, [OLD], 0, "requested a moment ago"),
     ],
 )

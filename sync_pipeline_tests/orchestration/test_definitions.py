@@ -88,8 +88,11 @@ def test_no_setting_and_no_secret_is_configuration() -> None:
 
 
 def test_the_schedule_runs_at_two_in_the_morning_unless_the_last_run_still_works() -> None:
-    with dg.instance_for_test() as instance:
-        context = dg.build_schedule_context(instance, scheduled_execution_time=datetime(2026, 1, 15, 2, tzinfo=UTC))
+    at_two = datetime(2026, 1, 15, 2, tzinfo=UTC)
+    with (
+        dg.instance_for_test() as instance,
+        dg.build_schedule_context(instance, scheduled_execution_time=at_two) as context,
+    ):
         assert isinstance(reconcile_schedule(context), dg.RunRequest)
         run = create_run_for_test(instance, job_name="reconcile", status=dg.DagsterRunStatus.STARTED)
         skipped = reconcile_schedule(context)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import dagster as dg
+import pytest
+from dagster._core.errors import DagsterResourceFunctionError
 
+from sync_pipeline.config.settings import SettingsError, sandbox_environment
 from sync_pipeline.engine.assembly import build_env, open_current_ledger
 from sync_pipeline.engine.intake import resync
+from sync_pipeline.orchestration.build import build_defs
 from sync_pipeline_tests.engine import people
 from sync_pipeline_tests.orchestration.conftest import Installed
 from sync_pipeline_tests.orchestration.runs import everything_said, failure, run
@@ -56,3 +61,22 @@ def test_an_unreachable_clock_is_named(installed: Installed, instance: dg.Dagste
     result = run("drain_inbox", installed(SYNC_CLOCK_URL="http://127.0.0.1:9/clock"), instance)
     assert not result.success
     assert "the sandbox clock at http://127.0.0.1:9/clock does not answer" in failure(result)
+
+
+def test_settings_come_from_the_environment_of_the_process_that_runs(
+    sandbox: SandboxHandle, tmp_path: Path, memory: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {**sandbox_environment(sandbox.ready), "SYNC_HOME": str(tmp_path), "SYNC_LINGER_SECONDS": "1"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    definitions = build_defs()
+    result = definitions.resolve_job_def("drain_inbox").execute_in_process(instance=memory)
+    assert result.success
+    said = everything_said(memory, result) + str(memory.get_run_by_id(result.run_id))
+    assert [value for value in sandbox.ready.values() if value in said] == []
+
+    monkeypatch.setenv("SYNC_LINGER_SECONDS", "soon")
+    with pytest.raises(DagsterResourceFunctionError) as failed:
+        definitions.resolve_job_def("drain_inbox").execute_in_process(instance=memory)
+    assert isinstance(failed.value.user_exception, SettingsError)
+    assert "SYNC_LINGER_SECONDS must be a whole number" in str(failed.value.user_exception)

@@ -121,8 +121,10 @@ def test_a_drain_that_died_is_replaced(installed: Installed, instance: dg.Dagste
     assert tick(stripe_inbox_sensor, settings, instance) is None
 
 
-def test_both_sensors_at_the_same_moment_start_one_run(installed: Installed, instance: dg.DagsterInstance) -> None:
-    settings = installed()
+def test_both_sensors_at_the_same_moment_start_one_run(
+    installed: Installed, instance: dg.DagsterInstance, ledger_url: str
+) -> None:
+    settings = installed(SYNC_DATABASE_URL=ledger_url)
     make_due(settings)
     barrier = Barrier(2)
 

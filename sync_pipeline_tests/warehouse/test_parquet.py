@@ -17,8 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.records import Account
+from sync_pipeline.frames.columns import SQL_TYPES, Table
 from sync_pipeline.frames.convert import to_frame, to_records
-from sync_pipeline.frames.tables import SNAPSHOTS
+from sync_pipeline.frames.schema import empty
+from sync_pipeline.frames.tables import SNAPSHOTS, TABLES
 from sync_pipeline.warehouse.parquet import TableMissing, Warehouse
 from sync_pipeline_tests.frames.making import rows
 
@@ -78,6 +80,14 @@ def test_duckdb_reads_exact_amounts_and_moments(tmp_path: Path) -> None:
             "SELECT id, mrr, epoch_us(modified_at) FROM read_parquet(?) ORDER BY id", [str(written.path)]
         ).fetchall()
     assert found == [("001A", Decimal("3750.00"), 1_768_471_200_000_001), ("001B", None, None)]
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+def test_other_tools_meet_the_types_that_the_catalogue_shows(table: Table, tmp_path: Path) -> None:
+    written = Warehouse(tmp_path).write(table, empty(table), {})
+    with duckdb.connect() as connection:
+        found = connection.execute("DESCRIBE SELECT * FROM read_parquet(?)", [str(written.path)]).fetchall()
+    assert {row[0]: row[1] for row in found} == {column.name: SQL_TYPES[column.type] for column in table.columns}
 
 
 def test_a_reader_never_sees_half_a_table_whenever_the_writer_dies(tmp_path: Path) -> None:
