@@ -21,16 +21,8 @@ from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.mrr import PERIODS_PER_YEAR
 from sync_pipeline.core.readings import FORMS, READINGS
-from sync_pipeline.core.records import Account, Contract, LineItem, Opportunity
+from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import Commercial, FieldRule, Names, Priority, Reaction, Rules, Side
-
-# The objects that are read, with the record that says their own field names. Others are only written.
-RECORDS: Mapping[str, type[Any]] = {
-    "account": Account,
-    "opportunity": Opportunity,
-    "line": LineItem,
-    "contract": Contract,
-}
 
 
 class RulesError(ValueError):
@@ -81,8 +73,14 @@ class _Reader:
 
     def rules(self, document: Any) -> Rules:
         top = self._mapping(document, {"commercial", "salesforce", "fields"}, required={"salesforce", "fields"})
-        written = {name for name, _ in _entries(top.get("salesforce")) if not difflib.get_close_matches(name, RECORDS)}
-        objects = self._mapping(top.get("salesforce", {}), set(RECORDS) | written, required=set(RECORDS))
+        written = {
+            name
+            for name, _ in _entries(top.get("salesforce"))
+            if not difflib.get_close_matches(name, SALESFORCE_RECORDS)
+        }
+        objects = self._mapping(
+            top.get("salesforce", {}), set(SALESFORCE_RECORDS) | written, required=set(SALESFORCE_RECORDS)
+        )
         names = {name: self._names(name, entry) for name, entry in objects.items()}
         rows = top.get("fields", [])
         if not isinstance(rows, list):
@@ -108,7 +106,7 @@ class _Reader:
 
     def _names(self, name: str, entry: Any) -> Names:
         values = self._mapping(entry, {"object", "fields"}, required={"object", "fields"})
-        record = RECORDS.get(name)
+        record = SALESFORCE_RECORDS.get(name)
         fields = values.get("fields", {})
         if record is not None and "fields" in values:
             known = dataclasses.fields(record)

@@ -211,7 +211,7 @@ def _subscriptions(
         opportunity = deal.opportunity
         if moved := [rate for rate in agreed.rates if not _is_priced_at(catalogue.prices[rate.lookup_key], rate)]:
             ids = ", ".join(catalogue.prices[rate.lookup_key].id for rate in moved)
-            detail = f"{ids} has not the terms that its lookup key says; move the key to a price that has them"
+            detail = f"{ids} is archived or has not the terms that its lookup key says; move the key to one that fits"
             yield _review(world, "price_mismatch", opportunity.id, detail)
             continue
         intent = subscription_intent(world.org_id, opportunity.id)
@@ -250,9 +250,10 @@ def _subscriptions(
 
 
 def _is_priced_at(price: Price, rate: Rate) -> bool:
-    """A person can move a lookup key to another price, and a wrong amount must never be billed."""
+    """A person can archive a price or move its lookup key to another, and a wrong amount must never be billed."""
     promised = (rate.stripe_product, rate.currency, rate.interval, rate.interval_count, rate.unit_amount)
-    return (price.product, price.currency, price.interval, price.interval_count, price.unit_amount) == promised
+    terms_of_price = (price.product, price.currency, price.interval, price.interval_count, price.unit_amount)
+    return price.active and terms_of_price == promised
 
 
 def _missing_subscriptions(world: World) -> Iterator[Review]:

@@ -32,12 +32,14 @@ class Fact:
 def observed_facts(
     account_id: str, payments: Iterable[InvoicePayment], refunds: Iterable[Refund], now: int
 ) -> list[Fact]:
-    """What the records prove at this moment, as revision 0: one fact per paid payment and per refund.
+    """What the records prove at this moment, as revision 0: one fact per paid payment and per refund of one.
 
     A refund that failed or was canceled proves 0, so that an earlier fact of it is corrected. A payment
     counts when its invoice payment is paid, whoever collected it: applied customer balance and credit
-    notes make no invoice payment and are not cash.
+    notes make no invoice payment and are not cash. Charges of no invoice are not counted, nor their refunds.
     """
+    payments = list(payments)
+    invoiced = {p.payment for p in payments if p.payment}
     paid = [
         Fact(
             kind="payment",
@@ -55,7 +57,7 @@ def observed_facts(
     returned = [
         Fact("refund", r.id, 0, account_id, r.currency, -r.amount if r.status == "succeeded" else 0, r.created_at)
         for r in refunds
-        if r.status in ("succeeded", "failed", "canceled")
+        if r.payment in invoiced and r.status in ("succeeded", "failed", "canceled")
     ]
     return paid + returned
 

@@ -8,9 +8,11 @@ amounts are decimals in major units, as read; Stripe amounts are integer minor u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated as Column
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +115,16 @@ class ChurnRecord:
     feedback: Column[str | None, "What the customer chose as feedback"] = None
     is_voluntary: Column[bool, "The customer or we decided; false for failed payments and disputes"] = False
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+SALESFORCE_RECORDS: Mapping[str, type[Any]] = {
+    "account": Account,
+    "opportunity": Opportunity,
+    "line": LineItem,
+    "contract": Contract,
+    "churn_record": ChurnRecord,
+}
+"""The Salesforce objects that are read, by the sync's own names; others are only written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,4 +276,4 @@ class Refund:
     currency: Column[str, "ISO currency"]
     amount: Column[int, "Refunded, minor units"]
     created_at: Column[int, "Creation, microseconds UTC"]
-    charge: Column[str | None, "Charge refunded"] = None
+    payment: Column[str | None, "Payment intent refunded, or the charge where there is none"] = None

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection
 
+from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine.env import Env
 from sync_pipeline.ledger import commands, cursors, inbox, links, work
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.inbox import InboxEvent
-from sync_pipeline.systems.salesforce.client import OBJECTS, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.events import Hint, hint
 
@@ -57,7 +58,7 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
     """
     settled = env.now() - FRESH_US
     with ledger.read() as conn:
-        marks = {name: int(cursors.get(conn, f"salesforce.{name}") or 0) for name in OBJECTS}
+        marks = {name: int(cursors.get(conn, f"salesforce.{name}") or 0) for name in SALESFORCE_RECORDS}
     changes = salesforce.changes_since({name: max(0, mark - OVERLAP_US) for name, mark in marks.items()})
     events = [
         InboxEvent(
@@ -70,7 +71,7 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
         )
         for change in changes
     ]
-    newest = {name: max([c.modified_at for c in changes if c.object == name], default=0) for name in OBJECTS}
+    newest = {name: max([c.modified_at for c in changes if c.object == name], default=0) for name in SALESFORCE_RECORDS}
     with ledger.tx() as conn:
         new = inbox.receive(conn, events, received_wall=env.wall(), priority=int(Priority.CREATE))
         for name, mark in newest.items():

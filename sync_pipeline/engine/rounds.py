@@ -163,15 +163,12 @@ def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: B
                     _audit_link(engine, conn, command, now)
         if isinstance(world.customer, Present) and world.customer.value.deleted:
             _forget_customer(conn, engine, world, world.customer.value.id, now)
-        reviews.reconcile(
-            conn,
-            world.account_id,
-            [reviews.Review(r.key, r.account, r.rule, r.subject, r.detail) for r in open_reviews],
-            now,
-        )
         versions = _versions(world)
         sendable = [command for command in planned.commands if command.action != "link"]
-        commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
+        if not _unknown(world):
+            # A plan from half a look wants less than there is: what it does not mention is not settled by it.
+            reviews.reconcile(conn, world.account_id, open_reviews, now)
+            commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
         rows = commands.propose(
             conn,
             [_new_command(command, versions) for command in sendable],

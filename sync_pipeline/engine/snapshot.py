@@ -108,7 +108,7 @@ class StripeTables:
         self._charges = _grouped(tables["stripe/charges"], lambda charge: charge.customer)
         self._refunds = _grouped(tables["stripe/refunds"], lambda refund: refund.customer)
         self._products = frozenset(product.id for product in tables["stripe/products"])
-        self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key and p.active}
+        self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key}
 
     def customer(self, customer_id: str) -> Observation[Customer]:
         known = self._customers.get(customer_id)

@@ -7,23 +7,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
+from sync_pipeline.core.commands import Review
 from sync_pipeline.ledger.statements import insert, record
 from sync_pipeline.ledger.tables import review
 
 
 @dataclass(frozen=True, slots=True)
-class Review:
-    """`key` names the matter within its account; `detail` is a sentence for the person who decides."""
-
-    key: str
-    account: str
-    rule: str
-    subject: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class OpenReview(Review):
+    """A review that nobody has settled. Moments are microseconds UTC."""
+
     opened_at: int
     last_seen: int
 

@@ -129,6 +129,7 @@ def payment(number: int = 1, **changed: Any) -> InvoicePayment:
         "currency": "GBP",
         "amount_paid": 4_500_000,
         "paid_at": NOW,
+        "payment": f"pi_{number}",
     }
     return InvoicePayment(**(values | changed))
 
@@ -141,6 +142,7 @@ def refund(number: int = 1, **changed: Any) -> Refund:
         "currency": "GBP",
         "amount": 500_000,
         "created_at": NOW,
+        "payment": "pi_1",
     }
     return Refund(**(values | changed))
 

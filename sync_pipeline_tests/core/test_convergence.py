@@ -162,7 +162,7 @@ def test_salesforce_tells_what_stripe_holds(events: list[str]) -> None:
     paid = "pay" in events
     assert sold.activation_status == ("Activated" if paid else "Pending")
     assert sold.first_payment_at == (NOW if paid else None)
-    assert bill.lifetime_value == (45_000 if paid else 0) - (5_000 if "refund" in events else 0)
+    assert bill.lifetime_value == (45_000 if paid else 0) - (5_000 if paid and "refund" in events else 0)
     assert bill.mrr == (0 if held.status == "canceled" else 3750)
     (kept,) = both.customers.values()
     assert (kept.name, kept.city, kept.account_id) == ("Northwind Analytics Ltd", "London", ACCOUNT)

@@ -53,6 +53,12 @@ def test_a_refund_that_failed_before_it_was_ever_seen_is_nothing() -> None:
     assert after([], [], [refund(status="failed")]) == []
 
 
+def test_a_refund_of_a_charge_that_no_invoice_collected_is_not_counted_as_the_charge_is_not() -> None:
+    assert after([], [], [refund()]) == []
+    (collected,) = after([], [payment()], [refund(payment="pi_one_off")])
+    assert collected.kind == "payment"
+
+
 def test_looking_again_appends_nothing() -> None:
     facts = after([], [payment()], [refund()])
     assert after(facts, [payment()], [refund()], LATER) == facts

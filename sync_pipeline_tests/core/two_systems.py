@@ -168,6 +168,7 @@ class TwoSystems:
             currency=invoice.currency,
             amount_paid=invoice.total,
             paid_at=self.now,
+            payment="pi_1",
         )
         self.payments[paid.id] = paid
 

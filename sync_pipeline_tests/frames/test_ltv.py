@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 import polars as pl
@@ -47,11 +48,28 @@ def payment(
         currency=currency,
         amount_paid=amount,
         paid_at=at,
+        payment=f"pi_{number}",
     )
 
 
-def refund(number: int, customer: str, amount: int, *, currency: str = "GBP", status: str = "succeeded") -> Refund:
-    return Refund(id=f"re_{number}", customer=customer, status=status, currency=currency, amount=amount, created_at=1)
+def refund(
+    number: int,
+    customer: str,
+    amount: int,
+    *,
+    currency: str = "GBP",
+    status: str = "succeeded",
+    payment: str = "pi_1",
+) -> Refund:
+    return Refund(
+        id=f"re_{number}",
+        customer=customer,
+        status=status,
+        currency=currency,
+        amount=amount,
+        created_at=1,
+        payment=payment,
+    )
 
 
 def test_collected_less_refunded_over_all_customers_of_an_account() -> None:
@@ -68,7 +86,8 @@ def test_collected_less_refunded_over_all_customers_of_an_account() -> None:
             refund(1, "cus_1", 50_050),
             refund(2, "cus_1", 7, status="pending"),
             refund(3, "cus_1", 7, status="failed"),
-            refund(4, "cus_3", 12_345, currency="KWD"),
+            refund(4, "cus_3", 12_345, currency="KWD", payment="pi_6"),
+            refund(5, "cus_1", 7, payment="pi_of_no_invoice"),
         ],
     )
     assert found == [
@@ -140,7 +159,7 @@ payments_of = st.builds(
     currency=currencies,
     amount_paid=st.none() | minor,
     paid_at=st.none() | st.integers(1, 10**15),
-)
+).map(lambda each: replace(each, payment=f"pi_{each.customer}"))
 refunds_of = st.builds(
     Refund,
     id=st.integers(0, 10**6).map(lambda number: f"re_{number}"),
@@ -149,7 +168,8 @@ refunds_of = st.builds(
     currency=currencies,
     amount=minor,
     created_at=st.integers(1, 10**15),
-)
+    payment=st.sampled_from(["of its customer", "pi_of_no_invoice", None]),
+).map(lambda each: replace(each, payment=f"pi_{each.customer}") if each.payment == "of its customer" else each)
 
 
 @given(

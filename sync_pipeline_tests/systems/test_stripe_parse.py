@@ -146,5 +146,5 @@ def test_a_refund(status: str | None, shown: str) -> None:
         currency="GBP",
         amount=500,
         created_at=raw.CREATED * MICROS,
-        charge="ch_1",
+        payment="pi_1",
     )

@@ -17,7 +17,14 @@ import requests
 from simple_salesforce.api import Salesforce as Session
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.records import Account, ChurnRecord, Contract, LineItem, Opportunity
+from sync_pipeline.core.records import (
+    SALESFORCE_RECORDS,
+    Account,
+    ChurnRecord,
+    Contract,
+    LineItem,
+    Opportunity,
+)
 from sync_pipeline.core.rules import Names
 from sync_pipeline.systems.outcomes import Guard, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce import parse
@@ -28,13 +35,6 @@ CONNECT_AND_READ_SECONDS = (5, 30)
 SIGN_IN = "/services/oauth2/token"
 QUERIES_PER_CALL = 5
 ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
-OBJECTS: Mapping[str, type[Any]] = {
-    "account": Account,
-    "opportunity": Opportunity,
-    "line": LineItem,
-    "contract": Contract,
-    "churn_record": ChurnRecord,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Salesforce:
     def parsed(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
         """Rows of a query as records."""
         for raw in rows:
-            yield parse.record(OBJECTS[name], self.fields[name], raw)
+            yield parse.record(SALESFORCE_RECORDS[name], self.fields[name], raw)
 
     def query_all(self, queries: Mapping[str, str]) -> dict[str, list[Mapping[str, Any]]]:
         """The rows of up to five queries, asked in one composite call and followed to their last page."""

@@ -121,7 +121,7 @@ class Stripe:
         )
 
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue:
-        """Which of the products exist and the active prices behind the lookup keys."""
+        """Which of the products exist and the prices behind the lookup keys, archived ones included."""
         wanted, keys = sorted(products), sorted(lookup_keys)
         existing = {
             str(raw["id"])
@@ -131,7 +131,7 @@ class Stripe:
         prices = {}
         for start in range(0, len(keys), LOOKUP_KEYS_PER_CALL):
             chunk = keys[start : start + LOOKUP_KEYS_PER_CALL]
-            for raw in self.pages("/v1/prices", lookup_keys=chunk, active=True):
+            for raw in self.pages("/v1/prices", lookup_keys=chunk):
                 record = parse.price(raw)
                 if record.lookup_key:
                     prices[record.lookup_key] = record

@@ -191,7 +191,7 @@ def refund(raw: Json, customer_id: str) -> Refund:
         currency=raw["currency"].upper(),
         amount=raw["amount"],
         created_at=at(raw["created"]),
-        charge=id_of(raw.get("charge")),
+        payment=id_of(raw.get("payment_intent")) or id_of(raw.get("charge")),
     )
 
 
