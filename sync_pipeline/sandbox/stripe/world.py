@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+from base64 import b64encode
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
@@ -21,8 +23,7 @@ from sync_pipeline.sandbox.stripe.pictures import Picture
 from sync_pipeline.sandbox.stripe.resources import INDEXED, RESOURCES
 from sync_pipeline.sandbox.stripe.settings import StripeSettings
 
-_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_PAIRS = [a + b for a in _DIGITS for b in _DIGITS]
+_BY_AGE = itemgetter("_seq")
 Timer = Callable[["World", str], None]
 TIMERS: dict[str, Timer] = {}
 
@@ -123,12 +124,8 @@ class World:
 
     def token(self, what: str, length: int) -> str:
         """`length` letters and digits that follow from the seed and `what` alone."""
-        value = int.from_bytes(hashlib.blake2b(f"{self.seed}:{what}".encode(), digest_size=24).digest())
-        letters = []
-        for _ in range(0, length, 2):
-            value, digits = divmod(value, 3844)
-            letters.append(_PAIRS[digits])
-        return "".join(letters)[:length]
+        digest = hashlib.blake2b(f"{self.seed}:{what}".encode(), digest_size=24).digest()
+        return b64encode(digest, b"Qz").decode()[:length]
 
     # objects
 
@@ -227,8 +224,10 @@ class World:
         indexed = next(f for f in fields if f in INDEXED.get(kind, ()))
         table = self.store.table(kind)
         rows = [table[i] for i in self._index.get((kind, indexed, fields[indexed]), ()) if i in table]
-        rows = [r for r in rows if not r.get("deleted") and all(r.get(f) == v for f, v in fields.items())]
-        return sorted(rows, key=lambda r: r["_seq"])
+        for field, value in fields.items():  # the index also has rows that left it since
+            rows = [r for r in rows if r.get(field) == value and "deleted" not in r]
+        rows.sort(key=_BY_AGE)
+        return rows
 
     def newest_first(self, kind: str, before: int | None = None, after: int | None = None) -> Iterator[Row]:
         """All rows by falling `_seq`, or from `after` upwards by rising `_seq`."""
