@@ -23,6 +23,7 @@ from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import AccountRecords
 
 ACCOUNTS_PER_READ = 200
+UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,10 @@ def _with_stripe(rules: Rules, world: World, stripe: StripeReads) -> World:
         if error.access:
             raise
         return replace(world, customer=Unknown(str(error)), billing=Unknown(str(error)))
+    except UNKNOWN_SHAPE as error:
+        # One object that this version cannot read must not keep every other account from being served.
+        why = f"Stripe: something of Account {world.account_id} cannot be read ({type(error).__name__})"
+        return replace(world, customer=Unknown(why), billing=Unknown(why))
 
 
 def _customer(world: World, account: Account, stripe: StripeReads) -> Observation[Customer]:

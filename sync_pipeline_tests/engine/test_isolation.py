@@ -157,6 +157,26 @@ def test_odd_things_at_stripe_stop_nobody(sync: Installation) -> None:
     sync.check_books()
 
 
+@pytest.mark.parametrize(
+    "body", [{"object": "customer"}, {"id": "cus_x", "metadata": 1}, [], "", {"id": 5, "address": 7}]
+)
+def test_an_answer_of_an_unknown_shape_stops_only_its_account(sync: Installation, body: Any) -> None:
+    sandbox = sync.sandbox
+    win(sandbox)
+    sync.rest()
+    odd = only(sandbox, "customer")["id"]
+    fault(
+        sandbox, "http", side="stripe", method="GET", path=f"^/v1/customers/{odd}$", times=1000, status=200, body=body
+    )
+    edit(sandbox, "Account", only(sandbox, "Account")["Id"], Phone="1")
+    other, _ = another_deal(sandbox, "Next plc")
+    report = sync.drain()
+    assert _account(sandbox, other)["MRR__c"] == 100.0
+    assert report.total.deferred >= 1
+    assert any("Stripe" in problem for problem in report.total.problems)
+    sync.check_books()
+
+
 @pytest.mark.parametrize("side", ["stripe", "salesforce"])
 @pytest.mark.parametrize("kind", ["503", "drop_before"])
 def test_a_system_that_cannot_be_read_plans_nothing_and_stops_nothing_for_good(
