@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select, text
 
+from sync_pipeline.core.commands import Review
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.ledger import base, commands, cursors, facts, links, reviews
 from sync_pipeline.ledger.base import BaseEntry
@@ -57,7 +58,7 @@ def test_a_conflict_names_both_sides_and_changes_nothing(ledger: Ledger, wanted:
         with pytest.raises(LinkConflict) as caught:
             links.put(conn, wanted, 2)
         # The transaction goes on: the engine writes its review into it.
-        reviews.reconcile(conn, "A", [reviews.Review("k", "A", "ensure_customer", "A", str(caught.value))], 2)
+        reviews.reconcile(conn, "A", [Review("k", "A", "ensure_customer", "A", str(caught.value))], 2)
     assert (caught.value.wanted, caught.value.existing) == (wanted, CUSTOMER)
     assert str(wanted) in str(caught.value)
     assert str(CUSTOMER) in str(caught.value)
@@ -177,7 +178,7 @@ def test_a_merge_moves_everything_and_can_be_repeated(ledger: Ledger) -> None:
         facts.append(conn, [payment])
         base.put(conn, "old", [BaseEntry("opp_old", "seats", "5", 1), BaseEntry("opp", "seats", "1", 1)], 1)
         base.put(conn, "new", [BaseEntry("opp", "seats", "2", 1)], 1)
-        reviews.reconcile(conn, "old", [reviews.Review("k", "old", "r", "s", "d")], 1)
+        reviews.reconcile(conn, "old", [Review("k", "old", "r", "s", "d")], 1)
         commands.propose(conn, [new_command("k", account="old")], now=1, code_version="1", new_id=counter())
     for now in (2, 3):
         with ledger.tx() as conn:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from sync_pipeline.core.commands import Review
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.ledger import base, commands, cursors, facts, inbox, links, reviews, workers
 from sync_pipeline.ledger.base import BaseEntry
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.inbox import InboxStatus
-from sync_pipeline.ledger.reviews import OpenReview, Review
+from sync_pipeline.ledger.reviews import OpenReview
 from sync_pipeline.ledger.status import LedgerStatus, ledger_status
 from sync_pipeline.ledger.work import WorkStatus
 from sync_pipeline.ledger.workers import WorkerRow
