@@ -5,6 +5,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.balances import adjust_balance
+from sync_pipeline.sandbox.stripe.dunning import forget
 from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.listing import embedded, list_objects
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
@@ -87,6 +88,9 @@ def delete_customer(world: World, params: Params, args: list[str]) -> Row:
     for subscription in world.find("subscription", customer=row["id"]):
         if subscription["status"] not in ("canceled", "incomplete_expired"):
             cancel_now(world, subscription)
+    for invoice in world.find("invoice", customer=row["id"]):
+        if invoice["status"] in ("draft", "open"):
+            forget(world, invoice)
     return world.delete(row, "customer.deleted")
 
 

@@ -6,6 +6,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import payments
 from sync_pipeline.sandbox.stripe.balances import adjust_balance
 from sync_pipeline.sandbox.stripe.discounts import spend
+from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoices import refresh_customer, subscription_parent, sum_up
 from sync_pipeline.sandbox.stripe.money import chargeable, minimum_charge
 from sync_pipeline.sandbox.stripe.settings import DAY
@@ -16,12 +17,16 @@ from sync_pipeline.sandbox.stripe.world import World, timer
 def finalize_when_due(world: World, invoice_id: str) -> None:
     """The hour of a draft is over: finalise, then collect."""
     invoice = world.get("invoice", invoice_id)
-    if invoice and invoice["status"] == "draft":
+    if invoice and invoice["status"] == "draft" and world.get("customer", invoice["customer"]):
         invoice = finalize(world, invoice)
         collect(world, invoice)
 
 
 def finalize(world: World, invoice: Row) -> Row:
+    """Raises StripeError if its customer is gone: nobody is left to owe it."""
+    if world.get("customer", invoice["customer"]) is None:
+        raise StripeError("The customer of this invoice has been deleted; it can no longer be finalized.",
+                          param="invoice")  # fmt: skip
     invoice = sum_up(world, refresh_customer(world, invoice))
     world.set_timer("finalize", invoice["id"], None)
     customer = world.store.table("customer")[invoice["customer"]]

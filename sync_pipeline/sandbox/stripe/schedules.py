@@ -11,11 +11,11 @@ from sync_pipeline.sandbox.stripe.cycles import schedule_next
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
-from sync_pipeline.sandbox.stripe.periods import add_interval
+from sync_pipeline.sandbox.stripe.periods import add_interval, compatible
 from sync_pipeline.sandbox.stripe.settings import DAY
 from sync_pipeline.sandbox.stripe.standing import ENDED
 from sync_pipeline.sandbox.stripe.subscription_changes import change_subscription
-from sync_pipeline.sandbox.stripe.subscription_create import create_subscription
+from sync_pipeline.sandbox.stripe.subscription_create import check_collection, create_subscription, plain_fields
 from sync_pipeline.sandbox.stripe.subscription_operations import cancel_with
 from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, new_item, price_for
 from sync_pipeline.sandbox.stripe.world import World, timer
@@ -51,10 +51,13 @@ def create_schedule(world: World, params: Params, args: list[str]) -> Row:
     if start < world.now():
         raise errors.unsupported("schedules that start in the past", "start_date")
     defaults = _default_settings(params)
+    phases = _phases(world, params["phases"], start)
+    for phase in phases:
+        _check_collection(world, customer, {"default_settings": defaults}, phase)
     row = world.create(KIND, {
         "billing_mode": _billing_mode(params, world.now()), "customer": customer["id"], "default_settings": defaults,
         "end_behavior": params.get("end_behavior", "release"), "metadata": merge_metadata(None, params),
-        "pause_schedules": [], "phases": _phases(world, params["phases"], start), "status": "not_started",
+        "pause_schedules": [], "phases": phases, "status": "not_started",
     }, event="subscription_schedule.created")  # fmt: skip
     if start <= world.now():
         return _begin(world, row)
@@ -91,7 +94,18 @@ def _phases(world: World, given: list[Params], start: int) -> list[Row]:
             raise errors.required(f"phases[{i}][items]")
         begin = phase.get("start_date", start)
         begin = start if begin == "now" else begin
+        for n, item in enumerate(phase["items"]):
+            if item.get("quantity", 1) < 0:
+                raise StripeError("This value must be greater than or equal to 0.", code="parameter_invalid_integer",
+                                  param=f"phases[{i}][items][{n}][quantity]")  # fmt: skip
         prices = [price_for(world, item, f"phases[{i}][items][{n}]") for n, item in enumerate(phase["items"])]
+        intervals = [(p["recurring"]["interval"], p["recurring"]["interval_count"]) for p in prices]
+        same_currency = len({p["currency"] for p in prices}) == 1
+        if not compatible(intervals) or not same_currency or len({p["id"] for p in prices}) < len(prices):
+            raise StripeError("The prices of a phase must differ, share a currency, and have intervals that are "
+                              "multiples of the shortest one.", param=f"phases[{i}][items]")  # fmt: skip
+        if phase.get("trial_end", begin + 1) <= begin:
+            raise StripeError("A trial must end after its phase starts.", param=f"phases[{i}][trial_end]")
         end = phase.get("end_date")
         if end is None:
             recurring = prices[0]["recurring"]
@@ -174,6 +188,13 @@ def _collection(row: Row, phase: Row) -> Params:
     if payment:
         params["default_payment_method"] = payment
     return params
+
+
+def _check_collection(world: World, customer: Row, row: Row, phase: Row) -> None:
+    """Refuse now what could not be done when the phase begins."""
+    params = _collection(row, phase)
+    check_collection({k: v for k, v in params.items() if v is not None})
+    plain_fields(world, params, customer)
 
 
 def _wait(world: World, row: Row) -> None:
@@ -291,6 +312,8 @@ def update_schedule(world: World, params: Params, args: list[str]) -> Row:
         changes["default_settings"] = _default_settings(params)
     if params.get("phases"):
         changes["phases"] = _phases(world, params["phases"], row["phases"][0]["start_date"])
+        for phase in changes["phases"]:
+            _check_collection(world, world.need("customer", row["customer"]), row | changes, phase)
     if row["status"] == "active" and "phases" in changes:
         now = world.now()
         current = next((p for p in changes["phases"] if p["start_date"] <= now < p["end_date"]), None)

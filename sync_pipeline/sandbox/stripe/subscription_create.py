@@ -34,7 +34,9 @@ COLLECTION += " proration_behavior automatic_tax.enabled items"
 
 
 def create_subscription(world: World, params: Params) -> Row:
-    customer = world.need("customer", params.get("customer") or "", "customer")
+    if not params.get("customer"):
+        raise errors.required("customer")
+    customer = world.need("customer", params["customer"], "customer")
     check_collection(params)
     given = params.get("items") or []
     if not given:
@@ -255,6 +257,11 @@ def _anchor(world: World, params: Params, recurring: Row, start: int, trial_end:
 
 def _configured_anchor(config: Row, after: int) -> int:
     """The first moment from `after` with this day of the month (and time of day); short months clamp the day."""
+    for name, low, high in (("day_of_month", 1, 31), ("month", 1, 12), ("hour", 0, 23), ("minute", 0, 59),
+                            ("second", 0, 59)):  # fmt: skip
+        if not low <= config.get(name, low) <= high:
+            raise StripeError(f"This value must be between {low} and {high}.", code="parameter_invalid_integer",
+                              param=f"billing_cycle_anchor_config[{name}]")  # fmt: skip
     base = datetime.fromtimestamp(after, UTC)
     for step in range(14):
         year, month = divmod(base.year * 12 + base.month - 1 + step, 12)

@@ -41,6 +41,8 @@ def create_top_level(world: World, params: Params, args: list[str]) -> Row:
     owner = params.get("owner") or {}
     if owner.get("type") != "customer":
         raise errors.unsupported("tax ids that belong to the account", "owner[type]")
+    if not owner.get("customer"):
+        raise errors.required("owner[customer]")
     return create_tax_id(world, world.need("customer", owner["customer"], "owner[customer]"), params, "value")
 
 

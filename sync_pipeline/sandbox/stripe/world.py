@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
+import logging
 from base64 import b64encode
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from sync_pipeline.sandbox.stripe.pictures import Picture
 from sync_pipeline.sandbox.stripe.resources import INDEXED, RESOURCES
 from sync_pipeline.sandbox.stripe.settings import StripeSettings
 
+_LOG = logging.getLogger(__name__)
 _BY_AGE = itemgetter("_seq")
 Timer = Callable[["World", str], None]
 TIMERS: dict[str, Timer] = {}
@@ -105,11 +107,16 @@ class World:
             self.fire(key, due)
 
     def fire(self, key: str, due: int) -> None:
+        """Let a timer do its work. What it cannot do is told to the log and left: the clock must go on."""
         row = self.store.table("timer")[key]
-        with self.store.transaction(), self.at(due, row["_clock"]):
+        try:
+            with self.store.transaction(), self.at(due, row["_clock"]):
+                self.store.delete("timer", key)
+                self.request = None
+                TIMERS[row["name"]](self, row["target"])
+        except Exception:
+            _LOG.exception("%s at %s was not possible", key, due)
             self.store.delete("timer", key)
-            self.request = None
-            TIMERS[row["name"]](self, row["target"])
 
     # ids
 
