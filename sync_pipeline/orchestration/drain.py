@@ -50,7 +50,9 @@ def drain_due_accounts(context: dg.OpExecutionContext, settings: dg.ResourcePara
     from sync_pipeline.engine.assembly import open_engine
     from sync_pipeline.engine.drain import DrainPlan, drain
 
-    plan = DrainPlan(settings.linger_seconds, RUN_SECONDS, settings.poll_seconds)
+    plan = DrainPlan(
+        linger_seconds=settings.linger_seconds, run_seconds=RUN_SECONDS, poll_seconds=settings.poll_seconds
+    )
     with one_clear_failure(), open_engine(settings, run=context.run_id) as engine:
         log = BatchLog(context, engine.env)
         try:

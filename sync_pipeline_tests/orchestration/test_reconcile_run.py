@@ -124,6 +124,20 @@ def test_unchanged_tables_keep_their_data_version(
     }
 
 
+def test_the_plan_shows_personal_values_as_hashes_only(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    run("reconcile", settings, memory)
+    people.edit(billed, "Account", people.only(billed, "Account")["Id"], Name="Northwind Holdings Ltd")
+    assert run("reconcile", settings, memory).success
+    (row,) = to_records(Warehouse(settings.warehouse).read(PLAN), PLAN)
+    assert (row.action, row.field, row.rule) == ("stripe.update", "name", "customer.name")
+    assert str(row.new).startswith('"hmac:')
+    assert str(row.old).startswith('"hmac:')
+    assert row.old != row.new
+    assert people.only(billed, "customer")["name"] == "Northwind Holdings Ltd"
+
+
 def test_a_wrong_fact_in_the_ledger_is_found_by_the_listing(
     billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
 ) -> None:
