@@ -25,13 +25,19 @@ def create_product(world: World, params: Params, args: list[str]) -> Row:
         raise StripeError(f"Product already exists: {id}", code="resource_already_exists", param="id")
     row = world.create("product", {
         "active": True, "images": [], "marketing_features": [], "type": "service", "updated": world.now(),
-        **pick(params, f"type {_PRODUCT}"), "metadata": merge_metadata(None, params),
+        **_product_fields(params, f"type {_PRODUCT}"), "metadata": merge_metadata(None, params),
     }, id=id)  # fmt: skip
     if params.get("default_price_data"):
         price = _create_price(world, {**params["default_price_data"], "product": row["id"]})
         row = world.update(row, {"default_price": price["id"]})
     world.emit("product.created", row)
     return row
+
+
+def _product_fields(params: Params, names: str) -> Row:
+    """As given; a list that is unset becomes empty."""
+    fields = pick(params, names)
+    return {k: [] if v is None and k in ("images", "marketing_features") else v for k, v in fields.items()}
 
 
 @operation("POST /v1/products/{id}", f"default_price metadata {_PRODUCT}")
@@ -41,7 +47,7 @@ def update_product(world: World, params: Params, args: list[str]) -> Row:
         world.need("price", params["default_price"], "default_price")
     if "name" in params and not params["name"]:
         raise errors.required("name")
-    changes = pick(params, f"default_price {_PRODUCT}") | {"metadata": merge_metadata(row, params)}
+    changes = _product_fields(params, f"default_price {_PRODUCT}") | {"metadata": merge_metadata(row, params)}
     return world.update(row, changes | {"updated": world.now()}, "product.updated")
 
 

@@ -125,6 +125,6 @@ def delete_discount(world: World, params: Params, args: list[str]) -> Row:
         raise errors.missing("discount", args[0], "subscription_exposed_id", status=404)
     discount = world.need("discount", subscription["discounts"][-1])
     world.update(subscription, {"discounts": subscription["discounts"][:-1]}, "customer.subscription.updated")
-    shown = world.render(discount) | {"deleted": True}
+    shown = {k: v for k, v in world.render(discount).items() if k != "end"} | {"deleted": True}
     world.delete(discount, "customer.discount.deleted")
     return shown

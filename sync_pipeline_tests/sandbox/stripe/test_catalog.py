@@ -201,3 +201,10 @@ def test_reverse_charge(sandbox: Sandbox) -> None:
     )
     assert subscription.latest_invoice.total == 1000
     assert subscription.latest_invoice.total_taxes[0].taxability_reason == "reverse_charge"
+
+
+def test_unset_lists_are_empty(sandbox: Sandbox) -> None:
+    """Facts 8.1: a list that is not nullable is shown empty when it is unset."""
+    product = sandbox.v1.products.create({"name": "P", "images": ["https://example.com/a.png"]})
+    changed = sandbox.v1.products.update(product.id, {"images": "", "marketing_features": ""})
+    assert (changed.images, changed.marketing_features) == ([], [])

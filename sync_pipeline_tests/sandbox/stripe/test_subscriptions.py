@@ -357,3 +357,16 @@ def test_deleting_a_customer_ends_its_subscriptions(sandbox: Sandbox) -> None:
     subscription = sandbox.subscribe(customer, sandbox.price(1000))
     sandbox.v1.customers.delete(customer.id)
     assert sandbox.v1.subscriptions.retrieve(subscription.id).status == "canceled"
+
+
+def test_removing_a_discount(sandbox: Sandbox) -> None:
+    """Deleting a subscription's discount answers the discount as deleted, and the next invoice is whole."""
+    coupon = sandbox.v1.coupons.create({"percent_off": 50, "duration": "forever"})
+    subscription = sandbox.subscribe(
+        sandbox.customer("pm_card_visa"), sandbox.price(1000), discounts=[{"coupon": coupon.id}]
+    )
+    gone = sandbox.v1.subscriptions.delete_discount(subscription.id)
+    assert (gone.deleted, gone.source.coupon) == (True, coupon.id)
+    assert sandbox.v1.subscriptions.retrieve(subscription.id).discounts == []
+    sandbox.advance(31 * DAY)
+    assert sandbox.v1.invoices.list({"subscription": subscription.id}).data[0].total == 1000
