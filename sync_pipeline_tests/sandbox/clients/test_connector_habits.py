@@ -99,3 +99,4 @@ def test_a_customers_sources_are_an_empty_list(sandbox: SandboxHandle) -> None:
     expanded: dict[str, Any] = {"expand[]": "sources"}
     found = stripe(sandbox, "GET", f"/v1/customers/{customer}", **expanded).json()["sources"]
     assert found == {"object": "list", "data": [], "has_more": False, "url": f"/v1/customers/{customer}/sources"}
+    assert stripe(sandbox, "GET", f"/v1/customers/{customer}/sources", object="card", limit=3).json() == found
