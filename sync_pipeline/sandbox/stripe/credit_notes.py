@@ -59,6 +59,9 @@ def _issue(world: World, params: Params) -> Row:
     pre = min(amount, invoice["amount_remaining"]) if invoice["status"] != "paid" else 0
     post = amount - pre
     parts = {n: params.get(n, 0) for n in ("credit_amount", "refund_amount", "out_of_band_amount")}
+    for i, entry in enumerate(params.get("refunds") or ()):
+        if not entry.get("refund"):
+            raise errors.required(f"refunds[{i}][refund]")
     linked = sum(r.get("amount_refunded") or world.need("refund", r["refund"], "refunds")["amount"]
                  for r in params.get("refunds") or ())  # fmt: skip
     if sum(parts.values()) + linked != post:
@@ -66,7 +69,7 @@ def _issue(world: World, params: Params) -> Row:
             f"The sum of credit amount, refund amount and out of band amount ({sum(parts.values()) + linked}) must "
             f"equal the post payment amount ({post}).", param="credit_amount",
         )  # fmt: skip
-    customer = world.store.table("customer")[invoice["customer"]]
+    customer = world.need("customer", invoice["customer"], "invoice")
     number = f"{invoice['number']}-CN-{len(world.find('credit_note', invoice=invoice['id'])) + 1:02d}"
     id = world.new_id("cn_")
     kept = [world.create("credit_note_line_item", {**line, "_credit_note": id}) for line in lines]
@@ -134,7 +137,7 @@ def _reduce(world: World, invoice: Row, pre: int, post: int) -> None:
     """An open invoice owes less; at nothing it is paid, though no cash came in."""
     due = invoice["amount_due"] - pre
     invoice = world.update(invoice, {
-        "amount_due": due, "amount_remaining": due - invoice["amount_paid"],
+        "amount_due": due, "amount_remaining": max(0, due - invoice["amount_paid"]),
         "pre_payment_credit_notes_amount": invoice["pre_payment_credit_notes_amount"] + pre,
         "post_payment_credit_notes_amount": invoice["post_payment_credit_notes_amount"] + post,
     }, "invoice.updated")  # fmt: skip

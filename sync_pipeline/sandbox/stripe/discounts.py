@@ -48,6 +48,7 @@ def _grant_one(world: World, entry: Params, param: str, owner: dict[str, str]) -
     row = world.create("discount", {
         **owner, "source": {"type": "coupon", "coupon": coupon["id"]}, "start": world.now(), "end": end,
         "promotion_code": promotion["id"] if promotion else None,
+        "_terms": coupon,  # a coupon that is deleted later goes on for those who have it
     })  # fmt: skip
     return str(row["id"])
 
@@ -61,9 +62,7 @@ def _holds(world: World, id: str) -> bool:
     discount = world.get("discount", id)
     if discount is None or (discount.get("end") is not None and discount["end"] <= world.now()):
         return False
-    coupon = world.get("coupon", discount["source"]["coupon"])
-    once = coupon is not None and coupon["duration"] == "once"
-    return not (once and discount.get("_used"))
+    return not (discount["_terms"]["duration"] == "once" and discount.get("_used"))
 
 
 def spend(world: World, invoice: Row) -> None:
@@ -88,7 +87,7 @@ def apply_discounts(world: World, invoice: Row, lines: list[Row]) -> list[Row]:
 
 def _take(world: World, id: str, lines: list[Row], left: dict[str, int], parts: dict[str, list[Row]]) -> None:
     discount = world.store.table("discount")[id]
-    coupon = world.store.table("coupon")[discount["source"]["coupon"]]
+    coupon = discount["_terms"]
     products = (coupon.get("_applies_to") or {}).get("products")
     eligible = [
         line for line in lines

@@ -92,10 +92,10 @@ def _discounted(world: World, subscription: Row, item: Row, exact: Fraction) -> 
     """
     for id in (*item["discounts"], *subscription["discounts"]):
         discount = world.get("discount", id)
-        coupon = world.get("coupon", discount["source"]["coupon"]) if discount else None
-        if discount is None or coupon is None or coupon["duration"] == "once":
+        if discount is None or discount.get("end", world.now() + 1) <= world.now():
             continue
-        if discount.get("end", world.now() + 1) <= world.now():
+        coupon = discount["_terms"]
+        if coupon["duration"] == "once":
             continue
         if coupon.get("percent_off") is not None:
             exact *= 1 - Fraction(str(coupon["percent_off"])) / 100

@@ -208,3 +208,15 @@ def test_unset_lists_are_empty(sandbox: Sandbox) -> None:
     product = sandbox.v1.products.create({"name": "P", "images": ["https://example.com/a.png"]})
     changed = sandbox.v1.products.update(product.id, {"images": "", "marketing_features": ""})
     assert (changed.images, changed.marketing_features) == ([], [])
+
+
+def test_a_deleted_coupon_goes_on_for_those_who_have_it(sandbox: Sandbox) -> None:
+    """Deleting a coupon only ends new redemptions."""
+    coupon = sandbox.v1.coupons.create({"percent_off": 50, "duration": "forever"})
+    customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
+    subscription = sandbox.subscribe(customer, price, discounts=[{"coupon": coupon.id}])
+    sandbox.v1.coupons.delete(coupon.id)
+    sandbox.advance(31 * DAY)
+    assert sandbox.v1.invoices.list({"subscription": subscription.id}).data[0].total == 500
+    with pytest.raises(stripe.InvalidRequestError):
+        sandbox.subscribe(customer, price, discounts=[{"coupon": coupon.id}])
