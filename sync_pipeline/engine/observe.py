@@ -44,7 +44,10 @@ def observe(
     salesforce: SalesforceReads | None = None,
     stripe: StripeReads | None = None,
 ) -> dict[str, World]:
-    """The worlds of the accounts, from fresh reads unless snapshot tables are given."""
+    """The worlds of the accounts, from fresh reads unless snapshot tables are given.
+
+    Only a fresh read appends the money facts that it proves: a table may be older than what is known.
+    """
     remembered = _remember(engine, account_ids)
     worlds = {}
     for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
@@ -59,7 +62,16 @@ def observe(
         for account_id in chunk:
             world = _with_salesforce(engine, account_id, remembered[account_id], records, failure)
             worlds[account_id] = _with_stripe(engine.rules, world, stripe or engine.stripe)
-    return _with_facts(engine, worlds)
+    return _with_facts(engine, worlds) if stripe is None else worlds
+
+
+def unrecorded_facts(world: World) -> list[Fact]:
+    """The money facts that a world proves and the ledger does not have."""
+    if not isinstance(world.billing, Present):
+        return []
+    billing = world.billing.value
+    proved = observed_facts(world.account_id, billing.payments, billing.refunds, world.now)
+    return corrections(world.facts, proved, world.now)
 
 
 def found_links(world: World) -> list[Link]:
@@ -190,17 +202,10 @@ def _customer(world: World, account: Account, stripe: StripeReads) -> Observatio
 
 def _with_facts(engine: Engine, worlds: dict[str, World]) -> dict[str, World]:
     """Appends the money facts that the worlds prove and returns the worlds with them."""
-    new: dict[str, list[Fact]] = {}
-    for account_id, world in worlds.items():
-        if isinstance(world.billing, Present):
-            billing = world.billing.value
-            proved = observed_facts(account_id, billing.payments, billing.refunds, world.now)
-            if appended := corrections(world.facts, proved, world.now):
-                new[account_id] = appended
+    new = {name: found for name, world in worlds.items() if (found := unrecorded_facts(world))}
     if not new:
         return worlds
     with engine.ledger.tx() as conn:
-        facts.append(conn, [fact for appended in new.values() for fact in appended])
+        facts.append(conn, [fact for found in new.values() for fact in found])
         known = facts.for_accounts(conn, sorted(new))
-    updated = {account_id: replace(worlds[account_id], facts=tuple(known[account_id])) for account_id in new}
-    return worlds | updated
+    return worlds | {name: replace(worlds[name], facts=tuple(known[name])) for name in new}

@@ -7,7 +7,7 @@ ordinary queue, which looks at them afresh before it writes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from sync_pipeline.core.commands import Plan
@@ -21,7 +21,7 @@ from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, drain
-from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.observe import observe, unrecorded_facts
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import SalesforceTables, StripeTables, Tables, read_salesforce, read_stripe
 from sync_pipeline.ledger import links, work
@@ -33,10 +33,11 @@ class Compared:
 
     worlds: Mapping[str, World]
     plans: Mapping[str, Plan]
+    unrecorded: frozenset[str]
 
     def different(self) -> list[str]:
-        """Accounts with something to write or to link."""
-        return sorted(name for name, planned in self.plans.items() if planned.commands)
+        """Accounts with something to write or to link, or whose money the ledger does not know in full."""
+        return sorted({name for name, planned in self.plans.items() if planned.commands} | self.unrecorded)
 
 
 @dataclass(slots=True)
@@ -90,7 +91,10 @@ def compare(engine: Engine, tables: Tables) -> Compared:
         linked = links.all_accounts(conn, "stripe", "customer")
     names = sorted({*salesforce.to_compare(), *linked})
     worlds = observe(engine, names, salesforce=salesforce, stripe=stripe)
-    return Compared(worlds, {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()})
+    found = {name: facts for name, world in worlds.items() if (facts := unrecorded_facts(world))}
+    worlds |= {name: replace(worlds[name], facts=(*worlds[name].facts, *facts)) for name, facts in found.items()}
+    plans = {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()}
+    return Compared(worlds, plans, frozenset(found))
 
 
 def repair(engine: Engine, accounts: Iterable[str]) -> BatchReport:
