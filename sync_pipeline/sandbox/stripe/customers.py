@@ -115,7 +115,8 @@ def sources(world: World, customer: Row) -> Row:
 
 @operation("GET /v1/customers/{customer}/sources", "object limit starting_after ending_before")
 def list_sources(world: World, params: Params, args: list[str]) -> Row:
-    return sources(world, world.need("customer", args[0], "customer", 404))
+    empty: Row = sources(world, world.need("customer", args[0], "customer", 404))
+    return empty
 
 
 @included("customer", "invoice_credit_balance")

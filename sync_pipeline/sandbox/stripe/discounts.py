@@ -86,7 +86,9 @@ def apply_discounts(world: World, invoice: Row, lines: list[Row]) -> list[Row]:
 
 
 def _take(world: World, id: str, lines: list[Row], left: dict[str, int], parts: dict[str, list[Row]]) -> None:
-    discount = world.store.table("discount")[id]
+    discount = world.get("discount", id)
+    if discount is None:  # taken away meanwhile
+        return
     coupon = discount["_terms"]
     products = (coupon.get("_applies_to") or {}).get("products")
     eligible = [

@@ -127,5 +127,7 @@ def _unexpected(intent: Row, verb: str) -> StripeError:
 @operation("POST /v1/charges/{charge}", "description metadata receipt_email customer fraud_details")
 def update_charge(world: World, params: Params, args: list[str]) -> Row:
     charge = world.need("charge", args[0], "charge", 404)
-    changes = pick(params, "description receipt_email customer fraud_details")
+    changes = pick(params, "description receipt_email customer")
+    if params.get("fraud_details"):
+        changes["fraud_details"] = {k: v for k, v in params["fraud_details"].items() if v is not None}
     return world.update(charge, changes | {"metadata": merge_metadata(charge, params)}, "charge.updated")

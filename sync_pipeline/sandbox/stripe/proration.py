@@ -65,12 +65,12 @@ def debit(world: World, subscription: Row, item: Row, at: int, until: int | None
 
 
 def debited(world: World, debit: Row) -> Fraction:
-    """What the customer was really charged by a debit: after discounts."""
-    if "line" in debit:
-        line = world.store.table("line_item")[debit["line"]]
-        off = sum(part["amount"] for part in line.get("discount_amounts", ()))
-        return Fraction(str(line["_exact"])) - int(off)
-    return Fraction(world.store.table("invoiceitem")[debit["item"]]["_exact"])
+    """What the customer was really charged by a debit: after discounts, and nothing if it was taken off again."""
+    row = world.get("line_item", debit["line"]) if "line" in debit else world.get("invoiceitem", debit["item"])
+    if row is None:
+        return Fraction(0)
+    off = sum(part["amount"] for part in row.get("discount_amounts", ()))
+    return Fraction(str(row["_exact"])) - int(off)
 
 
 def _credited(world: World, debit: Row) -> Row:

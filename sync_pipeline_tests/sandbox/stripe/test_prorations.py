@@ -97,6 +97,17 @@ def test_there_and_back_nets_to_nothing(sandbox: Sandbox) -> None:
     assert sum(amounts(sandbox, subscription)) == 0
 
 
+def test_a_debit_that_was_deleted_is_not_credited(sandbox: Sandbox) -> None:
+    """Facts 3.4: only what was actually debited is credited."""
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(3100))
+    sandbox.advance(DAY)
+    change(sandbox, subscription, quantity=2)
+    for item in sandbox.v1.invoice_items.list({"customer": subscription.customer}).data:
+        sandbox.v1.invoice_items.delete(item.id)
+    change(sandbox, subscription, quantity=1)
+    assert amounts(sandbox, subscription) == [3000]
+
+
 def test_addition_in_the_cycle(sandbox: Sandbox) -> None:
     """Facts 3.3: an added item joins the cycle with one debit for the rest, then full price."""
     subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(3100))
