@@ -12,6 +12,9 @@ from sync_pipeline_tests.engine.people import is_write, mark, pay, requests_sinc
 from sync_pipeline_tests.engine.story import story
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
+LOOK_CALLS = {"salesforce": 1, "stripe": 4}
+"""How many calls one look at an account takes."""
+
 
 @dataclass(frozen=True)
 class Call:
@@ -30,6 +33,15 @@ class Chapter:
     ledger: Path
     wanted: dict[str, Any]
     calls: list[Call]
+
+    def until_the_end(self) -> list[Call]:
+        """The calls of each side up to its last write and the look after it; later ones find nothing to do."""
+        chosen = []
+        for side in ("salesforce", "stripe"):
+            of_side = [call for call in self.calls if call.side == side]
+            last = max((call.nth for call in of_side if call.is_write), default=LOOK_CALLS[side])
+            chosen += [call for call in of_side if call.nth <= last + LOOK_CALLS[side]]
+        return chosen
 
     def begin(self, sandbox: SandboxHandle, folder: Path) -> str:
         """Puts the sandbox back to before the chapter; the URL of a ledger that is there as well."""

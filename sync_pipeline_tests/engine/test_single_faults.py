@@ -46,8 +46,14 @@ def test_one_fault_at_any_write_changes_nothing_in_the_end(
 ) -> None:
     played = play(sandbox, tmp_path, chapter)
     writes = [call for call in played.calls if call.is_write and call.side == side]
-    assert writes
-    for call in writes:
+    # What a vendor says does not depend on which product it is about: one call per endpoint is enough there.
+    chosen = (
+        writes
+        if kind in CONNECTION or side == "salesforce"
+        else list({call.endpoint: call for call in writes}.values())
+    )
+    assert len(chosen) > 0
+    for call in chosen:
         url = played.begin(sandbox, tmp_path)
         fault(sandbox, kind, side=side, nth=call.nth)
         since = mark(sandbox)
