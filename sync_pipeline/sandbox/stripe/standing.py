@@ -23,7 +23,12 @@ def on_paid(world: World, invoice: Row) -> None:
 
 
 def on_failed(world: World, invoice: Row) -> None:
-    """An attempt failed or needs the customer: the first invoice leaves it incomplete, a later one past due."""
+    """An automatic charge failed or needs the customer: the first leaves it incomplete, a later one past due.
+
+    An invoice that was sent is only late once its due date has passed.
+    """
+    if invoice["collection_method"] == "send_invoice":
+        return
     subscription = world.get("subscription", invoice.get("_subscription"))
     if subscription and subscription["status"] in ("active", "trialing") and invoice["billing_reason"] != "manual":
         world.update(subscription, {"status": "past_due"}, "customer.subscription.updated")

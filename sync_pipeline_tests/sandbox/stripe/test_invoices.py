@@ -103,6 +103,8 @@ def test_bank_transfer_of_a_sent_invoice(sandbox: Sandbox) -> None:
     invoice = send(sandbox, 4_500_000)
     sandbox.advance(4 * DAY)
     assert sandbox.system.plan_payment(invoice.customer, "fail")["status"] == "open"
+    subscription = invoice.parent.subscription_details.subscription
+    assert sandbox.v1.subscriptions.retrieve(subscription).status == "active"  # it is not due yet
     assert "invoice.payment_failed" in sandbox.event_types()
     result = sandbox.system.plan_payment(invoice.customer, "succeed")
     assert (result["invoice"], result["status"]) == (invoice.id, "paid")
