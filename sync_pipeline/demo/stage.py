@@ -94,7 +94,11 @@ def built_stage(home: Path, env: Env, say: Callable[[str], None]) -> Iterator[St
 
 
 def _start_sandbox(stack: ExitStack, logs: Path, webhook_url: str) -> dict[str, str]:
+    # The integration user may do what salesforce_package grants and nothing more, as in an org set up by its README.
+    settings = logs.parent / "sandbox-settings.json"
+    settings.write_text(json.dumps({"salesforce": {"minimum_profile": True}}))
     command = ["-m", "sync_pipeline.sandbox.command", "--data", "story", "--webhook-url", webhook_url]
+    command += ["--settings", str(settings)]
     environment = harmless_environment()
     if folder := environment.get("SANDBOX_TRAFFIC_DIR"):
         command += ["--traffic", str(Path(folder) / "demo.jsonl")]
