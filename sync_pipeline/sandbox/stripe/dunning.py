@@ -5,6 +5,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe.settings import DAY
 from sync_pipeline.sandbox.stripe.standing import ENDED, close_open
+from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
 from sync_pipeline.sandbox.stripe.world import World, timer
 
 
@@ -19,15 +20,6 @@ def after_failure(world: World, invoice: Row, *, automatic: bool) -> Row:
     at = world.now() + retries[done] * DAY if done < len(retries) else None
     world.set_timer("retry", invoice["id"], at)
     return world.update(invoice, {"next_payment_attempt": at}, "invoice.updated")
-
-
-@timer("retry")
-def retry(world: World, invoice_id: str) -> None:
-    from sync_pipeline.sandbox.stripe.payments import attempt
-
-    invoice = world.get("invoice", invoice_id)
-    if invoice and invoice["status"] == "open" and invoice.get("auto_advance"):
-        attempt(world, world.update(invoice, {"next_payment_attempt": None}))
 
 
 def give_up_if_exhausted(world: World, invoice: Row) -> Row:
@@ -46,8 +38,6 @@ def give_up_if_exhausted(world: World, invoice: Row) -> Row:
 
 
 def _final_action(world: World, subscription: Row, action: str) -> None:
-    from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
-
     if action == "cancel":
         cancel_now(world, subscription, reason="payment_failed")
     elif action == "unpaid":

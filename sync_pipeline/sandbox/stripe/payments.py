@@ -9,7 +9,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import dunning, standing
 from sync_pipeline.sandbox.stripe.balances import move_money, processing_fee
 from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of, decline
-from sync_pipeline.sandbox.stripe.world import World
+from sync_pipeline.sandbox.stripe.world import World, timer
 
 BANK_TRANSFER = "customer_balance"
 
@@ -76,6 +76,14 @@ def attempt(world: World, invoice: Row, method: Row | None = None, *, automatic:
         return need_action(world, invoice, intent, method, automatic=automatic)
     error = {**decline(outcome), "type": "card_error"}
     return fail(world, invoice, intent, method, error, automatic=automatic)
+
+
+@timer("retry")
+def retry(world: World, invoice_id: str) -> None:
+    """The next attempt of the dunning schedule is due."""
+    invoice = world.get("invoice", invoice_id)
+    if invoice and invoice["status"] == "open" and invoice.get("auto_advance"):
+        attempt(world, world.update(invoice, {"next_payment_attempt": None}))
 
 
 def planned_outcome(world: World, customer_id: str) -> str | None:

@@ -12,7 +12,7 @@ from sync_pipeline.sandbox.stripe.operations import operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.proration import credit
 from sync_pipeline.sandbox.stripe.standing import ENDED
-from sync_pipeline.sandbox.stripe.subscription_changes import change_subscription
+from sync_pipeline.sandbox.stripe.subscription_changes import change_subscription, restart_periods
 from sync_pipeline.sandbox.stripe.subscription_create import COLLECTION, create_subscription
 from sync_pipeline.sandbox.stripe.subscriptions import cancel_now, items_of
 from sync_pipeline.sandbox.stripe.world import World
@@ -82,8 +82,6 @@ def resume(world: World, params: Params, args: list[str]) -> Row:
         subscription = world.update(subscription, changes)
         bill = any(i["current_period_end"] <= now for i in items_of(world, subscription["id"])) or anchor == "now"
         if bill:
-            from sync_pipeline.sandbox.stripe.subscription_changes import restart_periods
-
             subscription = restart_periods(world, subscription, now, params)
     world.emit("customer.subscription.resumed", subscription)
     schedule_next(world, subscription)
