@@ -6,6 +6,7 @@ edit is passed on as 422 with its body under ``error.refused``.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -21,6 +22,9 @@ from sync_pipeline.sandbox.desk import Desk, RefusedError
 from sync_pipeline.sandbox.faults import SIDES
 from sync_pipeline.sandbox.inputs import BadInputError, Fields
 from sync_pipeline.sandbox.pages.site import Site
+from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
+from sync_pipeline.sandbox.stripe.settings import StripeSettings
+from sync_pipeline.sandbox.vendor_settings import amended
 from sync_pipeline.sandbox.world import Sandbox
 
 _OUTCOMES = ("fail", "succeed", "action_required")
@@ -45,6 +49,7 @@ def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]
             Route("/payments", control.payment, methods=["POST"]),
             Route("/salesforce", control.salesforce, methods=["POST"]),
             Route("/webhooks", control.webhooks, methods=["POST"]),
+            Route("/settings", control.settings, methods=["POST"]),
             *Site(sandbox, courier).routes(),
         ],
         exception_handlers={BadInputError: _bad_input, RefusedError: _refused, HTTPException: _no_route},
@@ -58,6 +63,8 @@ class Control:
         self._sandbox, self._courier, self._urls = sandbox, courier, urls
         self._desk = Desk(sandbox)
         self._first = sandbox.snapshot()
+        self._first_secret = sandbox.webhook_secret
+        self._first_settings = (sandbox.salesforce.settings, sandbox.stripe.settings)
         self._named: dict[str, dict[str, Any]] = {}
 
     async def health(self, _: Request) -> Response:
@@ -124,11 +131,13 @@ class Control:
         )
 
     async def reset(self, _: Request) -> Response:
-        """Back to the first state: data, clock, faults and request log."""
+        """Back to the first state: data, clock, settings, faults and request log."""
         await self._courier.put_back(self._first)
         self._sandbox.faults.clear()
         self._sandbox.log.clear()
         self._courier.set_conditions(Conditions())
+        self._set_up(*self._first_settings)
+        self._sandbox.webhook_secret = self._first_secret
         return JSONResponse({"status": "ok", **self._sandbox.clock.snapshot()})
 
     async def show_snapshot(self, _: Request) -> Response:
@@ -228,12 +237,36 @@ class Control:
             self._sandbox.salesforce.expire_tokens()
         return JSONResponse({"status": "ok"})
 
+    async def settings(self, request: Request) -> Response:
+        """``{"salesforce": {...}, "stripe": {...}}`` changes settings while everything runs: how far search or
+        queries lag, which fields an administrator hides, when payments are retried."""
+        fields = await _fields(request)
+        sandbox = self._sandbox
+        said = {side: fields.any(side, default={}) for side in SIDES}
+        fields.done()
+        try:
+            salesforce = amended(sandbox.salesforce.settings, "salesforce", said["salesforce"])
+            stripe = amended(sandbox.stripe.settings, "stripe", said["stripe"])
+            self._set_up(salesforce, stripe)
+        except ValueError as error:
+            raise BadInputError("", str(error)) from None
+        return JSONResponse({"status": "ok"})
+
+    def _set_up(self, salesforce: SalesforceSettings, stripe: StripeSettings) -> None:
+        now = self._sandbox.salesforce.settings
+        changed = {each.name: getattr(salesforce, each.name) for each in dataclasses.fields(salesforce)}
+        changed = {name: value for name, value in changed.items() if value != getattr(now, name)}
+        if changed:
+            self._sandbox.salesforce.configure(**changed)
+        self._sandbox.stripe.configure(stripe)
+
     async def webhooks(self, request: Request) -> Response:
         """``{"url"}`` points deliveries there; ``{"conditions": {...}}`` sets how bad the road is;
+        ``{"roll_secret": true}`` makes a new signing secret, beside which the old one signs for a day;
         ``{"flush": true}`` delivers what is due and waits; ``{"replay": event_id}`` sends an event once more."""
         fields = await _fields(request)
         url, replay = fields.text("url", default=None), fields.text("replay", default=None)
-        flush = fields.flag("flush", default=False)
+        flush, roll = fields.flag("flush", default=False), fields.flag("roll_secret", default=False)
         conditions = Conditions.read(fields.object("conditions")) if "conditions" in fields else None
         fields.done()
         if url is not None:
@@ -242,6 +275,10 @@ class Control:
             self._desk.point_webhooks(url)
         if conditions is not None:
             self._courier.set_conditions(conditions)
+        if roll:
+            if self._sandbox.webhook_endpoint is None:
+                raise BadInputError("roll_secret", 'no webhook URL is registered; send {"url": ...} first')
+            self._sandbox.webhook_secret = self._sandbox.stripe.roll_secret(self._sandbox.webhook_endpoint)
         answer: dict[str, Any] = {"endpoint": self._sandbox.webhook_endpoint, "secret": self._sandbox.webhook_secret}
         if flush:
             answer["attempts"] = await self._courier.flush()

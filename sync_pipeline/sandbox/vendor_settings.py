@@ -1,4 +1,4 @@
-"""The file of `--settings`: how the Salesforce org and the Stripe account are set up, where not as by default.
+"""How the Salesforce org and the Stripe account are set up, where not as by default: the file of `--settings`.
 
     {"salesforce": {"multi_currency": true}, "stripe": {"retry_days": [1, 3], "final_action": "unpaid"}}
 
@@ -8,7 +8,7 @@ Which settings there are, and what they mean, is said by the two settings classe
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,17 +40,26 @@ def read_settings(path: Path | None) -> VendorSettings:
     if not isinstance(said, dict) or said.keys() - {"salesforce", "stripe"}:
         raise SandboxError(f'--settings {path}: must be {{"salesforce": {{...}}, "stripe": {{...}}}}.')
     return VendorSettings(
-        _read(path, "salesforce", SalesforceSettings, said.get("salesforce", {})),
-        _read(path, "stripe", StripeSettings, said.get("stripe", {})),
+        _read(path, "salesforce", SalesforceSettings(), said.get("salesforce", {})),
+        _read(path, "stripe", StripeSettings(), said.get("stripe", {})),
     )
 
 
-def _read(path: Path, side: str, settings: type[T], said: Any) -> T:
-    known = [each.name for each in fields(settings)]  # type: ignore[arg-type]
+def amended(current: T, side: str, said: Any) -> T:
+    """The settings with some of them changed. Raises ValueError naming the setting that is wrong."""
+    known = [each.name for each in fields(current)]  # type: ignore[arg-type]
     for name in said if isinstance(said, dict) else ():
         if name not in known:
-            raise SandboxError(f"--settings {path}: {side}.{name} is not a setting; there are {', '.join(known)}.")
+            raise ValueError(f"{side}.{name} is not a setting; there are {', '.join(known)}")
     try:
-        return msgspec.convert(said, settings, dec_hook=lambda kind, value: kind(value))
+        fresh = msgspec.convert(said, type(current), dec_hook=lambda kind, value: kind(value))
     except msgspec.ValidationError as error:
-        raise SandboxError(f"--settings {path}: {side}: {error}.") from None
+        raise ValueError(f"{side}: {error}") from None
+    return replace(current, **{name: getattr(fresh, name) for name in said})  # type: ignore[type-var]
+
+
+def _read(path: Path, side: str, settings: T, said: Any) -> T:
+    try:
+        return amended(settings, side, said)
+    except ValueError as error:
+        raise SandboxError(f"--settings {path}: {error}.") from None

@@ -124,6 +124,10 @@ class SalesforceSystem:
         base = f"/services/data/v{routes.NEWEST_VERSION}.0"
         return run(Session(self.org.db, self.org.access, base), soql).records
 
+    @property
+    def settings(self) -> SalesforceSettings:
+        return self.org.settings
+
     def configure(self, **changes: Any) -> None:
         """Changes settings (fields of SalesforceSettings) of the running org. Raises ValueError, TypeError."""
         self.org.configure(**changes)

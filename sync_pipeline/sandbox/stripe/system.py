@@ -151,6 +151,19 @@ class StripeSystem:
 
     # the clock's side
 
+    @property
+    def settings(self) -> StripeSettings:
+        return self.world.settings
+
+    def configure(self, settings: StripeSettings) -> None:
+        """Changes how the running account is set up."""
+        self.world.settings = settings
+
+    def roll_secret(self, endpoint: str) -> str:
+        """A new signing secret for a webhook endpoint; the old one signs along for a day, as after a roll in the
+        Dashboard."""
+        return webhooks.roll_secret(self.world, endpoint)
+
     def next_due(self) -> int | None:
         return self.world.next_due()
 

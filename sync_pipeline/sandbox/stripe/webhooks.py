@@ -19,6 +19,7 @@ from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World, timer
 
 EVENT_LIFE = 30 * 86_400
+ROLLED_SECRET_LIFE = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,19 @@ def delete_endpoint(world: World, params: Params, args: list[str]) -> Row:
     return world.delete(world.need("webhook_endpoint", args[0], status=404))
 
 
+def roll_secret(world: World, endpoint: str) -> str:
+    """A new secret for the endpoint. The old one goes on signing beside it until a day of sandbox time has passed."""
+    row = world.need("webhook_endpoint", endpoint, status=404)
+    fresh = world.new_id("whsec_", 32)
+    world.put({**row, "_secret": fresh, "_rolled": [row["_secret"], world.clock.now() + ROLLED_SECRET_LIFE]})
+    return fresh
+
+
+def _active_secrets(world: World, endpoint: Row) -> list[str]:
+    rolled, until = endpoint.get("_rolled") or ("", 0)
+    return [endpoint["_secret"], *([rolled] if world.clock.now() < until else [])]
+
+
 def _check_events(world: World, names: list[str]) -> None:
     for i, name in enumerate(names):
         if name != "*" and name not in world.contract.event_types:
@@ -89,16 +103,19 @@ def due(world: World, wall: Callable[[], float] = time.time) -> list[Delivery]:
             continue
         event = world.store.table("event")[row["event"]]
         body = json.dumps(world.render(event), indent=2, ensure_ascii=False).encode()
-        found.append(Delivery(key, endpoint["url"], body, _headers(body, endpoint["_secret"], int(wall()))))
+        found.append(
+            Delivery(key, endpoint["url"], body, _headers(body, _active_secrets(world, endpoint), int(wall())))
+        )
     return found
 
 
-def _headers(body: bytes, secret: str, at: int) -> dict[str, str]:
-    signature = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
+def _headers(body: bytes, secrets: list[str], at: int) -> dict[str, str]:
+    signed = f"{at}.".encode() + body
+    signatures = [f"v1={hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()}" for secret in secrets]
     return {
         "Content-Type": "application/json; charset=utf-8",
         "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
-        "Stripe-Signature": f"t={at},v1={signature}",
+        "Stripe-Signature": ",".join([f"t={at}", *signatures]),
     }
 
 
