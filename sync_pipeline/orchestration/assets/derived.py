@@ -6,8 +6,9 @@ from typing import Any
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, ACCOUNT_LTV, PLAN, SNAPSHOTS
+from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, ACCOUNT_LTV, SNAPSHOTS
 from sync_pipeline.orchestration.assets.sources import source
+from sync_pipeline.orchestration.assets.sync import WRITEBACK
 from sync_pipeline.orchestration.failures import one_clear_failure
 from sync_pipeline.orchestration.table_assets import Results, key, materialized, schema_check, table_spec
 
@@ -82,7 +83,7 @@ def account_ltv(settings: dg.ResourceParam[Settings]) -> Results:
 
 @dg.asset_check(
     asset=key(ACCOUNT_LTV),
-    additional_deps=[key(PLAN), source("ledger", "fact")],
+    additional_deps=[WRITEBACK, source("ledger", "fact")],
     description=(
         "The ledger's SQL sum over facts collected event by event, and the Polars sum over Stripe's full listings,"
         " are the same minor unit for every Account and currency."
@@ -91,7 +92,7 @@ def account_ltv(settings: dg.ResourceParam[Settings]) -> Results:
 def ledger_and_listing_agree_on_lifetime_value_to_the_penny(
     settings: dg.ResourceParam[Settings],
 ) -> dg.AssetCheckResult:
-    """Runs after the plan, whose observation appends the facts that the listings prove.
+    """Runs after the write-back, whose fresh look at every different Account appends the facts that it proves.
 
     Accounts whose money moved after the listing was taken are not compared; the next night does it.
     """
