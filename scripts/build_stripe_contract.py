@@ -79,7 +79,8 @@ class Builder:
         }
 
     def build(self) -> dict[str, Any]:
-        operations, routes = [], {}
+        operations: list[dict[str, Any]] = []
+        routes: dict[str, dict[str, int]] = {}
         for path, methods in sorted(self.spec["paths"].items()):
             served = path.startswith(SERVED_TREES) or (path.split("/")[2] in SERVED and path.startswith("/v1/"))
             route = routes.setdefault(path, {})
@@ -135,8 +136,8 @@ class Builder:
             nodes = [self.parameter(a, name) for a in alternatives]
             unset = any(n.get("enum") == [""] or n.get("unset") for n in nodes)
             nodes = [n for n in nodes if n.get("enum") != [""]]
-            node = dict(nodes[0]) if len(nodes) == 1 else {"any": nodes}
-            return {**node, "unset": True} if unset else node
+            chosen: dict[str, Any] = dict(nodes[0]) if len(nodes) == 1 else {"any": nodes}
+            return {**chosen, "unset": True} if unset else chosen
         kind = schema.get("type") or ("object" if "properties" in schema else "string")
         if name in OPAQUE:
             return {"t": "map"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 BUSY_TIMEOUT_MS = 30_000
+WAL_TRIES = 600
+WAL_PAUSE_S = 0.05
 CONNECT_TIMEOUT_S = 10
 IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg2")
@@ -166,7 +169,6 @@ def _prepare_sqlite(dbapi: sqlite3.Connection, _record: object) -> None:
     dbapi.isolation_level = None
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
         # An attempt row must survive a power cut before its request leaves the machine.
         "synchronous = FULL",
         "foreign_keys = ON",
@@ -174,6 +176,19 @@ def _prepare_sqlite(dbapi: sqlite3.Connection, _record: object) -> None:
         "recursive_triggers = ON",
     ):
         dbapi.execute(f"PRAGMA {pragma}").close()
+    _use_wal(dbapi)
+
+
+def _use_wal(dbapi: sqlite3.Connection) -> None:
+    """Switches the file to WAL, once for its life. SQLite does not wait for a lock on the way, so we do."""
+    for _ in range(WAL_TRIES):
+        if dbapi.execute("PRAGMA journal_mode").fetchone() == ("wal",):
+            return
+        try:
+            dbapi.execute("PRAGMA journal_mode = WAL").close()
+        except sqlite3.OperationalError:
+            time.sleep(WAL_PAUSE_S)  # noqa: TID251 - waiting for another process on this machine, not for time
+    dbapi.execute("PRAGMA journal_mode = WAL").close()
 
 
 def _begin_sqlite(conn: Connection) -> None:

@@ -135,7 +135,7 @@ def _shortened(entry: Entry) -> Entry:
 
 def _is_contract_shaped(entry: Entry) -> bool:
     """Whether the line says something about a vendor: an answer that a fault rule made up says nothing."""
-    if entry.reply is None:
+    if entry.reply is None or entry.fault == "http":
         return False
     return entry.side != "stripe" or entry.fault is None or isinstance(_readable(entry.reply), dict)
 

@@ -12,8 +12,8 @@ import stripe
 from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, START, Sandbox
 
 
-def moment(*date: int) -> int:
-    return int(datetime(*date, tzinfo=UTC).timestamp())  # type: ignore[arg-type]
+def moment(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> int:
+    return int(datetime(year, month, day, hour, minute, tzinfo=UTC).timestamp())
 
 
 def test_renewal(sandbox: Sandbox) -> None:
@@ -232,6 +232,7 @@ def test_invoices_per_subscription_are_limited(make_sandbox: Callable[..., Sandb
     change(3)
     with pytest.raises(stripe.RateLimitError) as caught:
         change(4)
-    assert caught.value.headers["stripe-rate-limited-reason"] == "resource-specific"
+    headers = caught.value.headers or {}
+    assert headers["stripe-rate-limited-reason"] == "resource-specific"
     sandbox.advance(60)
     assert change(4)["items"].data[0].quantity == 4

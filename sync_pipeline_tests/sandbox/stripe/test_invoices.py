@@ -14,7 +14,7 @@ from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, START, Sandbo
 def send(sandbox: Sandbox, amount: int = 1000, **fields: Any) -> Any:
     """An open invoice that was sent, of one subscription."""
     customer = fields.pop("customer", None) or sandbox.customer()
-    how = {"collection_method": "send_invoice", "days_until_due": 30, "expand": ["latest_invoice"]}
+    how: dict[str, Any] = {"collection_method": "send_invoice", "days_until_due": 30, "expand": ["latest_invoice"]}
     return sandbox.subscribe(customer, sandbox.price(amount), **how, **fields).latest_invoice
 
 
@@ -152,8 +152,10 @@ def test_paying_by_hand_with_a_bad_card(sandbox: Sandbox) -> None:
     for _ in range(2):
         with pytest.raises(stripe.CardError) as caught:
             sandbox.v1.invoices.pay(invoice.id, {"payment_method": method.id}, {"idempotency_key": "pay"})
-    assert (caught.value.code, caught.value.error.decline_code) == ("card_declined", "generic_decline")
-    assert caught.value.error.payment_intent.status == "requires_payment_method"
+    answer: Any = caught.value.json_body
+    error = answer["error"]
+    assert (error["code"], error["decline_code"]) == ("card_declined", "generic_decline")
+    assert error["payment_intent"]["status"] == "requires_payment_method"
     assert sandbox.v1.invoices.retrieve(invoice.id).attempt_count == 1
     assert [c.status for c in sandbox.v1.charges.list().data] == ["failed"]
 

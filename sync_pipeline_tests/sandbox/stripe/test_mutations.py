@@ -17,6 +17,7 @@ from sync_pipeline.sandbox.stripe import (
     finalization,
     idempotency,
     listing,
+    parameters,
     pictures,
     proration,
     search,
@@ -58,7 +59,7 @@ def has_more_is_always_false(patch: Patch) -> None:
 
 
 def unknown_parameters_are_dropped(patch: Patch) -> None:
-    check = system.check
+    check = parameters.check
 
     def lenient(operation: Any, raw: Any) -> Any:
         return check(operation, {k: v for k, v in raw.items() if k in operation.props})

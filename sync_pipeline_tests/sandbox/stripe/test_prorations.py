@@ -23,7 +23,8 @@ def amounts(sandbox: Sandbox, subscription: Any) -> list[int]:
 def change(sandbox: Sandbox, subscription: Any, **entry: Any) -> Any:
     how = {k: entry.pop(k) for k in ("proration_behavior", "proration_date") if k in entry}
     item = subscription["items"].data[0].id
-    return sandbox.v1.subscriptions.update(subscription.id, {"items": [{"id": item, **entry}], **how})
+    params: Any = {"items": [{"id": item, **entry}], **how}
+    return sandbox.v1.subscriptions.update(subscription.id, params)
 
 
 def test_downgrade_with_a_third_left(make_sandbox: Callable[..., Sandbox]) -> None:
