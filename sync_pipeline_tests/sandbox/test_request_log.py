@@ -105,10 +105,11 @@ def test_sign_in_secrets_are_not_kept() -> None:
 def test_what_a_fault_made_up_is_not_recorded_as_the_vendors_word(tmp_path: Path) -> None:
     log = RequestLog(tmp_path / "t")
     log.record("stripe", 1, 0.1, Call("GET", "/v1/customers"), Reply(502, b"<html>"), "http")
+    log.record("stripe", 1, 0.1, Call("GET", "/v1/customers"), Reply(200, b'{"id": 5}'), "http")
     log.record("stripe", 1, 0.1, Call("POST", "/v1/customers"), None, "drop_before")
     log.close()
     assert (tmp_path / "t").read_text() == ""
-    assert log.counts() == {"stripe": {"GET /v1/customers": 1, "POST /v1/customers": 1}}
+    assert log.counts() == {"stripe": {"GET /v1/customers": 2, "POST /v1/customers": 1}}
 
 
 def test_of_long_answers_only_the_beginning_is_remembered_but_all_of_it_recorded(tmp_path: Path) -> None:
