@@ -6,6 +6,7 @@ delay. What one account does never stops another; only missing access stops ever
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -100,7 +101,9 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
     _stop_if_halted(engine, resolved, claims, report)
     worlds = observe(engine, [claim.account for claim in claims])
     report.worlds |= worlds
-    plans = {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()}
+    plans = _plans(engine, worlds, report)
+    _give_back(engine, [claim for claim in claims if claim.account not in plans], report)
+    claims = [claim for claim in claims if claim.account in plans]
     recorded = {
         claim.account: made
         for claim in claims
@@ -130,6 +133,20 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
                 work.release(conn, claim, now=worlds[name].now, now_wall=engine.env.wall())
             report.settled += 1
     return again
+
+
+def _plans(engine: Engine, worlds: Mapping[str, World], report: BatchReport) -> dict[str, Plan]:
+    """The plans of the accounts. One that cannot be planned, by a defect of ours, waits and stops nobody else."""
+    plans = {}
+    for name, world in worlds.items():
+        try:
+            plans[name] = plan(world, engine.rules, engine.personal_key)
+        except Exception as defect:
+            # Only the place is told: the message of an unexpected error may quote data.
+            place = traceback.extract_tb(defect.__traceback__)[-1]
+            where = f"{type(defect).__name__} in {place.name}, line {place.lineno}"
+            report.problems.add(f"Account {name} cannot be planned ({where}); it is tried again later")
+    return plans
 
 
 def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: BatchReport) -> Recorded | None:

@@ -9,6 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from sync_pipeline.core.observation import Observation
+from sync_pipeline.core.readings import READINGS, Subject
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import World
 from sync_pipeline.engine.intake import resync
 from sync_pipeline.engine.rounds import Halted
 from sync_pipeline.ledger import commands, work
@@ -263,3 +267,27 @@ def test_a_sign_in_that_fails_for_a_moment_is_no_refusal(sync: Installation, kin
     sync.rest()
     assert only(sync.sandbox, "Account")["Lifetime_Value__c"] == 45000.0
     sync.check_books()
+
+
+def test_an_account_that_cannot_be_planned_stops_nobody_else(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect of ours in one rule for one record: the others are billed, and the place of the defect is told."""
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+    reading = READINGS["account_name"]
+
+    def defective(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+        if world.account_id == broken:
+            raise ZeroDivisionError("a customer's name")
+        return reading(world, rules, subject)
+
+    monkeypatch.setitem(READINGS, "account_name", defective)
+    report = sync.drain()
+    assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
+    (problem,) = report.total.problems
+    assert problem.startswith(f"Account {broken} cannot be planned (ZeroDivisionError in defective")
+    assert "name" not in problem.partition("(")[2]
+    monkeypatch.undo()
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 2
