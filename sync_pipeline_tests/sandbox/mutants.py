@@ -75,8 +75,8 @@ def signatures_carry_the_sandboxes_time(patch: Patch) -> None:
 
 def signatures_are_made_once(patch: Patch) -> None:
     headers = webhooks._headers
-    made: dict[bytes, dict[str, str]] = {}
-    patch(webhooks, "_headers", lambda body, secret, at: made.setdefault(secret.encode(), headers(body, secret, at)))
+    made: dict[str, dict[str, str]] = {}
+    patch(webhooks, "_headers", lambda body, secrets, at: made.setdefault(str(secrets), headers(body, secrets, at)))
 
 
 def doubled_deliveries_come_once(patch: Patch) -> None:

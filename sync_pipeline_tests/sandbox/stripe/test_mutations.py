@@ -99,7 +99,11 @@ def search_sees_everything_at_once(patch: Patch) -> None:
 
 def signatures_leave_out_the_prefix_of_the_secret(patch: Patch) -> None:
     headers = webhooks._headers
-    patch.setattr(webhooks, "_headers", lambda body, secret, at: headers(body, secret.removeprefix("whsec_"), at))
+
+    def bare(body: bytes, secrets: list[str], at: int) -> dict[str, str]:
+        return headers(body, [secret.removeprefix("whsec_") for secret in secrets], at)
+
+    patch.setattr(webhooks, "_headers", bare)
 
 
 def deliveries_are_not_retried(patch: Patch) -> None:
