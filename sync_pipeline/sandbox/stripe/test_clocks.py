@@ -16,7 +16,9 @@ from sync_pipeline.sandbox.stripe.world import World, timer
 KIND = "test_helpers.test_clock"
 MAX_CUSTOMERS = 3
 LIFE = 30 * DAY
+# An advance is over after so much of the sandbox's time, or at this look: that time may stand still.
 ADVANCE_SECONDS = 1
+ADVANCE_LOOKS = 2
 
 
 def adopt(world: World, id: str | None) -> None:
@@ -58,7 +60,7 @@ def advance_clock(world: World, params: Params, args: list[str]) -> Row:
             param="frozen_time",
         )  # fmt: skip
     status = {"status": "advancing", "status_details": {"advancing": {"target_frozen_time": target}}}
-    clock = world.update(clock, status)
+    clock = world.update(clock, {**status, "_looks": 0})
     world.emit("test_helpers.test_clock.advancing", clock)
     world.set_timer("advance_clock", clock["id"], world.now() + ADVANCE_SECONDS)
     return clock
@@ -75,7 +77,7 @@ def finish_advance(world: World, id: str) -> None:
         due, key = first
         clock = world.update(clock, {"frozen_time": max(due, clock["frozen_time"])})
         world.fire(key, clock["frozen_time"])
-    clock = world.update(clock, {"frozen_time": target, "status": "ready", "status_details": {}})
+    clock = world.update(clock, {"frozen_time": target, "status": "ready", "status_details": {}, "_looks": None})
     world.emit("test_helpers.test_clock.ready", clock)
 
 
@@ -129,7 +131,13 @@ def remove(world: World, clock: Row) -> None:
 
 @operation("GET /v1/test_helpers/test_clocks/{test_clock}")
 def get_clock(world: World, params: Params, args: list[str]) -> Row:
+    """Whoever polls sees it `advancing` first, then `ready`."""
     row = world.get(KIND, args[0])
     if row is None:
         raise errors.missing("test clock", args[0], "test_clock", status=404)
-    return row
+    if row["status"] != "advancing":
+        return row
+    row = world.update(row, {"_looks": row["_looks"] + 1})
+    if row["_looks"] >= ADVANCE_LOOKS:
+        world.fire(f"advance_clock:{row['id']}", world.now())
+    return world.need(KIND, row["id"])

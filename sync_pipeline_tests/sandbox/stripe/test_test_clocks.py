@@ -1,0 +1,47 @@
+"""Test clocks as their users meet them: polled until they are ready, and refused beyond Stripe's limits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import stripe
+
+from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, START, Sandbox
+
+
+def clocked(sandbox: Sandbox) -> tuple[Any, Any]:
+    clock = sandbox.v1.test_helpers.test_clocks.create({"frozen_time": START})
+    return clock, sandbox.customer("pm_card_visa", test_clock=clock.id)
+
+
+def test_polling_ends_while_the_sandbox_stands_still(sandbox: Sandbox) -> None:
+    """Facts 7: advancing first, then ready, though no time passes in the sandbox; what was due has happened."""
+    clocks = sandbox.v1.test_helpers.test_clocks
+    clock, customer = clocked(sandbox)
+    subscription = sandbox.subscribe(customer, sandbox.price(1000))
+    for months, to in enumerate((START + 31 * DAY + HOUR, START + 59 * DAY + HOUR), start=2):
+        assert clocks.advance(clock.id, {"frozen_time": to}).status == "advancing"
+        first, second = clocks.retrieve(clock.id), clocks.retrieve(clock.id)
+        assert (first.status, first.status_details.advancing.target_frozen_time) == ("advancing", to)
+        assert (second.status, second.frozen_time) == ("ready", to)
+        invoices = sandbox.v1.invoices.list({"subscription": subscription.id}).data
+        assert [i.status for i in invoices] == ["paid"] * months
+    ready = sandbox.events("test_helpers.test_clock.ready")
+    assert [e.request.id for e in ready] == [None, None]
+    sandbox.advance(DAY)
+    assert clocks.retrieve(clock.id).frozen_time == START + 59 * DAY + HOUR
+
+
+def test_a_second_advance_waits_for_the_first(sandbox: Sandbox) -> None:
+    """Facts 7: advancing a clock that advances is an error, and changes nothing about the advance under way."""
+    clocks = sandbox.v1.test_helpers.test_clocks
+    clock, _ = clocked(sandbox)
+    clocks.advance(clock.id, {"frozen_time": START + DAY})
+    with pytest.raises(stripe.RateLimitError) as caught:
+        clocks.advance(clock.id, {"frozen_time": START + 2 * DAY})
+    assert caught.value.error is not None
+    assert caught.value.error.code == "test_clock_advancing"
+    clocks.retrieve(clock.id)
+    assert clocks.retrieve(clock.id).frozen_time == START + DAY
+    assert clocks.advance(clock.id, {"frozen_time": START + 2 * DAY}).status == "advancing"
