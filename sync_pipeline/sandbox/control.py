@@ -56,6 +56,12 @@ def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]
     )
 
 
+def sign_in(sandbox: Sandbox) -> dict[str, str]:
+    """How the integration user signs in by name: the password grant, SOAP login, and the subject of a JWT."""
+    org = sandbox.salesforce
+    return {"username": org.username, "password": org.password, "security_token": org.security_token}
+
+
 class Control:
     """The handlers, and what they keep between calls: the first state, for `reset`, and named snapshots."""
 
@@ -68,7 +74,8 @@ class Control:
         self._named: dict[str, dict[str, Any]] = {}
 
     async def health(self, _: Request) -> Response:
-        return JSONResponse({"status": "ok", **self._urls, **self._sandbox.clock.snapshot()})
+        clock = self._sandbox.clock.snapshot()
+        return JSONResponse({"status": "ok", **self._urls, **clock, **sign_in(self._sandbox)})
 
     async def show_clock(self, _: Request) -> Response:
         return JSONResponse(self._sandbox.clock.snapshot())

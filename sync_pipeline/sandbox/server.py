@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 
 from sync_pipeline.sandbox.connections import Application, ReachableConnection, system_application
-from sync_pipeline.sandbox.control import control_application
+from sync_pipeline.sandbox.control import control_application, sign_in
 from sync_pipeline.sandbox.courier import Courier
 from sync_pipeline.sandbox.desk import Desk
 from sync_pipeline.sandbox.first_state import first_state
@@ -96,6 +96,7 @@ def ready_line(sandbox: Sandbox, urls: dict[str, str]) -> dict[str, str]:
         "access_token": sandbox.salesforce.access_token,
         "stripe_key": sandbox.stripe.secret_key,
         "webhook_secret": sandbox.webhook_secret,
+        **sign_in(sandbox),
     }
 
 

@@ -20,9 +20,9 @@ COMMAND = [sys.executable, "-m", "sync_pipeline.sandbox.command"]
 
 
 def test_the_ready_line_says_where_everything_is_and_how_to_sign_in(sandbox: SandboxHandle) -> None:
-    assert sorted(sandbox.ready) == [
-        "access_token", "client_id", "client_secret", "control_url", "salesforce_url", "stripe_key", "stripe_url",
-        "webhook_secret",
+    assert list(sandbox.ready) == [
+        "salesforce_url", "stripe_url", "control_url", "client_id", "client_secret", "access_token", "stripe_key",
+        "webhook_secret", "username", "password", "security_token",
     ]  # fmt: skip
     assert sandbox.ready["stripe_key"].startswith("sk_test_")
     assert sandbox.ready["webhook_secret"].startswith("whsec_")

@@ -164,15 +164,16 @@ def _grant(org: Org, call: Call, form: dict[str, str]) -> dict[str, Any]:
     base = org.base_url(call)
     who = f"{base}/id/{org.org_id}/{org.users['integration']}"
     signature = base64.b64encode(hashlib.sha256(f"{who}{issued}{org.client_secret}".encode()).digest()).decode()
+    refreshable = {"refresh_token": org.refresh_token} if kind == "password" else {}
     return {
         "access_token": token,
         "signature": signature,
-        "scope": "api refresh_token",
+        "scope": "api refresh_token" if kind in ("password", "refresh_token") else "api",
         "instance_url": base,
         "id": who,
         "token_type": "Bearer",
         "issued_at": issued,
-    }
+    } | refreshable
 
 
 def _check_client(org: Org, call: Call, form: dict[str, str]) -> None:
