@@ -9,6 +9,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.cycles import schedule_next
 from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.money import check_currency
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.periods import add_interval, compatible
@@ -22,7 +23,7 @@ from sync_pipeline.sandbox.stripe.world import World, timer
 
 KIND = "subscription_schedule"
 EXPIRY_NOTICE = 7 * DAY
-_ITEM = "price quantity metadata tax_rates discounts"
+_ITEM = "price quantity metadata"
 _PHASE = (
     "end_date duration proration_behavior metadata collection_method invoice_settings.days_until_due"
     " default_payment_method description currency trial_end "
@@ -78,10 +79,12 @@ def _billing_mode(params: Params, now: int) -> Row:
 
 def _default_settings(params: Params) -> Row:
     given = params.get("default_settings") or {}
+    if given.get("billing_cycle_anchor", "automatic") != "automatic":
+        raise errors.unsupported("billing cycle anchors of phases", "default_settings[billing_cycle_anchor]")
     return {
         "automatic_tax": {"enabled": False}, "billing_cycle_anchor": "automatic",
         "collection_method": "charge_automatically",
-        **pick(given, "billing_cycle_anchor collection_method default_payment_method description"),
+        **pick(given, "collection_method default_payment_method description"),
         "invoice_settings": {"issuer": {"type": "self"}, **(given.get("invoice_settings") or {})},
     }  # fmt: skip
 
@@ -104,6 +107,14 @@ def _phases(world: World, given: list[Params], start: int) -> list[Row]:
         if not compatible(intervals) or not same_currency or len({p["id"] for p in prices}) < len(prices):
             raise StripeError("The prices of a phase must differ, share a currency, and have intervals that are "
                               "multiples of the shortest one.", param=f"phases[{i}][items]")  # fmt: skip
+        currency = prices[0]["currency"]
+        if check_currency(phase.get("currency") or currency) != currency:
+            raise StripeError(
+                f"The price specified only supports `{currency}`. This doesn't match the expected currency: "
+                f"`{phase['currency']}`.", param=f"phases[{i}][items]",
+            )  # fmt: skip
+        if i and "trial_end" in phase:
+            raise errors.unsupported("a trial in a later phase", f"phases[{i}][trial_end]")
         if phase.get("trial_end", begin + 1) <= begin:
             raise StripeError("A trial must end after its phase starts.", param=f"phases[{i}][trial_end]")
         end = phase.get("end_date")
@@ -122,7 +133,7 @@ def _phases(world: World, given: list[Params], start: int) -> list[Row]:
         ]  # fmt: skip
         phases.append({
             **pick(phase, "collection_method default_payment_method description invoice_settings trial_end"),
-            "add_invoice_items": [], "currency": prices[0]["currency"], "discounts": [], "end_date": end,
+            "add_invoice_items": [], "currency": currency, "discounts": [], "end_date": end,
             "items": items, "metadata": phase.get("metadata") or {}, "start_date": begin,
             "proration_behavior": phase.get("proration_behavior", "create_prorations"),
         })  # fmt: skip
@@ -166,7 +177,7 @@ def _begin(world: World, row: Row) -> Row:
     phase = row["phases"][0]
     items = [pick(item, "price quantity metadata") for item in phase["items"]]
     subscription = create_subscription(world, {
-        "customer": row["customer"], "items": items, "metadata": phase["metadata"], **_collection(row, phase),
+        "customer": row["customer"], "items": items, "metadata": phase["metadata"], **_inherited(row, phase),
         "billing_mode": {"type": row["billing_mode"]["type"]}, "schedule": row["id"],
         **({"trial_end": phase["trial_end"]} if "trial_end" in phase else {}),
     })  # fmt: skip
@@ -177,7 +188,8 @@ def _begin(world: World, row: Row) -> Row:
     return row
 
 
-def _collection(row: Row, phase: Row) -> Params:
+def _inherited(row: Row, phase: Row) -> Params:
+    """How the subscription is described and collected in a phase: as it says, else as the schedule does."""
     defaults = row["default_settings"]
     method = phase.get("collection_method") or defaults["collection_method"]
     params: Params = {"collection_method": method}
@@ -187,12 +199,15 @@ def _collection(row: Row, phase: Row) -> Params:
     payment = phase.get("default_payment_method") or defaults.get("default_payment_method")
     if payment:
         params["default_payment_method"] = payment
+    description = phase.get("description") or defaults.get("description")
+    if description:
+        params["description"] = description
     return params
 
 
 def _check_collection(world: World, customer: Row, row: Row, phase: Row) -> None:
     """Refuse now what could not be done when the phase begins."""
-    params = _collection(row, phase)
+    params = _inherited(row, phase)
     check_collection({k: v for k, v in params.items() if v is not None})
     plain_fields(world, params, customer)
 
@@ -244,7 +259,7 @@ def enter_phase(world: World, row: Row, phase: Row, behaviour: str) -> None:
             else pick(i, "price quantity metadata") for p, i in wanted.items()
         ]  # fmt: skip
         params = {"items": entries, "proration_behavior": behaviour, "metadata": phase["metadata"]}
-        change_subscription(world, subscription, {**params, **_collection(row, phase)})
+        change_subscription(world, subscription, {**params, **_inherited(row, phase)})
         return
     with world.watching("subscription", subscription["id"], "customer.subscription.updated"):
         for price, item in wanted.items():
@@ -258,7 +273,8 @@ def enter_phase(world: World, row: Row, phase: Row, behaviour: str) -> None:
                 world.delete(old)
         check_items(world, subscription)
         metadata = merge_metadata(subscription, {"metadata": phase["metadata"]})
-        subscription = world.update(subscription, {"metadata": metadata})
+        fields = plain_fields(world, _inherited(row, phase), world.need("customer", subscription["customer"]))
+        subscription = world.update(subscription, fields | {"metadata": metadata})
     schedule_next(world, subscription)
 
 
@@ -312,6 +328,9 @@ def update_schedule(world: World, params: Params, args: list[str]) -> Row:
         changes["default_settings"] = _default_settings(params)
     if params.get("phases"):
         changes["phases"] = _phases(world, params["phases"], row["phases"][0]["start_date"])
+        trials = [phases[0].get("trial_end") for phases in (row["phases"], changes["phases"])]
+        if row["status"] == "active" and trials[0] != trials[1]:
+            raise errors.unsupported("another trial for a phase that has begun", "phases[0][trial_end]")
         for phase in changes["phases"]:
             _check_collection(world, world.need("customer", row["customer"]), row | changes, phase)
     if row["status"] == "active" and "phases" in changes:
@@ -330,7 +349,7 @@ def update_schedule(world: World, params: Params, args: list[str]) -> Row:
     return row
 
 
-@operation("POST /v1/subscription_schedules/{schedule}/release", "preserve_cancel_date")
+@operation("POST /v1/subscription_schedules/{schedule}/release")
 def release_schedule(world: World, params: Params, args: list[str]) -> Row:
     return _release(world, _live(world, args[0]))
 

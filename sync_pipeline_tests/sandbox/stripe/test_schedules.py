@@ -117,3 +117,76 @@ def test_canceling_the_subscription_ends_its_schedule(sandbox: Sandbox) -> None:
     made = schedule(sandbox, 1000, 2000)
     sandbox.v1.subscriptions.cancel(made.subscription)
     assert sandbox.v1.subscription_schedules.retrieve(made.id).status == "canceled"
+
+
+def test_a_phase_at_the_end_of_a_period_says_how_it_is_collected_and_described(sandbox: Sandbox) -> None:
+    """A phase's collection method, days until due and description reach the subscription and its renewal."""
+    price = sandbox.price(1000).id
+    month = {"interval": "month"}
+    phases = [
+        {"items": [{"price": price}], "duration": month},
+        {"items": [{"price": price}], "duration": month, "collection_method": "send_invoice",
+         "invoice_settings": {"days_until_due": 14}, "description": "By invoice", "metadata": {"po": "7"}},
+    ]  # fmt: skip
+    made = sandbox.v1.subscription_schedules.create({
+        "customer": sandbox.customer("pm_card_visa").id, "start_date": "now", "phases": phases,
+        "default_settings": {"description": "By card"},
+    })  # fmt: skip
+    assert sandbox.v1.subscriptions.retrieve(made.subscription).description == "By card"
+    sandbox.advance(31 * DAY)
+    after = sandbox.v1.subscriptions.retrieve(made.subscription, {"expand": ["latest_invoice"]})
+    assert (after.collection_method, after.days_until_due) == ("send_invoice", 14)
+    assert (after.description, after.metadata.to_dict()) == ("By invoice", {"po": "7"})
+    assert after.latest_invoice.collection_method == "send_invoice"
+
+
+@pytest.mark.parametrize(
+    ("second", "settings", "named"),
+    [
+        ({"trial_end": START + 40 * DAY}, {}, "phases[1][trial_end]"),
+        ({}, {"billing_cycle_anchor": "phase_start"}, "default_settings[billing_cycle_anchor]"),
+    ],
+)
+def test_what_phases_cannot_do_is_refused_by_name(
+    sandbox: Sandbox, second: dict[str, Any], settings: dict[str, Any], named: str
+) -> None:
+    """Nothing is accepted and then dropped: 501 and the name of the parameter."""
+    plain = {"items": [{"price": sandbox.price(1000).id}], "duration": {"interval": "month"}}
+    with pytest.raises(stripe.APIError) as caught:
+        sandbox.v1.subscription_schedules.create({
+            "customer": sandbox.customer("pm_card_visa").id, "start_date": "now",
+            "phases": [plain, plain | second], "default_settings": settings,
+        })  # fmt: skip
+    error = caught.value.error
+    assert error is not None
+    assert (caught.value.http_status, error.code, error.param) == (501, "sandbox_unsupported", named)
+
+
+@pytest.mark.parametrize("name", ["tax_rates", "discounts"])
+def test_rates_and_discounts_of_phase_items_are_refused_by_name(sandbox: Sandbox, name: str) -> None:
+    rate = sandbox.v1.tax_rates.create({"display_name": "VAT", "percentage": 20, "inclusive": False})
+    coupon = sandbox.v1.coupons.create({"percent_off": 10, "duration": "forever"})
+    value = {"tax_rates": [rate.id], "discounts": [{"coupon": coupon.id}]}[name]
+    item = {"price": sandbox.price(1000).id, name: value}
+    with pytest.raises(stripe.APIError) as caught:
+        sandbox.v1.subscription_schedules.create({
+            "customer": sandbox.customer("pm_card_visa").id, "start_date": "now",
+            "phases": [{"items": [item], "duration": {"interval": "month"}}],
+        })  # fmt: skip
+    error = caught.value.error
+    assert error is not None
+    assert (caught.value.http_status, error.param) == (501, f"phases[0][items][0][{name}]")
+
+
+def test_the_currency_of_a_phase_is_that_of_its_prices(sandbox: Sandbox) -> None:
+    phase = {"items": [{"price": sandbox.price(1000).id}], "duration": {"interval": "month"}, "currency": "usd"}
+    with pytest.raises(stripe.InvalidRequestError, match="expected currency: `usd`"):
+        sandbox.v1.subscription_schedules.create(
+            {"customer": sandbox.customer("pm_card_visa").id, "start_date": "now", "phases": [phase]}
+        )
+
+
+def test_release_refuses_to_keep_a_cancel_date(sandbox: Sandbox) -> None:
+    made = schedule(sandbox, 1000)
+    with pytest.raises(stripe.APIError, match="preserve_cancel_date"):
+        sandbox.v1.subscription_schedules.release(made.id, {"preserve_cancel_date": True})
