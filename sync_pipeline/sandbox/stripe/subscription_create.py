@@ -27,6 +27,7 @@ from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, ne
 from sync_pipeline.sandbox.stripe.world import World
 
 MAX_PER_CUSTOMER = 500
+MAX_ON_TEST_CLOCK = 3  # for each customer, with those that a schedule will start
 COLLECTION = "collection_method days_until_due default_payment_method default_tax_rates description invoice_settings"
 COLLECTION += " payment_settings.payment_method_types payment_settings.save_default_payment_method metadata discounts"
 COLLECTION += " trial_end trial_settings cancel_at cancel_at_period_end add_invoice_items off_session payment_behavior"
@@ -45,6 +46,8 @@ def create_subscription(world: World, params: Params) -> Row:
     first_price = price_for(world, given[0], "items[0]")
     currency = check_currency(params["currency"]) if "currency" in params else first_price["currency"]
     _check_customer(world, customer, currency)
+    if customer.get("_clock") and not params.get("schedule"):
+        _check_test_clock(world, customer)
     trial_end = _trial_end(params, now)
     start = params.get("backdate_start_date", now)
     anchor = _anchor(world, params, first_price["recurring"], start, trial_end)
@@ -55,7 +58,8 @@ def create_subscription(world: World, params: Params) -> Row:
         "billing_mode": _billing_mode(params, now), "billing_schedules": [], "cancel_at_period_end": False,
         "cancellation_details": {}, "currency": currency, "customer": customer["id"], "start_date": start,
         "collection_method": "charge_automatically", "metadata": merge_metadata(None, params),
-        "discounts": grant(world, params.get("discounts"), "discounts", subscription=id),
+        "discounts": grant(world, params.get("discounts"), "discounts", redeemer=customer["id"], currency=currency,
+                           subscription=id),
         "status": "trialing" if trial_end else "active", "trial_end": trial_end,
         "trial_start": now if trial_end else None, "_tax_rates": taxes.check_rates(
             world, params.get("default_tax_rates"), "default_tax_rates"),
@@ -169,6 +173,18 @@ def _check_customer(world: World, customer: Row, currency: str) -> None:
                 "You cannot combine currencies on a single customer. This customer has had a subscription, coupon, or "
                 f"invoice item with currency {other['currency']}", param="customer",
             )  # fmt: skip
+
+
+def _check_test_clock(world: World, customer: Row) -> None:
+    live = [s for s in world.find("subscription", customer=customer["id"]) if s["status"] not in ENDED]
+    waiting = [
+        s for s in world.store.table("subscription_schedule").values()
+        if s.get("customer") == customer["id"] and s["status"] == "not_started"
+    ]  # fmt: skip
+    if len(live) + len(waiting) >= MAX_ON_TEST_CLOCK:
+        raise StripeError(f"Customer {customer['id']} already has the maximum {MAX_ON_TEST_CLOCK} subscriptions of a "
+                          "customer on a test clock.", code="customer_max_subscriptions",
+                          param="customer")  # fmt: skip
 
 
 def check_collection(params: Params, current: Row | None = None) -> None:

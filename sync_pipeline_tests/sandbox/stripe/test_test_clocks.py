@@ -45,3 +45,28 @@ def test_a_second_advance_waits_for_the_first(sandbox: Sandbox) -> None:
     clocks.retrieve(clock.id)
     assert clocks.retrieve(clock.id).frozen_time == START + DAY
     assert clocks.advance(clock.id, {"frozen_time": START + 2 * DAY}).status == "advancing"
+
+
+def test_three_subscriptions_for_each_customer(sandbox: Sandbox) -> None:
+    """Facts 7: at most three subscriptions, scheduled ones counted; ended ones and other customers do not count."""
+    clock, customer = clocked(sandbox)
+    price = sandbox.price(1000)
+    first = sandbox.subscribe(customer, price)
+    sandbox.subscribe(customer, price)
+    phase = {"items": [{"price": price.id}], "duration": {"interval": "month", "interval_count": 2}}
+    sandbox.v1.subscription_schedules.create({
+        "customer": customer.id, "start_date": START + DAY, "phases": [phase],
+    })  # fmt: skip
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.subscribe(customer, price)
+    assert (caught.value.http_status, caught.value.param) == (400, "customer")
+    sandbox.v1.subscriptions.cancel(first.id)
+    assert sandbox.subscribe(customer, price).status == "active"
+    clocks = sandbox.v1.test_helpers.test_clocks
+    clocks.advance(clock.id, {"frozen_time": START + 2 * DAY})
+    sandbox.advance(1)
+    running = sandbox.v1.subscriptions.list({"customer": customer.id}).data
+    assert [s.status for s in running] == ["active"] * 3
+    other, free = sandbox.customer("pm_card_visa", test_clock=clock.id), sandbox.customer("pm_card_visa")
+    assert sandbox.subscribe(other, price).test_clock == clock.id
+    assert [sandbox.subscribe(free, price).status for _ in range(4)] == ["active"] * 4
