@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.parameters import decode
 from sync_pipeline.sandbox.stripe.world import World
 
 KEPT_SECONDS = 86_400
 MAX_LENGTH = 255
 
 
-def fingerprint(method: str, path: str, body: bytes) -> str:
-    return hashlib.sha256(b"\0".join((method.encode(), path.encode(), body))).hexdigest()
+def fingerprint(method: str, path: str, query: str, body: bytes) -> str:
+    """The same for the same parameters in the same place, in whatever order and spelling they came."""
+    said = [method, path, decode(query), decode(body.decode("utf-8", "replace"))]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def recall(world: World, key: str, print_: str) -> tuple[int, bytes, str] | None:

@@ -75,7 +75,7 @@ class StripeSystem:
                 "can help at https://support.stripe.com/.", status=404, keep=False,
             )  # fmt: skip
         key = call.headers.get("idempotency-key") if call.method == "POST" else None
-        print_ = idempotency.fingerprint(call.method, call.path, call.body) if key else ""
+        print_ = idempotency.fingerprint(call.method, call.path, call.query, call.body) if key else ""
         if key:
             seen = idempotency.recall(self.world, key, print_)
             if seen:
