@@ -38,6 +38,10 @@ def create_endpoint(world: World, params: Params, args: list[str]) -> Row:
     if not params["url"].startswith(("http://", "https://")):
         raise errors.StripeError("Invalid URL: An explicit scheme (such as https) must be provided.",
                                  code="url_invalid", param="url")  # fmt: skip
+    version = params.get("api_version")
+    if version not in (None, world.contract.version):
+        raise errors.unsupported(f"api_version={version}: its events have the shapes of {world.contract.version}",
+                                 "api_version")  # fmt: skip
     row = world.create("webhook_endpoint", {
         **pick(params, "url enabled_events api_version description"), "status": "enabled",
         "metadata": merge_metadata(None, params), "_secret": world.new_id("whsec_", 32),
