@@ -9,7 +9,7 @@ from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.money import check_currency
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
-from sync_pipeline.sandbox.stripe.world import World
+from sync_pipeline.sandbox.stripe.world import World, timer
 
 
 @operation(
@@ -62,17 +62,35 @@ def create_promotion_code(world: World, params: Params, args: list[str]) -> Row:
     coupon = world.need("coupon", promotion.get("coupon") or "", "promotion[coupon]")
     code = params.get("code") or world.new_id("", 8).upper()
     if any(p["active"] for p in world.find("promotion_code", code=code)):
-        raise StripeError("An active promotion code with `code: {code}` already exists.", param="code",
+        raise StripeError(f"An active promotion code with `code: {code}` already exists.", param="code",
                           code="resource_already_exists")  # fmt: skip
-    return world.create("promotion_code", {
+    if params.get("customer"):
+        world.need("customer", params["customer"], "customer")
+    end = params.get("expires_at")
+    if end is not None and end <= world.now():
+        raise StripeError("Invalid timestamp: must be in the future.", param="expires_at")
+    row = world.create("promotion_code", {
         "active": True, **pick(params, "active customer expires_at max_redemptions"), "code": code,
         "metadata": merge_metadata(None, params), "promotion": {"type": "coupon", "coupon": coupon["id"]},
         "restrictions": {"first_time_transaction": False}, "times_redeemed": 0, "_coupon": coupon["id"],
     }, event="promotion_code.created")  # fmt: skip
+    world.set_timer("expire_promotion_code", row["id"], end)
+    return row
+
+
+@timer("expire_promotion_code")
+def expire_promotion_code(world: World, id: str) -> None:
+    row = world.get("promotion_code", id)
+    if row and row["active"]:
+        world.update(row, {"active": False}, "promotion_code.updated")
 
 
 @operation("POST /v1/promotion_codes/{promotion_code}", "active metadata")
 def update_promotion_code(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("promotion_code", args[0], "promotion_code", 404)
+    spent = row["times_redeemed"] >= row.get("max_redemptions", row["times_redeemed"] + 1)
+    if params.get("active") and (spent or row.get("expires_at", world.now() + 1) <= world.now()):
+        raise StripeError("This promotion code has expired or was redeemed as often as it can be; it cannot be "
+                          "activated again.", param="active")  # fmt: skip
     changes = pick(params, "active") | {"metadata": merge_metadata(row, params)}
     return world.update(row, changes, "promotion_code.updated")

@@ -15,33 +15,43 @@ from sync_pipeline.sandbox.stripe.world import World
 MAX_DISCOUNTS = 20
 
 
-def grant(world: World, given: list[Params] | None, param: str, **owner: str) -> list[str]:
-    """Discount ids for a `discounts` parameter. `owner`: customer, subscription, subscription_item or invoice."""
+def grant(
+    world: World, given: list[Params] | None, param: str, *, redeemer: str, currency: str, **owner: str
+) -> list[str]:
+    """Discount ids for a `discounts` parameter. `redeemer` is the id of the customer who redeems, `currency` that of
+    what is discounted; `owner`: subscription, subscription_item, invoice_item or invoice."""
     if len(given or ()) > MAX_DISCOUNTS:
         raise StripeError(f"You can give at most {MAX_DISCOUNTS} discounts.", param=param)
-    return [_grant_one(world, entry, f"{param}[{i}]", owner) for i, entry in enumerate(given or ())]
+    return [_grant_one(world, entry, f"{param}[{i}]", redeemer, currency, owner) for i, entry in enumerate(given or ())]
 
 
-def _grant_one(world: World, entry: Params, param: str, owner: dict[str, str]) -> str:
+def _grant_one(
+    world: World, entry: Params, param: str, redeemer: str, currency: str, owner: dict[str, str]
+) -> str:  # fmt: skip
     if entry.get("discount"):
-        return str(world.need("discount", entry["discount"], f"{param}[discount]")["id"])
+        discount = world.need("discount", entry["discount"], f"{param}[discount]")
+        _check_currency(discount["_terms"], currency, f"{param}[discount]")
+        return str(discount["id"])
     promotion = None
     if entry.get("promotion_code"):
         promotion = world.need("promotion_code", entry["promotion_code"], f"{param}[promotion_code]")
-        if not promotion["active"]:
-            raise StripeError("This promotion code is not active.", param=f"{param}[promotion_code]")
+        _check_redeemable(world, promotion, redeemer, f"{param}[promotion_code]")
         entry = {"coupon": promotion["_coupon"]}
     if not entry.get("coupon"):
         raise errors.required(f"{param}[coupon]")
     coupon = world.need("coupon", entry["coupon"], f"{param}[coupon]")
     if not coupon["valid"] or coupon.get("redeem_by", world.now() + 1) <= world.now():
         raise StripeError(f"Coupon expired: {coupon['id']}", code="coupon_expired", param=f"{param}[coupon]")
+    _check_currency(coupon, currency, f"{param}[coupon]")
     redeemed = coupon["times_redeemed"] + 1
     world.update(coupon, {
         "times_redeemed": redeemed, "valid": redeemed < coupon.get("max_redemptions", redeemed + 1),
     })  # fmt: skip
     if promotion:
-        world.update(promotion, {"times_redeemed": promotion["times_redeemed"] + 1})
+        used = promotion["times_redeemed"] + 1
+        world.update(promotion, {
+            "times_redeemed": used, "active": used < promotion.get("max_redemptions", used + 1),
+        })  # fmt: skip
     end = None
     if coupon["duration"] == "repeating":
         end = add_interval(world.now(), "month", coupon["duration_in_months"])
@@ -51,6 +61,22 @@ def _grant_one(world: World, entry: Params, param: str, owner: dict[str, str]) -
         "_terms": coupon,  # a coupon that is deleted later goes on for those who have it
     })  # fmt: skip
     return str(row["id"])
+
+
+def _check_redeemable(world: World, promotion: Row, redeemer: str, param: str) -> None:
+    """Inactive after its last redemption and its end; a code of one customer is of no use to another."""
+    if not promotion["active"] or promotion.get("expires_at", world.now() + 1) <= world.now():
+        raise StripeError("This promotion code is not active.", param=param)
+    if promotion.get("customer") not in (None, redeemer):
+        raise StripeError("This promotion code cannot be redeemed by this customer.", param=param)
+
+
+def _check_currency(coupon: Row, currency: str, param: str) -> None:
+    if coupon.get("currency") not in (None, currency):
+        raise StripeError(
+            f"The coupon {coupon['id']} is in `{coupon['currency']}`. This doesn't match the expected currency: "
+            f"`{currency}`.", param=param,
+        )  # fmt: skip
 
 
 def discounts_for_invoice(world: World, subscription: Row | None) -> list[str]:

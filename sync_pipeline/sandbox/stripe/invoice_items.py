@@ -51,7 +51,8 @@ def put_item(
     id = world.new_id("ii_")
     item = world.create("invoiceitem", {
         **fields, "customer": customer["id"], "date": world.now(), "proration": False,
-        "discounts": grant(world, params.get("discounts"), f"{param}discounts", invoice_item=id),
+        "discounts": grant(world, params.get("discounts"), f"{param}discounts", redeemer=customer["id"],
+                           currency=fields["currency"], invoice_item=id),
         "metadata": merge_metadata(None, params),
         "period": params.get("period") or {"start": world.now(), "end": world.now()},
         "_tax_rates": check_rates(world, params.get("tax_rates"), f"{param}tax_rates"),

@@ -41,8 +41,7 @@ def create_invoice(world: World, params: Params, args: list[str]) -> Row:
         "_tax_rates": taxes.check_rates(world, params.get("default_tax_rates"), "default_tax_rates"),
     }, subscription)  # fmt: skip
     if "discounts" in params:
-        given = grant(world, params["discounts"], "discounts", invoice=invoice["id"])
-        invoice = world.update(invoice, {"discounts": given})
+        invoice = world.update(invoice, {"discounts": _discounts(world, invoice, params)})
     if params.get("pending_invoice_items_behavior") == "include" or subscription:
         for item in world.find("invoiceitem", customer=customer["id"]):
             owner = item.get("_subscription")
@@ -55,6 +54,11 @@ def create_invoice(world: World, params: Params, args: list[str]) -> Row:
     invoice = _schedule(world, sum_up(world, invoice))
     world.emit("invoice.created", invoice)
     return invoice
+
+
+def _discounts(world: World, invoice: Row, params: Params) -> list[str]:
+    return grant(world, params["discounts"], "discounts", redeemer=invoice["customer"], currency=invoice["currency"],
+                 invoice=invoice["id"])  # fmt: skip
 
 
 def _due(params: Params, method: str, current: Row | None) -> Row:
@@ -96,7 +100,7 @@ def update_invoice(world: World, params: Params, args: list[str]) -> Row:
         if "default_tax_rates" in params:
             changes["_tax_rates"] = taxes.check_rates(world, params["default_tax_rates"], "default_tax_rates")
         if "discounts" in params:
-            changes["discounts"] = grant(world, params["discounts"], "discounts", invoice=invoice["id"])
+            changes["discounts"] = _discounts(world, invoice, params)
         invoice = world.update(invoice, changes)
         if invoice["status"] == "draft":
             invoice = sum_up(world, invoice)

@@ -193,6 +193,7 @@ def _of_new_subscription(world: World, customer: Row, params: Params, details: P
 
 def _discount(world: World, invoice: Row, params: Params) -> Row:
     if "discounts" in params:
-        given = grant(world, params["discounts"], "discounts", invoice=invoice["id"])
+        owner = {"redeemer": invoice["customer"], "currency": invoice["currency"], "invoice": invoice["id"]}
+        given = grant(world, params["discounts"], "discounts", **owner)
         invoice = world.update(invoice, {"discounts": given})
     return sum_up(world, invoice) if invoice["status"] == "draft" else invoice

@@ -15,6 +15,7 @@ from sync_pipeline.sandbox.stripe.cycles import full_period, schedule_next
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoice_items import put_item
+from sync_pipeline.sandbox.stripe.limits import count_quantity_update
 from sync_pipeline.sandbox.stripe.operations import merge_metadata
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import card_error
@@ -39,7 +40,8 @@ def change_subscription(world: World, subscription: Row, params: Params) -> Row:
         if "default_tax_rates" in params:
             changes["_tax_rates"] = taxes.check_rates(world, params["default_tax_rates"], "default_tax_rates")
         if "discounts" in params:
-            changes["discounts"] = grant(world, params["discounts"], "discounts", subscription=id)
+            changes["discounts"] = grant(world, params["discounts"], "discounts", redeemer=customer["id"],
+                                         currency=subscription["currency"], subscription=id)  # fmt: skip
         if "pause_collection" in params:
             changes["pause_collection"] = params["pause_collection"]
         if params.get("trial_settings"):
@@ -122,7 +124,10 @@ def change_item(world: World, subscription: Row, item: Row, entry: Params, at: i
     if "tax_rates" in entry:
         changes["_tax_rates"] = taxes.check_rates(world, entry["tax_rates"], f"{param}[tax_rates]")
     if "discounts" in entry:
-        changes["discounts"] = grant(world, entry["discounts"], f"{param}[discounts]", subscription_item=item["id"])
+        changes["discounts"] = grant(
+            world, entry["discounts"], f"{param}[discounts]", redeemer=subscription["customer"],
+            currency=subscription["currency"], subscription_item=item["id"],
+        )  # fmt: skip
     if entry.get("price") or entry.get("plan") or entry.get("price_data"):
         if (entry.get("price") or entry.get("plan")) == item["_price"]:
             price = price_of(world, item)
@@ -136,6 +141,8 @@ def change_item(world: World, subscription: Row, item: Row, entry: Params, at: i
             raise StripeError("This value must be greater than or equal to 0.", code="parameter_invalid_integer",
                               param=f"{param}[quantity]")  # fmt: skip
         changes["quantity"] = entry["quantity"]
+        if entry["quantity"] != item["quantity"]:
+            count_quantity_update(world, subscription)
     billed = any(changes.get(f, item[f]) != item[f] for f in ("_price", "quantity"))
     if billed and prorates:
         credit(world, subscription, item, at)

@@ -57,7 +57,8 @@ def new_item(world: World, subscription: Row, params: Params, period: tuple[int,
     id = world.new_id("si_")
     return world.create("subscription_item", {
         "current_period_start": period[0], "current_period_end": period[1], "quantity": quantity,
-        "discounts": grant(world, params.get("discounts"), f"{param}[discounts]", subscription_item=id),
+        "discounts": grant(world, params.get("discounts"), f"{param}[discounts]", redeemer=subscription["customer"],
+                           currency=subscription["currency"], subscription_item=id),
         "metadata": merge_metadata(None, params), "subscription": subscription["id"], "_price": price["id"],
         "_tax_rates": check_rates(world, params.get("tax_rates"), f"{param}[tax_rates]"), "_debits": [],
     }, id=id)  # fmt: skip

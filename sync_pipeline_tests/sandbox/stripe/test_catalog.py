@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -220,3 +221,48 @@ def test_a_deleted_coupon_goes_on_for_those_who_have_it(sandbox: Sandbox) -> Non
     assert sandbox.v1.invoices.list({"subscription": subscription.id}).data[0].total == 500
     with pytest.raises(stripe.InvalidRequestError):
         sandbox.subscribe(customer, price, discounts=[{"coupon": coupon.id}])
+
+
+def test_a_coupon_of_another_currency_is_refused(sandbox: Sandbox) -> None:
+    """An amount in dollars cannot be taken off pounds: of a subscription, an item, an invoice or an invoice item."""
+    off = [{"coupon": sandbox.v1.coupons.create({"amount_off": 100, "currency": "usd", "duration": "forever"}).id}]
+    customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
+    subscription = sandbox.subscribe(customer, price)
+    item = {"customer": customer.id, "amount": 500, "currency": "gbp", "discounts": off}
+    refused: list[Callable[[], Any]] = [
+        lambda: sandbox.subscribe(customer, price, discounts=off),
+        lambda: sandbox.v1.subscriptions.update(subscription.id, {"discounts": off}),
+        lambda: sandbox.v1.subscription_items.update(subscription["items"].data[0].id, {"discounts": off}),
+        lambda: sandbox.v1.invoices.create({"customer": customer.id, "currency": "gbp", "discounts": off}),
+        lambda: sandbox.v1.invoices.create_preview({"subscription": subscription.id, "discounts": off}),
+        lambda: sandbox.v1.invoice_items.create(item),
+    ]
+    for call in refused:
+        with pytest.raises(stripe.InvalidRequestError, match="expected currency: `gbp`"):
+            call()
+
+
+def test_a_promotion_code_keeps_its_terms(sandbox: Sandbox) -> None:
+    """Its customer, its last redemption and its end; a code in use cannot be made twice."""
+    coupon = sandbox.v1.coupons.create({"percent_off": 50, "duration": "once"})
+    owner, other, price = sandbox.customer("pm_card_visa"), sandbox.customer("pm_card_visa"), sandbox.price(1000)
+
+    def code(name: str, **terms: Any) -> list[dict[str, str]]:
+        promotion = {"type": "coupon", "coupon": coupon.id}
+        made = sandbox.v1.promotion_codes.create({"promotion": promotion, "code": name, **terms})
+        return [{"promotion_code": made.id}]
+
+    own, single = code("OWN", customer=owner.id), code("ONE", max_redemptions=1)
+    early = code("EARLY", expires_at=START + 60)
+    sandbox.subscribe(owner, price, discounts=own)
+    sandbox.subscribe(owner, price, discounts=single)
+    sandbox.advance(60)
+    for spent in (own, single, early):
+        with pytest.raises(stripe.InvalidRequestError, match="promotion code"):
+            sandbox.subscribe(other, price, discounts=spent)
+    active = sandbox.v1.promotion_codes.list({"active": True}).data
+    assert [c.code for c in active] == ["OWN"]
+    with pytest.raises(stripe.InvalidRequestError, match="cannot be activated again"):
+        sandbox.v1.promotion_codes.update(single[0]["promotion_code"], {"active": True})
+    with pytest.raises(stripe.InvalidRequestError, match="`code: OWN`"):
+        code("OWN")
