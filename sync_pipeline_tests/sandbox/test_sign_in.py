@@ -56,9 +56,7 @@ def test_the_password_and_then_the_refresh_token_that_came_with_it(
 ) -> None:
     ready = sandbox.ready
     password = ready["password"] + (ready["security_token"] if with_security_token else "")
-    first = grant(
-        ready, grant_type="password", username=ready["username"], password=password, **client(ready)
-    ).json()
+    first = grant(ready, grant_type="password", username=ready["username"], password=password, **client(ready)).json()
     assert works(ready, first["access_token"])
     refreshing = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
     second = grant(ready, **refreshing, **client(ready)).json()
@@ -71,6 +69,16 @@ def test_jwt_bearer(sandbox: SandboxHandle) -> None:
     exp = int(time.time()) + 180
     answer = grant(sandbox.ready, grant_type=JWT_GRANT, assertion=assertion(sandbox.ready, exp)).json()
     assert works(sandbox.ready, answer["access_token"])
+
+
+def test_the_expiry_of_a_jwt_is_compared_with_the_clock_that_clients_have(sandbox: SandboxHandle) -> None:
+    """1.3: a client builds exp from its own clock, however far the sandbox's has moved."""
+    late = grant(sandbox.ready, grant_type=JWT_GRANT, assertion=assertion(sandbox.ready, LONG_PAST))
+    assert late.status_code == 400
+    assert late.json() == {"error": "invalid_grant", "error_description": "expired authorization code"}
+    sandbox.control("POST", "/clock", {"advance_seconds": 10 * 365 * 86_400})
+    valid = assertion(sandbox.ready, int(time.time()) + 180)
+    assert grant(sandbox.ready, grant_type=JWT_GRANT, assertion=valid).status_code == 200
 
 
 def test_soap_login(sandbox: SandboxHandle) -> None:

@@ -6,6 +6,8 @@ import base64
 import binascii
 import hashlib
 import json
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote
 
@@ -193,16 +195,21 @@ def _check_client(org: Org, call: Call, form: dict[str, str]) -> None:
         raise OAuthError("invalid_client", "invalid client credentials")
 
 
-def _check_assertion(org: Org, assertion: str) -> None:
-    """The claims of a JWT. Its signature cannot be checked here, because no certificate was ever uploaded."""
+def _check_assertion(org: Org, assertion: str, wall: Callable[[], float] = time.time) -> None:
+    """The claims of a JWT. Its signature cannot be checked here, because no certificate was ever uploaded.
+
+    Its expiry is compared with the wall clock, from which clients build it, and not with the org's.
+    """
     try:
         _, body, signature = assertion.split(".")
         claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
-        int(claims["exp"])
-    except (ValueError, KeyError, TypeError):
+        expires = int(claims["exp"])
+    except (ValueError, KeyError, TypeError, OverflowError):
         raise OAuthError("invalid_grant", "invalid assertion") from None
     if not signature:
         raise OAuthError("invalid_grant", "invalid assertion")
+    if expires <= wall():
+        raise OAuthError("invalid_grant", "expired authorization code")
     if claims.get("iss") != org.client_id:
         raise OAuthError("invalid_client_id", "client identifier invalid")
     if claims.get("sub", claims.get("prn")) != org.username:
