@@ -13,7 +13,7 @@ from sync_pipeline.sandbox.salesforce import ids, merging, oauth, recycle_bin, s
 from sync_pipeline.sandbox.salesforce.bulk import jobs
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, not_found, unsupported
 from sync_pipeline.sandbox.salesforce.org import Org
-from sync_pipeline.sandbox.salesforce.rest import bulk_jobs, routes
+from sync_pipeline.sandbox.salesforce.rest import bulk_jobs, routes, versions
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request
 from sync_pipeline.sandbox.salesforce.schema import SObject
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
@@ -121,7 +121,7 @@ class SalesforceSystem:
 
     def select(self, soql: str) -> list[Row]:
         """What a person would see: all records that a query finds, whatever the limits. Raises SalesforceError."""
-        base = f"/services/data/v{routes.NEWEST_VERSION}.0"
+        base = f"/services/data/v{versions.NEWEST}.0"
         return run(Session(self.org.db, self.org.access, base), soql).records
 
     @property
@@ -185,16 +185,11 @@ class SalesforceSystem:
         if found is None:
             raise unsupported(f"{call.method} {call.path}")
         if found["version"] is None:
-            return Answer(200, routes.versions())
+            return Answer(200, versions.listing())
         return self._rest(call, found["version"], (found["rest"] or "").strip("/"))
 
     def _rest(self, call: Call, version: str, rest: str) -> Answer:
-        number = float(version)
-        if number < routes.OLDEST_VERSION:
-            message = f"API version {version} is no longer supported"
-            raise SalesforceError("UNSUPPORTED_API_VERSION", message, status=410)
-        if number > routes.NEWEST_VERSION or not number.is_integer():
-            raise not_found()
+        versions.check(f"v{version}")
         if len(call.path) + len(call.query) > _LONGEST_URI:
             raise SalesforceError("URI_TOO_LONG", f"the URI has more than {_LONGEST_URI} bytes", status=414)
         user_id = self._caller(call)

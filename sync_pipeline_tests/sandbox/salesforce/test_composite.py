@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -211,6 +212,32 @@ def test_a_composite_is_one_call_a_batch_is_many(org: Org) -> None:
     assert answer.headers["Sforce-Limit-Info"] == "api-usage=1/100000"
     batch = {"batchRequests": [{"method": "GET", "url": "v64.0/limits"}] * 3}
     assert org.call("POST", "composite/batch", batch).headers["Sforce-Limit-Info"] == "api-usage=5/100000"
+
+
+@pytest.mark.parametrize("version", ["v99.0", "v30.0", "64.0", "v64", "vX"])
+def test_a_subrequest_to_a_version_that_is_not_there_fails_as_the_outer_call_would(org: Org, version: str) -> None:
+    """2.1, 2.6"""
+    url = f"/services/data/{version}/limits"
+    sent = {"method": "GET", "url": url, "referenceId": "r"}
+    (inner,) = org.call("POST", "composite", {"compositeRequest": [sent]}).json()["compositeResponse"]
+    expected = 410 if version == "v30.0" else 404
+    assert inner["httpStatusCode"] == expected
+    batch = {"batchRequests": [{"method": "GET", "url": f"{version}/limits"}]}
+    (part_of_batch,) = org.call("POST", "composite/batch", batch).json()["results"]
+    assert part_of_batch == {"statusCode": expected, "result": inner["body"]}
+    outer = org.call("GET", url)
+    if outer.status_code != 501:  # a path outside /services/data/vXX.X is some other API to the outer call
+        assert (outer.status_code, outer.json()) == (expected, inner["body"])
+
+
+def test_a_batch_that_meets_the_daily_limit_keeps_what_came_before(org_with: Callable[..., Org]) -> None:
+    """2.6, 4: each subrequest counts by itself, and earlier commits are not rolled back."""
+    org = org_with(daily_requests=3)
+    create = [{"method": "POST", "url": "v64.0/sobjects/Account", "richInput": {"Name": n}} for n in "ABCD"]
+    results = org.call("POST", "composite/batch", {"batchRequests": create}).json()["results"]
+    assert [r["statusCode"] for r in results] == [201, 201, 403, 403]
+    assert results[2]["result"][0]["errorCode"] == "REQUEST_LIMIT_EXCEEDED"
+    assert sorted(a["Name"] for a in org.system.select("SELECT Name FROM Account")) == ["A", "B"]
 
 
 def test_batch_halts_on_request(org: Org) -> None:

@@ -65,10 +65,7 @@ def batch(request: Request) -> Answer:
             error = SalesforceError("BATCH_PROCESSING_HALTED", "Batch processing has halted per request", status=412)
             results.append({"statusCode": 412, "result": error.as_response()})
             continue
-        request.org.limits.use_one()
-        url = str(part.get("url", ""))
-        path = url if url.startswith("/services/") else f"/services/data/{url.lstrip('/')}"
-        answer = request.sub(str(part.get("method", "GET")), path, {}, part.get("richInput"))
+        answer = _run_alone(request, part)
         results.append({"statusCode": answer.status, "result": answer.body})
     return Answer(200, {"hasErrors": any(r["statusCode"] >= 400 for r in results), "results": results})
 
@@ -81,6 +78,17 @@ def _run(request: Request, part: dict[str, Any], results: dict[str, Any]) -> Ans
         return _halted(f"Invalid reference specified. No value for {missing.args[0]} found")
     headers = {str(k).lower(): str(v) for k, v in (part.get("httpHeaders") or {}).items()}
     return request.sub(part["method"], url, headers, body)
+
+
+def _run_alone(request: Request, part: dict[str, Any]) -> Answer:
+    """One subrequest of a batch: its refusal is its own, and what came before it stays."""
+    url = str(part.get("url", ""))
+    path = url if url.startswith("/services/") else f"/services/data/{url.lstrip('/')}"
+    try:
+        request.org.limits.use_one()
+        return request.sub(str(part.get("method", "GET")), path, {}, part.get("richInput"))
+    except SalesforceError as error:
+        return Answer(error.status, error.as_response())
 
 
 def _failed(answer: Answer) -> bool:

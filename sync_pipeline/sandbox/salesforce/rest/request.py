@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, bad_json
+from sync_pipeline.sandbox.salesforce.rest import versions
 from sync_pipeline.sandbox.salesforce.saving import Actor
 from sync_pipeline.sandbox.salesforce.soql.rows import Session
 
@@ -81,11 +82,15 @@ class Request:
         segments = [s for s in parts.path.split("/") if s]
         if len(segments) < 3 or segments[:2] != ["services", "data"] or self.dispatch is None:
             raise SalesforceError("INVALID_INPUT", f"the url of a subrequest must begin with /services/data/: {url}")
+        try:
+            version = versions.check(segments[2])
+        except SalesforceError as error:
+            return Answer(error.status, error.as_response())
         return self.dispatch(
             replace(
                 self,
                 method=method.upper(),
-                version=segments[2].removeprefix("v"),
+                version=version,
                 path=tuple(segments[3:]),
                 query=parts.query,
                 headers=self.headers | headers,

@@ -18,19 +18,6 @@ from sync_pipeline.sandbox.salesforce.rest import (
 from sync_pipeline.sandbox.salesforce.rest.conditional import NotModified
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request
 
-OLDEST_VERSION, NEWEST_VERSION = 31, 67
-
-
-def versions() -> list[dict[str, str]]:
-    """The body of GET /services/data"""
-    found = []
-    for number in range(OLDEST_VERSION, NEWEST_VERSION + 1):
-        # Three releases a year; v31 was Summer '14, and Winter belongs to the year that it leads into.
-        season = ("Spring", "Summer", "Winter")[number % 3]
-        label = f"{season} '{(number + 13) // 3}"
-        found.append({"label": label, "url": f"/services/data/v{number}.0", "version": f"{number}.0"})
-    return found
-
 
 def answer(request: Request) -> Answer:
     """The answer of the resource, its errors included: a failed request leaves nothing behind."""
