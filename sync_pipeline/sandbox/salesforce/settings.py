@@ -53,7 +53,6 @@ class SalesforceSettings:
     visibility_delay: int = 0
     replication_lag: int = 0
     bulk_seconds: int = 2
-    bulk_batch_rows: int = 10_000
     multi_currency: bool = False
     currency: str = "GBP"
     currencies: dict[str, tuple[float, int]] = field(

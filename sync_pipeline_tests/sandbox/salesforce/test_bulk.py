@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from simple_salesforce.exceptions import SalesforceBulkV2LoadError, SalesforceOperationError
 
+from sync_pipeline.sandbox.salesforce.schema import Field
 from sync_pipeline_tests.sandbox.salesforce.served import START, Org, Server, new_org
 
 
@@ -64,6 +65,31 @@ def test_polling_a_standing_clock_gets_ahead(org: Org) -> None:
     results = org.sf.bulk2.Account.insert(records=[{"Name": "A"}, {"Name": "B"}], wait=0.01)
     assert [(r["numberRecordsProcessed"], r["numberRecordsFailed"]) for r in results] == [(2, 0)]
     assert [a["Name"] for a in org.query("SELECT Name FROM Account ORDER BY Name")] == ["A", "B"]
+
+
+def test_finding_the_keys_given_twice_takes_as_long_as_the_file_is(org: Org, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upsert of n rows compares keys some n times, not n * n times."""
+    compared = 0
+
+    class Key(str):
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    index_key = Field.index_key
+
+    def counting(field: Field, value: Any) -> Any:
+        found = index_key(field, value)
+        return Key(found) if field.name == "Stripe_Customer_Id__c" and isinstance(found, str) else found
+
+    monkeypatch.setattr(Field, "index_key", counting)
+    data = "Name,Stripe_Customer_Id__c\n" + "".join(f"A,cus_{n}\n" for n in [*range(300), 7])
+    done = Job(org, "upsert", data, externalIdFieldName="Stripe_Customer_Id__c").finish()
+    assert (done["numberRecordsProcessed"], done["numberRecordsFailed"]) == (301, 2)
+    assert compared < 20 * 301
 
 
 def test_success_and_failure_in_one_job(org: Org) -> None:

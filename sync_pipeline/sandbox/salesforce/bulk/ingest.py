@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +111,7 @@ def _upserter(
     at = next((i for i, c in enumerate(columns) if c == [f.name]), None)
     if at is None:
         raise BatchError(f"External ID field {f.name} is missing from the header")
-    values = [f.index_key(r[at]) for r in rows if isinstance(r, list) and r[at]]
+    given = Counter(f.index_key(r[at]) for r in rows if isinstance(r, list) and r[at])
 
     def write(row: list[str]) -> tuple[str, bool]:
         fields = _fields(columns, row)
@@ -118,7 +119,7 @@ def _upserter(
             if fields.get("Id"):
                 return _update(org, access, fields, actor)
             return org.saver.insert(access.object, {k: v for k, v in fields.items() if k != "Id"}, actor)["Id"], True
-        result = upsert_record(org.saver, access, f, fields, actor, values.count(f.index_key(row[at])) > 1)
+        result = upsert_record(org.saver, access, f, fields, actor, given[f.index_key(row[at])] > 1)
         return result["id"], result["created"]
 
     return write
