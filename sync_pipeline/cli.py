@@ -128,7 +128,10 @@ def reconcile(as_json: bool) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def plan(account: str | None, as_json: bool) -> None:
-    """Show every write that would be made now, field by field and why, without making any."""
+    """Show every write that could be made at this moment, and why, without making any.
+
+    A new deal takes several rounds: its subscription is planned once its customer exists.
+    """
     from sync_pipeline.core.plan import plan as plan_account
     from sync_pipeline.engine.observe import observe
     from sync_pipeline.engine.reconcile import compare, read_tables
@@ -153,7 +156,7 @@ def plan(account: str | None, as_json: bool) -> None:
         for review in reviews:
             click.echo(f"review {review['subject']}: {review['detail']}")
         click.echo(f"{len(writes)} writes, {len(reviews)} matters for a person")
-    if writes:
+    if writes or reviews:
         sys.exit(1)
 
 

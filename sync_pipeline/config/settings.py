@@ -15,6 +15,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 
+CREDENTIALS = (
+    "SALESFORCE_DOMAIN",
+    "SALESFORCE_CLIENT_ID",
+    "SALESFORCE_CLIENT_SECRET",
+    "SALESFORCE_USERNAME",
+    "SALESFORCE_PRIVATE_KEY_FILE",
+    "STRIPE_API_KEY",
+)
+
+
 class SettingsError(ValueError):
     """A setting that cannot be used; the message names the variable and what to do."""
 
@@ -61,13 +71,17 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     """The settings of an environment (the process's own by default). Raises SettingsError."""
     values = dict(os.environ if env is None else env)
     ready_file = sandbox_file(values)
-    if not (values.get("STRIPE_API_KEY") or values.get("SALESFORCE_CLIENT_ID")):
+    if not any(values.get(name) for name in CREDENTIALS):
         values = _sandbox_values(ready_file) | {name: value for name, value in values.items() if value}
     for name in ("SALESFORCE_DOMAIN", "SALESFORCE_CLIENT_ID", "STRIPE_API_KEY"):
         if not values.get(name):
             raise SettingsError(f"{name} is not set; set it, or unset all credentials to use the sandbox")
     username, key_file = values.get("SALESFORCE_USERNAME"), values.get("SALESFORCE_PRIVATE_KEY_FILE")
     client_secret = values.get("SALESFORCE_CLIENT_SECRET")
+    if key_file and not username:
+        raise SettingsError("SALESFORCE_PRIVATE_KEY_FILE needs SALESFORCE_USERNAME, the user that it signs in as")
+    if key_file and not Path(key_file).is_file():
+        raise SettingsError(f"SALESFORCE_PRIVATE_KEY_FILE: there is no file {key_file}")
     if not client_secret and not (username and key_file):
         raise SettingsError("set SALESFORCE_CLIENT_SECRET, or SALESFORCE_USERNAME with SALESFORCE_PRIVATE_KEY_FILE")
     rules = values.get("SYNC_RULES")

@@ -6,10 +6,13 @@ with the same price; the item remembers all its lines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from zoneinfo import ZoneInfo
+
+from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.money import MoneyError, exponent, minor_units
@@ -18,6 +21,7 @@ from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.world import Deal
 
 MAX_ITEMS = 20
+MONTHS = {"month": 1, "year": 12}
 MAX_PRICE_DECIMALS = 12
 # An item remembers its lines in one metadata value, which holds 500 characters: ids of 18 with commas between.
 MAX_LINES_PER_RATE = 26
@@ -111,6 +115,8 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         missing.append("the term in months is empty")
     elif opportunity.term_months <= 0 or opportunity.term_months % 1:
         missing.append(f"the term is {number(opportunity.term_months)} months")
+    else:
+        missing.extend(_term_faults(int(opportunity.term_months), interval, starts_on, today(now, commercial)))
     if starts_on is not None and starts_on > today(now, commercial):
         missing.append(f"service starts on {starts_on.isoformat()}, billing is set up on that day")
     for line in sorted(deal.lines, key=lambda each: each.id):
@@ -124,6 +130,14 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         why = f"more than {MAX_LINES_PER_RATE} cannot share a subscription item"
         return Incomplete((f"{most} lines have the same product and price, {why}",))
     return Terms(currency, rates, starts_on)
+
+
+def _term_faults(months: int, interval: tuple[str, int] | None, starts_on: date | None, day: date) -> Iterator[str]:
+    """What is wrong with a term of whole months: it does not fit the billing interval, or it is over already."""
+    if interval is not None and interval[0] in MONTHS and months % (MONTHS[interval[0]] * interval[1]):
+        yield f"the term of {months} months is no whole number of billing intervals"
+    if starts_on is not None and starts_on + relativedelta(months=months) <= day:
+        yield f"the term of {months} months from {starts_on.isoformat()} is already over"
 
 
 def has_usable_name(account: Account, commercial: Commercial) -> bool:

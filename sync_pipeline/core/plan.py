@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from sync_pipeline.core.agreed_terms import unapplied_changes
 from sync_pipeline.core.churn import churn_records
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Plan, Review
 from sync_pipeline.core.ensure import ensure_everything
@@ -40,6 +41,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *payment_failure_tasks(world, rules),
         *churn_records(world, rules),
         *renewal_opportunities(world, rules),
+        *unapplied_changes(world),
     ]
     commands = _one_per_target(entry for entry in entries if isinstance(entry, Command))
     free = (command for command in commands if command.target not in world.blocked)

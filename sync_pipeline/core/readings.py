@@ -149,7 +149,8 @@ def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[An
     largest = max(revenue, key=lambda product: (revenue[product], product))
     lines = sorted((line for deal in world.deals for line in deal.lines), key=lambda line: line.id)
     names = {f"sf_{line.product_id}": line.product_name for line in lines}
-    return Present(names.get(largest) or largest)
+    name = names.get(largest)
+    return Present(name) if name else Unknown("the product is on no line of a deal")
 
 
 def account_retention(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -165,6 +166,8 @@ def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[A
         return NOT_BILLED
     families = {f"sf_{line.product_id}": line.product_family for deal in world.deals for line in deal.lines}
     items = _earning_items(billing)
+    if any(item.product not in families for item in items):
+        return Unknown("a billed product is on no line of a deal")
     seats = [item for item in items if families.get(item.product) in rules.commercial.seat_families]
     return Present(Decimal(sum(item.quantity or 0 for item in seats or items)))
 

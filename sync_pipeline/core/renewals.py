@@ -38,7 +38,7 @@ def renewal_opportunities(world: World, rules: Rules) -> Iterator[Entry]:
         return
     for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
         found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
-        if isinstance(found, Match):
+        if isinstance(found, Match) and deal.opportunity.is_won:
             subscription = next(s for s in billing.subscriptions if s.id == found.id)
             yield from _of_one_deal(world, rules, billing, deal, subscription)
 

@@ -86,7 +86,7 @@ def _billed_items(world: World, billing: Billing) -> Iterator[_Billed]:
     running: dict[str, Subscription] = {s.id: s for s in billing.subscriptions if not has_ended(s)}
     for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
         found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
-        if not isinstance(found, Match) or found.id not in running:
+        if not deal.opportunity.is_won or not isinstance(found, Match) or found.id not in running:
             continue
         items = {item.id: item for item in billing.items if item.subscription == found.id}
         lines: dict[str, list[LineItem]] = {}

@@ -141,8 +141,12 @@ def _with_salesforce(
 
 
 def _deals(seen: AccountRecords) -> tuple[Deal, ...]:
-    """The won deals, and those that still say what kept them from being billed when they were won."""
-    deals = [o for o in seen.opportunities if (o.is_won or o.billing_message) and not o.renewal_key]
+    """The won deals, and those that were: what they say of their billing still has to be kept true."""
+    deals = [
+        o
+        for o in seen.opportunities
+        if (o.is_won or o.billing_message or o.stripe_subscription_id) and not o.renewal_key
+    ]
     won = [opportunity for opportunity in deals if opportunity.is_won]
     return tuple(
         Deal(

@@ -103,9 +103,29 @@ def test_the_domain_may_be_written_in_any_way(text: str) -> None:
     assert load_settings(REAL | {"SALESFORCE_DOMAIN": text}).salesforce_domain == "acme.my"
 
 
-def test_a_private_key_wins_over_a_secret() -> None:
-    env = REAL | {"SALESFORCE_USERNAME": "sync@acme.example", "SALESFORCE_PRIVATE_KEY_FILE": "key.pem"}
+def test_a_private_key_wins_over_a_secret(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("a key")
+    env = REAL | {"SALESFORCE_USERNAME": "sync@acme.example", "SALESFORCE_PRIVATE_KEY_FILE": str(key)}
     assert load_settings(env).salesforce_client_secret is None
+
+
+def test_a_private_key_that_is_not_there_is_named() -> None:
+    env = REAL | {"SALESFORCE_USERNAME": "sync@acme.example", "SALESFORCE_PRIVATE_KEY_FILE": "/nope.pem"}
+    with pytest.raises(SettingsError, match=r"SALESFORCE_PRIVATE_KEY_FILE: there is no file /nope\.pem"):
+        load_settings(env)
+
+
+def test_a_private_key_needs_the_user_that_it_signs_in_as() -> None:
+    with pytest.raises(SettingsError, match="needs SALESFORCE_USERNAME"):
+        load_settings(REAL | {"SALESFORCE_PRIVATE_KEY_FILE": "/nope.pem"})
+
+
+@pytest.mark.parametrize("name", ["SALESFORCE_DOMAIN", "SALESFORCE_USERNAME", "SALESFORCE_CLIENT_SECRET"])
+def test_any_credential_switches_the_sandbox_off(name: str) -> None:
+    """Half-set credentials must never be answered by the sandbox."""
+    with pytest.raises(SettingsError, match="is not set; set it, or unset all credentials"):
+        load_settings({name: "x"})
 
 
 def shown_by_accident(settings: Settings) -> list[str]:

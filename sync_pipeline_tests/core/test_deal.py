@@ -50,6 +50,15 @@ def test_the_story_is_complete() -> None:
         ({"term_months": Decimal(0)}, "the term is 0 months"),
         ({"term_months": Decimal(-12)}, "the term is -12 months"),
         ({"term_months": Decimal("1.5")}, "the term is 1.5 months"),
+        ({"term_months": Decimal(7)}, "the term of 7 months is no whole number of billing intervals"),
+        (
+            {"service_start_date": "2016-11-23"},
+            "the term of 12 months from 2016-11-23 is already over",
+        ),
+        (
+            {"service_start_date": "2025-11-23"},
+            "the term of 12 months from 2025-11-23 is already over",
+        ),
         ({"billing_interval": None}, "the billing interval is empty (known: Monthly, Quarterly, Annual)"),
         ({"billing_interval": "Weekly"}, "the billing interval is 'Weekly' (known: Monthly, Quarterly, Annual)"),
         ({"service_start_date": "2026-11-24"}, "service starts on 2026-11-24, billing is set up on that day"),
@@ -59,6 +68,19 @@ def test_the_story_is_complete() -> None:
 )
 def test_what_is_wrong_with_the_opportunity(changed: dict[str, Any], message: str) -> None:
     assert missing(deal(**changed)) == (message,)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"service_start_date": "2025-11-24"},
+        {"term_months": Decimal(36), "service_start_date": "2024-01-01"},
+        {"billing_interval": "Quarterly", "term_months": Decimal(9)},
+        {"billing_interval": "Monthly", "term_months": Decimal(7)},
+    ],
+)
+def test_a_term_that_runs_today_can_be_billed(changed: dict[str, Any]) -> None:
+    assert isinstance(terms(deal(**changed), account(), LONDON, NOW), Terms)
 
 
 @pytest.mark.parametrize("name", [None, "", "   ", "-", "Unknown", " TBD ", "n/a", "...", "test"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from itertools import permutations
 from typing import Any
@@ -12,7 +13,7 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.readings import READINGS, billing_address, subjects
 from sync_pipeline.core.records import Invoice
-from sync_pipeline.core.world import Billing, World
+from sync_pipeline.core.world import Billing, Deal, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CUSTOMER,
@@ -24,6 +25,8 @@ from sync_pipeline_tests.core.making import (
     billed,
     deal,
     item,
+    line,
+    opportunity,
     story_lines,
     subscription,
 )
@@ -71,7 +74,16 @@ def test_seats_are_the_quantities_of_seat_products() -> None:
 
 def test_without_seat_products_every_quantity_is_a_seat() -> None:
     items = (item(product="sf_x", quantity=3), item(id="si_2", product="sf_y", quantity=4))
-    assert reading("account_seats", billed(subscription(), items=items)) == 7
+    lines = tuple(line(n, product_id=product, product_family="Platform") for n, product in ((1, "x"), (2, "y")))
+    of = replace(billed(subscription(), items=items), deals=(Deal(opportunity(), lines),))
+    assert reading("account_seats", of) == 7
+
+
+@pytest.mark.parametrize("name", ["account_seats", "account_plan"])
+def test_a_product_that_is_on_no_line_leaves_seats_and_plan_alone(name: str) -> None:
+    """A removed line must not turn the rest into seats, or the plan into a product's id."""
+    of = billed(subscription(), items=(item(product="sf_of_no_line", quantity=3),))
+    assert isinstance(reading(name, of), Unknown)
 
 
 def test_seats_of_ended_subscriptions_are_gone() -> None:
