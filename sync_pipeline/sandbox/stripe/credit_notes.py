@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
 
 from sync_pipeline.sandbox.store import Row
@@ -46,16 +47,24 @@ def _issue(world: World, params: Params) -> Row:
         raise StripeError(f"You can only credit an open, paid or uncollectible invoice, not one that is "
                           f"{invoice['status']}.", param="invoice")  # fmt: skip
     lines = [_line(world, invoice, entry, i) for i, entry in enumerate(params.get("lines") or ())]
-    amount = sum(line["amount"] for line in lines) if lines else params.get("amount")
+    amount = sum(_net(line) for line in lines) if lines else params.get("amount")
     if amount is None:
         amount = sum(params.get(n, 0) for n in ("credit_amount", "refund_amount", "out_of_band_amount"))
+    if params.get("amount", amount) != amount:
+        raise StripeError(f"The lines come to {amount} with tax, not to {params['amount']}.", param="amount")
     if amount <= 0:
         raise errors.required("amount")
     earlier = [n for n in world.find("credit_note", invoice=invoice["id"]) if n["status"] == "issued"]
-    left = invoice["total"] - sum(n["total"] for n in earlier)
+    credited = sum(n["total"] for n in earlier)
+    left = invoice["total"] - credited
     if amount > left:
         raise StripeError(f"The credit note's total ({amount}) is more than what is left to credit ({left}).",
                           param="amount")  # fmt: skip
+    if lines:
+        taxes = [tax for line in lines for tax in line["taxes"]]
+        discounts = [part for line in lines for part in line["discount_amounts"]]
+    else:
+        taxes, discounts = _taxes(invoice["total_taxes"], credited, amount, invoice["total"]), []
     pre = min(amount, invoice["amount_remaining"]) if invoice["status"] != "paid" else 0
     post = amount - pre
     parts = {n: params.get(n, 0) for n in ("credit_amount", "refund_amount", "out_of_band_amount")}
@@ -74,13 +83,12 @@ def _issue(world: World, params: Params) -> Row:
     id = world.new_id("cn_")
     kept = [world.create("credit_note_line_item", {**line, "_credit_note": id}) for line in lines]
     note = world.create("credit_note", {
-        "amount": amount, "amount_shipping": 0, "currency": invoice["currency"], "customer": invoice["customer"],
-        "discount_amount": 0, "discount_amounts": [], "effective_at": params.get("effective_at", world.now()),
+        **_sums(amount, taxes, discounts), "amount_shipping": 0, "currency": invoice["currency"],
+        "customer": invoice["customer"], "effective_at": params.get("effective_at", world.now()),
         "invoice": invoice["id"], "metadata": merge_metadata(None, params), "number": number,
         "out_of_band_amount": parts["out_of_band_amount"] or None, "pdf": f"https://pay.stripe.com/credit_notes/{id}/pdf",
         "post_payment_amount": post, "pre_payment_amount": pre, "pretax_credit_amounts": [], "refunds": [],
-        "status": "issued", "subtotal": amount, "subtotal_excluding_tax": amount, "total": amount,
-        "total_excluding_tax": amount, "total_taxes": [], **pick(params, "reason memo"),
+        "status": "issued", **pick(params, "reason memo"),
         "type": "mixed" if pre and post else "pre_payment" if pre else "post_payment",
         "_lines": [line["id"] for line in kept],
     }, id=id)  # fmt: skip
@@ -106,7 +114,10 @@ def _line(world: World, invoice: Row, entry: Params, index: int) -> Row:
         amount = entry.get("amount")
         if amount is None:
             amount = round_half_up(Fraction(line["amount"] * quantity, line["quantity"] or 1))
-        own: Row = {"invoice_line_item": line["id"], "description": line.get("description")}
+        own: Row = {
+            "invoice_line_item": line["id"], "description": line.get("description"),
+            **_with_line(world, line, amount, param),
+        }  # fmt: skip
     else:
         unit = Fraction(entry.get("unit_amount_decimal") or entry.get("unit_amount") or 0)
         amount = round_half_up(unit * quantity)
@@ -115,6 +126,59 @@ def _line(world: World, invoice: Row, entry: Params, index: int) -> Row:
     return {
         "amount": amount, "discount_amount": 0, "discount_amounts": [], "pretax_credit_amounts": [],
         "quantity": quantity, "tax_rates": [], "taxes": [], "type": entry["type"], **own,
+    }  # fmt: skip
+
+
+def _with_line(world: World, line: Row, amount: int, param: str) -> Row:
+    """The discounts and taxes of an invoice line that go back with `amount` of it."""
+    notes = [n for n in world.find("credit_note", invoice=line["invoice"]) if n["status"] == "issued"]
+    gone = [world.need("credit_note_line_item", id) for note in notes for id in note["_lines"]]
+    credited = sum(g["amount"] for g in gone if g.get("invoice_line_item") == line["id"])
+    whole = line["amount"]
+    if abs(credited + amount) > abs(whole):
+        raise StripeError(f"The amount ({amount}) is more than what is left to credit of the line "
+                          f"({whole - credited}).", param=f"{param}[amount]")  # fmt: skip
+    if not amount:
+        return {}
+    discounts = [d | {"amount": _share(d["amount"], credited, amount, whole)} for d in line["discount_amounts"]]
+    return {
+        "discount_amount": sum(d["amount"] for d in discounts), "discount_amounts": discounts,
+        "taxes": _taxes(line["taxes"], credited, amount, whole),
+    }  # fmt: skip
+
+
+def _taxes(taxes: list[Row], before: int, part: int, whole: int) -> list[Row]:
+    names = ("amount", "taxable_amount")
+    return [tax | {n: _share(tax[n], before, part, whole) for n in names} for tax in taxes]
+
+
+def _share(amount: int, before: int, part: int, whole: int) -> int:
+    """What of `amount` goes with `part` of a whole of which `before` has gone: all parts add up to `amount`."""
+    return round_half_up(Fraction(amount * (before + part), whole)) - round_half_up(Fraction(amount * before, whole))
+
+
+def _net(line: Row) -> int:
+    """What a line credits: less its discounts, with its exclusive tax."""
+    exclusive = sum(t["amount"] for t in line["taxes"] if t["tax_behavior"] == "exclusive")
+    return int(line["amount"] - line["discount_amount"] + exclusive)
+
+
+def _sums(total: int, taxes: list[Row], discounts: list[Row]) -> Row:
+    """The sums of a note over `total`, which is less discounts and with tax; one tax per rate, one discount per id."""
+    by_rate: dict[tuple[str, str], Row] = {}
+    for tax in taxes:
+        key = tax["tax_rate_details"]["tax_rate"], tax["tax_behavior"]
+        known = by_rate.setdefault(key, tax | {"amount": 0, "taxable_amount": 0})
+        known |= {n: known[n] + tax[n] for n in ("amount", "taxable_amount")}
+    by_discount: Counter[str] = Counter()
+    for part in discounts:
+        by_discount[part["discount"]] += part["amount"]
+    tax_sum, off = sum(t["amount"] for t in taxes), by_discount.total()
+    exclusive = sum(t["amount"] for t in taxes if t["tax_behavior"] == "exclusive")
+    return {
+        "amount": total, "total": total, "total_excluding_tax": total - tax_sum, "total_taxes": list(by_rate.values()),
+        "subtotal": total - exclusive + off, "subtotal_excluding_tax": total - tax_sum + off, "discount_amount": off,
+        "discount_amounts": [{"amount": amount, "discount": id} for id, amount in by_discount.items()],
     }  # fmt: skip
 
 

@@ -349,3 +349,42 @@ def test_partial_payments_out_of_band(sandbox: Sandbox) -> None:
         assert (intent.amount, intent.status) == ((700, "requires_payment_method") if left else (700, "canceled"))
     assert after.amount_paid_off_stripe == 1000
     assert "invoice.payment_succeeded" not in sandbox.event_types()
+
+
+def taxed(sandbox: Sandbox, amount: int = 1000, **fields: Any) -> Any:
+    """A paid invoice with 20 % on top."""
+    rate = sandbox.v1.tax_rates.create({"display_name": "VAT", "percentage": 20, "inclusive": False})
+    customer = sandbox.customer("pm_card_visa")
+    made = sandbox.subscribe(
+        customer, sandbox.price(amount), default_tax_rates=[rate.id], expand=["latest_invoice"], **fields
+    )
+    return made.latest_invoice
+
+
+@pytest.mark.parametrize("by", ["line", "amount"])
+def test_credit_note_gives_back_the_tax(sandbox: Sandbox, by: str) -> None:
+    """The contract: a note's amount includes tax, a line's amount does not; 1000 and 20 % are 1200."""
+    invoice = taxed(sandbox)
+    line = {"type": "invoice_line_item", "invoice_line_item": invoice.lines.data[0].id, "quantity": 1}
+    what = {"lines": [line]} if by == "line" else {"amount": 1200}
+    note = sandbox.v1.credit_notes.create({"invoice": invoice.id, "refund_amount": 1200, **what})
+    assert (note.total, note.subtotal, note.total_excluding_tax) == (1200, 1000, 1000)
+    assert [(t.amount, t.taxable_amount) for t in note.total_taxes] == [(200, 1000)]
+    assert note.total_taxes[0].tax_rate_details.tax_rate == invoice.total_taxes[0].tax_rate_details.tax_rate
+    lines = sandbox.v1.credit_notes.line_items.list(note.id).data
+    assert [(n.amount, [t.amount for t in n.taxes]) for n in lines] == ([(1000, [200])] if by == "line" else [])
+
+
+def test_credit_notes_of_parts_give_back_the_whole(sandbox: Sandbox) -> None:
+    """999 less 10 % (100) and 20 % tax on 899 (180) is 1079: three thirds of the line are that, no more."""
+    coupon = sandbox.v1.coupons.create({"percent_off": 10, "duration": "forever"})
+    invoice = taxed(sandbox, 999, discounts=[{"coupon": coupon.id}])
+    assert invoice.total == 1079
+    line = {"type": "invoice_line_item", "invoice_line_item": invoice.lines.data[0].id, "amount": 333}
+    for refund, discount in ((360, 33), (359, 34), (360, 33)):  # and 60 of tax
+        note = sandbox.v1.credit_notes.create({"invoice": invoice.id, "lines": [line], "refund_amount": refund})
+        assert (note.subtotal, note.discount_amount, note.total_taxes[0].amount) == (333, discount, 60)
+    after = sandbox.v1.invoices.retrieve(invoice.id)
+    assert after.post_payment_credit_notes_amount == 1079
+    with pytest.raises(stripe.InvalidRequestError, match="left to credit of the line"):
+        sandbox.v1.credit_notes.create({"invoice": invoice.id, "lines": [line], "refund_amount": 360})
