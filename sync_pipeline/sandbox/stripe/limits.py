@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.settings import DAY
+from sync_pipeline.sandbox.stripe.settings import DAY, HOUR
 from sync_pipeline.sandbox.stripe.world import World
 from sync_pipeline.sandbox.wire import Call
 
@@ -23,6 +24,19 @@ def check_subscription(world: World, subscription_id: str) -> None:
             raise _refusal("resource-specific")
 
 
+def count_quantity_update(world: World, subscription: Row) -> None:
+    """Calls may change the quantities of one subscription's items only so often in an hour of the sandbox's clock."""
+    limit = world.settings.subscription_quantity_updates_per_hour
+    if limit is None or world.request is None:
+        return
+    now = world.clock.now()
+    current = world.need("subscription", subscription["id"])
+    recent = [at for at in current.get("_quantity_updates", ()) if at > now - HOUR]
+    if len(recent) >= limit:
+        raise _refusal("resource-specific")
+    world.update(current, {"_quantity_updates": [*recent, now]})
+
+
 def _refusal(reason: str) -> StripeError:
     return StripeError(
         "Request rate limit exceeded. You can learn more about rate limits here "
@@ -38,7 +52,8 @@ class Limits:
 
     def check(self, world: World, call: Call) -> None:
         settings = world.settings
-        if settings.requests_per_second is None and settings.endpoint_requests_per_second is None:
+        per_second = settings.requests_per_second, settings.endpoint_requests_per_second, settings.searches_per_second
+        if per_second == (None, None, None):
             return
         now = world.clock.now()
         if now != self._second:
@@ -47,7 +62,10 @@ class Limits:
         for scope, limit, reason in (
             ("", settings.requests_per_second, "global-rate"),
             (operation.key if operation else call.path, settings.endpoint_requests_per_second, "endpoint-rate"),
+            ("every search", settings.searches_per_second if call.path.endswith("/search") else None, "endpoint-rate"),
         ):
+            if limit is None:
+                continue
             self._counts[scope] += 1
-            if limit is not None and self._counts[scope] > limit:
+            if self._counts[scope] > limit:
                 raise _refusal(reason)

@@ -15,7 +15,8 @@ class StripeSettings:
 
     `retry_days`: days between one failed automatic payment and the next attempt. `final_action`: what becomes of the
     subscription when the attempts are used up; `overdue_action` the same for an unpaid `send_invoice` invoice,
-    `overdue_grace` after its due date (None: it stays past_due). Limits of None are not enforced.
+    `overdue_grace` after its due date (None: it stays past_due). `cancel_on_dispute`: a disputed payment ends its
+    subscription at once. Limits of None are not enforced.
     """
 
     country: str = "GB"
@@ -28,6 +29,7 @@ class StripeSettings:
     mark_uncollectible_at_end: bool = False
     overdue_action: Literal["cancel", "unpaid", "past_due"] = "past_due"
     overdue_grace: int | None = None
+    cancel_on_dispute: bool = False
     search_lag: int = 5
     tax_id_verification: int = 30
     refund_settles_after: int = 0
@@ -37,6 +39,8 @@ class StripeSettings:
     payout_delay: int = 2 * DAY
     requests_per_second: int | None = None
     endpoint_requests_per_second: int | None = None
+    searches_per_second: int | None = None
     subscription_invoices_per_minute: int | None = None
     subscription_invoices_per_day: int | None = None
+    subscription_quantity_updates_per_hour: int | None = None
     webhook_gaps: tuple[int, ...] = tuple(minutes * 60 for minutes in (1, 5, 30, 120, 300, 600, 600, 720, 720, 720))
