@@ -9,6 +9,8 @@ from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import all_of, parts
 from sync_pipeline.sandbox.stripe.settings import DAY
+from sync_pipeline.sandbox.stripe.standing import ENDED
+from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
 from sync_pipeline.sandbox.stripe.world import World, timer
 
 FEE_MINOR = 2000
@@ -44,7 +46,18 @@ def dispute_charge(world: World, charge: Row, reason: str) -> Row:
     row = _move(world, row, -amount, FEE_MINOR)
     world.emit("charge.dispute.funds_withdrawn", row)
     world.set_timer("dispute_overdue", row["id"], world.now() + RESPONSE_TIME)
+    if world.settings.cancel_on_dispute:
+        _cancel_subscriptions(world, charge)
     return row
+
+
+def _cancel_subscriptions(world: World, charge: Row) -> None:
+    """End what the disputed money was for."""
+    for payment in world.find("invoice_payment", _payment=charge.get("payment_intent")):
+        invoice = world.need("invoice", payment["invoice"])
+        subscription = world.get("subscription", invoice.get("_subscription"))
+        if payment["status"] == "paid" and subscription and subscription["status"] not in ENDED:
+            cancel_now(world, subscription, reason="payment_disputed")
 
 
 def _move(world: World, row: Row, amount: int, fee: int) -> Row:
