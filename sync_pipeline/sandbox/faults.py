@@ -21,8 +21,11 @@ SIDES = ("salesforce", "stripe")
 _CONNECTION_KINDS = ("delay", "withhold", "drop_before", "drop_after", "truncate")
 
 
-def _stripe(status: int, message: str, kind: str, code: str | None = None, **headers: str) -> Reply:
-    error = {"message": message, "type": kind} | ({"code": code} if code else {})
+def _stripe(
+    status: int, message: str, kind: str, code: str | None = None, decline_code: str | None = None, **headers: str
+) -> Reply:
+    error = {"message": message, "type": kind, "code": code, "decline_code": decline_code}
+    error = {name: value for name, value in error.items() if value is not None}
     body = json.dumps({"error": error}, indent=2).encode()
     return Reply(status, body, {"content-type": "application/json"} | _header_names(headers))
 
@@ -39,6 +42,7 @@ def _header_names(headers: Mapping[str, str]) -> dict[str, str]:
 # The wordings are the vendors' own. A 429 without the reason header is contention for an object, not a rate limit.
 VENDOR_FAULTS: dict[str, Reply] = {
     "stripe_401": _stripe(401, "Invalid API Key provided: sk_test_****", "invalid_request_error"),
+    "stripe_402": _stripe(402, "Your card was declined.", "card_error", "card_declined", "generic_decline"),
     "stripe_409_in_progress": _stripe(
         409,
         "There is currently another in-progress request using this Idempotent Key (that probably means you submitted "
@@ -157,7 +161,9 @@ def read_rule(described: Any, where: str = "") -> Rule:
     """A rule from its JSON: ``{"match": {"side", "method", "path"}, "kind", "times", "nth"|"every"|"probability",
     "seed", "seconds", "status", "body", "headers", "commit"}``. Raises BadInputError naming the field."""
     fields = Fields(described, where)
+    fields.not_called({"action": "kind", "path": "match.path", "path_regex": "match.path"})
     match = fields.object("match", default={})
+    match.not_called({"path_regex": "path"})
     side, method = match.choice("side", SIDES, default=None), match.text("method", default=None)
     path = match.pattern("path", default=".")
     match.done()

@@ -104,6 +104,12 @@ class Fields:
         except re.error as error:
             raise self.error(name, f"is not a regular expression: {error}") from None
 
+    def not_called(self, names: dict[str, str]) -> None:
+        """Raises BadInputError, with the right name, for a field by a name that it has elsewhere."""
+        for other, right in names.items():
+            if other in self._data:
+                raise self.error(other, f"is called {right} here")
+
     def done(self) -> None:
         """Raises BadInputError if fields are left over: a misspelt field must not be ignored."""
         for name in self._data:

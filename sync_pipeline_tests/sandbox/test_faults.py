@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -73,6 +74,29 @@ def test_only_a_lock_timeout_comes_without_the_reason_of_a_rate_limit() -> None:
     """facts/stripe.md 5.1: a 429 without Stripe-Rate-Limited-Reason is contention for an object."""
     assert VENDOR_FAULTS["stripe_429"].headers["stripe-rate-limited-reason"] == "global-rate"
     assert "stripe-rate-limited-reason" not in VENDOR_FAULTS["stripe_lock_timeout"].headers
+
+
+def test_a_declined_card_is_told_as_stripe_tells_it() -> None:
+    """facts/stripe.md 5.1: 402, type card_error, with the code and the issuer's reason."""
+    fault = read_rule({"kind": "stripe_402"}).fault
+    assert fault.reply is not None
+    error = json.loads(fault.reply.body)["error"]
+    assert (fault.reply.status, fault.commits, error["type"]) == (402, False, "card_error")
+    assert (error["code"], error["decline_code"]) == ("card_declined", "generic_decline")
+
+
+@pytest.mark.parametrize(
+    ("rule", "field", "right"),
+    [
+        ({"action": "drop_before"}, "rules[0].action", "kind"),
+        ({"kind": "drop_before", "match": {"path_regex": "."}}, "rules[0].match.path_regex", "path"),
+        ({"kind": "drop_before", "path_regex": "."}, "rules[0].path_regex", "match.path"),
+    ],
+)
+def test_another_name_of_a_field_is_answered_with_the_right_one(rule: Any, field: str, right: str) -> None:
+    with pytest.raises(BadInputError, match=f"is called {right} here") as refused:
+        Faults().add([rule])
+    assert refused.value.field == field
 
 
 @pytest.mark.parametrize("kind", KINDS)
