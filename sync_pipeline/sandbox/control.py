@@ -49,6 +49,7 @@ def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]
             Route("/payments", control.payment, methods=["POST"]),
             Route("/salesforce", control.salesforce, methods=["POST"]),
             Route("/webhooks", control.webhooks, methods=["POST"]),
+            Route("/deliveries", control.deliveries, methods=["GET"]),
             Route("/settings", control.settings, methods=["POST"]),
             *Site(sandbox, courier).routes(),
         ],
@@ -133,7 +134,7 @@ class Control:
             {
                 "last": log.last_seq,
                 "counts": log.counts(since=since, side=side),
-                "entries": [entry.line() for entry in entries],
+                "entries": [entry.shown() for entry in entries],
             }
         )
 
@@ -292,6 +293,10 @@ class Control:
         if replay is not None:
             answer["replayed"] = await self._replay(replay)
         return JSONResponse(answer)
+
+    async def deliveries(self, _: Request) -> Response:
+        """Webhook deliveries that have not succeeded yet, due now or to be tried again, oldest first."""
+        return JSONResponse({"deliveries": self._courier.waiting()})
 
     async def _replay(self, event: str) -> int | None:
         endpoint = self._sandbox.webhook_endpoint

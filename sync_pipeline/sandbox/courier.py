@@ -85,6 +85,15 @@ class Courier:
         """Look for due deliveries soon: something has changed."""
         self._news.set()
 
+    def waiting(self) -> list[dict[str, Any]]:
+        """Deliveries that still wait to succeed, oldest first; `attempts` counts those that failed."""
+        tables = self._sandbox.stripe.world.store
+        endpoints = tables.table("webhook_endpoint")
+        return [
+            {"id": id, "url": endpoints[row["endpoint"]]["url"], "event": row["event"], "attempts": row["attempts"]}
+            for id, row in tables.table("delivery").items()
+        ]
+
     async def run(self) -> None:
         """Deliver for ever, and do what a running clock makes due."""
         while True:

@@ -60,6 +60,11 @@ class Entry:
             "fault": self.fault,
         }
 
+    def shown(self) -> dict[str, Any]:
+        """The entry for people and scripts: the traffic line, and the version that a client of Stripe asked for."""
+        asked = {"stripe_version": self.call.headers.get("stripe-version")} if self.side == "stripe" else {}
+        return self.line() | asked
+
 
 class RequestLog:
     """Recent entries in memory and, where `traffic` names a file, every exchange as JSON lines.

@@ -128,6 +128,12 @@ def test_a_snapshot_document_can_be_put_back_even_with_ids_going_on_as_before(sa
     assert again.headers["Idempotent-Replayed"] == "true"
 
 
+def test_requests_tell_which_version_of_stripe_was_asked_for(sandbox: SandboxHandle) -> None:
+    calls.stripe(sandbox, "GET", "/v1/customers").raise_for_status()
+    (entry,) = sandbox.control("GET", "/requests")["entries"]
+    assert entry["stripe_version"] == calls.VERSION
+
+
 def test_reset_goes_back_to_the_first_state(sandbox: SandboxHandle) -> None:
     before = sandbox.control("GET", "/state")
     calls.stripe(sandbox, "POST", "/v1/customers", name="Gone").raise_for_status()

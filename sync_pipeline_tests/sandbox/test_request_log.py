@@ -88,6 +88,19 @@ def test_traffic_lines_have_the_contracts_shape_and_each_kind_its_own_file(tmp_p
     assert "sk_test_secret" not in "".join(file.read_text() for file in tmp_path.iterdir())
 
 
+def test_the_version_that_a_client_of_stripe_asked_for_is_shown_but_not_recorded(tmp_path: Path) -> None:
+    log = RequestLog(tmp_path / "t")
+    old = Call("GET", "/v1/customers", headers={"stripe-version": "2022-11-15"})
+    shown = log.record("stripe", 1, 0.1, old, Reply(200, b"{}", JSON), None).shown()
+    assert shown["stripe_version"] == "2022-11-15"
+    assert log.record("stripe", 1, 0.1, Call("GET", "/v1/customers"), None, None).shown()["stripe_version"] is None
+    assert "stripe_version" not in log.record("salesforce", 1, 0.1, Call("GET", "/x"), None, None).shown()
+    log.close()
+    assert json.loads((tmp_path / "t").read_text().splitlines()[0]) == {
+        name: value for name, value in shown.items() if name != "stripe_version"
+    }
+
+
 def test_sign_in_secrets_are_not_kept() -> None:
     log = RequestLog()
     body = b"grant_type=client_credentials&client_secret=hush"
