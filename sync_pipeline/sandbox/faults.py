@@ -18,7 +18,7 @@ from sync_pipeline.sandbox.wire import Call, Reply
 
 SIDES = ("salesforce", "stripe")
 
-_CONNECTION_KINDS = ("delay", "withhold", "drop_before", "drop_after", "truncate")
+_CONNECTION_KINDS = ("delay", "withhold", "drop_before", "drop_after", "truncate", "stale")
 
 
 def _stripe(
@@ -95,7 +95,8 @@ class Fault:
     """How one call goes wrong.
 
     `reply` replaces the system's answer; with `commits` the system still does its work first.
-    `seconds` is the wait of `delay` (before the work) and `withhold` (after it).
+    `seconds` is the wait of `delay` (before the work) and `withhold` (after it), and the age of what a `stale`
+    search or query sees. It misses what was written since the rule has been in force.
     """
 
     kind: str
@@ -150,6 +151,11 @@ class Faults:
         """Put rules in force. Raises BadInputError, and adds none of them, if one is wrong."""
         self.rules += [read_rule(rule, f"rules[{i}]") for i, rule in enumerate(described)]
 
+    @property
+    def stalest(self) -> float:
+        """The seconds by which the rules in force may make a call stale."""
+        return max((rule.fault.seconds for rule in self.rules if rule.fault.kind == "stale"), default=0.0)
+
     def clear(self) -> None:
         self.rules.clear()
 
@@ -194,7 +200,7 @@ def _read_fault(kind: str, fields: Fields) -> Fault:
         return Fault(kind, reply, commits=fields.flag("commit", default=False))
     if kind in VENDOR_FAULTS:
         return Fault(kind, VENDOR_FAULTS[kind], commits=fields.flag("commit", default=False))
-    seconds = fields.number("seconds", least=0, most=3600) if kind in ("delay", "withhold") else 0.0
+    seconds = fields.number("seconds", least=0, most=3600) if kind in ("delay", "withhold", "stale") else 0.0
     return Fault(kind, commits=kind != "drop_before", seconds=seconds)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
@@ -64,7 +65,8 @@ class Sandbox:
     def answer(self, side: str, call: Call, fault: Fault | None = None) -> Answer:
         """Let the system do what it is asked, unless `fault` prevents it, and log the exchange."""
         started = time.perf_counter()
-        reply = self._systems[side].handle(call) if fault is None or fault.commits else None
+        with self._seeing(call, fault):
+            reply = self._systems[side].handle(call) if fault is None or fault.commits else None
         if fault is not None and fault.reply is not None:
             reply = fault.reply
         milliseconds = (time.perf_counter() - started) * 1000
@@ -77,6 +79,25 @@ class Sandbox:
             cut=fault.kind == "truncate",
             wait=fault.seconds if fault.kind == "withhold" else 0.0,
         )
+
+    @contextmanager
+    def _seeing(self, call: Call, fault: Fault | None) -> Iterator[None]:
+        """For one call: how old what it finds may be, and how long what it overwrites must stay findable."""
+        stalest = int(self.faults.stalest)
+        stale = int(fault.seconds) if fault is not None and fault.kind == "stale" else 0
+        rows, settings = self.salesforce.org.db, self.stripe.settings
+        delay, rows.kept_seconds = rows.visibility_delay, stalest
+        rows.visibility_delay = max(delay, stale)
+        # Stripe's search is a GET; any other call may only write.
+        lag = max(settings.search_lag, stale if call.method == "GET" else stalest)
+        if lag != settings.search_lag:
+            self.stripe.configure(replace(settings, search_lag=lag))
+        try:
+            yield
+        finally:
+            rows.visibility_delay = delay
+            if lag != settings.search_lag:
+                self.stripe.configure(settings)
 
     def exchange(self, side: str, call: Call) -> Answer:
         """Fault and answer in one, for use in process; a `delay` shows only in the log."""

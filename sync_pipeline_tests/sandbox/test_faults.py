@@ -104,7 +104,7 @@ def test_every_kind_can_be_described(kind: str) -> None:
     described: dict[str, Any] = {"kind": kind}
     if kind == "http":
         described["status"] = 418
-    if kind in ("delay", "withhold"):
+    if kind in ("delay", "withhold", "stale"):
         described["seconds"] = 0.5
     assert read_rule(described).fault.kind == kind
 
@@ -119,6 +119,7 @@ def test_every_kind_can_be_described(kind: str) -> None:
         ({"kind": "http", "status": 99}, "rules[0].status"),
         ({"kind": "http", "status": 500, "headers": {"a": 1}}, "rules[0].headers.a"),
         ({"kind": "delay"}, "rules[0].seconds"),
+        ({"kind": "stale"}, "rules[0].seconds"),
         ({"kind": "drop_before", "times": 0}, "rules[0].times"),
         ({"kind": "drop_before", "times": True}, "rules[0].times"),
         ({"kind": "drop_before", "probability": 1.5}, "rules[0].probability"),

@@ -16,7 +16,10 @@ from sync_pipeline.sandbox.store import Row, Store
 
 
 class Database:
-    """Rows by object. `visibility_delay` is for how many seconds queries still miss a committed write."""
+    """Rows by object. `visibility_delay` is for how many seconds queries still miss a committed write.
+
+    It can be raised for a single call, up to the `kept_seconds` that were set when the rows were written.
+    """
 
     def __init__(self, schema: Schema, store: Store, clock: Clock, ids: Ids, visibility_delay: int = 0) -> None:
         self.schema = schema
@@ -24,6 +27,7 @@ class Database:
         self.clock = clock
         self.ids = ids
         self.visibility_delay = visibility_delay
+        self.kept_seconds = 0
         # Ids that may hold a value, per object and field. Entries are never removed, so that a rollback
         # needs no care: whoever reads an entry checks the row.
         self._indexes: dict[tuple[str, str], dict[Any, dict[str, None]]] = {}
@@ -111,17 +115,18 @@ class Database:
 
     def _hold_back(self, o: SObject, record_id: str) -> None:
         """Keeps what queries go on seeing until the delay has passed."""
-        if not self.visibility_delay:
+        kept = max(self.visibility_delay, self.kept_seconds)
+        if not kept:
             return
         key = f"{o.name}/{record_id}"
         now = self.clock.now()
         earlier = self.store.get("_held_back", key)
-        before = earlier["row"] if earlier and earlier["until"] > now else self.store.get(o.name, record_id)
-        self.store.put("_held_back", key, {"id": record_id, "row": before, "until": now + self.visibility_delay})
+        before = earlier["row"] if earlier and earlier["at"] + kept > now else self.store.get(o.name, record_id)
+        self.store.put("_held_back", key, {"id": record_id, "row": before, "at": now})
 
     def _held_back(self, o: SObject) -> dict[str, Row | None]:
         held = self.store.table("_held_back")
-        if not held:
+        if not held or not self.visibility_delay:
             return {}
-        now, prefix = self.clock.now(), f"{o.name}/"
-        return {h["id"]: h["row"] for key, h in held.items() if key.startswith(prefix) and h["until"] > now}
+        fresh, prefix = self.clock.now() - self.visibility_delay, f"{o.name}/"
+        return {h["id"]: h["row"] for key, h in held.items() if key.startswith(prefix) and h["at"] > fresh}
