@@ -92,6 +92,7 @@ class Courier:
         return [
             {"id": id, "url": endpoints[row["endpoint"]]["url"], "event": row["event"], "attempts": row["attempts"]}
             for id, row in tables.table("delivery").items()
+            if not endpoints[row["endpoint"]].get("deleted")
         ]
 
     async def run(self) -> None:

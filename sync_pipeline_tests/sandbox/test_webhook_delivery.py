@@ -160,6 +160,15 @@ def test_reordered_events_are_all_there_but_not_in_order(
     assert overtaken >= 8 if reorder else overtaken <= 7
 
 
+def test_a_delivery_to_a_deleted_endpoint_waits_no_longer(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    receiver.status = 500
+    make_customer(sandbox)
+    flush(sandbox)
+    endpoint = sandbox.control("POST", "/webhooks", {})["endpoint"]
+    calls.stripe(sandbox, "DELETE", f"/v1/webhook_endpoints/{endpoint}").raise_for_status()
+    assert sandbox.control("GET", "/deliveries") == {"deliveries": []}
+
+
 def test_waiting_deliveries_are_listed_until_they_arrive(sandbox: SandboxHandle, receiver: Receiver) -> None:
     assert sandbox.control("GET", "/deliveries") == {"deliveries": []}
     receiver.status = 500
