@@ -117,7 +117,10 @@ def cancel_refund(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("refund", args[0], "refund", 404)
     if row["status"] not in ("pending", "requires_action"):
         raise StripeError(f"Refunds with status {row['status']} cannot be canceled.", param="refund")
-    row = _tell(world, row, {"status": "canceled", "pending_reason": None})
+    transaction = move_money(world, row, "refund_failure", row["amount"])
+    row = _tell(world, row, {
+        "status": "canceled", "pending_reason": None, "failure_balance_transaction": transaction["id"],
+    })  # fmt: skip
     _unrefund(world, row)
     return row
 
