@@ -8,7 +8,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
-from sync_pipeline.sandbox.stripe.money import check_currency
+from sync_pipeline.sandbox.stripe.money import check_currency, check_step
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World
@@ -105,12 +105,12 @@ def _create_price(world: World, params: Params) -> Row:
         "active": True, "billing_scheme": "per_unit", "currency": currency, "product": params["product"],
         "recurring": recurring, "type": "recurring" if recurring else "one_time", "tax_behavior": "unspecified",
         **pick(params, "active billing_scheme nickname tax_behavior transform_quantity tiers_mode"),
-        "metadata": merge_metadata(None, params), **({} if tiered else _unit_amount(params)),
+        "metadata": merge_metadata(None, params), **({} if tiered else _unit_amount(params, currency)),
     }  # fmt: skip
     if tiered:
         if not params.get("tiers") or not params.get("tiers_mode"):
             raise errors.required("tiers" if not params.get("tiers") else "tiers_mode")
-        row["_tiers"] = [_tier(t, i) for i, t in enumerate(params["tiers"])]
+        row["_tiers"] = [_tier(t, i, currency) for i, t in enumerate(params["tiers"])]
         if row["_tiers"][-1]["up_to"] is not None:
             raise StripeError("The last tier must have `up_to` set to `inf`.", param="tiers")
     elif "tiers" in params:
@@ -121,12 +121,13 @@ def _create_price(world: World, params: Params) -> Row:
     return world.create("price", row, event="price.created")
 
 
-def _unit_amount(params: Params) -> Row:
+def _unit_amount(params: Params, currency: str) -> Row:
     if "unit_amount" in params and "unit_amount_decimal" in params:
         raise StripeError("You may only specify one of these parameters: unit_amount, unit_amount_decimal.",
                           code="parameters_exclusive", param="unit_amount")  # fmt: skip
     if params.get("unit_amount") is None and params.get("unit_amount_decimal") is None:
         raise StripeError("Missing required param: unit_amount.", code="parameter_missing", param="unit_amount")
+    check_step(params.get("unit_amount") or 0, currency, "unit_amount")
     amount = Decimal(params.get("unit_amount_decimal") or params["unit_amount"])
     if amount < 0:
         raise StripeError("Invalid non-negative integer", code="parameter_invalid_integer", param="unit_amount")
@@ -140,9 +141,10 @@ def amounts(name: str, amount: Decimal) -> Row:
     return {name: int(amount) if whole else None, f"{name}_decimal": text}
 
 
-def _tier(tier: Params, index: int) -> Row:
+def _tier(tier: Params, index: int, currency: str) -> Row:
     row: Row = {"up_to": None if tier["up_to"] == "inf" else tier["up_to"]}
     for name in ("unit_amount", "flat_amount"):
+        check_step(tier.get(name) or 0, currency, f"tiers[{index}][{name}]")
         text = tier.get(f"{name}_decimal", tier.get(name))
         row |= {name: None, f"{name}_decimal": None} if text is None else amounts(name, Decimal(text))
     if row["unit_amount_decimal"] is None and row["flat_amount_decimal"] is None:

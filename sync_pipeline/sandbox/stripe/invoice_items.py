@@ -12,7 +12,7 @@ from sync_pipeline.sandbox.stripe.catalog import inline_price
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoices import price_pricing, sum_up
-from sync_pipeline.sandbox.stripe.money import check_currency, exact_amount, round_half_up
+from sync_pipeline.sandbox.stripe.money import check_currency, check_step, exact_amount, round_half_up
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import all_of, parts
@@ -88,6 +88,7 @@ def amount_fields(world: World, params: Params, currency: str) -> Row:
         if "quantity" in params or "unit_amount_decimal" in params:
             raise StripeError("You may only specify one of these parameters: amount, quantity.",
                               code="parameters_exclusive", param="amount")  # fmt: skip
+        check_step(params["amount"], (params.get("currency") or currency).lower(), "amount")
         exact = Fraction(params["amount"])
         fields |= {"pricing": _plain(Decimal(params["amount"]))}
     elif params.get("unit_amount_decimal") is not None:

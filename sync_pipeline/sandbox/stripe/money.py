@@ -39,6 +39,14 @@ def minimum_charge(currency: str) -> int:
     return _MINIMUM_CHARGE.get(currency, 0)
 
 
+def check_step(amount: int, currency: str, param: str) -> None:
+    """Refuses an integer amount that the money of its currency cannot make up."""
+    step = _STEP.get(currency, 1)
+    if amount % step:
+        raise StripeError(f"Invalid integer: {amount}. An amount in {currency} must be a multiple of {step}.",
+                          code="parameter_invalid_integer", param=param)  # fmt: skip
+
+
 def chargeable(amount: int, currency: str) -> int:
     """The amount that can be charged: rounded to the step of currencies that have one."""
     step = _STEP.get(currency, 1)

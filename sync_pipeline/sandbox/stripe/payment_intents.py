@@ -5,7 +5,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors, payments
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.money import check_currency, minimum_charge
+from sync_pipeline.sandbox.stripe.money import check_currency, check_step, minimum_charge
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of, card_error, decline, resolve
@@ -29,6 +29,7 @@ def create_intent(world: World, params: Params, args: list[str]) -> Row:
                           param="amount")  # fmt: skip
     if amount > LARGEST:
         raise StripeError(f"Amount must be no more than {LARGEST}.", code="amount_too_large", param="amount")
+    check_step(amount, currency, "amount")
     if params.get("customer"):
         world.need("customer", params["customer"], "customer")
     method = _method(world, params)
@@ -51,6 +52,8 @@ def update_intent(world: World, params: Params, args: list[str]) -> Row:
     intent = world.need("payment_intent", args[0], "intent", 404)
     if intent["status"] in ("succeeded", "canceled") and params.keys() - {"metadata", "description", "expand"}:
         raise _unexpected(intent, "updated")
+    if "amount" in params:
+        check_step(params["amount"], intent["currency"], "amount")
     changes = pick(params, f"amount customer {_PLAIN}") | {"metadata": merge_metadata(intent, params)}
     method = _method(world, params)
     if method:

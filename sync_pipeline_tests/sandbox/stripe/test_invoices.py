@@ -182,7 +182,8 @@ def test_too_small_totals_are_carried(sandbox: Sandbox) -> None:
 def test_currencies_with_steps(sandbox: Sandbox, currency: str, amount: int, due: int) -> None:
     """Facts 3.10: UGX and ISK in hundreds, three-decimal currencies in tens; the difference is customer balance."""
     customer = sandbox.customer("pm_card_visa")
-    subscription = sandbox.subscribe(customer, sandbox.price(amount, currency=currency), expand=["latest_invoice"])
+    price = sandbox.price(str(amount), currency=currency)  # a decimal, which may be finer than the money
+    subscription = sandbox.subscribe(customer, price, expand=["latest_invoice"])
     assert subscription.latest_invoice.amount_due == due
     assert sandbox.v1.customers.retrieve(customer.id).balance == amount - due
 
@@ -388,3 +389,48 @@ def test_credit_notes_of_parts_give_back_the_whole(sandbox: Sandbox) -> None:
     assert after.post_payment_credit_notes_amount == 1079
     with pytest.raises(stripe.InvalidRequestError, match="left to credit of the line"):
         sandbox.v1.credit_notes.create({"invoice": invoice.id, "lines": [line], "refund_amount": 360})
+
+
+def test_a_canceled_refund_leaves_the_money_where_it_was(make_sandbox: Callable[..., Sandbox]) -> None:
+    """The ledger is whole again: the refund's line has its mirror, which the refund names."""
+    sandbox = make_sandbox(refund_settles_after=DAY)
+    intent = paid(sandbox).payment.payment_intent
+
+    def money() -> int:
+        return sum(t.net for t in sandbox.v1.balance_transactions.list({"limit": 100}).data)
+
+    before = money()
+    refund = sandbox.v1.refunds.create({"payment_intent": intent.id, "amount": 300})
+    assert money() == before - 300
+    canceled = sandbox.v1.refunds.cancel(refund.id, {"expand": ["failure_balance_transaction"]})
+    assert (canceled.failure_balance_transaction.net, money()) == (300, before)
+    assert sandbox.v1.charges.retrieve(intent.latest_charge).amount_refunded == 0
+
+
+def test_steps_are_kept_by_what_is_sent(sandbox: Sandbox) -> None:
+    """Facts 3.10: UGX and ISK are sent in hundreds, three-decimal currencies with a last digit of 0."""
+    customer = sandbox.customer("pm_card_visa")
+    product = sandbox.v1.products.create({"name": "Seats"}).id
+    for currency, wrong, right in (("ugx", 1_000_050, 1_000_100), ("isk", 12_340, 12_300), ("kwd", 12_345, 12_340)):
+        def calls(amount: int, currency: str = currency) -> list[Callable[[], Any]]:
+            money = {"amount": amount, "currency": currency}
+            price = {"currency": currency, "product": product, "unit_amount": amount}
+            return [
+                lambda: sandbox.v1.payment_intents.create(money),
+                lambda: sandbox.v1.prices.create(price),
+                lambda: sandbox.v1.invoice_items.create({"customer": customer.id, **money}),
+            ]
+
+        for call in calls(wrong):
+            with pytest.raises(stripe.InvalidRequestError, match="multiple of") as caught:
+                call()
+            assert caught.value.http_status == 400
+        for call in calls(right):
+            call()
+    intent = sandbox.v1.payment_intents.create({"amount": 12_340, "currency": "kwd"})
+    with pytest.raises(stripe.InvalidRequestError, match="multiple of 10"):
+        sandbox.v1.payment_intents.update(intent.id, {"amount": 12_345})
+    tiers = [{"up_to": "inf", "unit_amount": 15}]
+    with pytest.raises(stripe.InvalidRequestError, match="multiple of 10"):
+        sandbox.v1.prices.create({"currency": "kwd", "product": product, "billing_scheme": "tiered",
+                                  "tiers_mode": "volume", "tiers": tiers})  # fmt: skip
