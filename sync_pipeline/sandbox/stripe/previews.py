@@ -62,6 +62,8 @@ def upcoming_id(id: str) -> str:
 def create_preview(world: World, params: Params, args: list[str]) -> Row:
     if not params.keys() & {"customer", "subscription"}:
         raise errors.required("customer")
+    if params.get("preview_mode") == "recurring":
+        raise errors.unsupported("previews of what recurs", "preview_mode")
     try:
         with world.store.transaction():
             raise _Undo(_preview(world, params))

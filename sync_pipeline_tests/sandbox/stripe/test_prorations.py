@@ -247,3 +247,15 @@ def test_anchor_reset(sandbox: Sandbox) -> None:
     )
     assert moved.billing_cycle_anchor == START + DAY
     assert moved.latest_invoice.total == 3100 - 3000
+
+
+def test_a_preview_of_what_recurs_is_refused_by_name(sandbox: Sandbox) -> None:
+    """Not the next invoice in its place: 501 names the parameter; the default may be said."""
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000))
+    preview = sandbox.v1.invoices.create_preview
+    assert preview({"subscription": subscription.id, "preview_mode": "next"}).total == 1000
+    with pytest.raises(stripe.APIError) as caught:
+        preview({"subscription": subscription.id, "preview_mode": "recurring"})
+    error = caught.value.error
+    assert error is not None
+    assert (caught.value.http_status, error.param) == (501, "preview_mode")
