@@ -84,6 +84,9 @@ class Sandbox:
     def _seeing(self, call: Call, fault: Fault | None) -> Iterator[None]:
         """For one call: how old what it finds may be, and how long what it overwrites must stay findable."""
         stalest = int(self.faults.stalest)
+        if not stalest:
+            yield
+            return
         stale = int(fault.seconds) if fault is not None and fault.kind == "stale" else 0
         rows, settings = self.salesforce.org.db, self.stripe.settings
         delay, rows.kept_seconds = rows.visibility_delay, stalest
