@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from sync_pipeline.cli import main
-from sync_pipeline.config.settings import sandbox_environment
+from sync_pipeline.config.settings import CREDENTIALS, sandbox_environment
 from sync_pipeline_tests.engine.people import edit, fault, only, win
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
@@ -150,7 +150,8 @@ def test_a_system_that_does_not_answer_is_exit_code_1(sandbox: SandboxHandle, en
 @pytest.mark.parametrize(
     ("changed", "arguments", "words"),
     [
-        ({"SALESFORCE_CLIENT_ID": "", "STRIPE_API_KEY": ""}, ["worker", "--once"], ["no credentials", "sandbox"]),
+        ({"SALESFORCE_CLIENT_ID": "", "STRIPE_API_KEY": ""}, ["worker", "--once"], ["SALESFORCE_CLIENT_ID is not set"]),
+        (dict.fromkeys(CREDENTIALS, ""), ["worker", "--once"], ["no credentials", "sandbox"]),
         ({"STRIPE_BASE_URL": "ftp://x"}, ["worker", "--once"], ["STRIPE_BASE_URL"]),
         ({"SYNC_POLL_SECONDS": "often"}, ["worker", "--once"], ["SYNC_POLL_SECONDS", "often"]),
         ({"SYNC_RULES": "/nowhere/rules.yaml"}, ["worker", "--once"], ["/nowhere/rules.yaml"]),

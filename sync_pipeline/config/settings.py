@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-
 CREDENTIALS = (
     "SALESFORCE_DOMAIN",
     "SALESFORCE_CLIENT_ID",

@@ -31,7 +31,8 @@ def billed(**changed: Any) -> World:
     """A deal of two lines, billed by two items at the same prices."""
     lines = (line(1, unit_price=Decimal(600)), line(2, unit_price=Decimal("200.50")))
     items = tuple(
-        item(id=f"si_{n}", unit_amount=each.unit_price * 100, line_ids=(each.id,)) for n, each in enumerate(lines, 1)
+        item(id=f"si_{n}", unit_amount=Decimal(cents), line_ids=(each.id,))
+        for n, (cents, each) in enumerate(zip((60_000, 20_050), lines, strict=True), 1)
     )
     deal = Deal(opportunity(**changed), lines)
     return World(

@@ -412,6 +412,7 @@ def test_steps_are_kept_by_what_is_sent(sandbox: Sandbox) -> None:
     customer = sandbox.customer("pm_card_visa")
     product = sandbox.v1.products.create({"name": "Seats"}).id
     for currency, wrong, right in (("ugx", 1_000_050, 1_000_100), ("isk", 12_340, 12_300), ("kwd", 12_345, 12_340)):
+
         def calls(amount: int, currency: str = currency) -> list[Callable[[], Any]]:
             money = {"amount": amount, "currency": currency}
             price = {"currency": currency, "product": product, "unit_amount": amount}
