@@ -15,6 +15,15 @@ STRIPE_CREATE_ORDER = ("customer", "product", "price", "subscription")
 
 
 @dataclass(frozen=True, slots=True)
+class Agreement:
+    """A value that both sides are known to hold: the next merge base."""
+
+    subject: str
+    rule: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class FieldChange:
     """One field of one write: canonical values before and after, the rule that asks for it, and why."""
 
@@ -35,6 +44,8 @@ class Command:
     both {object, fields}: made together or not at all, and once only, because the marker's key is unique; link
     {kind, external_id}, which touches the ledger only.
     `subject` is the Salesforce record that a created or linked Stripe object belongs to.
+    `agreements` hold as soon as the write took effect, before anybody looks again: an edit made right after it is then
+    known as an edit, not taken for a difference that was never settled.
     """
 
     key: str
@@ -46,6 +57,7 @@ class Command:
     subject: str
     body: Mapping[str, Any]
     changes: tuple[FieldChange, ...] = ()
+    agreements: tuple[Agreement, ...] = ()
 
     def order(self) -> tuple[int, int, int, str]:
         """Urgent first; within an account a thing comes before what needs it."""
@@ -67,15 +79,6 @@ class Review:
     rule: str
     subject: str
     detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Agreement:
-    """A field on which both sides were observed to agree: the next merge base."""
-
-    subject: str
-    rule: str
-    value: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.readings import billing_address
 from sync_pipeline.core.records import Account, Customer, Price
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.seats import agreed_quantities
 from sync_pipeline.core.world import Catalogue, Deal, World
 
 EUROPEAN_UNION = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
@@ -246,6 +247,7 @@ def _subscriptions(
             reason=f"Opportunity {opportunity.id} was won",
             subject=opportunity.id,
             body={"object": "subscription", "params": params},
+            agreements=agreed_quantities((line.id, line.quantity) for line in deal.lines),
         )
 
 

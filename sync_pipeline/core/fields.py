@@ -67,7 +67,8 @@ def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, persona
         name = rule.field if rule.side == "stripe" else rules.salesforce[rule.object].fields[rule.field]
         old, new = (hashed_shown, hashed_wanted) if rule.personal else (shown, wanted)
         change = FieldChange(name, old, new, rule.target, reason, rule.personal)
-        yield _write(world, rules, rule, subject, change, _written(rule, source.value, wanted))
+        agreed = Agreement(subject.id, rule.target, hashed_wanted)
+        yield _write(world, rules, rule, subject, change, agreed, _written(rule, source.value, wanted))
 
 
 def _shown(subject: Subject, rule: FieldRule) -> Any:
@@ -87,7 +88,9 @@ def _written(rule: FieldRule, value: Any, wanted: Any) -> Any:
     return Decimal(wanted) if rule.canon == "number" else wanted
 
 
-def _write(world: World, rules: Rules, rule: FieldRule, subject: Subject, change: FieldChange, value: Any) -> Command:
+def _write(
+    world: World, rules: Rules, rule: FieldRule, subject: Subject, change: FieldChange, agreed: Agreement, value: Any
+) -> Command:
     body: dict[str, Any]
     if rule.side == "stripe":
         target, body = f"stripe/customer/{subject.id}", {"object": "customer", "params": _param(rule.field, value)}
@@ -104,6 +107,7 @@ def _write(world: World, rules: Rules, rule: FieldRule, subject: Subject, change
         subject=subject.id,
         body=body | {"id": subject.id},
         changes=(change,),
+        agreements=(agreed,),
     )
 
 

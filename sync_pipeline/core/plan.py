@@ -72,6 +72,7 @@ def _merged(first: Command, second: Command) -> Command:
         reason="; ".join(reasons),
         body=_deep_union(first.body, second.body),
         changes=first.changes + second.changes,
+        agreements=first.agreements + second.agreements,
     )
 
 

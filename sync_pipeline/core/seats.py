@@ -2,12 +2,13 @@
 
 A three-way merge against the quantity on which both last agreed. Where both moved, Salesforce wins (commercial
 terms) and a person is told. A change towards Stripe is prorated from the moment at which the line was edited,
-frozen, so that a retry bills the same pennies; edits within the quiet period are sent as one change.
+frozen, so that a retry bills the same pennies; edits within the quiet period are sent as one change. The base is kept
+line by line, so that lines of one item that were written only in part still sum up to what was agreed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -45,6 +46,17 @@ class _Billed:
     def edited_at(self) -> int:
         return max(line.modified_at or 0 for line in self.lines)
 
+    @property
+    def gone(self) -> list[str]:
+        """Lines that the item billed and the deal has no longer."""
+        return sorted(set(self.item.line_ids) - {line.id for line in self.lines})
+
+    def base(self, world: World) -> str | None:
+        """The quantity on which both sides last agreed; None while they never did."""
+        known = (world.base.get((line, RULE)) for line in (*(line.id for line in self.lines), *self.gone))
+        agreed = [Decimal(canonical.decode(value)) for value in known if value is not None]
+        return canonical.encode(number(sum(agreed, Decimal(0)))) if agreed else None
+
 
 def keep_seats(world: World, rules: Rules) -> Iterator[Entry]:
     """What has to be written on either side, for every item that bills lines of a won deal."""
@@ -59,11 +71,11 @@ def keep_seats(world: World, rules: Rules) -> Iterator[Entry]:
             detail = f"a line quantity is not a positive whole number; Stripe goes on billing {shown}"
             yield _review(world, billed, detail)
             continue
-        base = world.base.get((billed.item.id, RULE))
+        base = billed.base(world)
         left, right = canonical.encode(number(wanted)), canonical.encode(number(shown))
         decision = merge3(left, right, base)
         if decision == "agree":
-            yield Agreement(billed.item.id, RULE, left)
+            yield from _agreed(billed)
             continue
         if decision == "conflict" and base is None and not billed.made_by_us:
             detail = f"Salesforce has {number(wanted)}, the subscription that was found has {shown}; make them equal"
@@ -97,6 +109,17 @@ def _billed_items(world: World, billing: Billing) -> Iterator[_Billed]:
             yield _Billed(items[item_id], tuple(together), running[found.id].intent is not None)
 
 
+def agreed_quantities(quantities: Iterable[tuple[str, Decimal | int | None]]) -> tuple[Agreement, ...]:
+    """The merge base of these lines, by line id."""
+    return tuple(Agreement(line, RULE, canonical.encode(number(quantity))) for line, quantity in quantities)
+
+
+def _agreed(billed: _Billed) -> tuple[Agreement, ...]:
+    """Both sides hold what the lines show."""
+    shown = ((line.id, line.quantity) for line in billed.lines)
+    return agreed_quantities((*shown, *((line, 0) for line in billed.gone)))
+
+
 def _to_stripe(world: World, billed: _Billed, quantity: int) -> Command:
     item = billed.item
     start, end = (item.period_start or 0) // 1_000_000, (item.period_end or 0) // 1_000_000
@@ -115,6 +138,7 @@ def _to_stripe(world: World, billed: _Billed, quantity: int) -> Command:
         subject=billed.lines[0].id,
         body={"object": "subscription_item", "id": item.id, "params": params},
         changes=(change,),
+        agreements=_agreed(billed),
     )
 
 
@@ -122,7 +146,10 @@ def _to_lines(world: World, rules: Rules, billed: _Billed, quantity: int) -> Ite
     """Brings the lines to Stripe's quantity; Quantity and UnitPrice always go together (Salesforce would
     recompute the price from an unchanged total otherwise)."""
     names = rules.salesforce["line"]
-    for line, new in _spread(billed.lines, quantity).items():
+    spread = _spread(billed.lines, quantity)
+    unwritten = [(line.id, new) for line, new in spread.items() if line.quantity == new]
+    unwritten += [(line, 0) for line in billed.gone]
+    for line, new in spread.items():
         if line.quantity == new:
             continue
         target = f"salesforce/{names.object}/{line.id}"
@@ -141,7 +168,9 @@ def _to_lines(world: World, rules: Rules, billed: _Billed, quantity: int) -> Ite
             subject=line.id,
             body={"object": names.object, "id": line.id, "fields": fields},
             changes=(FieldChange(names.fields["quantity"], number(line.quantity), number(new), RULE, reason),),
+            agreements=agreed_quantities([(line.id, new), *unwritten]),
         )
+        unwritten = []
 
 
 def _spread(lines: tuple[LineItem, ...], quantity: int) -> dict[LineItem, int]:

@@ -15,8 +15,10 @@ from typing import Any, assert_never
 from sqlalchemy import Connection
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import VERSION
+from sync_pipeline.core.commands import Agreement
 from sync_pipeline.engine.context import Engine
-from sync_pipeline.ledger import audit, commands, links
+from sync_pipeline.ledger import audit, base, commands, links
 from sync_pipeline.ledger.commands import Attempt, CommandRow, LostClaim
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome
@@ -178,6 +180,8 @@ def _finish(conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, 
         commands.next_generation(conn, row.id)
     if outcome.state == "done":
         _link_made(conn, row, outcome.object_id, now)
+        agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
+        base.put(conn, row.account, [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in agreed], now)
     audit.append(
         conn,
         account=row.account,

@@ -232,6 +232,7 @@ def _new_command(command: Command, versions: Mapping[str, int | None]) -> NewCom
         input_hash=canonical.sha256([command.digest(), versions.get(command.body.get("id", ""))]),
         reason=command.reason,
         changes=canonical.encode(command.changes),
+        agreements=canonical.encode(command.agreements),
     )
 
 

@@ -1,7 +1,8 @@
 """The merge base: per account, the canonical values on which both systems last agreed.
 
-It advances only on observation, never on sending, so an entry is always a value that both sides were
-seen to hold. Personal fields arrive here as keyed hashes; making them is not this module's business.
+It advances when both sides were seen to hold a value, or when one side was seen to hold it and the other
+acknowledged its write; never on sending. Personal fields arrive here as keyed hashes; making them is
+not this module's business.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sync_pipeline.ledger.tables import base
 
 @dataclass(frozen=True, slots=True)
 class BaseEntry:
-    """`subject` is the Salesforce record id; `canon_version` the version of the canonical form of `value`."""
+    """`subject` is the record id; `canon_version` the version of the canonical form of `value`."""
 
     subject: str
     field: str
@@ -27,7 +28,7 @@ class BaseEntry:
 
 
 def put(conn: Connection, account: str, entries: Iterable[BaseEntry], now: int) -> None:
-    """Both systems were observed, at `now`, to agree on these values."""
+    """Both systems are known, at `now`, to hold these values."""
     rows = [
         {
             "account": account,

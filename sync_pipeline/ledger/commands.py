@@ -51,7 +51,8 @@ class NewCommand:
     """What the planner wants done.
 
     `key` names the intent, forever; `target` the object that the command writes; `body` and `changes`
-    are canonical JSON; `input_hash` covers what the command was planned from.
+    are canonical JSON, as are the `agreements` that become the merge base when it takes effect; `input_hash`
+    covers what the command was planned from.
     """
 
     key: str
@@ -63,6 +64,7 @@ class NewCommand:
     input_hash: str
     reason: str
     changes: str
+    agreements: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")
@@ -212,6 +212,7 @@ command = _table(
     _i("changed_at"),
     _i("first_sent", null=True),
     _i("last_sent", null=True),
+    _t("agreements", default="[]"),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("key", "number"),
     _one_of("state", COMMAND_STATES),

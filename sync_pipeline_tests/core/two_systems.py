@@ -153,6 +153,7 @@ class TwoSystems:
             case "stripe.create":
                 self.requests.append(("stripe", body["object"], None, body["params"]))
                 getattr(self, f"_create_{body['object']}")(body["params"])
+        self.base |= {(a.subject, a.rule): a.value for a in command.agreements}
 
     def pay(self, invoice_id: str) -> None:
         """The customer pays an open invoice in full."""

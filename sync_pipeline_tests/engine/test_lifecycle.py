@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
 from sync_pipeline.ledger import facts
+from sync_pipeline.systems.outcomes import Outcome
+from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline_tests.engine.installation import DAY, Installation
 from sync_pipeline_tests.engine.people import at_stripe, edit, mark, only, pay, records, win, writes_since
 
@@ -90,6 +94,37 @@ def test_seats_changed_on_both_sides_salesforce_wins_and_a_person_is_told(billed
     billed.wait(60)
     billed.rest()
     assert seats(billed)[60_000] == (25, 25.0)
+    settled_for_good(billed)
+
+
+class ThenSomebodyActs:
+    """The real Stripe adapter; right after the answer to its first update, before anything is written down, `act`."""
+
+    def __init__(self, stripe: Stripe, act: Callable[[], object]) -> None:
+        self.stripe, self.act = stripe, [act]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stripe, name)
+
+    def update(self, *args: Any, **kwargs: Any) -> Outcome:
+        outcome = self.stripe.update(*args, **kwargs)
+        while self.act:
+            self.act.pop()()
+        return outcome
+
+
+def test_a_customer_who_acts_between_our_write_and_the_next_look_is_not_overruled(billed: Installation) -> None:
+    (line,) = [each for each in records(billed.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    (item,) = [i for i in only(billed.sandbox, "subscription")["items"]["data"] if i["quantity"] == 20]
+    edit(billed.sandbox, "OpportunityLineItem", line["Id"], Quantity=25, UnitPrice=600)
+    billed.wait(60)
+    path = f"/v1/subscription_items/{item['id']}"
+    hurried = ThenSomebodyActs(billed.engine.stripe, lambda: at_stripe(billed.sandbox, "POST", path, quantity=23))
+    billed.engine = replace(billed.engine, stripe=cast(Stripe, hurried))
+    billed.rest()
+    assert hurried.act == []
+    assert seats(billed)[60_000] == (23, 23.0)
+    assert billed.open_reviews() == {}
     settled_for_good(billed)
 
 

@@ -27,4 +27,5 @@ def new_command(
         input_hash=input_hash,
         reason="because",
         changes="[]",
+        agreements="[]",
     )
