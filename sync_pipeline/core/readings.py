@@ -178,6 +178,8 @@ def subscription_id(world: World, rules: Rules, subject: Subject) -> Observation
 
 
 def opportunity_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    if _stripe_is_unknown(world):
+        return NOT_BILLED
     subscription = _subscription(world, subject)
     if subscription is not None:
         word = billing_status(subscription)
@@ -189,6 +191,8 @@ def opportunity_billing_status(world: World, rules: Rules, subject: Subject) -> 
 
 def opportunity_billing_message(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """What keeps a won deal from being billed; empty once it is billed, or is not won after all."""
+    if _stripe_is_unknown(world):
+        return NOT_BILLED
     if missing := _missing(world, rules, subject):
         message = "Not billed: " + "; ".join(missing)
         return Present(message if len(message) <= 255 else message[:252] + "...")
@@ -196,10 +200,15 @@ def opportunity_billing_message(world: World, rules: Rules, subject: Subject) ->
     return Present(None) if settled else NOT_BILLED
 
 
+def _stripe_is_unknown(world: World) -> bool:
+    """A deal that seems to have no subscription may have one: nothing is said of it, and nothing is cleared."""
+    return isinstance(world.customer, Unknown) or isinstance(world.billing, Unknown)
+
+
 def _missing(world: World, rules: Rules, subject: Subject) -> tuple[str, ...]:
-    """What keeps a deal from being billed that never was; nothing is said of it while Stripe is unknown."""
+    """What keeps a deal from being billed that never was."""
     deal = subject.deal
-    if deal is None or not is_billable(deal, rules.commercial) or isinstance(world.billing, Unknown):
+    if deal is None or not is_billable(deal, rules.commercial):
         return ()
     if _subscription(world, subject) is not None or named_subscriptions(deal.opportunity, world.links):
         return ()

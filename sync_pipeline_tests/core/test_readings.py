@@ -171,3 +171,14 @@ def test_every_record_of_the_world_is_a_subject_once() -> None:
     assert ("account", ACCOUNT) in found
     assert ("customer", CUSTOMER) in found
     assert len(found) == len(set(found)) == 6
+
+
+@pytest.mark.parametrize("part", ["customer", "billing"])
+@pytest.mark.parametrize("name", ["opportunity_billing_status", "opportunity_billing_message"])
+def test_a_deal_that_was_reopened_keeps_its_billing_fields_while_stripe_does_not_answer(part: str, name: str) -> None:
+    """Its subscription may be running: to a look that failed it only seems to have none."""
+    of = billed()
+    (won,) = of.deals
+    reopened = Deal(replace(won.opportunity, is_won=False, billing_status="Active"), won.lines)
+    changed: dict[str, Any] = {part: Unknown("timeout")}
+    assert isinstance(reading(name, replace(of, deals=(reopened,), **changed), "opportunity"), Unknown)
