@@ -63,6 +63,13 @@ def _grant_one(
     return str(row["id"])
 
 
+def held(world: World, discounts: list[str], entries: list[Params]) -> list[Params]:
+    """`entries` of a `discounts` parameter, where a coupon that one of `discounts` already gives goes on as that
+    discount: redeemed anew it would begin again."""
+    by_coupon = {world.need("discount", id)["source"]["coupon"]: id for id in discounts if world.get("discount", id)}
+    return [{"discount": by_coupon[e["coupon"]]} if e.get("coupon") in by_coupon else e for e in entries]
+
+
 def _check_redeemable(world: World, promotion: Row, redeemer: str, param: str) -> None:
     """Inactive after its last redemption and its end; a code of one customer is of no use to another."""
     if not promotion["active"] or promotion.get("expires_at", world.now() + 1) <= world.now():

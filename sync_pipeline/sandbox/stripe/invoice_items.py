@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 
@@ -9,6 +10,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.billing import add_invoice_item_line
 from sync_pipeline.sandbox.stripe.catalog import inline_price
+from sync_pipeline.sandbox.stripe.cycles import full_period
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoices import price_pricing, sum_up
@@ -16,9 +18,11 @@ from sync_pipeline.sandbox.stripe.money import check_currency, check_step, exact
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import all_of, parts
+from sync_pipeline.sandbox.stripe.subscriptions import items_of, price_of
 from sync_pipeline.sandbox.stripe.taxes import check_rates
 from sync_pipeline.sandbox.stripe.world import World
 
+CHARGE_PERIOD: Row = {"start": {"type": "max_item_period_start"}, "end": {"type": "min_item_period_end"}}
 AMOUNT_PARAMETERS = "amount currency description discountable discounts metadata period price_data pricing quantity"
 AMOUNT_PARAMETERS += " tax_rates unit_amount_decimal"
 
@@ -66,20 +70,37 @@ def put_item(
     return world.store.table("invoiceitem")[item["id"]]
 
 
+def add_charges(
+    world: World, customer: Row, subscription: Row, entries: Sequence[Params], phase: tuple[int, int] | None = None
+) -> None:
+    """Single charges on the next invoice of a subscription: its `add_invoice_items`, or those of a schedule's phase.
+
+    They are for the time that all items have in common, unless they say otherwise.
+    """
+    now = world.now()
+    spans = [
+        (i["current_period_start"], i["current_period_end"]) if i["current_period_end"] > now
+        else full_period(subscription, price_of(world, i), now) for i in items_of(world, subscription["id"])
+    ]  # fmt: skip
+    moments = {"now": now, "max_item_period_start": max(s for s, _ in spans),
+               "min_item_period_end": min(e for _, e in spans)}  # fmt: skip
+    if phase:
+        moments |= {"phase_start": phase[0], "phase_end": phase[1]}
+    for i, entry in enumerate(entries):
+        given = CHARGE_PERIOD | (entry.get("period") or {})
+        period = {side: given[side].get("timestamp") or moments[given[side]["type"]] for side in ("start", "end")}
+        if period["end"] < period["start"]:
+            raise StripeError("The period of an invoice item must not end before it starts.",
+                              param=f"add_invoice_items[{i}][period][end]")  # fmt: skip
+        put_item(world, customer, {"discountable": True, **entry, "period": period}, None, subscription,
+                 f"add_invoice_items[{i}]")  # fmt: skip
+
+
 def amount_fields(world: World, params: Params, currency: str) -> Row:
     """Amount, quantity, price and text of an item, from whichever of the ways they were given."""
     quantity = params.get("quantity", 1)
     fields: Row = {"description": params.get("description"), "quantity": quantity}
-    price = None
-    if params.get("price_data"):
-        data = params["price_data"]
-        price = inline_price(world, data, "price_data")
-    elif (params.get("pricing") or {}).get("price") or params.get("price"):
-        id = (params.get("pricing") or params)["price"]
-        price = world.need("price", id, "pricing[price]")
-        if price["type"] != "one_time":
-            raise StripeError("The price specified is set to `type=recurring` but this field only accepts prices with "
-                              "`type=one_time`.", param="pricing[price]")  # fmt: skip
+    price = one_time_price(world, params)
     if price is not None:
         exact, currency = exact_amount(price, quantity), price["currency"]
         fields |= {"pricing": price_pricing(price)}
@@ -103,6 +124,20 @@ def amount_fields(world: World, params: Params, currency: str) -> Row:
         "discountable": params.get("discountable", amount > 0), "quantity_decimal": str(quantity),
         "_exact": str(exact),
     }  # fmt: skip
+
+
+def one_time_price(world: World, params: Params) -> Row | None:
+    """The price that an item names or describes; None if it gives an amount instead."""
+    if params.get("price_data"):
+        return inline_price(world, params["price_data"], "price_data")
+    id = (params.get("pricing") or params).get("price")
+    if not id:
+        return None
+    price = world.need("price", id, "pricing[price]")
+    if price["type"] != "one_time":
+        raise StripeError("The price specified is set to `type=recurring` but this field only accepts prices with "
+                          "`type=one_time`.", param="pricing[price]")  # fmt: skip
+    return price
 
 
 def _plain(unit: Decimal) -> Row | None:

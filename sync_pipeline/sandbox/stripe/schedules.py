@@ -1,37 +1,42 @@
-"""Subscription schedules: phases that the clock brings in, one after the other.
+"""Subscription schedules: begun, turned from phase to phase by the clock, changed, released, ended.
 
-A phase change at the end of a billing period is billed by the renewal; one within a period prorates as the phase says.
+What a phase says and makes of its subscription is `phases`.
 """
 
 from __future__ import annotations
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
-from sync_pipeline.sandbox.stripe.cycles import schedule_next
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.money import check_currency
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
-from sync_pipeline.sandbox.stripe.periods import add_interval, compatible
+from sync_pipeline.sandbox.stripe.phases import (
+    PHASE,
+    check_phase,
+    enter,
+    first_subscription,
+    fresh_charges,
+    read_phases,
+)
 from sync_pipeline.sandbox.stripe.settings import DAY
 from sync_pipeline.sandbox.stripe.standing import ENDED
-from sync_pipeline.sandbox.stripe.subscription_changes import change_subscription
-from sync_pipeline.sandbox.stripe.subscription_create import check_collection, create_subscription, plain_fields
+from sync_pipeline.sandbox.stripe.subscription_create import check_test_clock, create_subscription
 from sync_pipeline.sandbox.stripe.subscription_operations import cancel_with
-from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, new_item, price_for
+from sync_pipeline.sandbox.stripe.subscriptions import items_of
+from sync_pipeline.sandbox.stripe.taxes import unsupported_automatic
 from sync_pipeline.sandbox.stripe.world import World, timer
 
 KIND = "subscription_schedule"
 EXPIRY_NOTICE = 7 * DAY
-_ITEM = "price quantity metadata"
-_PHASE = (
-    "end_date duration proration_behavior metadata collection_method invoice_settings.days_until_due"
-    " default_payment_method description currency trial_end "
-) + " ".join(f"items.{name}" for name in _ITEM.split())
-_PHASES = " ".join(f"phases.{name}" for name in _PHASE.split())
+_FIRST_DEFAULTS: Row = {
+    "automatic_tax": {"enabled": False}, "billing_cycle_anchor": "automatic",
+    "collection_method": "charge_automatically", "invoice_settings": {"issuer": {"type": "self"}},
+}  # fmt: skip
+_PHASES = " ".join(f"phases.{name}" for name in PHASE.split())
 _DEFAULTS = (
     "default_settings.collection_method default_settings.invoice_settings.days_until_due"
     " default_settings.default_payment_method default_settings.description default_settings.billing_cycle_anchor"
+    " default_settings.automatic_tax.enabled"
 )
 
 
@@ -47,14 +52,15 @@ def create_schedule(world: World, params: Params, args: list[str]) -> Row:
         if not params.get(name):
             raise errors.required(name)
     customer = world.need("customer", params["customer"], "customer")
+    check_test_clock(world, customer)
     start = params.get("start_date", "now")
     start = world.now() if start == "now" else start
-    if start < world.now():
-        raise errors.unsupported("schedules that start in the past", "start_date")
-    defaults = _default_settings(params)
-    phases = _phases(world, params["phases"], start)
+    defaults = _default_settings(params, _FIRST_DEFAULTS)
+    phases = read_phases(world, params["phases"], start)
+    if phases[0]["end_date"] <= world.now():
+        raise errors.unsupported("a schedule whose first phase is over", "start_date")
     for phase in phases:
-        _check_collection(world, customer, {"default_settings": defaults}, phase)
+        check_phase(world, customer, {"default_settings": defaults}, phase)
     row = world.create(KIND, {
         "billing_mode": _billing_mode(params, world.now()), "customer": customer["id"], "default_settings": defaults,
         "end_behavior": params.get("end_behavior", "release"), "metadata": merge_metadata(None, params),
@@ -77,68 +83,14 @@ def _billing_mode(params: Params, now: int) -> Row:
             "updated_at": now}  # fmt: skip
 
 
-def _default_settings(params: Params) -> Row:
+def _default_settings(params: Params, current: Row) -> Row:
+    """What is given changes, the rest stays."""
     given = params.get("default_settings") or {}
-    if given.get("billing_cycle_anchor", "automatic") != "automatic":
-        raise errors.unsupported("billing cycle anchors of phases", "default_settings[billing_cycle_anchor]")
+    unsupported_automatic(given)
     return {
-        "automatic_tax": {"enabled": False}, "billing_cycle_anchor": "automatic",
-        "collection_method": "charge_automatically",
-        **pick(given, "collection_method default_payment_method description"),
-        "invoice_settings": {"issuer": {"type": "self"}, **(given.get("invoice_settings") or {})},
+        **current, **pick(given, "billing_cycle_anchor collection_method default_payment_method description"),
+        "invoice_settings": {**current["invoice_settings"], **(given.get("invoice_settings") or {})},
     }  # fmt: skip
-
-
-def _phases(world: World, given: list[Params], start: int) -> list[Row]:
-    """Phases with both ends fixed, one after the other from `start`."""
-    phases = []
-    for i, phase in enumerate(given):
-        if not phase.get("items"):
-            raise errors.required(f"phases[{i}][items]")
-        begin = phase.get("start_date", start)
-        begin = start if begin == "now" else begin
-        for n, item in enumerate(phase["items"]):
-            if item.get("quantity", 1) < 0:
-                raise StripeError("This value must be greater than or equal to 0.", code="parameter_invalid_integer",
-                                  param=f"phases[{i}][items][{n}][quantity]")  # fmt: skip
-        prices = [price_for(world, item, f"phases[{i}][items][{n}]") for n, item in enumerate(phase["items"])]
-        intervals = [(p["recurring"]["interval"], p["recurring"]["interval_count"]) for p in prices]
-        same_currency = len({p["currency"] for p in prices}) == 1
-        if not compatible(intervals) or not same_currency or len({p["id"] for p in prices}) < len(prices):
-            raise StripeError("The prices of a phase must differ, share a currency, and have intervals that are "
-                              "multiples of the shortest one.", param=f"phases[{i}][items]")  # fmt: skip
-        currency = prices[0]["currency"]
-        if check_currency(phase.get("currency") or currency) != currency:
-            raise StripeError(
-                f"The price specified only supports `{currency}`. This doesn't match the expected currency: "
-                f"`{phase['currency']}`.", param=f"phases[{i}][items]",
-            )  # fmt: skip
-        if i and "trial_end" in phase:
-            raise errors.unsupported("a trial in a later phase", f"phases[{i}][trial_end]")
-        if phase.get("trial_end", begin + 1) <= begin:
-            raise StripeError("A trial must end after its phase starts.", param=f"phases[{i}][trial_end]")
-        end = phase.get("end_date")
-        if end is None:
-            recurring = prices[0]["recurring"]
-            length = phase.get("duration") or recurring
-            end = add_interval(begin, length["interval"], length.get("interval_count", 1))
-        elif end == "now":
-            end = world.now()
-        if end <= begin:
-            raise StripeError("A phase must end after it starts.", param=f"phases[{i}][end_date]")
-        items = [
-            {"discounts": [], "metadata": item.get("metadata") or {}, "price": price["id"], "plan": price["id"],
-             "quantity": item.get("quantity", 1), "tax_rates": []}
-            for item, price in zip(phase["items"], prices, strict=True)
-        ]  # fmt: skip
-        phases.append({
-            **pick(phase, "collection_method default_payment_method description invoice_settings trial_end"),
-            "add_invoice_items": [], "currency": currency, "discounts": [], "end_date": end,
-            "items": items, "metadata": phase.get("metadata") or {}, "start_date": begin,
-            "proration_behavior": phase.get("proration_behavior", "create_prorations"),
-        })  # fmt: skip
-        start = end
-    return phases
 
 
 def _from_subscription(world: World, params: Params) -> Row:
@@ -152,64 +104,47 @@ def _from_subscription(world: World, params: Params) -> Row:
         raise StripeError("The subscription cannot be put under a schedule.", param="from_subscription")
     items = items_of(world, subscription["id"])
     phase = {
-        "add_invoice_items": [], "currency": subscription["currency"], "discounts": [],
+        "add_invoice_items": [], "currency": subscription["currency"], "discounts": _as_given(subscription),
         "start_date": items[0]["current_period_start"], "end_date": items[0]["current_period_end"],
-        "items": [{"discounts": [], "metadata": i["metadata"], "price": i["_price"], "plan": i["_price"],
-                   "quantity": i["quantity"], "tax_rates": []} for i in items],
+        "items": [{"discounts": _as_given(i), "metadata": i["metadata"], "price": i["_price"], "plan": i["_price"],
+                   "quantity": i["quantity"], "tax_rates": i.get("_tax_rates", [])} for i in items],
         "metadata": {}, "proration_behavior": "create_prorations",
+        "default_tax_rates": subscription.get("_tax_rates", []),
     }  # fmt: skip
+    if subscription["status"] == "trialing":
+        phase["trial_end"] = subscription["trial_end"]
     defaults = {"collection_method": subscription["collection_method"]}
     if "days_until_due" in subscription:
         defaults["invoice_settings"] = {"days_until_due": subscription["days_until_due"]}
     row = world.create(KIND, {
         "billing_mode": subscription["billing_mode"], "customer": subscription["customer"], "metadata": {},
-        "default_settings": _default_settings({"default_settings": defaults}), "end_behavior": "release",
-        "pause_schedules": [], "phases": [phase], "status": "active", "subscription": subscription["id"],
-        "current_phase": pick(phase, "start_date end_date"),
+        "default_settings": _default_settings({"default_settings": defaults}, _FIRST_DEFAULTS),
+        "end_behavior": "release", "pause_schedules": [], "phases": [phase], "status": "active",
+        "subscription": subscription["id"], "current_phase": pick(phase, "start_date end_date"),
     }, event="subscription_schedule.created")  # fmt: skip
     world.update(subscription, {"schedule": row["id"]}, "customer.subscription.updated")
     _wait(world, row)
     return row
 
 
+def _as_given(owner: Row) -> list[Row]:
+    return [{"discount": id} for id in owner["discounts"]]
+
+
 def _begin(world: World, row: Row) -> Row:
-    """The first phase starts: the subscription is made, its first invoice a draft for an hour."""
+    """The first phase starts: the subscription is made, its first invoice a draft for an hour. A start in the past
+    dates it back."""
     phase = row["phases"][0]
-    items = [pick(item, "price quantity metadata") for item in phase["items"]]
+    backdate = {"backdate_start_date": phase["start_date"]} if phase["start_date"] < world.now() else {}
     subscription = create_subscription(world, {
-        "customer": row["customer"], "items": items, "metadata": phase["metadata"], **_inherited(row, phase),
+        "customer": row["customer"], **first_subscription(row, phase), **backdate,
         "billing_mode": {"type": row["billing_mode"]["type"]}, "schedule": row["id"],
-        **({"trial_end": phase["trial_end"]} if "trial_end" in phase else {}),
     })  # fmt: skip
     current = pick(phase, "start_date end_date")
     changes = {"status": "active", "subscription": subscription["id"], "current_phase": current}
     row = world.update(row, changes, "subscription_schedule.updated")
     _wait(world, row)
     return row
-
-
-def _inherited(row: Row, phase: Row) -> Params:
-    """How the subscription is described and collected in a phase: as it says, else as the schedule does."""
-    defaults = row["default_settings"]
-    method = phase.get("collection_method") or defaults["collection_method"]
-    params: Params = {"collection_method": method}
-    if method == "send_invoice":
-        days = (phase.get("invoice_settings") or defaults["invoice_settings"]).get("days_until_due")
-        params["days_until_due"] = days
-    payment = phase.get("default_payment_method") or defaults.get("default_payment_method")
-    if payment:
-        params["default_payment_method"] = payment
-    description = phase.get("description") or defaults.get("description")
-    if description:
-        params["description"] = description
-    return params
-
-
-def _check_collection(world: World, customer: Row, row: Row, phase: Row) -> None:
-    """Refuse now what could not be done when the phase begins."""
-    params = _inherited(row, phase)
-    check_collection({k: v for k, v in params.items() if v is not None})
-    plain_fields(world, params, customer)
 
 
 def _wait(world: World, row: Row) -> None:
@@ -241,41 +176,8 @@ def turn_phase(world: World, id: str) -> None:
         return
     phase = following[0]
     row = world.update(row, {"current_phase": pick(phase, "start_date end_date")}, "subscription_schedule.updated")
-    enter_phase(world, row, phase, phase["proration_behavior"])
+    enter(world, row, phase, phase["proration_behavior"], phase["add_invoice_items"])
     _wait(world, row)
-
-
-def enter_phase(world: World, row: Row, phase: Row, behaviour: str) -> None:
-    """The subscription becomes what the phase says: items replaced, metadata merged."""
-    subscription = world.need("subscription", row["subscription"])
-    items = items_of(world, subscription["id"])
-    at_end = any(i["current_period_end"] == world.now() for i in items)
-    known = {i["_price"]: i for i in items}
-    wanted = {i["price"]: i for i in phase["items"]}
-    if not at_end:
-        entries: list[Params] = [{"id": i["id"], "deleted": True} for p, i in known.items() if p not in wanted]
-        entries += [
-            {"id": known[p]["id"], "quantity": i["quantity"], "metadata": i["metadata"]} if p in known
-            else pick(i, "price quantity metadata") for p, i in wanted.items()
-        ]  # fmt: skip
-        params = {"items": entries, "proration_behavior": behaviour, "metadata": phase["metadata"]}
-        change_subscription(world, subscription, {**params, **_inherited(row, phase)})
-        return
-    with world.watching("subscription", subscription["id"], "customer.subscription.updated"):
-        for price, item in wanted.items():
-            if price in known:
-                world.update(known[price], pick(item, "quantity metadata"))
-            else:  # ends now like the others, so that the renewal of this moment bills it
-                period = items[0]["current_period_start"], world.now()
-                new_item(world, subscription, pick(item, "price quantity metadata"), period, "items")
-        for price, old in known.items():
-            if price not in wanted:
-                world.delete(old)
-        check_items(world, subscription)
-        metadata = merge_metadata(subscription, {"metadata": phase["metadata"]})
-        fields = plain_fields(world, _inherited(row, phase), world.need("customer", subscription["customer"]))
-        subscription = world.update(subscription, fields | {"metadata": metadata})
-    schedule_next(world, subscription)
 
 
 def _complete(world: World, row: Row) -> None:
@@ -324,28 +226,37 @@ def update_schedule(world: World, params: Params, args: list[str]) -> Row:
     row = _live(world, args[0])
     _check_end(params)
     changes: Row = {"metadata": merge_metadata(row, params), **pick(params, "end_behavior")}
-    if "default_settings" in params:
-        changes["default_settings"] = _default_settings(params)
+    changes["default_settings"] = _default_settings(params, row["default_settings"])
     if params.get("phases"):
-        changes["phases"] = _phases(world, params["phases"], row["phases"][0]["start_date"])
-        trials = [phases[0].get("trial_end") for phases in (row["phases"], changes["phases"])]
-        if row["status"] == "active" and trials[0] != trials[1]:
-            raise errors.unsupported("another trial for a phase that has begun", "phases[0][trial_end]")
+        if "start_date" not in params["phases"][0]:
+            raise errors.required("phases[0][start_date]")
+        changes["phases"] = read_phases(world, params["phases"], row["phases"][0]["start_date"])
         for phase in changes["phases"]:
-            _check_collection(world, world.need("customer", row["customer"]), row | changes, phase)
-    if row["status"] == "active" and "phases" in changes:
-        now = world.now()
-        current = next((p for p in changes["phases"] if p["start_date"] <= now < p["end_date"]), None)
-        if current is None:
-            raise StripeError("The phases must include the current one.", param="phases")
-        changes["current_phase"] = pick(current, "start_date end_date")
-        row = world.update(row, changes, "subscription_schedule.updated")
-        enter_phase(world, row, current, params.get("proration_behavior", "create_prorations"))
-        _wait(world, row)
-        return row
+            check_phase(world, world.need("customer", row["customer"]), row | changes, phase)
+    if row["status"] == "active" and params.keys() & {"phases", "default_settings"}:
+        return _change_running(world, row, changes, params.get("proration_behavior", "create_prorations"))
     row = world.update(row, changes, "subscription_schedule.updated")
     if row["status"] == "not_started":
         world.set_timer("schedule", row["id"], row["phases"][0]["start_date"])
+    return row
+
+
+def _phase_at(phases: list[Row], moment: int) -> Row | None:
+    return next((p for p in phases if p["start_date"] <= moment < p["end_date"]), None)
+
+
+def _change_running(world: World, row: Row, changes: Row, behaviour: str) -> Row:
+    """The current phase may change too: the subscription follows at once."""
+    now = world.now()
+    before = _phase_at(row["phases"], now)
+    current = _phase_at(changes.get("phases") or row["phases"], now)
+    if current is None:
+        raise StripeError("The phases must include the current one.", param="phases")
+    changes["current_phase"] = pick(current, "start_date end_date")
+    row = world.update(row, changes, "subscription_schedule.updated")
+    charges = fresh_charges(world, before["add_invoice_items"] if before else [], current["add_invoice_items"])
+    enter(world, row, current, behaviour, charges)
+    _wait(world, row)
     return row
 
 

@@ -14,7 +14,7 @@ from sync_pipeline.sandbox.stripe.billing import (
 from sync_pipeline.sandbox.stripe.cycles import full_period, schedule_next
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.invoice_items import put_item
+from sync_pipeline.sandbox.stripe.invoice_items import add_charges
 from sync_pipeline.sandbox.stripe.limits import count_quantity_update
 from sync_pipeline.sandbox.stripe.operations import merge_metadata
 from sync_pipeline.sandbox.stripe.parameters import Params
@@ -23,7 +23,7 @@ from sync_pipeline.sandbox.stripe.periods import add_interval
 from sync_pipeline.sandbox.stripe.proration import check_date, credit, debit
 from sync_pipeline.sandbox.stripe.standing import ENDED
 from sync_pipeline.sandbox.stripe.subscription_create import check_collection, plain_fields, set_cancellation
-from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, new_item, price_for, price_of
+from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, named_price, new_item, price_for, price_of
 from sync_pipeline.sandbox.stripe.world import World
 
 EDITABLE_WHEN_CANCELED = {"metadata", "cancellation_details", "expand"}
@@ -36,36 +36,47 @@ def change_subscription(world: World, subscription: Row, params: Params) -> Row:
     customer = world.store.table("customer")[subscription["customer"]]
     id = subscription["id"]
     with world.watching("subscription", id, "customer.subscription.updated"):
-        changes = plain_fields(world, params, customer) | {"metadata": merge_metadata(subscription, params)}
-        if "default_tax_rates" in params:
-            changes["_tax_rates"] = taxes.check_rates(world, params["default_tax_rates"], "default_tax_rates")
-        if "discounts" in params:
-            changes["discounts"] = grant(world, params["discounts"], "discounts", redeemer=customer["id"],
-                                         currency=subscription["currency"], subscription=id)  # fmt: skip
-        if "pause_collection" in params:
-            changes["pause_collection"] = params["pause_collection"]
-        if params.get("trial_settings"):
-            changes["trial_settings"] = {
-                "end_behavior": {**subscription["trial_settings"]["end_behavior"],
-                                 **params["trial_settings"]["end_behavior"]},
-            }  # fmt: skip
-        subscription = world.update(subscription, changes)
+        subscription = change_terms(world, subscription, params)
         if params.get("items"):
             change_items(world, subscription, params["items"], params)
-        for i, entry in enumerate(params.get("add_invoice_items") or ()):
-            put_item(world, customer, entry, None, subscription, f"add_invoice_items[{i}]")
+        add_charges(world, customer, subscription, params.get("add_invoice_items") or ())
         subscription = world.need("subscription", id)
         subscription = _change_end(world, subscription, params)
         subscription = _change_trial_or_anchor(world, subscription, params)
-        if params.get("proration_behavior") == "always_invoice" or params.get("add_invoice_items"):
+        if params.get("proration_behavior") == "always_invoice":
             invoice_pending(world, subscription, params)
     subscription = world.need("subscription", id)
     schedule_next(world, subscription)
     return subscription
 
 
+def change_terms(world: World, subscription: Row, params: Params) -> Row:
+    """What is not billed by itself: how it is described, discounted, taxed, collected and paused."""
+    customer = world.store.table("customer")[subscription["customer"]]
+    changes = plain_fields(world, params, customer) | {"metadata": merge_metadata(subscription, params)}
+    if "default_tax_rates" in params:
+        changes["_tax_rates"] = taxes.check_rates(world, params["default_tax_rates"], "default_tax_rates")
+    if "discounts" in params:
+        changes["discounts"] = grant(world, params["discounts"], "discounts", redeemer=customer["id"],
+                                     currency=subscription["currency"], subscription=subscription["id"])  # fmt: skip
+    if "pause_collection" in params:
+        changes["pause_collection"] = params["pause_collection"]
+    if params.get("trial_settings"):
+        changes["trial_settings"] = {
+            "end_behavior": {**subscription["trial_settings"]["end_behavior"],
+                             **params["trial_settings"]["end_behavior"]},
+        }  # fmt: skip
+    return world.update(subscription, changes)
+
+
 def _check_editable(subscription: Row, params: Params) -> None:
     status = subscription["status"]
+    if subscription.get("schedule") and params.keys() & {"cancel_at", "cancel_at_period_end"}:
+        raise StripeError(
+            f"The subscription is managed by the subscription schedule `{subscription['schedule']}`, and updating any "
+            "cancelation behavior directly is not allowed. Please update the schedule instead.",
+            param=min(params.keys() & {"cancel_at", "cancel_at_period_end"}),
+        )  # fmt: skip
     if status in ENDED and params.keys() - EDITABLE_WHEN_CANCELED:
         raise StripeError(
             "A canceled subscription can only update its cancellation_details and metadata.",
@@ -100,10 +111,8 @@ def change_items(world: World, subscription: Row, entries: list[Params], params:
 
 def add_item(world: World, subscription: Row, entry: Params, at: int, prorates: bool, param: str) -> Row:
     """A co-terminal addition: it joins the running cycle, and is charged for the rest of it."""
+    entry = named_price(world, entry, param)
     price = price_for(world, entry, param)
-    if entry.get("price_data"):
-        entry = {k: v for k, v in entry.items() if k != "price_data"} | {"price": price["id"]}
-        price = world.update(price, {"active": True})
     item = new_item(world, subscription, entry, _running_period(world, subscription, price, at), param)
     if prorates:
         debit(world, subscription, item, at)
@@ -120,14 +129,7 @@ def _running_period(world: World, subscription: Row, price: Row, at: int) -> tup
 
 
 def change_item(world: World, subscription: Row, item: Row, entry: Params, at: int, prorates: bool, param: str) -> Row:
-    changes: Row = {"metadata": merge_metadata(item, entry)}
-    if "tax_rates" in entry:
-        changes["_tax_rates"] = taxes.check_rates(world, entry["tax_rates"], f"{param}[tax_rates]")
-    if "discounts" in entry:
-        changes["discounts"] = grant(
-            world, entry["discounts"], f"{param}[discounts]", redeemer=subscription["customer"],
-            currency=subscription["currency"], subscription_item=item["id"],
-        )  # fmt: skip
+    changes = _item_terms(world, subscription, item, entry, param)
     if entry.get("price") or entry.get("plan") or entry.get("price_data"):
         if (entry.get("price") or entry.get("plan")) == item["_price"]:
             price = price_of(world, item)
@@ -153,6 +155,36 @@ def change_item(world: World, subscription: Row, item: Row, entry: Params, at: i
     if billed and prorates:
         debit(world, subscription, item, at)
     return world.need("subscription_item", item["id"])
+
+
+def _item_terms(world: World, subscription: Row, item: Row, entry: Params, param: str) -> Row:
+    changes: Row = {"metadata": merge_metadata(item, entry)}
+    if "tax_rates" in entry:
+        changes["_tax_rates"] = taxes.check_rates(world, entry["tax_rates"], f"{param}[tax_rates]")
+    if "discounts" in entry:
+        changes["discounts"] = grant(
+            world, entry["discounts"], f"{param}[discounts]", redeemer=subscription["customer"],
+            currency=subscription["currency"], subscription_item=item["id"],
+        )  # fmt: skip
+    return changes
+
+
+def swap_items(world: World, subscription: Row, entries: list[Params]) -> None:
+    """New items between two periods, where nothing is prorated: they end now, so that the renewal of this moment
+    bills them."""
+    now = world.now()
+    items = items_of(world, subscription["id"])
+    ending = items[0]["current_period_start"], now
+    for i, entry in enumerate(entries):
+        old = world.get("subscription_item", entry.get("id"))
+        if old is None:
+            new_item(world, subscription, entry, ending, f"items[{i}]")
+        elif entry.get("deleted"):
+            world.delete(old)
+        else:
+            changes = _item_terms(world, subscription, old, entry, f"items[{i}]")
+            world.update(old, changes | {"quantity": entry["quantity"]})
+    check_items(world, subscription)
 
 
 def remove_item(world: World, subscription: Row, item: Row, at: int, prorates: bool) -> Row:
@@ -204,7 +236,7 @@ def _change_trial_or_anchor(world: World, subscription: Row, params: Params) -> 
             raise StripeError("Invalid timestamp: must be an integer Unix timestamp in the future.", param="trial_end")
         if end > add_interval(now, "year", 2):
             raise StripeError("Invalid trial_end: a trial can last at most two years.", param="trial_end")
-        return _start_trial(world, subscription, end, params)
+        return start_trial(world, subscription, end, params)
     if end == "now" and subscription["status"] == "trialing":
         subscription = world.update(subscription, {"status": "active", "trial_end": now})
         reset = True
@@ -214,7 +246,7 @@ def _change_trial_or_anchor(world: World, subscription: Row, params: Params) -> 
     return restart_periods(world, subscription, now, params)
 
 
-def _start_trial(world: World, subscription: Row, end: int, params: Params) -> Row:
+def start_trial(world: World, subscription: Row, end: int, params: Params) -> Row:
     """Free until `end`, which becomes the anchor; what was paid for the time is credited."""
     now = world.now()
     for item in items_of(world, subscription["id"]):

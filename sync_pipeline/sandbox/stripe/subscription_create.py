@@ -13,7 +13,7 @@ from sync_pipeline.sandbox.stripe.cycles import full_period, schedule_next
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.finalization import settle_balance
-from sync_pipeline.sandbox.stripe.invoice_items import put_item
+from sync_pipeline.sandbox.stripe.invoice_items import add_charges
 from sync_pipeline.sandbox.stripe.invoices import sum_up
 from sync_pipeline.sandbox.stripe.money import check_currency, exact_amount
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, pick
@@ -23,7 +23,7 @@ from sync_pipeline.sandbox.stripe.payments import method_for
 from sync_pipeline.sandbox.stripe.periods import add_interval, period_at
 from sync_pipeline.sandbox.stripe.settings import DAY
 from sync_pipeline.sandbox.stripe.standing import ENDED
-from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, new_item, price_for, price_of
+from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, named_price, new_item, price_for, price_of
 from sync_pipeline.sandbox.stripe.world import World
 
 MAX_PER_CUSTOMER = 500
@@ -43,11 +43,12 @@ def create_subscription(world: World, params: Params) -> Row:
     if not given:
         raise errors.required("items")
     now = world.now()
+    given = [named_price(world, entry, f"items[{i}]") for i, entry in enumerate(given)]
     first_price = price_for(world, given[0], "items[0]")
     currency = check_currency(params["currency"]) if "currency" in params else first_price["currency"]
     _check_customer(world, customer, currency)
-    if customer.get("_clock") and not params.get("schedule"):
-        _check_test_clock(world, customer)
+    if not params.get("schedule"):
+        check_test_clock(world, customer)
     trial_end = _trial_end(params, now)
     start = params.get("backdate_start_date", now)
     anchor = _anchor(world, params, first_price["recurring"], start, trial_end)
@@ -68,15 +69,11 @@ def create_subscription(world: World, params: Params) -> Row:
         **plain_fields(world, params, customer),
     }, id=id)  # fmt: skip
     for i, entry in enumerate(given):
-        price = first_price if i == 0 else price_for(world, entry, f"items[{i}]")
-        if entry.get("price_data"):
-            entry = {k: v for k, v in entry.items() if k != "price_data"} | {"price": price["id"]}
-            price = world.update(price, {"active": True})
+        price = price_for(world, entry, f"items[{i}]")
         period = (now, trial_end) if trial_end else _first_period(subscription, price["recurring"], now)
         new_item(world, subscription, entry, period, f"items[{i}]")
     check_items(world, subscription)
-    for i, entry in enumerate(params.get("add_invoice_items") or ()):
-        put_item(world, customer, {"discountable": True, **entry}, None, subscription, f"add_invoice_items[{i}]")
+    add_charges(world, customer, subscription, params.get("add_invoice_items") or ())
     set_cancellation(world, subscription, params)
     return _first_invoice(world, world.need("subscription", id), params)
 
@@ -175,12 +172,12 @@ def _check_customer(world: World, customer: Row, currency: str) -> None:
             )  # fmt: skip
 
 
-def _check_test_clock(world: World, customer: Row) -> None:
+def check_test_clock(world: World, customer: Row) -> None:
+    """What a customer on a test clock may have, in subscriptions and those that a schedule will start."""
+    if "_clock" not in customer:
+        return
     live = [s for s in world.find("subscription", customer=customer["id"]) if s["status"] not in ENDED]
-    waiting = [
-        s for s in world.store.table("subscription_schedule").values()
-        if s.get("customer") == customer["id"] and s["status"] == "not_started"
-    ]  # fmt: skip
+    waiting = world.find("subscription_schedule", customer=customer["id"], status="not_started")
     if len(live) + len(waiting) >= MAX_ON_TEST_CLOCK:
         raise StripeError(f"Customer {customer['id']} already has the maximum {MAX_ON_TEST_CLOCK} subscriptions of a "
                           "customer on a test clock.", code="customer_max_subscriptions",

@@ -48,6 +48,14 @@ def price_for(world: World, params: Params, param: str) -> Row:
     return price
 
 
+def named_price(world: World, entry: Params, param: str) -> Params:
+    """The parameters of an item by the id of its price, which is made where they only describe it."""
+    if not entry.get("price_data"):
+        return entry
+    price = world.update(price_for(world, entry, param), {"active": True})
+    return {k: v for k, v in entry.items() if k != "price_data"} | {"price": price["id"]}
+
+
 def new_item(world: World, subscription: Row, params: Params, period: tuple[int, int], param: str) -> Row:
     price = price_for(world, params, param)
     quantity = params.get("quantity", 1)

@@ -140,44 +140,6 @@ def test_a_phase_at_the_end_of_a_period_says_how_it_is_collected_and_described(s
     assert after.latest_invoice.collection_method == "send_invoice"
 
 
-@pytest.mark.parametrize(
-    ("second", "settings", "named"),
-    [
-        ({"trial_end": START + 40 * DAY}, {}, "phases[1][trial_end]"),
-        ({}, {"billing_cycle_anchor": "phase_start"}, "default_settings[billing_cycle_anchor]"),
-    ],
-)
-def test_what_phases_cannot_do_is_refused_by_name(
-    sandbox: Sandbox, second: dict[str, Any], settings: dict[str, Any], named: str
-) -> None:
-    """Nothing is accepted and then dropped: 501 and the name of the parameter."""
-    plain = {"items": [{"price": sandbox.price(1000).id}], "duration": {"interval": "month"}}
-    with pytest.raises(stripe.APIError) as caught:
-        sandbox.v1.subscription_schedules.create({
-            "customer": sandbox.customer("pm_card_visa").id, "start_date": "now",
-            "phases": [plain, plain | second], "default_settings": settings,
-        })  # fmt: skip
-    error = caught.value.error
-    assert error is not None
-    assert (caught.value.http_status, error.code, error.param) == (501, "sandbox_unsupported", named)
-
-
-@pytest.mark.parametrize("name", ["tax_rates", "discounts"])
-def test_rates_and_discounts_of_phase_items_are_refused_by_name(sandbox: Sandbox, name: str) -> None:
-    rate = sandbox.v1.tax_rates.create({"display_name": "VAT", "percentage": 20, "inclusive": False})
-    coupon = sandbox.v1.coupons.create({"percent_off": 10, "duration": "forever"})
-    value = {"tax_rates": [rate.id], "discounts": [{"coupon": coupon.id}]}[name]
-    item = {"price": sandbox.price(1000).id, name: value}
-    with pytest.raises(stripe.APIError) as caught:
-        sandbox.v1.subscription_schedules.create({
-            "customer": sandbox.customer("pm_card_visa").id, "start_date": "now",
-            "phases": [{"items": [item], "duration": {"interval": "month"}}],
-        })  # fmt: skip
-    error = caught.value.error
-    assert error is not None
-    assert (caught.value.http_status, error.param) == (501, f"phases[0][items][0][{name}]")
-
-
 def test_the_currency_of_a_phase_is_that_of_its_prices(sandbox: Sandbox) -> None:
     phase = {"items": [{"price": sandbox.price(1000).id}], "duration": {"interval": "month"}, "currency": "usd"}
     with pytest.raises(stripe.InvalidRequestError, match="expected currency: `usd`"):
@@ -190,3 +152,27 @@ def test_release_refuses_to_keep_a_cancel_date(sandbox: Sandbox) -> None:
     made = schedule(sandbox, 1000)
     with pytest.raises(stripe.APIError, match="preserve_cancel_date"):
         sandbox.v1.subscription_schedules.release(made.id, {"preserve_cancel_date": True})
+
+
+def test_default_settings_that_are_not_sent_stay(sandbox: Sandbox) -> None:
+    """A hash that is updated changes by its keys; the subscription of the running phase follows."""
+    made = schedule(sandbox, 1000, default_settings={
+        "collection_method": "send_invoice", "invoice_settings": {"days_until_due": 30}, "description": "First",
+    })  # fmt: skip
+    update = sandbox.v1.subscription_schedules.update
+    after = update(made.id, {"default_settings": {"description": "Second"}}).default_settings
+    assert (after.collection_method, after.invoice_settings.days_until_due) == ("send_invoice", 30)
+    assert after.description == "Second"
+    subscription = sandbox.v1.subscriptions.retrieve(made.subscription)
+    assert (subscription.description, subscription.days_until_due) == ("Second", 30)
+
+
+def test_the_end_of_a_scheduled_subscription_is_set_on_its_schedule(sandbox: Sandbox) -> None:
+    """Stripe refuses `cancel_at` and `cancel_at_period_end` while a schedule owns the subscription
+    (Nine-Minds/alga-psa#1802); once released it can be ended."""
+    made = schedule(sandbox, 1000)
+    for change in ({"cancel_at_period_end": True}, {"cancel_at": START + 40 * DAY}):
+        with pytest.raises(stripe.InvalidRequestError, match="managed by the subscription schedule"):
+            sandbox.v1.subscriptions.update(made.subscription, change)
+    sandbox.v1.subscription_schedules.release(made.id)
+    assert sandbox.v1.subscriptions.update(made.subscription, {"cancel_at_period_end": True}).cancel_at_period_end
