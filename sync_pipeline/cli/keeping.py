@@ -1,0 +1,92 @@
+"""Commands for whoever keeps the sync running: resync, doctor, and the state of the ledger."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+
+from sync_pipeline.cli.opening import require_account_ids
+
+
+@click.command(epilog="Example:  sync-pipeline resync 001Kj00000XyzABIA1")
+@click.argument("accounts", nargs=-1, required=True)
+def resync(accounts: tuple[str, ...]) -> None:
+    """Mark Accounts as changed, so that they are looked at now."""
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.assembly import build_env, open_current_ledger
+    from sync_pipeline.engine.intake import resync as mark
+
+    require_account_ids(accounts)
+    settings = load_settings()
+    with open_current_ledger(settings) as ledger:
+        mark(ledger, accounts, build_env(settings))
+    click.echo(f"{len(accounts)} marked; the next drain looks at them")
+
+
+@click.command(epilog="Example:  sync-pipeline doctor")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def doctor(as_json: bool) -> None:
+    """Check access, fields, budgets, webhooks, clock and ledger, and say what to do where something is wrong."""
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.doctor import examine
+
+    findings = list(examine(load_settings()))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        for finding in findings:
+            click.echo(f"{finding.verdict:8} {finding.check}: {finding.detail}")
+    if any(finding.verdict == "failed" for finding in findings):
+        sys.exit(1)
+
+
+@click.group()
+def ledger() -> None:
+    """The durable state of the sync."""
+
+
+@ledger.command("upgrade", epilog="Example:  sync-pipeline ledger upgrade")
+def ledger_upgrade() -> None:
+    """Create the ledger, or bring it to this version's schema."""
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.ledger import migrations
+
+    settings = load_settings()
+    before = migrations.current(settings.database_url)
+    migrations.upgrade(settings.database_url)
+    after = migrations.current(settings.database_url)
+    click.echo(f"the ledger is at {after}" if before == after else f"the ledger went from {before} to {after}")
+
+
+@ledger.command("status", epilog="Example:  sync-pipeline ledger status --json")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def ledger_status(as_json: bool) -> None:
+    """What waits, what is parked and why, what a person has to look at."""
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.assembly import build_env, open_current_ledger
+    from sync_pipeline.engine.drain import STALE_US
+    from sync_pipeline.ledger import commands, reviews
+    from sync_pipeline.ledger.status import ledger_status as read_status
+
+    settings = load_settings()
+    with open_current_ledger(settings) as opened, opened.read() as conn:
+        status = asdict(read_status(conn, now_wall=build_env(settings).wall(), stale_us=STALE_US))
+        parked = [
+            {"account": row.account, "target": row.target, "wanted": row.reason, "refused": row.error}
+            for row in commands.parked(conn)
+        ]
+        open_reviews = [asdict(review) for review in reviews.open_reviews(conn)]
+    if as_json:
+        click.echo(json.dumps({**status, "parked": parked, "reviews": open_reviews}, indent=2))
+        return
+    waiting = status["work"]
+    click.echo(f"accounts to look at: {waiting['dirty']} ({waiting['due']} due now, {waiting['leased']} in work)")
+    click.echo(f"commands: {', '.join(f'{n} {state}' for state, n in status['commands'].items()) or 'none yet'}")
+    click.echo(f"links: {status['links']}, money facts: {status['facts']}, audit rows: {status['audit_rows']}")
+    for row in parked:
+        click.echo(f"parked: {row['target']} of {row['account']}: {row['refused']}")
+    for review in open_reviews:
+        click.echo(f"review: {review['account']} {review['subject']}: {review['detail']}")

@@ -1,0 +1,31 @@
+"""What several commands share: the engine that the settings describe, and the check of what a person typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from sync_pipeline.engine.context import Engine
+
+
+@contextmanager
+def engine(run: str) -> Iterator[Engine]:
+    """The engine of this installation. `run` names the process in the audit."""
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.assembly import open_engine
+
+    with open_engine(load_settings(), run=run) as opened:
+        yield opened
+
+
+def require_account_ids(accounts: Iterable[str]) -> None:
+    """Raises click.BadParameter for what cannot be an Account's id."""
+    from sync_pipeline.systems.stripe.events import ACCOUNT_ID
+
+    for account in accounts:
+        if not ACCOUNT_ID.fullmatch(account):
+            raise click.BadParameter(f"{account!r} is not an Account id (18 characters, starting with 001).")

@@ -1,0 +1,77 @@
+"""Commands that go on until they are stopped, or play something through: receiver, worker, demo."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from sync_pipeline.cli.opening import engine
+
+
+@click.command(epilog="Example:  sync-pipeline receiver --port 8090")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 picks a free one.")
+def receiver(host: str, port: int) -> None:
+    """Serve the webhook endpoint: POST /webhooks/stripe, POST /webhooks/salesforce, GET /healthz."""
+    import socket
+
+    import uvicorn
+
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.assembly import build_env, open_current_ledger
+    from sync_pipeline.receiver.app import build_app
+
+    settings = load_settings()
+    if not settings.stripe_webhook_secrets:
+        raise click.UsageError("STRIPE_WEBHOOK_SECRETS is not set: no webhook could be verified.")
+    with open_current_ledger(settings) as ledger:
+        app = build_app(ledger, build_env(settings), settings.stripe_webhook_secrets, settings.expect_org_id)
+        try:
+            listener = socket.create_server((host, port))
+        except OSError as error:
+            raise click.UsageError(f"cannot listen on {host}:{port}: {error.strerror}.") from None
+        with listener:
+            click.echo(f"listening on http://{host}:{listener.getsockname()[1]}")
+            config = uvicorn.Config(app, log_level="warning", access_log=False)
+            uvicorn.Server(config).run(sockets=[listener])
+
+
+@click.command(epilog="Example:  sync-pipeline worker --once")
+@click.option("--once", is_flag=True, help="Work until nothing is due, then end.")
+def worker(once: bool) -> None:
+    """Run the loop without Dagster: look for changes, bring dirty accounts to rest. Prints a JSON summary last."""
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.drain import DrainPlan, drain
+
+    settings = load_settings()
+    with engine("worker") as running:
+        for_good = DrainPlan(linger_seconds=float("inf"), poll_seconds=settings.poll_seconds)
+        report = drain(running, DrainPlan(poll_seconds=0, sweep_seconds=0) if once else for_good)
+    total = report.total
+    summary = {
+        "accounts": total.accounts,
+        "settled": total.settled,
+        "deferred": total.deferred,
+        "resting": total.resting,
+        "writes": total.writes,
+        "linked": total.linked,
+        "parked": total.parked,
+        "new_changes": report.new_changes,
+        "new_events": report.new_events,
+        "problems": sorted(report.problems | total.problems),
+    }
+    click.echo(json.dumps(summary))
+    if total.deferred or total.parked or report.problems:
+        sys.exit(1)
+
+
+@click.command(epilog="Example:  sync-pipeline demo")
+@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for the demo's state.")
+def demo(keep: Path | None) -> None:
+    """Play the story of a deal through a local Salesforce, a local Stripe, the receiver and Dagster."""
+    from sync_pipeline.demo.play import play
+
+    sys.exit(play(keep))
