@@ -2,8 +2,8 @@
 
 Facts are append-only and keyed by the Stripe object that proves them; a correction is a new revision
 that carries the difference, never a changed row. Lifetime value is a sum over them, so it can be
-written as an absolute value and computed twice. Reading facts off Stripe records is here; storing
-them is the ledger's work.
+written as an absolute value and computed twice. Reading them off Stripe's records is in `cash.py`;
+storing them is the ledger's work.
 """
 
 from __future__ import annotations
@@ -12,7 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from sync_pipeline.core.money import Money, MoneyError
-from sync_pipeline.core.records import InvoicePayment, Refund
+
+CASH = frozenset({"payment", "refund", "dispute", "credit_note"})
+"""The kinds of facts that are cash; lifetime value is their sum."""
+SETTLED = "settled_"
+"""Before the kind of a cash fact: what Stripe settled for the same object, in another currency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,39 +31,6 @@ class Fact:
     amount_minor: int
     occurred_at: int
     attributes: tuple[tuple[str, str], ...] = ()
-
-
-def observed_facts(
-    account_id: str, payments: Iterable[InvoicePayment], refunds: Iterable[Refund], now: int
-) -> list[Fact]:
-    """What the records prove at this moment, as revision 0: one fact per paid payment and per refund of one.
-
-    A refund that failed or was canceled proves 0, so that an earlier fact of it is corrected. A payment
-    counts when its invoice payment is paid, whoever collected it: applied customer balance and credit
-    notes make no invoice payment and are not cash. Charges of no invoice are not counted, nor their refunds.
-    """
-    payments = list(payments)
-    invoiced = {p.payment for p in payments if p.payment}
-    paid = [
-        Fact(
-            kind="payment",
-            external_id=p.id,
-            revision=0,
-            account=account_id,
-            currency=p.currency,
-            amount_minor=p.amount_paid or 0,
-            occurred_at=p.paid_at or now,
-            attributes=(("invoice", p.invoice),),
-        )
-        for p in payments
-        if p.status == "paid"
-    ]
-    returned = [
-        Fact("refund", r.id, 0, account_id, r.currency, -r.amount if r.status == "succeeded" else 0, r.created_at)
-        for r in refunds
-        if r.payment in invoiced and r.status in ("succeeded", "failed", "canceled")
-    ]
-    return paid + returned
 
 
 def corrections(known: Iterable[Fact], observed: Iterable[Fact], now: int) -> list[Fact]:
@@ -85,16 +56,44 @@ def corrections(known: Iterable[Fact], observed: Iterable[Fact], now: int) -> li
 
 
 def collected_by_currency(facts: Iterable[Fact]) -> Mapping[str, Money]:
-    """Cash collected net of what went back, per currency."""
+    """Cash collected net of what went back, per currency in which customers paid."""
     sums: dict[str, Money] = {}
     for fact in facts:
-        sums[fact.currency] = sums.get(fact.currency, Money(0, fact.currency)) + Money(fact.amount_minor, fact.currency)
+        if fact.kind in CASH:
+            before = sums.get(fact.currency, Money(0, fact.currency))
+            sums[fact.currency] = before + Money(fact.amount_minor, fact.currency)
     return sums
 
 
 def lifetime_value(facts: Iterable[Fact], currency: str) -> Money:
-    """The Account's lifetime value in its own currency. Raises MoneyError when cash came in another one."""
-    sums = collected_by_currency(facts)
-    if foreign := sorted(set(sums) - {currency}):
-        raise MoneyError(f"cash was collected in {', '.join(foreign)}, but the Account is in {currency}")
-    return sums.get(currency, Money(0, currency))
+    """The Account's lifetime value in its own currency: other cash counts as what Stripe settled for it.
+
+    Raises MoneyError where cash came in another currency and was not settled in this one.
+    """
+    total = 0
+    foreign: dict[tuple[str, str], dict[str, int]] = {}
+    settled: dict[tuple[str, str], dict[str, int]] = {}
+    for fact in facts:
+        if fact.kind in CASH and fact.currency == currency:
+            total += fact.amount_minor
+        elif fact.kind in CASH:
+            _add(foreign, (fact.kind, fact.external_id), fact)
+        elif fact.kind.startswith(SETTLED):
+            _add(settled, (fact.kind.removeprefix(SETTLED), fact.external_id), fact)
+    unknown = set()
+    for key, paid in foreign.items():
+        if currency in settled.get(key, {}):
+            total += settled[key][currency]
+        else:
+            unknown |= {other for other, amount in paid.items() if amount}
+    if unknown:
+        paid_in = ", ".join(sorted(unknown))
+        raise MoneyError(
+            f"cash was collected in {paid_in}, but the Account is in {currency} and Stripe did not settle it in that"
+        )
+    return Money(total, currency)
+
+
+def _add(sums: dict[tuple[str, str], dict[str, int]], key: tuple[str, str], fact: Fact) -> None:
+    of_key = sums.setdefault(key, {})
+    of_key[fact.currency] = of_key.get(fact.currency, 0) + fact.amount_minor

@@ -223,7 +223,13 @@ def activation(world: World, rules: Rules, subject: Subject) -> Observation[Any]
 
 
 def first_payment_at(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    moments = [invoice.paid_at for invoice in _paid_invoices(world, subject) if invoice.paid_at is not None]
+    """When the first money came in, a part of an invoice included."""
+    billing, subscription = own_billing(world), _subscription(world, subject)
+    if billing is None or subscription is None:
+        return NOT_BILLED
+    invoices = {invoice.id for invoice in billing.invoices if invoice.subscription == subscription.id}
+    paid = [p for p in billing.payments if p.invoice in invoices and p.status == "paid" and p.amount_paid]
+    moments = [payment.paid_at for payment in paid if payment.paid_at is not None]
     return Present(min(moments)) if moments else NOT_BILLED
 
 

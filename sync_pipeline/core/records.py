@@ -236,6 +236,8 @@ class Invoice:
     attempt_count: Column[int, "Payment attempts"] = 0
     next_attempt_at: Column[int | None, "Next automatic attempt, microseconds UTC"] = None
     hosted_url: Column[str | None, "Page on which the customer can pay"] = None
+    credited_before_payment: Column[int, "Credited while it was open, minor units"] = 0
+    credited_after_payment: Column[int, "Credited after it was paid, minor units"] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +266,10 @@ class Charge:
     created_at: Column[int, "Attempt, microseconds UTC"]
     payment_intent: Column[str | None, "Payment intent behind it"] = None
     failure_code: Column[str | None, "Why it failed: decline code, or failure code"] = None
+    advice_code: Column[str | None, "What the card network advises after a decline"] = None
+    disputed: Column[bool, "The customer's bank has taken it back, or wants to"] = False
+    settled_currency: Column[str | None, "ISO currency in which Stripe settled it"] = None
+    settled: Column[int | None, "What Stripe settled for it before fees, minor units of that currency"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -277,3 +283,41 @@ class Refund:
     amount: Column[int, "Refunded, minor units"]
     created_at: Column[int, "Creation, microseconds UTC"]
     payment: Column[str | None, "Payment intent refunded, or the charge where there is none"] = None
+    settled_currency: Column[str | None, "ISO currency in which Stripe settled it"] = None
+    settled: Column[int | None, "What it took from Stripe's balance, negative; minor units of that currency"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispute:
+    """A payment that the customer's bank questions. Amounts are minor units."""
+
+    id: Column[str, "Stripe id (dp_...)"]
+    customer: Column[str, "Stripe customer of the charge"]
+    charge: Column[str, "Charge that is disputed"]
+    status: Column[str, "warning_..., needs_response, under_review, won, lost, prevented"]
+    currency: Column[str, "ISO currency"]
+    amount: Column[int, "Disputed, minor units"]
+    withdrawn: Column[int, "Taken back by the bank at this moment, minor units"]
+    created_at: Column[int, "Creation, microseconds UTC"]
+    reason: Column[str | None, "What the customer told the bank"] = None
+    payment_intent: Column[str | None, "Payment intent behind the charge"] = None
+    settled_currency: Column[str | None, "ISO currency in which Stripe settled it"] = None
+    settled: Column[int | None, "What it has moved in Stripe's balance before fees, minor units of that currency"] = (
+        None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreditNote:
+    """A correction of an invoice. Only what was given back outside of Stripe is cash by itself."""
+
+    id: Column[str, "Stripe id (cn_...)"]
+    customer: Column[str, "Stripe customer"]
+    invoice: Column[str, "Invoice that it corrects"]
+    status: Column[str, "issued or void"]
+    currency: Column[str, "ISO currency"]
+    total: Column[int, "Credited, minor units"]
+    out_of_band: Column[int, "Given back outside of Stripe, minor units"]
+    created_at: Column[int, "Creation, microseconds UTC"]
+    number: Column[str | None, "Number on the document"] = None
+    reason: Column[str | None, "Why it was issued"] = None

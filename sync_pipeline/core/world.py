@@ -16,7 +16,9 @@ from sync_pipeline.core.records import (
     Charge,
     ChurnRecord,
     Contract,
+    CreditNote,
     Customer,
+    Dispute,
     Invoice,
     InvoicePayment,
     LineItem,
@@ -49,6 +51,8 @@ class Billing:
     payments: tuple[InvoicePayment, ...] = ()
     charges: tuple[Charge, ...] = ()
     refunds: tuple[Refund, ...] = ()
+    disputes: tuple[Dispute, ...] = ()
+    credit_notes: tuple[CreditNote, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

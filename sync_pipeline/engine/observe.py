@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sync_pipeline.core.cash import proved_cash
 from sync_pipeline.core.crosswalk import Match, match_subscription
 from sync_pipeline.core.deal import Terms, has_usable_name
 from sync_pipeline.core.ensure import deals_to_bill
-from sync_pipeline.core.facts import Fact, corrections, observed_facts
+from sync_pipeline.core.facts import Fact, corrections
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
 from sync_pipeline.core.records import Account, Contract, Customer, Opportunity
 from sync_pipeline.core.rules import Rules
@@ -69,9 +70,7 @@ def unrecorded_facts(world: World) -> list[Fact]:
     """The money facts that a world proves and the ledger does not have."""
     if not isinstance(world.billing, Present):
         return []
-    billing = world.billing.value
-    proved = observed_facts(world.account_id, billing.payments, billing.refunds, world.now)
-    return corrections(world.facts, proved, world.now)
+    return corrections(world.facts, proved_cash(world.account_id, world.billing.value, world.now), world.now)
 
 
 def found_links(world: World) -> list[Link]:

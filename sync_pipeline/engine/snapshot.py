@@ -15,7 +15,9 @@ from sync_pipeline.core.records import (
     Charge,
     ChurnRecord,
     Contract,
+    CreditNote,
     Customer,
+    Dispute,
     Invoice,
     InvoicePayment,
     LineItem,
@@ -48,6 +50,8 @@ TABLES: Mapping[str, type[Any]] = {
     "stripe/invoice_payments": InvoicePayment,
     "stripe/charges": Charge,
     "stripe/refunds": Refund,
+    "stripe/disputes": Dispute,
+    "stripe/credit_notes": CreditNote,
 }
 
 
@@ -107,6 +111,8 @@ class StripeTables:
         self._payments = _grouped(tables["stripe/invoice_payments"], lambda payment: payment.customer)
         self._charges = _grouped(tables["stripe/charges"], lambda charge: charge.customer)
         self._refunds = _grouped(tables["stripe/refunds"], lambda refund: refund.customer)
+        self._disputes = _grouped(tables["stripe/disputes"], lambda dispute: dispute.customer)
+        self._credit_notes = _grouped(tables["stripe/credit_notes"], lambda note: note.customer)
         self._products = frozenset(product.id for product in tables["stripe/products"])
         self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key}
 
@@ -127,6 +133,8 @@ class StripeTables:
             payments=tuple(self._payments[customer_id]),
             charges=tuple(self._charges[customer_id]),
             refunds=tuple(self._refunds[customer_id]),
+            disputes=tuple(self._disputes[customer_id]),
+            credit_notes=tuple(self._credit_notes[customer_id]),
         )
 
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue:

@@ -56,6 +56,8 @@ _SNAPSHOTS = (
     ("stripe/invoice_payments", records.InvoicePayment, "Money allocated to invoices: the proof of collected cash."),
     ("stripe/charges", records.Charge, "All attempts to collect money. Amounts in minor units."),
     ("stripe/refunds", records.Refund, "All refunds of charges. Amounts in minor units."),
+    ("stripe/disputes", records.Dispute, "All payments that customers' banks question. Amounts in minor units."),
+    ("stripe/credit_notes", records.CreditNote, "All corrections of invoices. Amounts in minor units."),
 )
 
 SNAPSHOTS: Mapping[str, Table] = {

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from sync_pipeline.core.facts import Fact
+from sync_pipeline.core.facts import CASH, Fact
 from sync_pipeline.ledger.statements import batches, insert
 from sync_pipeline.ledger.tables import fact
 
@@ -75,9 +75,10 @@ def for_accounts(conn: Connection, accounts: Iterable[str]) -> dict[str, list[Fa
 
 
 def sums(conn: Connection) -> list[FactSum]:
-    """The sum of all facts per account and currency, sorted; exact on both databases."""
+    """The cash of each account, net, per currency, sorted; exact on both databases."""
     rows = conn.execute(
         select(fact.c.account, fact.c.currency, func.sum(fact.c.amount_minor))
+        .where(fact.c.kind.in_(sorted(CASH)))
         .group_by(fact.c.account, fact.c.currency)
         .order_by(fact.c.account, fact.c.currency)
     )

@@ -3,21 +3,69 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.core.facts import Fact, corrections, lifetime_value, observed_facts
+from sync_pipeline.core.cash import proved_cash
+from sync_pipeline.core.facts import Fact, corrections, lifetime_value
 from sync_pipeline.core.money import Money, MoneyError
-from sync_pipeline.core.records import InvoicePayment, Refund
-from sync_pipeline_tests.core.making import ACCOUNT, NOW, payment, refund
+from sync_pipeline.core.records import Charge, CreditNote, Dispute, InvoicePayment, Refund
+from sync_pipeline.core.world import Billing
+from sync_pipeline_tests.core.making import ACCOUNT, CUSTOMER, NOW, payment, refund
 
 LATER = NOW + 3_600_000_000
 
 
 def after(known: list[Fact], payments: list[InvoicePayment], refunds: list[Refund], now: int = NOW) -> list[Fact]:
-    return known + corrections(known, observed_facts(ACCOUNT, payments, refunds, now), now)
+    return seen(known, Billing(payments=tuple(payments), refunds=tuple(refunds)), now)
+
+
+def seen(known: list[Fact], billing: Billing, now: int = NOW) -> list[Fact]:
+    return known + corrections(known, proved_cash(ACCOUNT, billing, now), now)
+
+
+def charge(**changed: Any) -> Charge:
+    values: dict[str, Any] = {
+        "id": "ch_1",
+        "customer": CUSTOMER,
+        "status": "succeeded",
+        "currency": "GBP",
+        "amount": 4_500_000,
+        "created_at": NOW,
+        "payment_intent": "pi_1",
+    }
+    return Charge(**(values | changed))
+
+
+def dispute(number: int = 1, **changed: Any) -> Dispute:
+    values: dict[str, Any] = {
+        "id": f"dp_{number}",
+        "customer": CUSTOMER,
+        "charge": "ch_1",
+        "status": "needs_response",
+        "currency": "GBP",
+        "amount": 4_500_000,
+        "withdrawn": 4_500_000,
+        "created_at": NOW,
+    }
+    return Dispute(**(values | changed))
+
+
+def note(**changed: Any) -> CreditNote:
+    values: dict[str, Any] = {
+        "id": "cn_1",
+        "customer": CUSTOMER,
+        "invoice": "in_1",
+        "status": "issued",
+        "currency": "GBP",
+        "total": 300_000,
+        "out_of_band": 0,
+        "created_at": NOW,
+    }
+    return CreditNote(**(values | changed))
 
 
 def test_a_payment_is_cash_and_a_refund_takes_it_back() -> None:
@@ -82,6 +130,71 @@ def test_cash_in_another_currency_is_an_error_that_names_it() -> None:
         lifetime_value(facts, "GBP")
 
 
+def test_a_disputed_payment_is_gone_and_comes_back_when_it_is_won() -> None:
+    paid = seen([], Billing(payments=(payment(),), charges=(charge(),)))
+    taken = seen(paid, Billing(payments=(payment(),), charges=(charge(disputed=True),), disputes=(dispute(),)))
+    assert lifetime_value(taken, "GBP") == Money(0, "GBP")
+    lost = seen(
+        taken, Billing(payments=(payment(),), charges=(charge(disputed=True),), disputes=(dispute(status="lost"),))
+    )
+    assert lost == taken
+    won = Billing(payments=(payment(),), charges=(charge(),))
+    back = seen(taken, won, LATER)
+    assert lifetime_value(back, "GBP") == Money(4_500_000, "GBP")
+    assert [(f.kind, f.external_id, f.revision, f.amount_minor) for f in back if f.kind == "dispute"] == [
+        ("dispute", "ch_1", 0, -4_500_000),
+        ("dispute", "ch_1", 1, 4_500_000),
+    ]
+
+
+def test_an_inquiry_that_took_no_money_changes_nothing() -> None:
+    asked = dispute(status="warning_needs_response", withdrawn=0)
+    facts = seen([], Billing(payments=(payment(),), charges=(charge(disputed=True),), disputes=(asked,)))
+    assert [fact.kind for fact in facts] == ["payment"]
+
+
+def test_a_credit_after_payment_counts_once_whichever_way_it_goes() -> None:
+    """By refund it is the refund's fact, to the balance it is no cash, outside of Stripe it is the note's own."""
+    billing = Billing(payments=(payment(),), refunds=(refund(amount=100_000),), credit_notes=(note(),))
+    assert lifetime_value(seen([], billing), "GBP") == Money(4_400_000, "GBP")
+    elsewhere = replace(billing, credit_notes=(note(out_of_band=50_000),))
+    assert lifetime_value(seen([], elsewhere), "GBP") == Money(4_350_000, "GBP")
+    voided = replace(billing, credit_notes=(note(out_of_band=50_000, status="void"),))
+    assert lifetime_value(seen(seen([], elsewhere), voided), "GBP") == Money(4_400_000, "GBP")
+
+
+def test_cash_in_another_currency_counts_as_what_stripe_settled_for_it() -> None:
+    """1,000 dollars were settled as 791.23 pounds, 400 of them went back for 318.40: fees are not in it."""
+    dollars = payment(2, currency="USD", amount_paid=100_000)
+    behind = charge(
+        id="ch_2", payment_intent="pi_2", currency="USD", amount=100_000, settled_currency="GBP", settled=79_123
+    )
+    back = refund(2, payment="pi_2", currency="USD", amount=40_000, settled_currency="GBP", settled=-31_840)
+    facts = seen([], Billing(payments=(payment(), dollars), charges=(charge(), behind), refunds=(back,)))
+    assert lifetime_value(facts, "GBP") == Money(4_500_000 + 79_123 - 31_840, "GBP")
+    failed = replace(back, status="failed")
+    facts = seen(facts, Billing(payments=(payment(), dollars), charges=(charge(), behind), refunds=(failed,)))
+    assert lifetime_value(facts, "GBP") == Money(4_500_000 + 79_123, "GBP")
+
+
+def test_what_was_settled_for_more_than_one_payment_is_not_split_by_guess() -> None:
+    part = payment(2, currency="USD", amount_paid=60_000)
+    behind = charge(id="ch_2", payment_intent="pi_2", currency="USD", amount=100_000, settled_currency="GBP", settled=1)
+    facts = seen([], Billing(payments=(part,), charges=(behind,)))
+    with pytest.raises(MoneyError, match="collected in USD"):
+        lifetime_value(facts, "GBP")
+
+
+def test_cash_that_is_settled_later_is_counted_from_then_on() -> None:
+    dollars = payment(2, currency="USD", amount_paid=100_000)
+    pending = charge(id="ch_2", payment_intent="pi_2", currency="USD", amount=100_000)
+    facts = seen([], Billing(payments=(dollars,), charges=(pending,)))
+    settled = replace(pending, settled_currency="GBP", settled=79_123)
+    facts = seen(facts, Billing(payments=(dollars,), charges=(settled,)), LATER)
+    assert lifetime_value(facts, "GBP") == Money(79_123, "GBP")
+    assert lifetime_value(facts, "USD") == Money(100_000, "USD")
+
+
 def test_nothing_collected_is_zero_in_the_accounts_currency() -> None:
     assert lifetime_value([], "JPY") == Money(0, "JPY")
 
@@ -113,7 +226,7 @@ def test_the_sum_per_object_is_always_what_was_last_proved(
     known: list[Fact] = []
     proved: dict[tuple[str, str], int] = {}
     for shown_payments, shown_refunds in looks:
-        observed = observed_facts(ACCOUNT, shown_payments, shown_refunds, NOW)
+        observed = proved_cash(ACCOUNT, Billing(payments=tuple(shown_payments), refunds=tuple(shown_refunds)), NOW)
         proved |= {(f.kind, f.external_id): f.amount_minor for f in observed}
         appended = corrections(known, observed, NOW)
         assert all(fact.amount_minor != 0 for fact in appended)

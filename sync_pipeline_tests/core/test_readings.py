@@ -27,6 +27,7 @@ from sync_pipeline_tests.core.making import (
     item,
     line,
     opportunity,
+    payment,
     story_lines,
     subscription,
 )
@@ -123,21 +124,29 @@ def paid(number: int, at: int, **changed: Any) -> Invoice:
     return Invoice(**(values | changed))
 
 
+NOTHING_PAID = Unknown("nothing is billed yet")
+
+
 @pytest.mark.parametrize(
     ("invoices", "first", "stage"),
     [
-        ((), Unknown("nothing is billed yet"), "Pending"),
+        ((), NOTHING_PAID, "Pending"),
         ((paid(1, NOW + 5), paid(2, NOW)), NOW, "Activated"),
-        ((paid(1, NOW, amount_paid=0),), Unknown("nothing is billed yet"), "Pending"),
-        ((paid(1, NOW, status="open"),), Unknown("nothing is billed yet"), "Pending"),
-        ((paid(1, NOW, subscription="sub_other"),), Unknown("nothing is billed yet"), "Pending"),
+        # Credited to nothing while it was open: paid, without cash.
+        ((paid(1, NOW, amount_paid=0),), NOTHING_PAID, "Pending"),
+        # A part of it has come in.
+        ((paid(1, NOW, status="open"),), NOW, "Pending"),
+        ((paid(1, NOW, subscription="sub_other"),), NOTHING_PAID, "Pending"),
     ],
 )
 def test_the_first_payment_of_the_deals_own_invoices(invoices: tuple[Invoice, ...], first: Any, stage: str) -> None:
-    of = billed(
-        deals=(deal(),),
-        billing=Present(Billing(subscriptions=(subscription(opportunity_id=OPPORTUNITY),), invoices=invoices)),
+    payments = tuple(
+        payment(n, invoice=each.id, amount_paid=each.amount_paid, paid_at=each.paid_at)
+        for n, each in enumerate(invoices)
+        if each.amount_paid
     )
+    held = Billing((subscription(opportunity_id=OPPORTUNITY),), invoices=invoices, payments=payments)
+    of = billed(deals=(deal(),), billing=Present(held))
     assert reading("first_payment_at", of, "opportunity") == first
     assert reading("activation", of, "opportunity") == stage
 

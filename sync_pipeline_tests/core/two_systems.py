@@ -12,8 +12,9 @@ from typing import Any
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import text
+from sync_pipeline.core.cash import proved_cash
 from sync_pipeline.core.commands import Command, Plan
-from sync_pipeline.core.facts import Fact, corrections, observed_facts
+from sync_pipeline.core.facts import Fact, corrections
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import (
@@ -88,7 +89,7 @@ class TwoSystems:
         billing: Observation[Billing] = Absent("no customer")
         if isinstance(customer, Present) and not customer.value.deleted:
             billing = Present(self._billing(customer.value.id))
-            observed = observed_facts(ACCOUNT, billing.value.payments, billing.value.refunds, self.now)
+            observed = proved_cash(ACCOUNT, billing.value, self.now)
             self.facts += corrections(self.facts, observed, self.now)
         similar = sorted(
             (

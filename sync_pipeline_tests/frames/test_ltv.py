@@ -9,8 +9,10 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.core.facts import collected_by_currency, observed_facts
+from sync_pipeline.core.cash import proved_cash
+from sync_pipeline.core.facts import collected_by_currency
 from sync_pipeline.core.records import InvoicePayment, Refund
+from sync_pipeline.core.world import Billing
 from sync_pipeline.frames.convert import to_frame, to_records
 from sync_pipeline.frames.ltv import LEDGER_SUMS, account_ltv, disagreements, unassigned_cash
 from sync_pipeline.frames.rows import AccountCustomer, AccountLtv
@@ -181,12 +183,11 @@ def test_listings_and_facts_come_to_the_same_minor_unit(payments: list[InvoicePa
     sums = []
     for account in sorted(set(OWNERS.values())):
         own = {customer for customer, owner in OWNERS.items() if owner == account}
-        facts = observed_facts(
-            account,
-            [each for each in payments if each.customer in own],
-            [each for each in refunds if each.customer in own],
-            now=1,
+        billing = Billing(
+            payments=tuple(each for each in payments if each.customer in own),
+            refunds=tuple(each for each in refunds if each.customer in own),
         )
+        facts = proved_cash(account, billing, now=1)
         sums += [(account, currency, money.minor) for currency, money in collected_by_currency(facts).items()]
     ledger = pl.DataFrame(sums, schema=LEDGER_SUMS, orient="row")
     assert disagreements(table, ledger).rows() == []

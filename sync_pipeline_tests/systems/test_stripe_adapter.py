@@ -149,6 +149,31 @@ def test_everything_of_a_customer(sandbox: SandboxHandle, stripe: Stripe) -> Non
     assert payment.paid_at == invoice.paid_at == (START + 4 * 86_400) * MICROS
 
 
+def test_a_dispute_and_what_was_settled_in_another_currency(sandbox: SandboxHandle, stripe: Stripe) -> None:
+    """60,000.01 pounds at 1.17 are 70,200.01 euros, taken back by the bank and won again (docs.stripe.com/disputes)."""
+    sandbox.control("POST", "/settings", {"stripe": {"settle_in": "eur", "exchange_rates": {"gbp": "1.17"}}})
+    customer, _ = subscribed(stripe)
+    (invoice,) = stripe.billing(customer).invoices
+    paying = {"payment_method": "pm_card_createDispute"}
+    stripe._client.raw_request("post", f"/v1/payment_methods/{paying['payment_method']}/attach", customer=customer)
+    (method,) = stripe.pages("/v1/payment_methods", customer=customer)
+    stripe._client.raw_request("post", f"/v1/invoices/{invoice.id}/pay", payment_method=method["id"])
+    sandbox.control("POST", "/clock", {"advance_seconds": 61})
+    found = stripe.billing(customer)
+    (charge,) = found.charges
+    assert (charge.disputed, charge.settled_currency, charge.settled) == (True, "EUR", 7_020_001)
+    (dispute,) = found.disputes
+    assert (dispute.charge, dispute.currency, dispute.withdrawn) == (charge.id, "GBP", 6_000_001)
+    assert (dispute.settled_currency, dispute.settled) == ("EUR", -7_020_001)
+    assert tuple(stripe.everything()["disputes"]) == found.disputes
+    evidence = {"evidence": {"uncategorized_text": "winning_evidence"}}
+    stripe._client.raw_request("post", f"/v1/disputes/{dispute.id}", **evidence)
+    sandbox.control("POST", "/clock", {"advance_seconds": 61})
+    (won,) = stripe.everything()["disputes"]
+    assert (won.status, won.withdrawn, won.settled) == ("won", 0, 0)
+    assert stripe.billing(customer).disputes == ()
+
+
 def test_an_ended_subscription_is_still_shown(sandbox: SandboxHandle, stripe: Stripe) -> None:
     customer, subscription = subscribed(stripe)
     stripe._client.raw_request("delete", f"/v1/subscriptions/{subscription}")

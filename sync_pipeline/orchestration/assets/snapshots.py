@@ -26,6 +26,8 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "stripe/invoice_payments": ("invoices",),
     "stripe/charges": ("charges",),
     "stripe/refunds": ("charges",),
+    "stripe/disputes": ("disputes", "charges"),
+    "stripe/credit_notes": ("credit_notes",),
 }
 
 

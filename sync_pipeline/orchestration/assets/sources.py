@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import dagster as dg
 
 SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract", "Churn_Record__c")
-STRIPE_OBJECTS = ("customers", "products", "prices", "subscriptions", "invoices", "charges")
+STRIPE_OBJECTS = ("customers", "products", "prices", "subscriptions", "invoices", "charges", "disputes", "credit_notes")
 LEDGER_TABLES = {
     "link": "The crosswalk: which Stripe object belongs to which Salesforce record.",
     "fact": "Append-only money facts, collected event by event.",

@@ -62,12 +62,21 @@ def get_customer_transaction(world: World, params: Params, args: list[str]) -> R
 
 
 def move_money(world: World, source: Row, type: str, amount: int, *, fee: int = 0, category: str | None = None) -> Row:
-    """A line of the account's ledger. `amount` is signed; it can be paid out some days later."""
-    details = [{"amount": fee, "currency": source["currency"], "description": "Stripe processing fees",
+    """A line of the account's ledger, in the currency that it is settled in. `amount` is signed; it can be paid out
+    some days later."""
+    currency, rate = source["currency"], None
+    if world.settings.settle_in not in (None, currency):
+        rate = world.settings.exchange_rates.get(currency)
+        if rate is None:
+            raise errors.unsupported(f"settlement of {currency} without an exchange rate in the settings", "currency")
+        currency = str(world.settings.settle_in)
+        amount, fee = (round_half_up(Fraction(rate) * part) for part in (amount, fee))
+    details = [{"amount": fee, "currency": currency, "description": "Stripe processing fees",
                 "type": "stripe_fee", "application": None}] if fee else []  # fmt: skip
     return world.create("balance_transaction", {
         "amount": amount, "available_on": world.now() + world.settings.payout_delay, "balance_type": "payments",
-        "currency": source["currency"], "fee": fee, "fee_details": details, "net": amount - fee,
+        "currency": currency, "exchange_rate": float(rate) if rate else None, "fee": fee, "fee_details": details,
+        "net": amount - fee,
         "reporting_category": category or type, "source": source["id"], "type": type,
     })  # fmt: skip
 

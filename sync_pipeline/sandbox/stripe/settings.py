@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 DAY = 86_400
@@ -16,7 +16,9 @@ class StripeSettings:
     `retry_days`: days between one failed automatic payment and the next attempt. `final_action`: what becomes of the
     subscription when the attempts are used up; `overdue_action` the same for an unpaid `send_invoice` invoice,
     `overdue_grace` after its due date (None: it stays past_due). `cancel_on_dispute`: a disputed payment ends its
-    subscription at once. Limits of None are not enforced.
+    subscription at once. `settle_in`: the one currency that the account keeps its balance in, at `exchange_rates`
+    (currency -> how much of it one minor unit is; None: every currency has its own balance). Limits of None are not
+    enforced.
     """
 
     country: str = "GB"
@@ -30,6 +32,8 @@ class StripeSettings:
     overdue_action: Literal["cancel", "unpaid", "past_due"] = "past_due"
     overdue_grace: int | None = None
     cancel_on_dispute: bool = False
+    settle_in: str | None = None
+    exchange_rates: dict[str, str] = field(default_factory=dict)
     search_lag: int = 5
     tax_id_verification: int = 30
     refund_settles_after: int = 0

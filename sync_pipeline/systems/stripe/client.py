@@ -23,6 +23,7 @@ CONNECT_AND_READ_SECONDS = (5, 30)
 PAGE = 100
 LOOKUP_KEYS_PER_CALL = 10
 SEARCH_LAG_SECONDS = 3600
+WITH_CHARGES = ["data.balance_transaction", "data.refunds.data.balance_transaction"]
 
 PATHS = {
     "customer": "/v1/customers",
@@ -102,7 +103,9 @@ class Stripe:
         """Everything that Stripe holds for a customer, ended subscriptions included."""
         raw_subscriptions = list(self.pages("/v1/subscriptions", customer=customer_id, status="all"))
         raw_invoices = list(self.pages("/v1/invoices", customer=customer_id, expand=["data.payments"]))
-        raw_charges = list(self.pages("/v1/charges", customer=customer_id, expand=["data.refunds"]))
+        raw_charges = list(self.pages("/v1/charges", customer=customer_id, expand=WITH_CHARGES))
+        disputed = [raw["id"] for raw in raw_charges if raw["disputed"]]
+        credited = [raw["id"] for raw in raw_invoices if raw["post_payment_credit_notes_amount"]]
         return Billing(
             subscriptions=tuple(parse.subscription(raw) for raw in raw_subscriptions),
             items=tuple(
@@ -117,6 +120,16 @@ class Stripe:
             charges=tuple(parse.charge(raw) for raw in raw_charges),
             refunds=tuple(
                 parse.refund(refund, customer_id) for raw in raw_charges for refund in self._whole(raw["refunds"])
+            ),
+            disputes=tuple(
+                parse.dispute(raw, customer_id)
+                for charge in disputed
+                for raw in self.pages("/v1/disputes", charge=charge)
+            ),
+            credit_notes=tuple(
+                parse.credit_note(raw)
+                for invoice in credited
+                for raw in self.pages("/v1/credit_notes", invoice=invoice)
             ),
         )
 
@@ -141,7 +154,8 @@ class Stripe:
         """Complete tables of records, by name. Objects of test clocks are not in Stripe's lists, nor here."""
         subscriptions = list(self.pages("/v1/subscriptions", status="all"))
         invoices = list(self.pages("/v1/invoices", expand=["data.payments"]))
-        charges = list(self.pages("/v1/charges", expand=["data.refunds"]))
+        charges = list(self.pages("/v1/charges", expand=WITH_CHARGES))
+        payers = {raw["id"]: str(parse.id_of(raw["customer"])) for raw in charges if raw.get("customer")}
         customers = self.pages("/v1/customers", expand=["data.tax_ids"])
         return {
             "customers": [parse.customer(raw) for raw in customers],
@@ -164,6 +178,12 @@ class Stripe:
                 if raw.get("customer")
                 for refund in self._whole(raw["refunds"])
             ],
+            "disputes": [
+                parse.dispute(raw, payers[charge])
+                for raw in self.pages("/v1/disputes")
+                if (charge := str(parse.id_of(raw["charge"]))) in payers
+            ],
+            "credit_notes": [parse.credit_note(raw) for raw in self.pages("/v1/credit_notes")],
         }
 
     def events_since(self, since: int) -> Iterator[Mapping[str, Any]]:

@@ -6,13 +6,15 @@ what was collected is in `invoice.payments`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from sync_pipeline.core.records import (
     Charge,
+    CreditNote,
     Customer,
+    Dispute,
     Invoice,
     InvoicePayment,
     Price,
@@ -150,6 +152,8 @@ def invoice(raw: Json) -> Invoice:
         attempt_count=raw.get("attempt_count") or 0,
         next_attempt_at=micros(raw.get("next_payment_attempt")),
         hosted_url=raw.get("hosted_invoice_url"),
+        credited_before_payment=raw.get("pre_payment_credit_notes_amount") or 0,
+        credited_after_payment=raw.get("post_payment_credit_notes_amount") or 0,
     )
 
 
@@ -170,6 +174,7 @@ def invoice_payment(raw: Json, customer_id: str) -> InvoicePayment:
 
 def charge(raw: Json) -> Charge:
     outcome = raw.get("outcome") or {}
+    settled_currency, settled = _settled([raw.get("balance_transaction")])
     return Charge(
         id=raw["id"],
         customer=str(id_of(raw["customer"])),
@@ -179,11 +184,16 @@ def charge(raw: Json) -> Charge:
         created_at=at(raw["created"]),
         payment_intent=id_of(raw.get("payment_intent")),
         failure_code=outcome.get("reason") or raw.get("failure_code"),
+        advice_code=outcome.get("advice_code"),
+        disputed=bool(raw.get("disputed")),
+        settled_currency=settled_currency,
+        settled=settled,
     )
 
 
 def refund(raw: Json, customer_id: str) -> Refund:
     """A refund does not name its customer; the charge that it was read with does."""
+    settled_currency, settled = _settled([raw.get("balance_transaction")])
     return Refund(
         id=raw["id"],
         customer=customer_id,
@@ -192,7 +202,60 @@ def refund(raw: Json, customer_id: str) -> Refund:
         amount=raw["amount"],
         created_at=at(raw["created"]),
         payment=id_of(raw.get("payment_intent")) or id_of(raw.get("charge")),
+        settled_currency=settled_currency,
+        settled=settled,
     )
+
+
+def dispute(raw: Json, customer_id: str) -> Dispute:
+    """A dispute does not name its customer; its charge does."""
+    movements = raw["balance_transactions"]
+    currency = raw["currency"].upper()
+    settled_currency, settled = _settled(movements)
+    # Stripe shows up to two movements: withdrawn, and reinstated. In another currency only their number counts.
+    same = all(each["currency"].upper() == currency for each in movements)
+    withdrawn = -sum(each["amount"] for each in movements) if same else raw["amount"] * (len(movements) % 2)
+    return Dispute(
+        id=raw["id"],
+        customer=customer_id,
+        charge=str(id_of(raw["charge"])),
+        status=raw["status"],
+        currency=currency,
+        amount=raw["amount"],
+        withdrawn=withdrawn,
+        created_at=at(raw["created"]),
+        reason=raw.get("reason"),
+        payment_intent=id_of(raw.get("payment_intent")),
+        settled_currency=settled_currency,
+        settled=settled,
+    )
+
+
+def credit_note(raw: Json) -> CreditNote:
+    return CreditNote(
+        id=raw["id"],
+        customer=str(id_of(raw["customer"])),
+        invoice=str(id_of(raw["invoice"])),
+        status=raw["status"],
+        currency=raw["currency"].upper(),
+        total=raw["total"],
+        out_of_band=raw.get("out_of_band_amount") or 0,
+        created_at=at(raw["created"]),
+        number=raw.get("number"),
+        reason=raw.get("reason"),
+    )
+
+
+def _settled(movements: Iterable[Any]) -> tuple[str | None, int | None]:
+    """The sum of the balance transactions that are shown in full, with their currency.
+
+    These are integers that Stripe settled; its `exchange_rate` is a float and never multiplied by.
+    """
+    shown = [each for each in movements if isinstance(each, Mapping)]
+    currencies = {each["currency"].upper() for each in shown}
+    if len(currencies) != 1:
+        return None, None
+    return currencies.pop(), sum(each["amount"] for each in shown)
 
 
 def _unit_amount(priced: Json) -> Decimal | None:
