@@ -61,6 +61,7 @@ def worker(once: bool) -> None:
         "parked": total.parked,
         "new_changes": report.new_changes,
         "new_events": report.new_events,
+        "calls": total.cost.report(),
         "problems": sorted(report.problems | total.problems),
     }
     click.echo(json.dumps(summary))

@@ -8,7 +8,7 @@ Salesforce writes of all accounts go together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
 
@@ -18,11 +18,13 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import VERSION
 from sync_pipeline.core.commands import Agreement
 from sync_pipeline.engine.context import Engine
-from sync_pipeline.ledger import audit, base, commands, links
-from sync_pipeline.ledger.commands import Attempt, CommandRow, LostClaim
+from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
+from sync_pipeline.ledger import attempts, audit, base, commands, links
+from sync_pipeline.ledger.attempts import Attempt
+from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome
-from sync_pipeline.systems.salesforce.writes import Once, Update, Upsert, Write
+from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, composite_calls
 
 SEND_WITHIN_US = 20_000_000
 LONGEST_CALL_US = 40_000_000
@@ -31,9 +33,10 @@ LINKED_KINDS = ("customer", "subscription")
 
 @dataclass(slots=True)
 class Applied:
-    """What came of one round of writes."""
+    """What came of one round of writes; `least` is how few calls would have done."""
 
     done: int = 0
+    least: Calls = NOTHING
     waiting: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     parked: list[str] = field(default_factory=list)
@@ -57,6 +60,7 @@ def apply(engine: Engine, work: Sequence[tuple[Claim, Sequence[CommandRow]]]) ->
     pooled: list[tuple[Claim, CommandRow]] = []
     for claim, rows in work:
         stripe_rows = [row for row in rows if row.kind.startswith("stripe.")]
+        result.least += Calls(stripe_writes=len(stripe_rows))
         if all(_send_to_stripe(engine, claim, row, result) for row in stripe_rows):
             pooled.extend((claim, row) for row in rows if row.kind.startswith("salesforce."))
         if result.halted:
@@ -80,10 +84,8 @@ def settle(engine: Engine, row: CommandRow, outcome: Outcome) -> None:
 
 def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> bool:
     """True when the command took effect, so that the account's next one may follow."""
-    try:
-        attempt = _begin(engine, [(claim, [row])])[row.id]
-    except LostClaim:
-        result.lost.add(row.account)
+    attempt = _begin(engine, [(claim, row)], result).get(row.id)
+    if attempt is None:
         return False
     body = canonical.decode(row.body)
     guard = _guard(engine, attempt.deadline_wall)
@@ -103,49 +105,52 @@ def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Appli
 
 
 def _send_to_salesforce(engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], result: Applied) -> None:
-    attempts: dict[str, Attempt] = {}
-    for claim, row in pooled:
-        try:
-            attempts |= _begin(engine, [(claim, [row])])
-        except LostClaim:
-            result.lost.add(row.account)
-    rows = [row for _, row in pooled if row.id in attempts]
-    if not rows:
+    writes = [_salesforce_write(row, canonical.decode(row.body)) for _, row in pooled]
+    result.least += Calls(salesforce_writes=least_salesforce_writes(writes))
+    for parts in composite_calls(writes):
+        _send_one_call(engine, pooled, parts, result)
+        if result.halted:
+            return
+
+
+def _send_one_call(
+    engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], parts: Sequence[Part], result: Applied
+) -> None:
+    """Writes ahead, sends and settles what travels together; the deadline is that of this call."""
+    made = _begin(engine, [pooled[index] for part in parts for index in part.indexes], result)
+    ours = [kept for part in parts if (kept := part.only(lambda index: pooled[index][1].id in made)) is not None]
+    if not ours:
         return
-    bodies = [canonical.decode(row.body) for row in rows]
-    guard = _guard(engine, min(attempt.deadline_wall for attempt in attempts.values()))
-    writes = [_salesforce_write(row, body) for row, body in zip(rows, bodies, strict=True)]
-    try:
-        outcomes = engine.salesforce.write(writes, guard=guard)
-    except DeadlinePassed:
-        outcomes = [Outcome("throttled", message="it was not sent in time")] * len(rows)
+    before = engine.salesforce.calls
+    outcomes = engine.salesforce.send(ours, guard=_guard(engine, next(iter(made.values())).deadline_wall))
+    calls = engine.salesforce.calls - before
+    by_account = sorted(outcomes, key=lambda index: (pooled[index][1].account, index))
     with engine.ledger.tx() as conn:
-        for row, outcome in zip(rows, outcomes, strict=True):
-            _finish(conn, engine, row, attempts[row.id].id, outcome)
-    for row, outcome in zip(rows, outcomes, strict=True):
-        result.note(row.account, outcome)
+        for index in by_account:
+            row = pooled[index][1]
+            # The call counts once, however many records travelled in it.
+            _finish(conn, engine, row, made[row.id].id, outcomes[index], calls=calls)
+            calls = 0
+    for index in by_account:
+        result.note(pooled[index][1].account, outcomes[index])
 
 
-def _begin(engine: Engine, work: Iterable[tuple[Claim, Sequence[CommandRow]]]) -> dict[str, Attempt]:
-    """The write-ahead: one transaction that checks the claims and notes the attempts. Raises LostClaim."""
+def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result: Applied) -> dict[str, Attempt]:
+    """The write-ahead: one transaction that checks the claims and notes the attempts, by command id."""
     with engine.ledger.tx() as conn:
         wall = engine.env.wall()
-        made = [
-            attempt
-            for claim, rows in work
-            for attempt in commands.begin(
-                conn,
-                claim=claim,
-                rows=rows,
-                now=engine.env.now(),
-                now_wall=wall,
-                deadline_wall=wall + SEND_WITHIN_US,
-                min_lease_us=LONGEST_CALL_US,
-                instance_id=engine.instance_id,
-                new_id=engine.env.token,
-            )
-        ]
-    return {attempt.command_id: attempt for attempt in made}
+        made = attempts.begin(
+            conn,
+            sendings,
+            now=engine.env.now(),
+            now_wall=wall,
+            deadline_wall=wall + SEND_WITHIN_US,
+            min_lease_us=LONGEST_CALL_US,
+            instance_id=engine.instance_id,
+            new_id=engine.env.token,
+        )
+    result.lost.update(row.account for _, row in sendings if row.id not in made)
+    return made
 
 
 def _guard(engine: Engine, deadline_wall: int) -> Callable[[], None]:
@@ -157,12 +162,14 @@ def _guard(engine: Engine, deadline_wall: int) -> Callable[[], None]:
     return guard
 
 
-def _finish(conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, outcome: Outcome) -> None:
+def _finish(
+    conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, outcome: Outcome, calls: int = 1
+) -> None:
     now = engine.env.now()
     if outcome.state == "ambiguous" and row.kind.startswith("salesforce."):
         # It set absolute values: the next look tells whether it has to be sent again.
         outcome = replace(outcome, state="throttled")
-    recorded = commands.finish(
+    recorded = attempts.finish(
         conn,
         attempt_id,
         outcome="throttled" if outcome.state == "denied" else outcome.state,
@@ -171,13 +178,14 @@ def _finish(conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, 
         request_id=outcome.request_id,
         error=f"{outcome.code or ''} {outcome.message}".strip() or None,
         now=now,
+        cost_calls=calls,
     )
     if not recorded or outcome.state == "ambiguous":
         # What is not known yet is audited when it is: by a look at the list, or by the attempt that settles it.
         return
     if outcome.state in ("rejected", "stale") or (outcome.state == "done" and row.kind != "stripe.create"):
         # Nothing was made, or an update may be wanted again: the old key would only repeat the old answer.
-        commands.next_generation(conn, row.id)
+        attempts.next_generation(conn, row.id)
     if outcome.state == "done":
         _link_made(conn, row, outcome.object_id, now)
         agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
@@ -215,10 +223,10 @@ def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
 def _salesforce_write(row: CommandRow, body: Mapping[str, Any]) -> Write:
     if row.kind == "salesforce.once":
         marker, record = body["marker"], body["record"]
-        return Once((marker["object"], marker["fields"]), (record["object"], record["fields"]))
+        return Once((marker["object"], marker["fields"]), (record["object"], record["fields"]), row.account)
     if row.kind == "salesforce.upsert":
-        return Upsert(body["object"], body["external_field"], body["external_id"], body["fields"])
-    return Update(body["object"], body["id"], body["fields"])
+        return Upsert(body["object"], body["external_field"], body["external_id"], body["fields"], row.account)
+    return Update(body["object"], body["id"], body["fields"], row.account)
 
 
 def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import POLLED, SWEPT, poll_is_due, poll_salesforce, sweep_is_due, sweep_stripe
 from sync_pipeline.engine.rounds import LEASE_US, BatchReport, Halted, bring_to_rest
@@ -57,6 +58,7 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
     started = last_work = engine.env.wall()
     ends = None if plan.run_seconds is None else started + int(plan.run_seconds * 1_000_000)
     beaten = 0
+    before = calls_so_far(engine.salesforce, engine.stripe)
     try:
         while ends is None or engine.env.wall() < ends:
             wall = engine.env.wall()
@@ -80,6 +82,7 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
     finally:
         with engine.ledger.tx() as conn:
             workers.leave(conn, me)
+    report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
 
 

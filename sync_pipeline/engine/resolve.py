@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from sync_pipeline.core import canonical
 from sync_pipeline.engine.apply import Applied, resend, settle
 from sync_pipeline.engine.context import Engine
-from sync_pipeline.ledger import commands
+from sync_pipeline.ledger import attempts, commands
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed
@@ -65,4 +65,4 @@ def _probe(engine: Engine, row: CommandRow, result: Applied) -> None:
         settle(engine, row, Outcome("done", object_id=found, message="found in the list"))
         return
     with engine.ledger.tx() as conn:
-        commands.next_generation(conn, row.id)
+        attempts.next_generation(conn, row.id)

@@ -21,9 +21,10 @@ from sync_pipeline.core.plan import plan
 from sync_pipeline.core.world import NOT_READ, World
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.cost import NOTHING, Calls, Cost, least_reads
 from sync_pipeline.engine.observe import found_links, observe
 from sync_pipeline.engine.resolve import resolve
-from sync_pipeline.ledger import audit, base, commands, links, reviews, work
+from sync_pipeline.ledger import attempts, audit, base, commands, links, reviews, work
 from sync_pipeline.ledger.commands import CommandRow, NewCommand
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import ReadFailed
@@ -41,7 +42,8 @@ class Halted(Exception):
 @dataclass(slots=True)
 class BatchReport:
     """What a batch of accounts came to. `writes` counts commands that took effect at a vendor; `resting` accounts wait
-    for a moment, `deferred` ones for a system; `problems` says in words what could not be read."""
+    for a moment, `deferred` ones for a system; `problems` says in words what could not be read. `least` is how few
+    calls would have done what was looked at and written; `used` is known of a whole drain only."""
 
     accounts: int = 0
     settled: int = 0
@@ -51,6 +53,8 @@ class BatchReport:
     linked: int = 0
     parked: int = 0
     rounds: int = 0
+    used: Calls = NOTHING
+    least: Calls = NOTHING
     problems: set[str] = field(default_factory=set)
     worlds: dict[str, World] = field(default_factory=dict)
 
@@ -64,7 +68,13 @@ class BatchReport:
         self.linked += other.linked
         self.parked += other.parked
         self.rounds += other.rounds
+        self.used += other.used
+        self.least += other.least
         self.problems |= other.problems
+
+    @property
+    def cost(self) -> Cost:
+        return Cost(self.used, self.least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,9 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
         claims = work.extend(conn, claims, owner=owner, now_wall=wall, lease_us=LEASE_US)
     resolved = resolve(engine, claims)
     _stop_if_halted(engine, resolved, claims, report)
+    rows = engine.salesforce.rows
     worlds = observe(engine, [claim.account for claim in claims])
+    report.least += least_reads(engine.salesforce.rows - rows, worlds.values())
     report.worlds |= worlds
     plans = _plans(engine, worlds, report)
     _give_back(engine, [claim for claim in claims if claim.account not in plans], report)
@@ -111,6 +123,7 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
     }
     claims = [claim for claim in claims if claim.account in recorded]
     applied = apply(engine, [(claim, recorded[claim.account].rows) for claim in claims])
+    report.least += applied.least
     report.writes += applied.done + resolved.done
     report.parked += len(applied.parked) + len(resolved.parked)
     _stop_if_halted(engine, applied, claims, report)
@@ -157,7 +170,7 @@ def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: B
     now = engine.env.now()
     open_reviews = list(planned.reviews)
     with engine.ledger.tx() as conn:
-        if not work.holds(conn, claim, now_wall=engine.env.wall(), margin_us=0, lock=True):
+        if not work.held(conn, [claim], now_wall=engine.env.wall(), margin_us=0):
             return None
         entries = [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in planned.agreements]
         base.put(conn, world.account_id, entries, now)
@@ -209,7 +222,7 @@ def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:
 def _forget_customer(conn: Connection, engine: Engine, world: World, customer_id: str, now: int) -> None:
     """A customer that was deleted at Stripe makes room for another; the key that made it would only repeat it."""
     if links.set_state(conn, "stripe", "customer", customer_id, "tombstoned", now):
-        commands.renew(conn, customer_intent(world.org_id, world.account_id))
+        attempts.renew(conn, customer_intent(world.org_id, world.account_id))
 
 
 def _versions(world: World) -> dict[str, int | None]:

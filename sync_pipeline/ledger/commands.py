@@ -1,4 +1,4 @@
-"""Commands: what the planner decided, and the attempts to send it. The outbox, written before the wire.
+"""Commands: what the planner decided, from the plan to its end. Their attempts to be sent are in attempts.py.
 
     planned --begin--> sending --done--> done
        |                  |-----rejected--> rejected | parked
@@ -9,41 +9,24 @@
 
 A body never changes once it is stored, and what may have reached its target is never superseded: it
 blocks its target until it is resolved. An unsent command is only a note of the last plan; losing it
-costs nothing, because the planner decides again. Losing an attempt would: it is written, in a
-transaction of its own that checks the claim, before its request leaves the machine.
+costs nothing, because the planner decides again.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 from sqlalchemy import Connection, Select, and_, delete, exists, func, or_, select, update
 from sqlalchemy import insert as plain_insert
 
-from sync_pipeline.ledger import work
 from sync_pipeline.ledger.database import LedgerError, NewId
 from sync_pipeline.ledger.statements import batches, record
-from sync_pipeline.ledger.tables import OPEN_STATES, UNRESOLVED_STATES, attempt, command
+from sync_pipeline.ledger.tables import UNRESOLVED_STATES, attempt, command
 
 State = Literal["planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded"]
-Outcome = Literal["done", "rejected", "ambiguous", "throttled", "stale"]
-
-# What may become of a command by each outcome of its attempt.
-STATES_AFTER: dict[Outcome, tuple[State, ...]] = {
-    "done": ("done",),
-    "rejected": ("rejected", "parked"),
-    "ambiguous": ("ambiguous",),
-    "throttled": ("planned",),
-    "stale": ("planned",),
-}
-
-
-class LostClaim(Exception):
-    """The account is no longer ours, or not for long enough to send: nothing may be sent for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +75,6 @@ class CommandRow(NewCommand):
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """Leave to send one command once, until `deadline_wall`; `number` counts the command's attempts from 1."""
-
-    id: str
-    command_id: str
-    number: int
-    idempotency_key: str
-    deadline_wall: int
-
-
 def propose(
     conn: Connection, commands: Iterable[NewCommand], *, now: int, code_version: str, new_id: NewId
 ) -> list[CommandRow]:
@@ -112,7 +84,7 @@ def propose(
     `commands`, and one that is parked and would meet the same refusal (same inputs, same code).
     """
     wanted = list(commands)
-    newest = _newest(conn, (item.key for item in wanted))
+    earlier = newest(conn, (item.key for item in wanted))
     blocked = {
         (row.account, row.target)
         for rows in unresolved(conn, (item.account for item in wanted)).values()
@@ -120,7 +92,7 @@ def propose(
     }
     admitted: dict[str, CommandRow] = {}
     for item in wanted:
-        last = newest.get(item.key)
+        last = earlier.get(item.key)
         if item.key in admitted or (item.account, item.target) in blocked:
             continue
         if last is not None and (last.state in UNRESOLVED_STATES or _still_parked(last, item, code_version)):
@@ -148,120 +120,27 @@ def unresolved(conn: Connection, accounts: Iterable[str]) -> dict[str, list[Comm
 
 def get(conn: Connection, command_id: str) -> CommandRow:
     """The command with this id; LedgerError when there is none."""
-    row = conn.execute(_rows().where(command.c.id == command_id)).first()
-    if row is None:
+    found = get_all(conn, [command_id]).get(command_id)
+    if found is None:
         raise LedgerError(f"there is no command {command_id} in the ledger")
-    return CommandRow(**record(row))
+    return found
 
 
-def begin(
-    conn: Connection,
-    *,
-    claim: work.Claim,
-    rows: Sequence[CommandRow],
-    now: int,
-    now_wall: int,
-    deadline_wall: int,
-    min_lease_us: int,
-    instance_id: str,
-    new_id: NewId,
-) -> list[Attempt]:
-    """The write-ahead: call it in a transaction of its own, read the clock inside it, commit, then send.
-
-    Raises LostClaim when the claim's lease does not outlast both `now_wall + min_lease_us` and
-    `deadline_wall`, after which the transport must refuse to write. Raises LedgerError for a command
-    that has ended, that may still be in flight, or whose target has another unresolved command.
-    """
-    margin = max(min_lease_us, deadline_wall - now_wall)
-    if not work.holds(conn, claim, now_wall=now_wall, margin_us=margin, lock=True):
-        raise LostClaim(f"the claim on account {claim.account} (fence {claim.fence}) is lost or about to end")
-    return [_begin(conn, claim, get(conn, row.id), now, now_wall, deadline_wall, instance_id, new_id()) for row in rows]
+def get_all(conn: Connection, command_ids: Iterable[str]) -> dict[str, CommandRow]:
+    """The commands with these ids, by id, as far as they exist."""
+    rows = (row for batch in batches(command_ids) for row in conn.execute(_rows().where(command.c.id.in_(batch))))
+    return {row.id: CommandRow(**record(row)) for row in rows}
 
 
-def finish(
-    conn: Connection,
-    attempt_id: str,
-    *,
-    outcome: Outcome,
-    state: State,
-    http_status: int | None,
-    request_id: str | None,
-    error: str | None,
-    now: int,
-    cost_calls: int = 1,
-) -> bool:
-    """Records what came of an attempt and puts its command into `state`.
-
-    False, and nothing changes, when that is known already. An ambiguous attempt may still end as done
-    or rejected (a late answer, or a look that found the object) while it is the command's latest and
-    the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not
-    follow from the outcome.
-    """
-    if state not in STATES_AFTER[outcome]:
-        raise LedgerError(f"a command whose attempt ended {outcome} cannot become {state}")
-    row = conn.execute(
-        select(attempt.c.outcome, attempt.c.number, attempt.c.cost_calls, command.c.id, command.c.state)
-        .join(command, command.c.id == attempt.c.command_id)
-        .where(attempt.c.id == attempt_id)
-        .with_for_update()
-    ).first()
-    if row is None:
-        raise LedgerError(f"there is no attempt {attempt_id} in the ledger")
-    settled = outcome in ("done", "rejected")
-    late = row.outcome == row.state == "ambiguous" and settled and get(conn, row.id).attempt_id == attempt_id
-    if row.outcome is not None and not late:
-        return False
-    conn.execute(
-        update(attempt)
-        .where(attempt.c.id == attempt_id)
-        .values(
-            outcome=outcome,
-            http_status=http_status,
-            request_id=request_id,
-            error=error,
-            cost_calls=row.cost_calls + cost_calls,
-            finished_at=now,
-        )
-    )
-    conn.execute(update(command).where(command.c.id == row.id).values(state=state, changed_at=now))
-    return True
-
-
-def idempotency_key(instance_id: str, key: str, generation: int) -> str:
-    """Stripe's Idempotency-Key of an intent: the same for every attempt of one generation.
-
-    The body is not part of it: inputs that change between two attempts must not make a second object.
-    """
-    return "sfs1:" + hashlib.sha256(f"{instance_id}|{key}|{generation}".encode()).hexdigest()[:40]
-
-
-def next_generation(conn: Connection, command_id: str) -> int:
-    """Gives the intent a new idempotency key and returns the new generation.
-
-    For an unresolved command: call it only after its deadline, and after proof that its object does not
-    exist; it becomes planned, unsent. For one that has ended: a later command of the key gets the new
-    generation, which a repeated absolute write needs, because the old key would replay the old answer.
-    LedgerError for a command that is not the newest of its key.
-    """
-    row = get(conn, command_id)
-    newer = select(func.max(command.c.number)).where(command.c.key == row.key)
-    if conn.execute(newer).scalar_one() != row.number:
-        raise LedgerError(f"command {command_id} is not the newest of {row.key}: it keeps its idempotency key")
-    if row.state == "sending":
-        _give_up(conn, row)
-    generation = row.next_generation + 1
-    values: dict[str, object] = {"next_generation": generation}
-    if row.state in OPEN_STATES:
-        values |= {"state": "planned", "generation": generation, "first_sent": None, "last_sent": None}
-    conn.execute(update(command).where(command.c.id == command_id).values(values))
-    return generation
-
-
-def renew(conn: Connection, key: str) -> None:
-    """The next command of this intent gets a new idempotency key: what the old one made is known to be gone."""
-    last = _newest(conn, [key]).get(key)
-    if last is not None and last.state not in UNRESOLVED_STATES:
-        next_generation(conn, last.id)
+def newest(conn: Connection, keys: Iterable[str]) -> dict[str, CommandRow]:
+    """The newest command of each key that has one."""
+    found: dict[str, CommandRow] = {}
+    newer = command.alias("newer_command")
+    last = ~exists().where(newer.c.key == command.c.key, newer.c.number > command.c.number)
+    for batch in batches(keys):
+        rows = conn.execute(_rows().where(command.c.key.in_(batch), last))
+        found.update((row.key, CommandRow(**record(row))) for row in rows)
+    return found
 
 
 def retire(conn: Connection, account: str, *, wanted: Iterable[str], now: int) -> int:
@@ -309,66 +188,6 @@ def prune(conn: Connection, before: int) -> int:
     return conn.execute(delete(command).where(command.c.changed_at < before, or_(ended, unsent))).rowcount
 
 
-def prune_attempts(conn: Connection, before: int) -> int:
-    """Deletes attempts sent before `before` whose command is gone."""
-    orphaned = ~exists().where(command.c.id == attempt.c.command_id)
-    return conn.execute(delete(attempt).where(attempt.c.sent_at < before, orphaned)).rowcount
-
-
-def _begin(
-    conn: Connection,
-    claim: work.Claim,
-    row: CommandRow,
-    now: int,
-    now_wall: int,
-    deadline_wall: int,
-    instance_id: str,
-    attempt_id: str,
-) -> Attempt:
-    if row.account != claim.account:
-        raise LedgerError(f"command {row.id} is of account {row.account}, the claim of {claim.account}")
-    if row.state == "sending" and row.deadline_wall is not None and row.deadline_wall < now_wall:
-        _give_up(conn, row)
-    elif row.state not in ("planned", "ambiguous"):
-        raise LedgerError(f"command {row.id} is {row.state}: it cannot be sent")
-    elif _target_is_blocked(conn, row):
-        raise LedgerError(f"command {row.id}: {row.target} has another command whose outcome is not known")
-    first_sent = now if row.first_sent is None else row.first_sent
-    earlier = select(func.count()).where(attempt.c.command_id == row.id)
-    made = Attempt(
-        id=attempt_id,
-        command_id=row.id,
-        number=conn.execute(earlier).scalar_one() + 1,
-        idempotency_key=idempotency_key(instance_id, row.key, row.generation),
-        deadline_wall=deadline_wall,
-    )
-    conn.execute(plain_insert(attempt).values(**asdict(made), fence=claim.fence, sent_at=now))
-    conn.execute(
-        update(command)
-        .where(command.c.id == row.id)
-        .values(state="sending", first_sent=first_sent, last_sent=now, changed_at=now)
-    )
-    return made
-
-
-def _give_up(conn: Connection, row: CommandRow) -> None:
-    conn.execute(
-        update(attempt)
-        .where(attempt.c.id == row.attempt_id)
-        .values(outcome="ambiguous", error="no outcome was recorded before the deadline")
-    )
-
-
-def _target_is_blocked(conn: Connection, row: CommandRow) -> bool:
-    other = select(command.c.id).where(
-        command.c.account == row.account,
-        command.c.target == row.target,
-        command.c.state.in_(UNRESOLVED_STATES),
-        command.c.id != row.id,
-    )
-    return conn.execute(other).first() is not None
-
-
 def _still_parked(last: CommandRow, item: NewCommand, code_version: str) -> bool:
     return last.state == "parked" and (last.input_hash, last.code_version) == (item.input_hash, code_version)
 
@@ -406,16 +225,6 @@ def _add(
 
 def _supersede(conn: Connection, command_id: str, now: int) -> None:
     conn.execute(update(command).where(command.c.id == command_id).values(state="superseded", changed_at=now))
-
-
-def _newest(conn: Connection, keys: Iterable[str]) -> dict[str, CommandRow]:
-    found: dict[str, CommandRow] = {}
-    newer = command.alias("newer_command")
-    last = ~exists().where(newer.c.key == command.c.key, newer.c.number > command.c.number)
-    for batch in batches(keys):
-        rows = conn.execute(_rows().where(command.c.key.in_(batch), last))
-        found.update((row.key, CommandRow(**record(row))) for row in rows)
-    return found
 
 
 def _rows() -> Select[tuple[object, ...]]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
 
-from sync_pipeline.ledger.statements import insert
+from sync_pipeline.ledger.statements import batches, insert
 from sync_pipeline.ledger.tables import work
 
 
@@ -99,13 +99,22 @@ def claim(conn: Connection, *, owner: str, limit: int, now_wall: int, lease_us: 
     ]
 
 
-def holds(conn: Connection, claim: Claim, *, now_wall: int, margin_us: int, lock: bool = False) -> bool:
-    """Whether the claim is still ours and its lease lasts longer than `margin_us` from now.
+def held(conn: Connection, claims: Iterable[Claim], *, now_wall: int, margin_us: int) -> set[str]:
+    """The accounts whose claim is still ours and whose lease lasts longer than `margin_us` from now.
 
-    With `lock` the answer stays true until the end of the (write) transaction.
+    Call it in a write transaction: the answer stays true until its end.
     """
-    held = select(work.c.account).where(_ours(claim), work.c.lease_until_wall > now_wall + margin_us)
-    return conn.execute(held.with_for_update() if lock else held).first() is not None
+    fences = {claim.account: claim.fence for claim in claims}
+    found: set[str] = set()
+    for batch in batches(fences):
+        rows = conn.execute(
+            select(work.c.account, work.c.fence)
+            .where(work.c.account.in_(batch), work.c.lease_owner != "", work.c.lease_until_wall > now_wall + margin_us)
+            .order_by(work.c.account)
+            .with_for_update()
+        )
+        found.update(row.account for row in rows if row.fence == fences[row.account])
+    return found
 
 
 def extend(conn: Connection, claims: Iterable[Claim], *, owner: str, now_wall: int, lease_us: int) -> list[Claim]:

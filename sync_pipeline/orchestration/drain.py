@@ -68,6 +68,7 @@ def drain_due_accounts(context: dg.OpExecutionContext, settings: dg.ResourcePara
             "settled": report.total.settled,
             "salesforce_changes": report.new_changes,
             "missed_stripe_events": report.new_events,
+            **report.total.cost.report(),
         }
     )
 

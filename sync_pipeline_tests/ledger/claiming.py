@@ -80,7 +80,7 @@ def _handle(ledger: Ledger, name: str, item: work.Claim, chance: random.Random) 
         now = wall()
         if chance.random() < 0.3 and work.extend(conn, [item], owner=name, now_wall=now, lease_us=LEASE_US):
             _note(conn, item, "lease_until", now + LEASE_US)
-        may_write = work.holds(conn, item, now_wall=now, margin_us=MARGIN_US, lock=True)
+        may_write = bool(work.held(conn, [item], now_wall=now, margin_us=MARGIN_US))
     # Most pauses are short; some outlast the lease, as those of a frozen process do.
     time.sleep(chance.choice([0, 0.001, 0.005, 0.02, 0.02, 0.25]))
     at = wall()

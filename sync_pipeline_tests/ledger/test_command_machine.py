@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 from sqlalchemy import select
 
-from sync_pipeline.ledger import commands, work
-from sync_pipeline.ledger.commands import Outcome, State
+from sync_pipeline.ledger import attempts, commands, work
+from sync_pipeline.ledger.attempts import Outcome
+from sync_pipeline.ledger.commands import State
 from sync_pipeline.ledger.database import LedgerError, open_ledger
 from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline_tests.databases import ledger_database
@@ -138,10 +139,10 @@ class Outbox(RuleBasedStateMachine):
         with self.ledger.tx() as conn:
             row = commands.get(conn, chosen)
             try:
-                (made,) = commands.begin(
-                    conn, claim=self.claim, rows=[row], now=self.now, now_wall=self.now,
+                (made,) = attempts.begin(
+                    conn, [(self.claim, row)], now=self.now, now_wall=self.now,
                     deadline_wall=self.now + 5, min_lease_us=5, instance_id="i", new_id=self.new_id,
-                )  # fmt: skip
+                ).values()  # fmt: skip
             except LedgerError:
                 assert item.state not in ("planned", "ambiguous") or rivals
                 assert not orphaned
@@ -160,7 +161,7 @@ class Outbox(RuleBasedStateMachine):
         is_latest = self.latest(item.command) == (chosen, item)
         late = item.outcome == owner.state == "ambiguous" and is_latest and end[0] in ("done", "rejected")
         with self.ledger.tx() as conn:
-            changed = commands.finish(
+            changed = attempts.finish(
                 conn, chosen, outcome=end[0], state=end[1], http_status=None, request_id=None, error=None, now=self.now
             )
         assert changed == (item.outcome is None or late)
@@ -175,9 +176,9 @@ class Outbox(RuleBasedStateMachine):
         with self.ledger.tx() as conn:
             if not allowed:
                 with pytest.raises(LedgerError):
-                    commands.next_generation(conn, name)
+                    attempts.next_generation(conn, name)
                 return
-            item.successor = commands.next_generation(conn, name)
+            item.successor = attempts.next_generation(conn, name)
         last = self.latest(name)
         if item.state == "sending" and last is not None:
             last[1].outcome = "ambiguous"

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
-from sync_pipeline.ledger import commands, work
-from sync_pipeline.ledger.commands import CommandRow, LostClaim, NewCommand, Outcome, State
+from sync_pipeline.ledger import attempts, commands, work
+from sync_pipeline.ledger.attempts import Attempt, Outcome
+from sync_pipeline.ledger.commands import CommandRow, NewCommand, State
 from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline_tests.ledger.making import counter, new_command
@@ -31,11 +32,10 @@ class Outbox:
     def propose(self, *items: NewCommand, code_version: str = "v1") -> list[CommandRow]:
         return commands.propose(self.conn, items, now=self.now, code_version=code_version, new_id=self.new_id)
 
-    def begin(self, *rows: CommandRow, now_wall: int = 10, claim: work.Claim | None = None) -> list[commands.Attempt]:
-        return commands.begin(
+    def begin(self, *rows: CommandRow, now_wall: int = 10, claim: work.Claim | None = None) -> list[Attempt]:
+        made = attempts.begin(
             self.conn,
-            claim=claim or self.claim,
-            rows=rows,
+            [(claim or self.claim, row) for row in rows],
             now=self.now,
             now_wall=now_wall,
             deadline_wall=now_wall + MARGIN,
@@ -43,10 +43,11 @@ class Outbox:
             instance_id="org/acct",
             new_id=self.new_id,
         )
+        return [made[row.id] for row in rows if row.id in made]
 
-    def finish(self, made: commands.Attempt, outcome: Outcome, state: State, **details: Any) -> bool:
+    def finish(self, made: Attempt, outcome: Outcome, state: State, **details: Any) -> bool:
         known = {"http_status": None, "request_id": None, "error": None, **details}
-        return commands.finish(self.conn, made.id, outcome=outcome, state=state, now=self.now, **known)
+        return attempts.finish(self.conn, made.id, outcome=outcome, state=state, now=self.now, **known)
 
     def state(self, row: CommandRow) -> State:
         return commands.get(self.conn, row.id).state
@@ -214,7 +215,7 @@ def test_a_proven_absence_gives_a_new_key(outbox: Outbox, crashed: bool) -> None
     else:
         outbox.finish(first, "ambiguous", "ambiguous", http_status=503)
         assert commands.get(outbox.conn, row.id).http_status == 503
-    assert commands.next_generation(outbox.conn, row.id) == 1
+    assert attempts.next_generation(outbox.conn, row.id) == 1
     stored = commands.get(outbox.conn, row.id)
     assert (stored.state, stored.generation, stored.first_sent) == ("planned", 1, None)
     assert not outbox.finish(first, "done", "done")
@@ -229,9 +230,9 @@ def test_an_ended_command_hands_a_new_generation_to_the_next_one(outbox: Outbox)
     assert outbox.propose(new_command("k"))[0].generation == 0
     commands.retire(outbox.conn, "A", wanted=[], now=11)
     with pytest.raises(LedgerError, match="not the newest"):
-        commands.next_generation(outbox.conn, row.id)
+        attempts.next_generation(outbox.conn, row.id)
     newest = commands.get(outbox.conn, "id-000003")
-    assert commands.next_generation(outbox.conn, newest.id) == 1
+    assert attempts.next_generation(outbox.conn, newest.id) == 1
     assert commands.get(outbox.conn, newest.id).generation == 0
     (fresh,) = outbox.propose(new_command("k"))
     assert (fresh.generation, fresh.first_sent) == (1, None)
@@ -239,10 +240,8 @@ def test_an_ended_command_hands_a_new_generation_to_the_next_one(outbox: Outbox)
 
 def test_without_the_claim_nothing_may_be_sent(outbox: Outbox) -> None:
     (row,) = outbox.propose(new_command("k"))
-    with pytest.raises(LostClaim):
-        outbox.begin(row, claim=replace(outbox.claim, fence=outbox.claim.fence - 1))
-    with pytest.raises(LostClaim):
-        outbox.begin(row, now_wall=LEASE - MARGIN)
+    assert outbox.begin(row, claim=replace(outbox.claim, fence=outbox.claim.fence - 1)) == []
+    assert outbox.begin(row, now_wall=LEASE - MARGIN) == []
     assert outbox.state(row) == "planned"
     assert outbox.conn.execute(select(attempt)).all() == []
     assert outbox.begin(row, now_wall=LEASE - MARGIN - 1)
@@ -251,11 +250,11 @@ def test_without_the_claim_nothing_may_be_sent(outbox: Outbox) -> None:
 def test_a_deadline_after_the_lease_is_refused(outbox: Outbox) -> None:
     rows = outbox.propose(new_command("k"))
     for deadline in (LEASE, LEASE + 1):
-        with pytest.raises(LostClaim):
-            commands.begin(
-                outbox.conn, claim=outbox.claim, rows=rows, now=1, now_wall=1, deadline_wall=deadline,
-                min_lease_us=0, instance_id="i", new_id=counter(),
-            )  # fmt: skip
+        made = attempts.begin(
+            outbox.conn, [(outbox.claim, row) for row in rows], now=1, now_wall=1, deadline_wall=deadline,
+            min_lease_us=0, instance_id="i", new_id=counter(),
+        )  # fmt: skip
+        assert made == {}
 
 
 def test_a_command_of_another_account_is_refused(outbox: Outbox) -> None:
@@ -280,6 +279,23 @@ def test_two_commands_on_one_target_cannot_be_under_way_together(outbox: Outbox)
         outbox.begin(two)
     outbox.finish(made, "done", "done")
     assert outbox.begin(two)
+
+
+def test_one_lost_claim_keeps_nobody_else_from_sending(outbox: Outbox) -> None:
+    work.mark_dirty(outbox.conn, ["B"], priority=1, now_wall=0)
+    (other,) = work.claim(outbox.conn, owner="me", limit=1, now_wall=0, lease_us=LEASE)
+    mine, theirs = outbox.propose(new_command("k"), new_command("l", account="B"))
+    made = attempts.begin(
+        outbox.conn, [(outbox.claim, mine), (replace(other, fence=0), theirs)], now=1, now_wall=1, deadline_wall=20,
+        min_lease_us=0, instance_id="i", new_id=counter(),
+    )  # fmt: skip
+    assert list(made) == [mine.id]
+    assert (outbox.state(mine), outbox.state(theirs)) == ("sending", "planned")
+
+
+def test_two_commands_on_one_target_cannot_leave_in_one_pool(outbox: Outbox) -> None:
+    with pytest.raises(LedgerError, match="cus has another command"):
+        outbox.begin(*outbox.propose(new_command("k", target="cus"), new_command("l", target="cus")))
 
 
 def test_after_a_crash_the_next_holder_sends_the_same_key_again(outbox: Outbox) -> None:
@@ -312,8 +328,8 @@ def test_pruning_keeps_what_still_matters(outbox: Outbox) -> None:
     assert commands.prune(outbox.conn, 10) == 0
     assert commands.prune(outbox.conn, 11) == 4
     assert commands.counts(outbox.conn) == {"ambiguous": 1, "parked": 1, "planned": 1}
-    assert commands.prune_attempts(outbox.conn, 10) == 0
-    assert commands.prune_attempts(outbox.conn, 11) == 1
+    assert attempts.prune(outbox.conn, 10) == 0
+    assert attempts.prune(outbox.conn, 11) == 1
 
 
 @pytest.mark.postgres

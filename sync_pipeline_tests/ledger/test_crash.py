@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from sync_pipeline.ledger import commands, cursors, work
+from sync_pipeline.ledger import attempts, commands, cursors, work
 from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline_tests.ledger.making import counter, new_command
 
@@ -21,8 +21,8 @@ def die_after_the_write_ahead(url: str) -> None:
         (claim,) = work.claim(conn, owner="victim", limit=1, now_wall=1, lease_us=LEASE)
         rows = commands.propose(conn, [new_command("k")], now=1, code_version="v1", new_id=counter("command"))
     with ledger.tx() as conn:
-        commands.begin(
-            conn, claim=claim, rows=rows, now=1, now_wall=1, deadline_wall=10, min_lease_us=10,
+        attempts.begin(
+            conn, [(claim, row) for row in rows], now=1, now_wall=1, deadline_wall=10, min_lease_us=10,
             instance_id="i", new_id=counter("attempt"),
         )  # fmt: skip
     os.kill(os.getpid(), signal.SIGKILL)
@@ -59,11 +59,11 @@ def test_a_send_that_was_written_ahead_is_found_and_repeated(dirty: Ledger, ledg
         assert (row.id, row.state, row.attempt_id, row.deadline_wall) == (
             "command-000001", "sending", "attempt-000001", 10,
         )  # fmt: skip
-        (again,) = commands.begin(
-            conn, claim=claim, rows=[row], now=2, now_wall=1 + LEASE, deadline_wall=10 + LEASE, min_lease_us=10,
+        (again,) = attempts.begin(
+            conn, [(claim, row)], now=2, now_wall=1 + LEASE, deadline_wall=10 + LEASE, min_lease_us=10,
             instance_id="i", new_id=counter("heir"),
-        )  # fmt: skip
-        assert again.idempotency_key == commands.idempotency_key("i", "k", 0)
+        ).values()  # fmt: skip
+        assert again.idempotency_key == attempts.idempotency_key("i", "k", 0)
         assert commands.get(conn, row.id).first_sent == 1
 
 

@@ -115,27 +115,26 @@ def test_a_late_holder_can_do_nothing(ledger: Ledger) -> None:
         assert claim_all(conn, 1 + LEASE - 1, "next") == []
         holder = claim_all(conn, 1 + LEASE, "next")[0]
         assert holder.fence == 2
-        assert not work.holds(conn, late, now_wall=50, margin_us=0)
+        assert not work.held(conn, [late], now_wall=50, margin_us=0)
         assert work.extend(conn, [late], owner="late", now_wall=102, lease_us=LEASE) == []
         assert not work.release(conn, late, now=102, now_wall=102)
         assert not work.defer(conn, late, due_at_wall=102, now_wall=102)
-        assert work.holds(conn, holder, now_wall=102, margin_us=0)
+        assert work.held(conn, [holder], now_wall=102, margin_us=0)
 
 
 def test_a_claim_holds_until_its_lease_ends_and_can_be_extended(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         work.mark_dirty(conn, ["a", "b"], priority=1, now_wall=0)
         a, b = claim_all(conn, 0)
-        assert work.holds(conn, a, now_wall=0, margin_us=LEASE - 1, lock=True)
-        assert not work.holds(conn, a, now_wall=0, margin_us=LEASE)
+        assert work.held(conn, [a], now_wall=0, margin_us=LEASE - 1)
+        assert not work.held(conn, [a], now_wall=0, margin_us=LEASE)
         work.release(conn, b, now=1, now_wall=1)
         assert work.extend(conn, [b, a], owner="me", now_wall=90, lease_us=LEASE) == [a]
         assert work.extend(conn, [a], owner="somebody else", now_wall=90, lease_us=9_000) == []
-        assert work.holds(conn, a, now_wall=90, margin_us=LEASE - 1)
-        assert not work.holds(conn, b, now_wall=1, margin_us=0)
+        assert work.held(conn, [a], now_wall=90, margin_us=LEASE - 1)
+        assert not work.held(conn, [b], now_wall=1, margin_us=0)
         assert not work.release(conn, replace(a, fence=a.fence + 1), now=1, now_wall=1)
-    with ledger.read() as conn:
-        assert work.holds(conn, a, now_wall=90, margin_us=0)
+        assert work.held(conn, [b, a], now_wall=90, margin_us=0) == {"a"}
 
 
 def test_counts(ledger: Ledger) -> None:

@@ -91,6 +91,7 @@ def write_back(
         "writes": report.writes,
         "linked": report.linked,
         "parked": report.parked,
+        **report.cost.report(),
     }
     context.log.info(f"{report.writes} writes, {report.settled} of {report.accounts} accounts at rest")
     return dg.Output(report, metadata=counts)

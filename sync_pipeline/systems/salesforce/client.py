@@ -26,10 +26,17 @@ from sync_pipeline.core.records import (
     Opportunity,
 )
 from sync_pipeline.core.rules import Names
-from sync_pipeline.systems.outcomes import Guard, Outcome, ReadFailed
+from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, outcome_of_call, outcome_of_errors, read_failure
-from sync_pipeline.systems.salesforce.writes import Write, composite_body, composite_calls
+from sync_pipeline.systems.salesforce.writes import (
+    COLLECTIONS_PER_CALL,
+    REFUSED,
+    Part,
+    Write,
+    composite_body,
+    composite_calls,
+)
 
 CONNECT_AND_READ_SECONDS = (5, 30)
 SIGN_IN = "/services/oauth2/token"
@@ -72,12 +79,17 @@ class Change:
 
 
 class Salesforce:
-    """One org, seen through the names of the rules file. `calls` counts what was sent."""
+    """One org, seen through the names of the rules file.
+
+    `calls` counts what was sent, `write_calls` those of them that write; `rows` counts the rows that were read.
+    """
 
     def __init__(self, login: Login, names: Mapping[str, Names]) -> None:
         self._login = login
         self._names = names
         self.calls = 0
+        self.write_calls = 0
+        self.rows = 0
 
     @cached_property
     def _session(self) -> Session:
@@ -196,25 +208,59 @@ class Salesforce:
             while not answer["done"]:
                 answer = self._call("GET", "query/" + str(answer["nextRecordsUrl"]).rpartition("/")[2])
                 rows[name].extend(answer["records"])
+        self.rows += sum(len(found) for found in rows.values())
         return rows
 
     def write(self, writes: Sequence[Write], *, guard: Guard) -> list[Outcome]:
-        """Makes the writes, pooled into composite calls; one outcome per write, in the order given.
-
-        `guard` is called right before each call leaves.
-        """
+        """Makes the writes, pooled into composite calls; one outcome per write, in the order given."""
         outcomes: dict[int, Outcome] = {}
         for parts in composite_calls(writes):
-            body = canonical.encode(composite_body(parts, self._url("composite/sobjects")))
-            guard()
-            try:
-                answer = self._send("POST", "composite", data=body)
-            except CALL_ERRORS as error:
-                outcomes |= {index: outcome_of_call(error) for part in parts for index in part.indexes}
-                continue
-            for part, answered in zip(parts, answer["compositeResponse"], strict=True):
-                outcomes |= part.outcomes(answered["httpStatusCode"], answered["body"])
+            outcomes |= self.send(parts, guard=guard)
         return [outcomes[index] for index in range(len(writes))]
+
+    def send(self, parts: Sequence[Part], *, guard: Guard) -> dict[int, Outcome]:
+        """Sends up to five collections in one call; the outcome of each of their writes, by its index.
+
+        What is refused as a whole is sent again in halves, pooled by five, until every write has an outcome of its
+        own: k bad records of a collection of 200 cost at most 2k * log2(200) more calls. `guard` is called right
+        before each call leaves; what is not sent in time is throttled.
+        """
+        outcomes: dict[int, Outcome] = {}
+        waiting = list(parts)
+        while waiting:
+            load = waiting[-COLLECTIONS_PER_CALL:]
+            try:
+                guard()
+            except DeadlinePassed:
+                late = Outcome("throttled", message="it was not sent in time")
+                return outcomes | {index: late for part in waiting for index in part.indexes}
+            del waiting[-COLLECTIONS_PER_CALL:]
+            answers = self._post(load)
+            if isinstance(answers, Outcome) and answers.state in REFUSED and len(load) > 1:
+                middle = len(load) // 2
+                outcomes |= self.send(load[:middle], guard=guard) | self.send(load[middle:], guard=guard)
+                continue
+            for number, part in enumerate(load):
+                if isinstance(answers, Outcome):
+                    status, found = answers.http_status or 0, part.all(answers)
+                else:
+                    status, body = answers[number]
+                    found = part.outcomes(status, body)
+                if part.is_refused_whole(status, found):
+                    waiting += part.halves()
+                else:
+                    outcomes |= found
+        return outcomes
+
+    def _post(self, parts: Sequence[Part]) -> Outcome | list[tuple[int, Any]]:
+        """Status and body of each collection's answer, or what became of the whole call."""
+        body = canonical.encode(composite_body(parts, self._url("composite/sobjects")))
+        self.write_calls += 1
+        try:
+            answer = self._send("POST", "composite", data=body)
+        except CALL_ERRORS as error:
+            return outcome_of_call(error)
+        return [(part["httpStatusCode"], part["body"]) for part in answer["compositeResponse"]]
 
     def _select(self, name: str, where: str | None) -> str:
         columns = ", ".join(sorted(set(self.fields[name].values())))

@@ -2,12 +2,16 @@
 
 A composite call takes five collections of 200 records and counts once against the daily limit. Updates share
 collections in which each record stands for itself; a pair that must be made together or not at all has a
-collection of its own.
+collection of its own. Records of one Account stand together, because a child's write locks its parent: an Account
+is claimed by one worker, which has one call in flight, so no two calls in flight touch one parent.
+
+A collection that is refused as a whole (one malformed record, or an org's trigger that breaks its limits) tells
+nothing of its records: it is halved until the guilty ones stand alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +21,19 @@ from sync_pipeline.systems.salesforce.errors import outcome_of_errors
 RECORDS_PER_COLLECTION = 200
 COLLECTIONS_PER_CALL = 5
 ROLLED_BACK = "ALL_OR_NONE_OPERATION_ROLLED_BACK"
+TRIGGER_FAILED = "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY"
+"""Also what every row says when an org's trigger breaks its limits on a full collection: fewer rows may pass."""
+REFUSED = ("rejected", "stale")
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Set fields of a record."""
+    """Set fields of a record. `parent` is the Account that it belongs to, in all three kinds of writes."""
 
     object: str
     id: str
     fields: Mapping[str, Any]
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,7 @@ class Once:
 
     marker: tuple[str, Mapping[str, Any]]
     record: tuple[str, Mapping[str, Any]]
+    parent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,7 @@ class Upsert:
     external_field: str
     external_id: str
     fields: Mapping[str, Any]
+    parent: str = ""
 
 
 Write = Update | Upsert | Once
@@ -82,37 +92,64 @@ class Part:
     def outcomes(self, status: int, body: Any) -> dict[int, Outcome]:
         """What this collection's answer means for each of its writes."""
         if status >= 300:
-            return dict.fromkeys(self.indexes, outcome_of_errors(status, body))
+            return self.all(outcome_of_errors(status, body))
         if self.once:
             return {self.indexes[0]: _outcome_once(status, body)}
         return {index: _outcome(status, row) for index, row in zip(self.indexes, body, strict=True)}
 
+    def all(self, outcome: Outcome) -> dict[int, Outcome]:
+        return dict.fromkeys(self.indexes, outcome)
+
+    def is_refused_whole(self, status: int, outcomes: Mapping[int, Outcome]) -> bool:
+        """Whether the answer is about the collection, so that its halves may fare better."""
+        if len(self.writes) == 1:
+            return False
+        if status < 300:
+            return all(outcome.code == TRIGGER_FAILED for outcome in outcomes.values())
+        return all(outcome.state in REFUSED for outcome in outcomes.values())
+
+    def only(self, wanted: Callable[[int], bool]) -> Part | None:
+        """The collection with those of its writes only, by index; None when none is left."""
+        kept = [(write, index) for write, index in zip(self.writes, self.indexes, strict=True) if wanted(index)]
+        return Part(tuple(write for write, _ in kept), tuple(index for _, index in kept)) if kept else None
+
+    def halves(self) -> list[Part]:
+        middle = len(self.writes) // 2
+        return [
+            Part(self.writes[:middle], self.indexes[:middle]),
+            Part(self.writes[middle:], self.indexes[middle:]),
+        ]
+
 
 def composite_calls(writes: Sequence[Write]) -> Iterator[list[Part]]:
-    """The calls to make, each at most five collections: pairs first, then upserts by object, then updates."""
+    """The calls to make, each at most five collections."""
+    yield from _chunks(collections(writes), COLLECTIONS_PER_CALL)
+
+
+def collections(writes: Sequence[Write]) -> list[Part]:
+    """As few collections as will hold the writes: pairs first, then upserts by object, then updates."""
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, write in enumerate(writes):
         groups.setdefault(_group(index, write), []).append(index)
-    parts = [
+    return [
         Part(tuple(writes[index] for index in chunk), tuple(chunk))
         for _, indexes in sorted(groups.items())
         for chunk in _chunks(sorted(indexes, key=lambda index: _place(writes[index])), RECORDS_PER_COLLECTION)
     ]
-    yield from _chunks(parts, COLLECTIONS_PER_CALL)
 
 
 def _group(index: int, write: Write) -> tuple[int, str, int]:
     """Which writes may share a collection."""
     if isinstance(write, Once):
         return (0, "", index)
-    return (1, write.object, 0) if isinstance(write, Upsert) else (2, "", 0)
+    return (1, f"{write.object}/{write.external_field}", 0) if isinstance(write, Upsert) else (2, "", 0)
 
 
-def _place(write: Write) -> tuple[str, str]:
-    """Records of one object stand together; a collection may change its object ten times only."""
+def _place(write: Write) -> tuple[str, str, str]:
+    """Records of one object stand together, as a collection may change its object ten times only; then parents."""
     if isinstance(write, Once):
-        return ("", "")
-    return (write.object, write.external_id if isinstance(write, Upsert) else write.id)
+        return ("", write.parent, "")
+    return (write.object, write.parent, write.external_id if isinstance(write, Upsert) else write.id)
 
 
 def composite_body(parts: Sequence[Part], url: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ PATHS = {
 
 
 class Stripe:
-    """One Stripe account. `base_url` is set for the sandbox only."""
+    """One Stripe account. `base_url` is set for the sandbox only. `write_calls` are part of `calls`."""
 
     def __init__(self, api_key: str, *, base_url: str | None = None) -> None:
         stripe.enable_telemetry = False
@@ -48,6 +48,7 @@ class Stripe:
             http_client=stripe.RequestsClient(timeout=CONNECT_AND_READ_SECONDS),
         )
         self.calls = 0
+        self.write_calls = 0
 
     def account_id(self) -> str:
         return str(self._get("/v1/account")["id"])
@@ -238,6 +239,7 @@ class Stripe:
     def _write(self, path: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
         guard()
         self.calls += 1
+        self.write_calls += 1
         try:
             response = self._client.raw_request("post", path, idempotency_key=key, **params)
         except stripe.StripeError as error:

@@ -1,0 +1,200 @@
+"""Attempts: every send of a command, written before the wire. What a command is stands in commands.py.
+
+An attempt is written in a transaction of its own that checks the claim, before its request leaves the machine;
+losing one would lose the knowledge that something may have happened. The outcome is recorded once. The
+idempotency key belongs to the intent and its generation, not to the attempt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import insert as plain_insert
+
+from sync_pipeline.ledger import work
+from sync_pipeline.ledger.commands import CommandRow, State, get, get_all, newest, unresolved
+from sync_pipeline.ledger.database import LedgerError, NewId
+from sync_pipeline.ledger.statements import batches
+from sync_pipeline.ledger.tables import OPEN_STATES, UNRESOLVED_STATES, attempt, command
+
+Outcome = Literal["done", "rejected", "ambiguous", "throttled", "stale"]
+
+# What may become of a command by each outcome of its attempt.
+STATES_AFTER: dict[Outcome, tuple[State, ...]] = {
+    "done": ("done",),
+    "rejected": ("rejected", "parked"),
+    "ambiguous": ("ambiguous",),
+    "throttled": ("planned",),
+    "stale": ("planned",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Leave to send one command once, until `deadline_wall`; `number` counts the command's attempts from 1."""
+
+    id: str
+    command_id: str
+    number: int
+    idempotency_key: str
+    deadline_wall: int
+
+
+def begin(
+    conn: Connection,
+    sendings: Sequence[tuple[work.Claim, CommandRow]],
+    *,
+    now: int,
+    now_wall: int,
+    deadline_wall: int,
+    min_lease_us: int,
+    instance_id: str,
+    new_id: NewId,
+) -> dict[str, Attempt]:
+    """The write-ahead: call it in a transaction of its own, read the clock inside it, commit, then send.
+
+    Returns the attempts by command id. A command is left out, and must not be sent, when its claim's lease does
+    not outlast both `now_wall + min_lease_us` and `deadline_wall`, after which the transport must refuse to
+    write. Raises LedgerError for a command that has ended, that may still be in flight, or whose target has
+    another unresolved command.
+    """
+    margin = max(min_lease_us, deadline_wall - now_wall)
+    held = work.held(conn, [claim for claim, _ in sendings], now_wall=now_wall, margin_us=margin)
+    ours = [(claim, row) for claim, row in sendings if claim.account in held]
+    current = get_all(conn, [row.id for _, row in ours])
+    under_way = unresolved(conn, held)
+    blocking = {(row.account, row.target): row.id for rows in under_way.values() for row in rows}
+    made = []
+    for claim, known in ours:
+        row = current.get(known.id) or get(conn, known.id)
+        _check(row, claim, blocking.setdefault((row.account, row.target), row.id), now_wall)
+        if row.state == "sending":
+            _give_up(conn, row)
+        number = (row.attempt_number or 0) + 1
+        key = idempotency_key(instance_id, row.key, row.generation)
+        made.append((claim.fence, Attempt(new_id(), row.id, number, key, deadline_wall)))
+    if not made:
+        return {}
+    conn.execute(plain_insert(attempt), [asdict(item) | {"fence": fence, "sent_at": now} for fence, item in made])
+    for batch in batches(item.command_id for _, item in made):
+        conn.execute(
+            update(command)
+            .where(command.c.id.in_(batch))
+            .values(state="sending", first_sent=func.coalesce(command.c.first_sent, now), last_sent=now, changed_at=now)
+        )
+    return {item.command_id: item for _, item in made}
+
+
+def finish(
+    conn: Connection,
+    attempt_id: str,
+    *,
+    outcome: Outcome,
+    state: State,
+    http_status: int | None,
+    request_id: str | None,
+    error: str | None,
+    now: int,
+    cost_calls: int = 1,
+) -> bool:
+    """Records what came of an attempt and puts its command into `state`.
+
+    False, and nothing changes, when that is known already. An ambiguous attempt may still end as done
+    or rejected (a late answer, or a look that found the object) while it is the command's latest and
+    the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not
+    follow from the outcome.
+    """
+    if state not in STATES_AFTER[outcome]:
+        raise LedgerError(f"a command whose attempt ended {outcome} cannot become {state}")
+    row = conn.execute(
+        select(attempt.c.outcome, attempt.c.number, attempt.c.cost_calls, command.c.id, command.c.state)
+        .join(command, command.c.id == attempt.c.command_id)
+        .where(attempt.c.id == attempt_id)
+        .with_for_update()
+    ).first()
+    if row is None:
+        raise LedgerError(f"there is no attempt {attempt_id} in the ledger")
+    settled = outcome in ("done", "rejected")
+    late = row.outcome == row.state == "ambiguous" and settled and get(conn, row.id).attempt_id == attempt_id
+    if row.outcome is not None and not late:
+        return False
+    conn.execute(
+        update(attempt)
+        .where(attempt.c.id == attempt_id)
+        .values(
+            outcome=outcome,
+            http_status=http_status,
+            request_id=request_id,
+            error=error,
+            cost_calls=row.cost_calls + cost_calls,
+            finished_at=now,
+        )
+    )
+    conn.execute(update(command).where(command.c.id == row.id).values(state=state, changed_at=now))
+    return True
+
+
+def idempotency_key(instance_id: str, key: str, generation: int) -> str:
+    """Stripe's Idempotency-Key of an intent: the same for every attempt of one generation.
+
+    The body is not part of it: inputs that change between two attempts must not make a second object.
+    """
+    return "sfs1:" + hashlib.sha256(f"{instance_id}|{key}|{generation}".encode()).hexdigest()[:40]
+
+
+def next_generation(conn: Connection, command_id: str) -> int:
+    """Gives the intent a new idempotency key and returns the new generation.
+
+    For an unresolved command: call it only after its deadline, and after proof that its object does not
+    exist; it becomes planned, unsent. For one that has ended: a later command of the key gets the new
+    generation, which a repeated absolute write needs, because the old key would replay the old answer.
+    LedgerError for a command that is not the newest of its key.
+    """
+    row = get(conn, command_id)
+    newer = select(func.max(command.c.number)).where(command.c.key == row.key)
+    if conn.execute(newer).scalar_one() != row.number:
+        raise LedgerError(f"command {command_id} is not the newest of {row.key}: it keeps its idempotency key")
+    if row.state == "sending":
+        _give_up(conn, row)
+    generation = row.next_generation + 1
+    values: dict[str, object] = {"next_generation": generation}
+    if row.state in OPEN_STATES:
+        values |= {"state": "planned", "generation": generation, "first_sent": None, "last_sent": None}
+    conn.execute(update(command).where(command.c.id == command_id).values(values))
+    return generation
+
+
+def renew(conn: Connection, key: str) -> None:
+    """The next command of this intent gets a new idempotency key: what the old one made is known to be gone."""
+    last = newest(conn, [key]).get(key)
+    if last is not None and last.state not in UNRESOLVED_STATES:
+        next_generation(conn, last.id)
+
+
+def prune(conn: Connection, before: int) -> int:
+    """Deletes attempts sent before `before` whose command is gone."""
+    orphaned = ~exists().where(command.c.id == attempt.c.command_id)
+    return conn.execute(delete(attempt).where(attempt.c.sent_at < before, orphaned)).rowcount
+
+
+def _check(row: CommandRow, claim: work.Claim, first: str, now_wall: int) -> None:
+    """Raises LedgerError when the command must not be sent; `first` is the one that has its target."""
+    if row.account != claim.account:
+        raise LedgerError(f"command {row.id} is of account {row.account}, the claim of {claim.account}")
+    died = row.state == "sending" and row.deadline_wall is not None and row.deadline_wall < now_wall
+    if row.state not in ("planned", "ambiguous") and not died:
+        raise LedgerError(f"command {row.id} is {row.state}: it cannot be sent")
+    if first != row.id:
+        raise LedgerError(f"command {row.id}: {row.target} has another command whose outcome is not known")
+
+
+def _give_up(conn: Connection, row: CommandRow) -> None:
+    conn.execute(
+        update(attempt)
+        .where(attempt.c.id == row.attempt_id)
+        .values(outcome="ambiguous", error="no outcome was recorded before the deadline")
+    )
