@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -16,9 +17,9 @@ from typing import Any
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
-from sync_pipeline.core.kinds import KINDS
+from sync_pipeline.core.kinds import KINDS, Decision
 from sync_pipeline.core.money import MoneyError
-from sync_pipeline.core.observation import Present
+from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.readings import READINGS, Subject, stripe_address, subjects
 from sync_pipeline.core.rules import FieldRule, Rules
 from sync_pipeline.core.world import World
@@ -42,14 +43,31 @@ def remembered(rule: FieldRule, canonical_value: Any, personal_key: bytes) -> st
     return "hmac:" + hmac.new(personal_key, form.encode(), hashlib.sha256).hexdigest()
 
 
-def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, personal_key: bytes) -> Iterator[Entry]:
-    try:
-        source = READINGS[rule.source](world, rules, subject)
-    except MoneyError as error:
-        yield _review(world, rule, subject, str(error))
-        return
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One field of one record held against its rule: canonical values, personal ones as hashes.
+
+    `source` is the raw value that the rule wants; `base` what both sides last agreed on.
+    """
+
+    source: Any
+    wanted: Any
+    shown: Any
+    base: str | None
+    decision: Decision
+    agreement: Agreement
+
+
+def judge(
+    world: World, rules: Rules, rule: FieldRule, subject: Subject, personal_key: bytes
+) -> Judgement | Absent | Unknown:
+    """What the rule makes of the field; an observation that is not present when there is nothing to say yet.
+
+    Raises MoneyError when the money behind it does not add up.
+    """
+    source = READINGS[rule.source](world, rules, subject)
     if not isinstance(source, Present):
-        return
+        return source
     wanted = CANON[rule.canon](source.value)
     shown = CANON[rule.canon](_shown(subject, rule))
     base = world.base.get((subject.id, rule.target))
@@ -58,17 +76,33 @@ def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, persona
         decision = KINDS[rule.kind](hashed_wanted, hashed_shown, base)
     else:
         decision = KINDS[rule.kind](wanted, shown, None)
-    if decision == "agree":
-        yield Agreement(subject.id, rule.target, hashed_wanted)
-    if decision == "foreign" and rule.on_foreign_edit == "review":
+    if rule.personal:
+        wanted, shown = hashed_wanted, hashed_shown
+    return Judgement(source.value, wanted, shown, base, decision, Agreement(subject.id, rule.target, hashed_wanted))
+
+
+def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, personal_key: bytes) -> Iterator[Entry]:
+    try:
+        found = judge(world, rules, rule, subject, personal_key)
+    except MoneyError as error:
+        yield _review(world, rule, subject, str(error))
+        return
+    if not isinstance(found, Judgement):
+        return
+    if found.decision == "agree":
+        yield found.agreement
+    if found.decision == "foreign" and rule.on_foreign_edit == "review":
         yield _review(world, rule, subject, f"{rule.target} was edited by hand; it should follow {rule.source}")
-    if decision == "write" or (decision == "foreign" and rule.on_foreign_edit == "revert"):
-        reason = f"put back after an edit by hand: {rule.why}" if decision == "foreign" else rule.why
-        name = rule.field if rule.side == "stripe" else rules.salesforce[rule.object].fields[rule.field]
-        old, new = (hashed_shown, hashed_wanted) if rule.personal else (shown, wanted)
-        change = FieldChange(name, old, new, rule.target, reason, rule.personal)
-        agreed = Agreement(subject.id, rule.target, hashed_wanted)
-        yield _write(world, rules, rule, subject, change, agreed, _written(rule, source.value, wanted))
+    if found.decision == "write" or (found.decision == "foreign" and rule.on_foreign_edit == "revert"):
+        reason = f"put back after an edit by hand: {rule.why}" if found.decision == "foreign" else rule.why
+        name = field_name(rules, rule)
+        change = FieldChange(name, found.shown, found.wanted, rule.target, reason, rule.personal)
+        yield _write(world, rules, rule, subject, change, found.agreement, _written(rule, found.source))
+
+
+def field_name(rules: Rules, rule: FieldRule) -> str:
+    """The field as its own system calls it."""
+    return rule.field if rule.side == "stripe" else rules.salesforce[rule.object].fields[rule.field]
 
 
 def _shown(subject: Subject, rule: FieldRule) -> Any:
@@ -77,8 +111,9 @@ def _shown(subject: Subject, rule: FieldRule) -> Any:
     return getattr(subject.record, rule.field)
 
 
-def _written(rule: FieldRule, value: Any, wanted: Any) -> Any:
+def _written(rule: FieldRule, value: Any) -> Any:
     """The value as the API takes it: exact decimals for amounts, ISO 8601 for moments."""
+    wanted = CANON[rule.canon](value)
     if wanted is None:
         return None
     if rule.canon == "moment":
