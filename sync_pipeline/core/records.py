@@ -141,6 +141,7 @@ class Customer:
     postal_code: Column[str | None, "Postal code (personal data)"] = None
     country: Column[str | None, "Country, two-letter code (personal data)"] = None
     currency: Column[str | None, "ISO currency, once billed"] = None
+    payment_method: Column[str | None, "Default payment method of all its invoices (pm_..., or an old card)"] = None
     tax_ids: Column[tuple[str, ...], "Tax ids as type:value (personal data)"] = ()
     created_at: Column[int | None, "Creation, microseconds UTC"] = None
     account_id: Column[str | None, "metadata.sf_account_id"] = None
@@ -189,6 +190,8 @@ class Subscription:
     cancellation_reason: Column[str | None, "Stripe's reason of the cancellation"] = None
     cancellation_feedback: Column[str | None, "Feedback that the customer chose"] = None
     latest_invoice: Column[str | None, "Newest invoice"] = None
+    collection_paused: Column[bool, "pause_collection is set: invoices are made, but nothing is collected"] = False
+    payment_method: Column[str | None, "Default payment method of the subscription itself (pm_...)"] = None
     account_id: Column[str | None, "metadata.sf_account_id"] = None
     opportunity_id: Column[str | None, "metadata.sf_opportunity_id"] = None
     intent: Column[str | None, "metadata.sf_intent: which plan created it"] = None
@@ -211,6 +214,25 @@ class SubscriptionItem:
     period_start: Column[int | None, "Start of the current period, microseconds UTC"] = None
     period_end: Column[int | None, "End of the current period, microseconds UTC"] = None
     line_ids: Column[tuple[str, ...], "metadata.sf_line_id: Opportunity lines that the item bills"] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discount:
+    """A coupon on a subscription or on one item of it. Discounts of items are taken before the subscription's.
+
+    Has `percent_off` or `amount_off`; neither where Stripe no longer shows the coupon's terms.
+    """
+
+    id: Column[str, "Stripe id (di_...)"]
+    subscription: Column[str, "Stripe subscription"]
+    item: Column[str | None, "Subscription item, where it is on one item only"] = None
+    position: Column[int, "Place in the order in which discounts are taken, from 0"] = 0
+    duration: Column[str | None, "once, repeating or forever"] = None
+    percent_off: Column[Decimal | None, "Percent taken off"] = None
+    amount_off: Column[int | None, "Minor units taken off each invoice"] = None
+    products: Column[tuple[str, ...], "Products that it is limited to; empty for all"] = ()
+    start_at: Column[int, "Start, microseconds UTC"]
+    end_at: Column[int | None, "End of a repeating discount, microseconds UTC"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +260,25 @@ class Invoice:
     hosted_url: Column[str | None, "Page on which the customer can pay"] = None
     credited_before_payment: Column[int, "Credited while it was open, minor units"] = 0
     credited_after_payment: Column[int, "Credited after it was paid, minor units"] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceLine:
+    """What an invoice bills for one subscription item and period; other lines are not kept. Amounts are minor units."""
+
+    id: Column[str, "Stripe id (il_...)"]
+    invoice: Column[str, "Stripe invoice"]
+    subscription: Column[str, "Stripe subscription"]
+    item: Column[str, "Subscription item"]
+    price: Column[str | None, "Stripe price"] = None
+    currency: Column[str, "ISO currency"]
+    amount: Column[int, "Before discounts and exclusive tax, minor units; negative for the credit of a proration"]
+    quantity: Column[int | None, "Quantity"] = None
+    unit_amount: Column[Decimal | None, "Minor units per unit, may have a fraction; empty when tiered"] = None
+    is_proration: Column[bool, "Bills a change within a period"] = False
+    period_start: Column[int, "Start of what is billed, microseconds UTC"]
+    period_end: Column[int, "End of what is billed, microseconds UTC"]
+    discounts: Column[tuple[str, ...], "What was taken off, as discount:minor units"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

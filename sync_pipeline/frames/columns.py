@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 PERSONAL_MARK = "(personal data)"
+WIDE = ("_minor", "_numerator", "_denominator")
 MOMENTS = frozenset({"period_start", "period_end"})
 
 Type = Literal["text", "flag", "integer", "number", "texts", "date", "moment", "amount"]
@@ -34,7 +35,7 @@ class Column:
     """One column. `type` names what it holds:
 
     text, flag, integer, number (exact decimal), texts (list of text), date, moment (microseconds UTC),
-    amount (signed minor units of unlimited size).
+    amount (an integer of up to 38 digits: signed minor units, or part of an exact fraction of them).
     """
 
     name: str
@@ -85,7 +86,7 @@ def _type(row: type[Any], name: str, inner: Any) -> Any:
     if inner is int:
         if name.endswith("_at") or name in MOMENTS:
             return "moment"
-        return "amount" if name.endswith("_minor") else "integer"
+        return "amount" if name.endswith(WIDE) else "integer"
     if inner is str:
         return "date" if name.endswith("_date") else "text"
     plain = {bool: "flag", Decimal: "number", tuple[str, ...]: "texts"}

@@ -11,6 +11,21 @@ from typing import Annotated as Column
 from typing import Literal
 
 State = Literal["matched", "ambiguous"]
+DefinitionName = Literal["stripe", "chartmogul", "finance"]
+WhyNot = Literal[
+    "trial",
+    "incomplete",
+    "past_due",
+    "unpaid",
+    "paused",
+    "ended",
+    "unknown_status",
+    "collection_paused",
+    "scheduled_end",
+    "no_committed_amount",
+    "unknown_interval",
+]
+BridgeReason = Literal["forever_discount", "repeating_discount", "once_discount", WhyNot]
 Evidence = Literal[
     "link",
     "metadata.sf_intent",
@@ -58,6 +73,70 @@ class AccountLtv:
     refunds: Column[int, "Refunds counted"]
     first_payment_at: Column[int | None, "First payment, microseconds UTC"]
     last_payment_at: Column[int | None, "Latest payment, microseconds UTC"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MrrItem:
+    """What one subscription item counts for in one definition of monthly recurring revenue."""
+
+    definition: Column[DefinitionName, "Definition of monthly recurring revenue"]
+    item: Column[str, "Stripe subscription item (si_...)"]
+    subscription: Column[str, "Stripe subscription (sub_...)"]
+    customer: Column[str, "Stripe customer (cus_...)"]
+    payer: Column[str, "Salesforce Account, or the Stripe customer where no Account has it"]
+    account_id: Column[str | None, "Salesforce Account; empty where none has the customer"]
+    product: Column[str, "Stripe product"]
+    currency: Column[str, "ISO currency"]
+    status: Column[str, "Stripe status of the subscription"]
+    quantity: Column[int | None, "Quantity; empty when metered"]
+    counts: Column[bool, "It counts in this definition"]
+    why_not: Column[WhyNot | None, "Why it does not count; empty where it does"]
+    yearly_numerator: Column[int, "Exact yearly amount in minor units: numerator"]
+    yearly_denominator: Column[int, "Exact yearly amount in minor units: denominator"]
+    mrr_minor: Column[int, "Rounded by itself, minor units: for reading; sums come from the exact amounts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MrrSubscription:
+    """Monthly recurring revenue of one subscription in one definition."""
+
+    definition: Column[DefinitionName, "Definition of monthly recurring revenue"]
+    subscription: Column[str, "Stripe subscription (sub_...)"]
+    customer: Column[str, "Stripe customer (cus_...)"]
+    payer: Column[str, "Salesforce Account, or the Stripe customer where no Account has it"]
+    currency: Column[str, "ISO currency"]
+    items: Column[int, "Items that count"]
+    yearly_numerator: Column[int, "Exact yearly amount in minor units: numerator"]
+    yearly_denominator: Column[int, "Exact yearly amount in minor units: denominator"]
+    mrr_minor: Column[int, "Monthly recurring revenue, minor units, rounded once"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountMrr:
+    """Monthly recurring revenue of one payer in one currency and definition."""
+
+    definition: Column[DefinitionName, "Definition of monthly recurring revenue"]
+    payer: Column[str, "Salesforce Account, or the Stripe customer where no Account has it"]
+    currency: Column[str, "ISO currency"]
+    account_id: Column[str | None, "Salesforce Account; empty where none has the customer"]
+    subscriptions: Column[int, "Subscriptions that count"]
+    yearly_numerator: Column[int, "Exact yearly amount in minor units: numerator"]
+    yearly_denominator: Column[int, "Exact yearly amount in minor units: denominator"]
+    mrr_minor: Column[int, "Monthly recurring revenue, minor units, rounded once"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MrrBridge:
+    """One reason why an item's monthly recurring revenue is another in a definition than in Stripe's."""
+
+    definition: Column[DefinitionName, "Definition to which the bridge leads from Stripe's"]
+    item: Column[str, "Stripe subscription item (si_...)"]
+    reason: Column[BridgeReason, "What the two definitions treat differently"]
+    payer: Column[str, "Salesforce Account, or the Stripe customer where no Account has it"]
+    currency: Column[str, "ISO currency"]
+    yearly_numerator: Column[int, "Exact yearly difference in minor units: numerator"]
+    yearly_denominator: Column[int, "Exact yearly difference in minor units: denominator"]
+    mrr_minor: Column[int, "Difference per month, minor units, rounded by itself: for reading"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,6 +28,30 @@ ACCOUNT_LTV = Table(
     ("account_id", "currency"),
     "Lifetime value per Account and currency, computed from the full listings of payments and refunds.",
 )
+MRR_ITEMS = Table(
+    "derived/mrr_items",
+    rows.MrrItem,
+    ("definition", "item"),
+    "Monthly recurring revenue per item of every living subscription, in every definition, and why it counts or not.",
+)
+MRR_SUBSCRIPTIONS = Table(
+    "derived/mrr_subscriptions",
+    rows.MrrSubscription,
+    ("definition", "subscription"),
+    "Monthly recurring revenue per subscription, in every definition.",
+)
+ACCOUNT_MRR = Table(
+    "derived/account_mrr",
+    rows.AccountMrr,
+    ("definition", "payer", "currency"),
+    "Monthly recurring revenue per payer and currency, in every definition.",
+)
+MRR_BRIDGE = Table(
+    "derived/mrr_bridge",
+    rows.MrrBridge,
+    ("definition", "item", "reason"),
+    "From Stripe's monthly recurring revenue to that of each other definition, item by item and reason by reason.",
+)
 PLAN = Table(
     "sync/plan",
     rows.PlannedWrite,
@@ -52,7 +76,9 @@ _SNAPSHOTS = (
     ("stripe/prices", records.Price, "All Stripe prices, the negotiated rates among them."),
     ("stripe/subscriptions", records.Subscription, "All Stripe subscriptions, ended ones included."),
     ("stripe/subscription_items", records.SubscriptionItem, "The rates and quantities of all subscriptions."),
+    ("stripe/discounts", records.Discount, "The coupons on all subscriptions and their items."),
     ("stripe/invoices", records.Invoice, "All Stripe invoices. Amounts in minor units."),
+    ("stripe/invoice_lines", records.InvoiceLine, "What invoices billed for subscription items, and for which period."),
     ("stripe/invoice_payments", records.InvoicePayment, "Money allocated to invoices: the proof of collected cash."),
     ("stripe/charges", records.Charge, "All attempts to collect money. Amounts in minor units."),
     ("stripe/refunds", records.Refund, "All refunds of charges. Amounts in minor units."),
@@ -65,7 +91,9 @@ SNAPSHOTS: Mapping[str, Table] = {
 }
 """By the name that the engine gives the records (`salesforce/accounts`)."""
 
+DERIVED = (ACCOUNT_LTV, MRR_ITEMS, MRR_SUBSCRIPTIONS, ACCOUNT_MRR, MRR_BRIDGE)
+
 TABLES: Mapping[str, Table] = {
     table.name: table
-    for table in (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, ACCOUNT_LTV, PLAN, CERTIFICATE)
+    for table in (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, *DERIVED, PLAN, CERTIFICATE)
 }

@@ -217,6 +217,36 @@ def test_whole_tables(sandbox: SandboxHandle, stripe: Stripe) -> None:
     assert tuple(found["invoice_payments"]) == one.payments
 
 
+def test_discounts_and_the_lines_that_they_were_taken_from(stripe: Stripe) -> None:
+    """10% of 6,000,001.00 for ever, after £1,000 off the item once: 10% of 5,900,001 is 590,000.1."""
+    customer = made(stripe, "customer", CUSTOMER)
+    made(stripe, "product", PRODUCT)
+    price = made(stripe, "price", PRICE)
+    post = stripe._client.raw_request
+    post("post", "/v1/coupons", id="ten", percent_off=10, duration="forever", applies_to={"products": ["sf_01tA"]})
+    post("post", "/v1/coupons", id="once", amount_off=100_000, currency="gbp", duration="once")
+    params = {
+        "customer": customer,
+        "collection_method": "send_invoice",
+        "days_until_due": 30,
+        "items": [{"price": price, "quantity": 2, "discounts": [{"coupon": "once"}]}],
+        "discounts": [{"coupon": "ten"}],
+    }
+    subscription = made(stripe, "subscription", params)
+    found = stripe.everything()
+    (item,) = found["subscription_items"]
+    whole, part = sorted(found["discounts"], key=lambda each: each.item or "")
+    assert (whole.subscription, whole.item, whole.percent_off, whole.duration) == (subscription, None, 10, "forever")
+    assert (whole.products, whole.start_at, whole.end_at) == (("sf_01tA",), NOW, None)
+    assert (part.item, part.amount_off, part.percent_off, part.duration) == (item.id, 100_000, None, "once")
+    (line,) = found["invoice_lines"]
+    assert (line.item, line.subscription, line.invoice) == (item.id, subscription, found["invoices"][0].id)
+    assert (line.amount, line.quantity, line.unit_amount) == (6_000_001, 2, Decimal("3000000.5"))
+    assert (line.price, line.is_proration) == (price, False)
+    assert (line.period_start, line.period_end) == (item.period_start, item.period_end)
+    assert sorted(line.discounts) == sorted([f"{part.id}:100000", f"{whole.id}:590000"])
+
+
 def test_lists_are_followed_to_their_last_page(stripe: Stripe) -> None:
     for number in range(105):
         make(stripe, "customer", {"name": f"Customer {number}"}, f"k{number}")

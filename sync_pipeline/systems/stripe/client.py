@@ -12,7 +12,7 @@ from typing import Any
 import stripe
 
 from sync_pipeline.core.observation import Absent, Observation, Present
-from sync_pipeline.core.records import Customer
+from sync_pipeline.core.records import Customer, Discount
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.outcomes import Guard, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import parse
@@ -153,7 +153,8 @@ class Stripe:
 
     def everything(self) -> dict[str, list[Any]]:
         """Complete tables of records, by name. Objects of test clocks are not in Stripe's lists, nor here."""
-        subscriptions = list(self.pages("/v1/subscriptions", status="all"))
+        expanded = ["data.discounts.source.coupon", "data.items.data.discounts"]
+        subscriptions = list(self.pages("/v1/subscriptions", status="all", expand=expanded))
         invoices = list(self.pages("/v1/invoices", expand=["data.payments"]))
         charges = list(self.pages("/v1/charges", expand=WITH_CHARGES))
         payers = {raw["id"]: str(parse.id_of(raw["customer"])) for raw in charges if raw.get("customer")}
@@ -166,7 +167,14 @@ class Stripe:
             "subscription_items": [
                 parse.subscription_item(item) for raw in subscriptions for item in self._whole(raw["items"])
             ],
+            "discounts": self._discounts(subscriptions),
             "invoices": [parse.invoice(raw) for raw in invoices],
+            "invoice_lines": [
+                line
+                for raw in invoices
+                for each in self._whole(raw["lines"])
+                if (line := parse.invoice_line(each)) is not None
+            ],
             "invoice_payments": [
                 parse.invoice_payment(payment, str(parse.id_of(raw["customer"])))
                 for raw in invoices
@@ -186,6 +194,18 @@ class Stripe:
             ],
             "credit_notes": [parse.credit_note(raw) for raw in self.pages("/v1/credit_notes")],
         }
+
+    def _discounts(self, subscriptions: Iterable[Mapping[str, Any]]) -> list[Discount]:
+        """The discounts of subscriptions and of their items, whose coupons lie too deep to be expanded with them."""
+        coupons = {raw["id"]: raw for raw in self.pages("/v1/coupons", expand=["data.applies_to"])}
+        found = []
+        for raw in subscriptions:
+            owners = [(None, raw), *((item["id"], item) for item in self._whole(raw["items"]))]
+            for item_id, owner in owners:
+                for position, each in enumerate(owner["discounts"]):
+                    if isinstance(each, Mapping):
+                        found.append(parse.discount(each, coupons, raw["id"], item_id, position))
+        return found
 
     def events_since(self, since: int) -> Iterator[Mapping[str, Any]]:
         """Events created since a moment (microseconds UTC), newest first; Stripe keeps 30 days."""

@@ -14,8 +14,10 @@ from sync_pipeline.core.records import (
     Charge,
     CreditNote,
     Customer,
+    Discount,
     Dispute,
     Invoice,
+    InvoiceLine,
     InvoicePayment,
     Price,
     Product,
@@ -57,6 +59,8 @@ def customer(raw: Json) -> Customer:
         postal_code=address.get("postal_code"),
         country=address.get("country"),
         currency=currency.upper() if currency else None,
+        payment_method=id_of((raw.get("invoice_settings") or {}).get("default_payment_method"))
+        or id_of(raw.get("default_source")),
         tax_ids=tuple(sorted(f"{tax_id['type']}:{tax_id['value']}" for tax_id in tax_ids)),
         created_at=micros(raw.get("created")),
         account_id=metadata.get("sf_account_id"),
@@ -101,6 +105,8 @@ def subscription(raw: Json) -> Subscription:
         cancellation_reason=cancellation.get("reason"),
         cancellation_feedback=cancellation.get("feedback"),
         latest_invoice=id_of(raw.get("latest_invoice")),
+        collection_paused=raw.get("pause_collection") is not None,
+        payment_method=id_of(raw.get("default_payment_method")) or id_of(raw.get("default_source")),
         account_id=metadata.get("sf_account_id"),
         opportunity_id=metadata.get("sf_opportunity_id"),
         intent=metadata.get("sf_intent"),
@@ -125,6 +131,51 @@ def subscription_item(raw: Json) -> SubscriptionItem:
         period_start=micros(raw.get("current_period_start")),
         period_end=micros(raw.get("current_period_end")),
         line_ids=tuple(sorted(filter(None, line_ids.split(",")))),
+    )
+
+
+def discount(raw: Json, coupons: Mapping[str, Json], subscription_id: str, item: str | None, position: int) -> Discount:
+    """A discount as a subscription or an item lists it. `coupons` has by id what is not embedded in it."""
+    named = raw["source"]["coupon"]
+    embedded = named if isinstance(named, Mapping) else {}
+    coupon = {**embedded, **coupons.get(str(id_of(named)), {})}
+    percent = coupon.get("percent_off")
+    return Discount(
+        id=raw["id"],
+        subscription=subscription_id,
+        item=item,
+        position=position,
+        duration=coupon.get("duration"),
+        # The SDK makes a float of a percentage with at most two decimals, which its shortest text gives back.
+        percent_off=None if percent is None else Decimal(str(percent)),
+        amount_off=coupon.get("amount_off"),
+        products=tuple(sorted((coupon.get("applies_to") or {}).get("products", ()))),
+        start_at=at(raw["start"]),
+        end_at=micros(raw.get("end")),
+    )
+
+
+def invoice_line(raw: Json) -> InvoiceLine | None:
+    """A line that bills a subscription item; None for any other."""
+    details = (raw.get("parent") or {}).get("subscription_item_details")
+    if not details or not details.get("subscription"):
+        return None
+    pricing = raw.get("pricing") or {}
+    unit = pricing.get("unit_amount_decimal")
+    return InvoiceLine(
+        id=raw["id"],
+        invoice=raw["invoice"],
+        subscription=details["subscription"],
+        item=details["subscription_item"],
+        price=id_of((pricing.get("price_details") or {}).get("price")),
+        currency=raw["currency"].upper(),
+        amount=raw["amount"],
+        quantity=raw.get("quantity"),
+        unit_amount=None if unit is None else Decimal(unit),
+        is_proration=bool(details.get("proration")),
+        period_start=at(raw["period"]["start"]),
+        period_end=at(raw["period"]["end"]),
+        discounts=tuple(f"{id_of(part['discount'])}:{part['amount']}" for part in raw.get("discount_amounts") or ()),
     )
 
 
