@@ -177,14 +177,80 @@ def test_wrong_use_is_one_line_and_exit_code_2(
 
 @pytest.mark.parametrize("content", [b"this is not a database at all, not even nearly" * 50, b""])
 def test_a_ledger_file_that_is_none(environment: dict[str, str], tmp_path: Path, content: bytes) -> None:
-    """An empty file is an empty ledger; anything else is refused in one line."""
+    """An empty file becomes a ledger; anything else is refused in one line."""
     file = tmp_path / "ledger.db"
     file.write_bytes(content)
-    done = run(environment | {"SYNC_DATABASE_URL": f"sqlite:///{file}"}, "ledger", "status")
+    done = run(environment | {"SYNC_DATABASE_URL": f"sqlite:///{file}"}, "ledger", "upgrade")
     if content:
         check_refused(done, MISUSED, "ledger.db")
     else:
         assert done.returncode == FINE, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["ledger", "status"], ["resync", "001Aa0000000001IAA"]], ids=" ".join)
+def test_a_mistyped_path_makes_no_ledger(environment: dict[str, str], tmp_path: Path, arguments: list[str]) -> None:
+    """An empty new ledger would look like one in which nothing waits."""
+    file = tmp_path / "nowhere" / "ledgr.db"
+    done = run(environment | {"SYNC_DATABASE_URL": f"sqlite:///{file}"}, *arguments)
+    check_refused(done, MISUSED, "no ledger", "ledgr.db", "SYNC_DATABASE_URL")
+    assert not file.parent.exists()
+
+
+def test_the_state_of_the_ledger_needs_no_credentials(tmp_path: Path) -> None:
+    alone = {"SYNC_HOME": str(tmp_path)}
+    assert run(alone, "ledger", "upgrade").returncode == FINE
+    status = run(alone, "ledger", "status", "--json")
+    assert status.returncode == FINE, status.stderr
+    assert json.loads(status.stdout)["work"]["dirty"] == 0
+
+
+@pytest.mark.parametrize("command", [["resync"], ["plan", "--account"]], ids=" ".join)
+def test_an_account_that_does_not_exist_is_refused(environment: dict[str, str], command: list[str]) -> None:
+    assert run(environment, "ledger", "upgrade").returncode == FINE
+    done = run(environment, *command, "001Aa0000000999IAA")
+    check_refused(done, MISUSED, "001Aa0000000999IAA", "neither Salesforce nor the ledger")
+
+
+def test_the_rules_in_force_are_shown(tmp_path: Path) -> None:
+    rules = tmp_path / "mine.yaml"
+    rules.write_text("commercial: {days_until_due: 14}\nfields: [{target: account.seats, kind: none}]\n")
+    shown = run({"SYNC_RULES": str(rules)}, "rules", "show", "--json")
+    assert shown.returncode == FINE, shown.stderr
+    table = json.loads(shown.stdout)
+    assert table["commercial"]["days_until_due"] == 14
+    fields = {row["target"]: row["field"] for row in table["fields"]}
+    assert fields["account.mrr"] == "Account.MRR__c"
+    assert "account.seats" not in fields
+    text = run({"SYNC_RULES": str(rules)}, "rules", "show").stdout
+    assert "Account.MRR__c" in text
+    assert "days_until_due: 14" in text
+
+
+def test_rules_that_do_not_fit_the_org_stop_it_with_every_fault_and_its_line(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    rules = tmp_path / "mine.yaml"
+    rules.write_text("salesforce:\n  account:\n    fields:\n      mrr: MMR__c\n      name: Nam\n")
+    ours = environment | {"SYNC_RULES": str(rules)}
+    for command, code in ((["worker", "--once"], MISUSED), (["rules", "check"], FAILED)):
+        done = run(ours, *command)
+        assert done.returncode == code
+        assert "mine.yaml:4: the org has no field Account.MMR__c" in done.stdout + done.stderr
+        assert "mine.yaml:5: " in done.stdout + done.stderr
+        assert "did you mean Name?" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    assert run(environment, "rules", "check").returncode == FINE
+
+
+def test_what_only_single_writes_will_meet_is_a_warning(environment: dict[str, str]) -> None:
+    rules = Path(environment["SYNC_HOME"]).parent / "mine.yaml"
+    rules.write_text("commercial:\n  renewal_stage: Prospectin\n")
+    done = run(environment | {"SYNC_RULES": str(rules)}, "worker", "--once")
+    assert done.returncode == FINE, done.stderr
+    assert "warning: " in done.stderr
+    assert (
+        "mine.yaml:2: renewal_stage: the org has no active stage 'Prospectin'; did you mean Prospecting?" in done.stderr
+    )
 
 
 def test_a_home_that_cannot_be_written_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:

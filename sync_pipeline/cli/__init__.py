@@ -13,6 +13,7 @@ import click
 
 from sync_pipeline.cli.comparing import plan, reconcile
 from sync_pipeline.cli.keeping import doctor, ledger, resync
+from sync_pipeline.cli.rules import rules
 from sync_pipeline.cli.serving import demo, receiver, worker
 from sync_pipeline.config.settings import sandbox_file
 from sync_pipeline.sandbox.command import sandbox
@@ -43,7 +44,7 @@ def main() -> None:
     """Keeps Salesforce and Stripe telling the same story, in both directions, to the penny."""
 
 
-for command in (sandbox, receiver, worker, reconcile, plan, resync, doctor, ledger, demo):
+for command in (sandbox, receiver, worker, reconcile, plan, resync, doctor, rules, ledger, demo):
     main.add_command(command)
 
 

@@ -35,6 +35,7 @@ def plan(account: str | None, as_json: bool) -> None:
 
     A new deal takes several rounds: its subscription is planned once its customer exists.
     """
+    from sync_pipeline.core.observation import Absent
     from sync_pipeline.core.plan import plan as plan_account
     from sync_pipeline.engine.observe import observe
     from sync_pipeline.engine.reconcile import compare, read_tables
@@ -47,6 +48,8 @@ def plan(account: str | None, as_json: bool) -> None:
             plans = list(compare(running, read_tables(running)).plans.values())
         else:
             world = observe(running, [account])[account]
+            if isinstance(world.account, Absent) and not world.links:
+                raise click.BadParameter(f"neither Salesforce nor the ledger knows an Account {account}.")
             plans = [plan_account(world, running.rules, running.personal_key)]
     writes = [asdict(write) for write in planned_writes(plans)]
     reviews = [asdict(review) for planned in plans for review in planned.reviews]

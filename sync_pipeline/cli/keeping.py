@@ -15,13 +15,18 @@ from sync_pipeline.cli.opening import require_account_ids
 @click.argument("accounts", nargs=-1, required=True)
 def resync(accounts: tuple[str, ...]) -> None:
     """Mark Accounts as changed, so that they are looked at now."""
+    from sync_pipeline.config.rules import load_rules
     from sync_pipeline.config.settings import load_settings
-    from sync_pipeline.engine.assembly import build_env, open_current_ledger
+    from sync_pipeline.engine.assembly import build_env, build_salesforce, open_existing_ledger
+    from sync_pipeline.engine.intake import not_an_account
     from sync_pipeline.engine.intake import resync as mark
 
     require_account_ids(accounts)
     settings = load_settings()
-    with open_current_ledger(settings) as ledger:
+    salesforce = build_salesforce(settings, load_rules(settings.rules_file))
+    with open_existing_ledger(settings) as ledger:
+        if strange := not_an_account(ledger, salesforce, accounts):
+            raise click.BadParameter(f"neither Salesforce nor the ledger knows an Account {', '.join(strange)}.")
         mark(ledger, accounts, build_env(settings))
     click.echo(f"{len(accounts)} marked; the next drain looks at them")
 
@@ -51,10 +56,10 @@ def ledger() -> None:
 @ledger.command("upgrade", epilog="Example:  sync-pipeline ledger upgrade")
 def ledger_upgrade() -> None:
     """Create the ledger, or bring it to this version's schema."""
-    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.config.settings import load_local_settings
     from sync_pipeline.ledger import migrations
 
-    settings = load_settings()
+    settings = load_local_settings()
     before = migrations.current(settings.database_url)
     migrations.upgrade(settings.database_url)
     after = migrations.current(settings.database_url)
@@ -65,15 +70,15 @@ def ledger_upgrade() -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def ledger_status(as_json: bool) -> None:
     """What waits, what is parked and why, what a person has to look at."""
-    from sync_pipeline.config.settings import load_settings
-    from sync_pipeline.engine.assembly import build_env, open_current_ledger
+    from sync_pipeline.config.settings import load_local_settings
+    from sync_pipeline.engine.assembly import open_existing_ledger
     from sync_pipeline.engine.drain import STALE_US
+    from sync_pipeline.engine.env import SystemEnv
     from sync_pipeline.ledger import commands, reviews
     from sync_pipeline.ledger.status import ledger_status as read_status
 
-    settings = load_settings()
-    with open_current_ledger(settings) as opened, opened.read() as conn:
-        status = asdict(read_status(conn, now_wall=build_env(settings).wall(), stale_us=STALE_US))
+    with open_existing_ledger(load_local_settings()) as opened, opened.read() as conn:
+        status = asdict(read_status(conn, now_wall=SystemEnv(None).wall(), stale_us=STALE_US))
         parked = [
             {"account": row.account, "target": row.target, "wanted": row.reason, "refused": row.error}
             for row in commands.parked(conn)

@@ -17,8 +17,15 @@ def engine(run: str) -> Iterator[Engine]:
     """The engine of this installation. `run` names the process in the audit."""
     from sync_pipeline.config.settings import load_settings
     from sync_pipeline.engine.assembly import open_engine
+    from sync_pipeline.ledger import migrations
+    from sync_pipeline.ledger.database import shown_url
 
-    with open_engine(load_settings(), run=run) as opened:
+    settings = load_settings()
+    if migrations.current(settings.database_url) is None:
+        click.echo(f"note: there is no ledger at {shown_url(settings.database_url)} yet; a new one is made", err=True)
+    with open_engine(settings, run=run) as opened:
+        for warning in opened.warnings:
+            click.echo(f"warning: {warning}", err=True)
         yield opened
 
 

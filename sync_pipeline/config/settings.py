@@ -38,12 +38,23 @@ class Secret(str):
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """The environment of one installation. Paths are absolute; `poll_seconds` is between looks at Salesforce."""
+class LocalSettings:
+    """What an installation knows without any system: its folder, its ledger and its rules. Paths are absolute."""
 
     home: Path
     database_url: Secret
     rules_file: Path | None
+
+    @property
+    def warehouse(self) -> Path:
+        """Where the Parquet tables are."""
+        return self.home / "warehouse"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings(LocalSettings):
+    """The environment of one installation. `poll_seconds` is between looks at Salesforce."""
+
     salesforce_domain: str
     salesforce_client_id: Secret
     salesforce_client_secret: Secret | None
@@ -60,10 +71,17 @@ class Settings:
     poll_seconds: int
     linger_seconds: int
 
-    @property
-    def warehouse(self) -> Path:
-        """Where the Parquet tables are."""
-        return self.home / "warehouse"
+
+def load_local_settings(env: Mapping[str, str] | None = None) -> LocalSettings:
+    """The settings of an environment that need no credentials."""
+    values = os.environ if env is None else env
+    home = sandbox_file(values).parent
+    rules = values.get("SYNC_RULES")
+    return LocalSettings(
+        home=home,
+        database_url=Secret(values.get("SYNC_DATABASE_URL") or f"sqlite:///{home / 'ledger.db'}"),
+        rules_file=Path(rules).absolute() if rules else None,
+    )
 
 
 def load_settings(env: Mapping[str, str] | None = None) -> Settings:
@@ -83,12 +101,12 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         raise SettingsError(f"SALESFORCE_PRIVATE_KEY_FILE: there is no file {key_file}")
     if not client_secret and not (username and key_file):
         raise SettingsError("set SALESFORCE_CLIENT_SECRET, or SALESFORCE_USERNAME with SALESFORCE_PRIVATE_KEY_FILE")
-    rules = values.get("SYNC_RULES")
+    local = load_local_settings(values)
     secrets = tuple(Secret(s.strip()) for s in values.get("STRIPE_WEBHOOK_SECRETS", "").split(",") if s.strip())
     return Settings(
-        home=ready_file.parent,
-        database_url=Secret(values.get("SYNC_DATABASE_URL") or f"sqlite:///{ready_file.parent / 'ledger.db'}"),
-        rules_file=Path(rules).absolute() if rules else None,
+        home=local.home,
+        database_url=local.database_url,
+        rules_file=local.rules_file,
         salesforce_domain=_domain(values["SALESFORCE_DOMAIN"]),
         salesforce_client_id=Secret(values["SALESFORCE_CLIENT_ID"]),
         salesforce_client_secret=Secret(client_secret) if client_secret and not key_file else None,

@@ -31,6 +31,8 @@ REASON_IN_WORDS = {
     "payment_disputed": "the payment was disputed",
     "canceled_by_retention_policy": "it was canceled by Stripe's retention policy",
 }
+RETENTION = ("Healthy", "At Risk", "Cancel Scheduled", "Churned", "Won Back")
+"""Every word of the Account's retention status."""
 CANON_OF = {"lost_mrr": "money", "is_voluntary": "flag"}
 
 

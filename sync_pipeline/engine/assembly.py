@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
-from sync_pipeline.config.rules import load_rules
-from sync_pipeline.config.settings import Settings
+from sync_pipeline.config.rules import read_rules
+from sync_pipeline.config.settings import LocalSettings, Settings
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.engine.context import Engine, build_engine
 from sync_pipeline.engine.env import Env, SystemEnv
+from sync_pipeline.engine.org_check import require_fitting_rules
 from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline.systems.salesforce.client import Login, Salesforce
@@ -46,10 +48,17 @@ def build_stripe(settings: Settings) -> Stripe:
 
 
 @contextmanager
-def open_current_ledger(settings: Settings) -> Iterator[Ledger]:
+def open_current_ledger(settings: LocalSettings) -> Iterator[Ledger]:
     """The ledger, created when there is none yet. Raises LedgerError when it needs an upgrade."""
     if migrations.current(settings.database_url) is None:
         migrations.upgrade(settings.database_url)
+    with open_existing_ledger(settings) as ledger:
+        yield ledger
+
+
+@contextmanager
+def open_existing_ledger(settings: LocalSettings) -> Iterator[Ledger]:
+    """The ledger, which must be there: a mistyped path must not look like an empty one. Raises LedgerError."""
     migrations.require_current(settings.database_url)
     ledger = open_ledger(settings.database_url)
     try:
@@ -64,13 +73,13 @@ def open_engine(settings: Settings, *, run: str) -> Iterator[Engine]:
 
     Raises LedgerError, RulesError, ReadFailed or WrongSystem.
     """
-    rules = load_rules(settings.rules_file)
-    salesforce, stripe = build_salesforce(settings, rules), build_stripe(settings)
+    file, env = read_rules(settings.rules_file), build_env(settings)
+    salesforce, stripe = build_salesforce(settings, file.rules), build_stripe(settings)
     _check_identity(settings, salesforce, stripe)
     with open_current_ledger(settings) as ledger:
-        yield build_engine(
-            rules=rules, ledger=ledger, salesforce=salesforce, stripe=stripe, env=build_env(settings), run=run
-        )
+        warnings = require_fitting_rules(ledger, salesforce, file, now=env.now(), wall=env.wall())
+        engine = build_engine(rules=file.rules, ledger=ledger, salesforce=salesforce, stripe=stripe, env=env, run=run)
+        yield replace(engine, warnings=tuple(warnings))
 
 
 def _check_identity(settings: Settings, salesforce: Salesforce, stripe: Stripe) -> None:

@@ -39,7 +39,8 @@ class StripeReads(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """One installation at work. `run` names the process or Dagster run in the audit."""
+    """One installation at work. `run` names the process or Dagster run in the audit; `warnings` say in words what of
+    the rules does not fit the org and will be refused."""
 
     rules: Rules
     ledger: Ledger
@@ -49,6 +50,7 @@ class Engine:
     personal_key: bytes
     run: str
     code_version: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def instance_id(self) -> str:

@@ -49,6 +49,14 @@ def resync(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
             work.mark_dirty(conn, [account], priority=Priority.CREATE, now_wall=env.wall())
 
 
+def not_an_account(ledger: Ledger, salesforce: Salesforce, accounts: Iterable[str]) -> list[str]:
+    """Those of the ids that neither the ledger nor Salesforce knows as an Account. Raises ReadFailed."""
+    with ledger.read() as conn:
+        strange = sorted(set(accounts) - links.for_accounts(conn, accounts).keys())
+    seen = salesforce.accounts(strange) if strange else {}
+    return [account for account in strange if seen[account].account is None]
+
+
 def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
     """Reads what changed since the last look, ten minutes overlapping; returns how many changes were new.
 

@@ -114,6 +114,18 @@ def open_ledger(url: str) -> Ledger:
     return ledger
 
 
+def shown_url(url: str) -> str:
+    """The URL without its password. Raises LedgerError when it is none."""
+    return _parse(url).render_as_string(hide_password=True)
+
+
+def may_exist(url: str) -> bool:
+    """False where it takes no connection to see that there is no database: a SQLite file that is not there."""
+    parsed = _parse(url)
+    file = parsed.database if parsed.get_backend_name() == "sqlite" else None
+    return not file or file == ":memory:" or Path(file).exists()
+
+
 def _create_engine(url: str) -> tuple[Engine, str]:
     parsed = _parse(url)
     name = parsed.render_as_string(hide_password=True)

@@ -54,6 +54,8 @@ def drain_due_accounts(context: dg.OpExecutionContext, settings: dg.ResourcePara
         linger_seconds=settings.linger_seconds, run_seconds=RUN_SECONDS, poll_seconds=settings.poll_seconds
     )
     with one_clear_failure(), open_engine(settings, run=context.run_id) as engine:
+        for warning in engine.warnings:
+            context.log.warning(f"the rules do not fit the org, so writes will be refused: {warning}")
         log = BatchLog(context, engine.env)
         try:
             report = drain(engine, plan, log.add)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from sync_pipeline.config.rules import load_rules
+from sync_pipeline.config.rules_table import as_markdown
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
@@ -102,3 +103,9 @@ def test_every_status_word_is_a_value_of_the_picklists() -> None:
 
 def test_every_interval_is_a_value_of_the_picklist() -> None:
     assert set(RULES.commercial.intervals) == picklist("Opportunity", "Billing_Interval__c")
+
+
+def test_the_readme_shows_the_shipped_rules() -> None:
+    """After a change: `sync-pipeline rules show --markdown`, between the two marks."""
+    shown = (ROOT / "README.md").read_text("utf-8").partition("<!-- rules:begin -->\n")[2].partition("\n<!-- rules:end")
+    assert shown[0] == as_markdown(RULES)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from sync_pipeline.config.rules import RulesError, load_rules
+from sync_pipeline.config.rules import RulesError, load_rules, read_rules
+from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import Priority
 
 SHIPPED = resources.files("sync_pipeline.config").joinpath("rules.yaml").read_text("utf-8")
@@ -53,7 +55,7 @@ def test_the_shipped_rules_are_a_file_that_a_user_can_copy(tmp_path: Path) -> No
             "on_foreign_edit: rever",
             "on_foreign_edit 'rever' is not known; did you mean revert?",
         ),
-        ("priority: bulk", "priority: bulky", "priority 'BULKY' is not known; did you mean BULK?"),
+        ("priority: bulk", "priority: bulky", "priority 'bulky' is not known; did you mean bulk?"),
         (
             "target: account.mrr,",
             "target: account.mmr,",
@@ -107,7 +109,7 @@ def test_a_wrong_commercial_value_is_named(tmp_path: Path, before: str, after: s
     [
         ("  account:\n    object", "  acount:\n    object", "'acount' is not known; did you mean account?"),
         ("lifetime_value: Lifetime_Value__c", "lifetime_valu: Lifetime_Value__c", "did you mean lifetime_value?"),
-        ("      id: Id\n", "", "id is missing"),
+        ("      id: Id\n", "      id: [Id]\n", "id: expected an API name as My_Field__c, found ['Id']"),
         ("object: Contract", "objekt: Contract", "object"),
     ],
 )
@@ -145,26 +147,102 @@ def test_personal_is_true_or_false_and_nothing_like_it(tmp_path: Path, word: str
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "line"),
     [
-        "",
-        "5",
-        "[]",
-        "fields: 5\nsalesforce: {}\n",
-        "fields: [5]\nsalesforce: {}\n",
-        "fields: []\nsalesforce: [1]\n",
-        "fields: []\nsalesforce: {account: 5}\n",
-        "fields: []\nsalesforce: {}\ncommercial: 5\n",
-        "fields: [{kind: [mirror]}]\nsalesforce: {}\n",
-        "fields: {a: [\n",
-        "\t",
+        ("5", 1),
+        ("[]", 1),
+        ("fields: 5", 1),
+        ("commercial: {}\nfields: [5]", 2),
+        ("salesforce: [1]", 1),
+        ("salesforce: {account: 5}", 1),
+        ("commercial: 5", 1),
+        ("fields: [{kind: [mirror]}]", 1),
+        ("fields:\n  - {kind: mirror}", 2),
+        ("fields: {a: [\n", 2),
+        ("a: 1\n\tb: 2", 2),
+        ("commercial: &a {go_live: *a}", 1),
+        ("? [a]\n: 1", 1),
+        ("commercial:\n  days_until_due: 5\n  intervals: {[a]: 1}", 3),
     ],
 )
-def test_a_file_of_another_shape_is_a_mistake_not_a_crash(tmp_path: Path, text: str) -> None:
+def test_a_file_of_another_shape_is_a_mistake_with_its_line_not_a_crash(tmp_path: Path, text: str, line: int) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(text, "utf-8")
-    assert all(str(path) in line or "line" in line or not line.startswith("/") for line in mistakes(path))
-    assert str(path) in mistakes(path)[0]
+    assert [found.rpartition(": ")[0].startswith(f"{path}:{line}") for found in mistakes(path)] == [True]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing of our own yet\n", "commercial:\nsalesforce:\nfields:\n"])
+def test_a_file_without_settings_is_the_shipped_one(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(text, "utf-8")
+    assert load_rules(path) == load_rules()
+
+
+def test_a_file_holds_only_what_differs(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text(
+        """
+commercial: {days_until_due: 14}
+salesforce:
+  account: {fields: {mrr: Monthly__c}}
+  churn_record: {object: Loss__c}
+fields:
+  - {target: account.billing_plan, on_foreign_edit: accept}
+  - {target: account.seats, kind: none}
+""",
+        "utf-8",
+    )
+    found, shipped = load_rules(path), load_rules()
+    assert found.commercial == dataclasses.replace(shipped.commercial, days_until_due=14)
+    assert found.salesforce["account"].fields == {**shipped.salesforce["account"].fields, "mrr": "Monthly__c"}
+    assert found.salesforce["churn_record"].object == "Loss__c"
+    assert found.salesforce["churn_record"].fields == shipped.salesforce["churn_record"].fields
+    rows, before = ({rule.target: rule for rule in rules.fields} for rules in (found, shipped))
+    assert rows.keys() == before.keys() - {"account.seats"}
+    changed = dataclasses.replace(before["account.billing_plan"], on_foreign_edit="accept")
+    assert rows == {**{t: r for t, r in before.items() if t != "account.seats"}, "account.billing_plan": changed}
+
+
+def test_every_part_has_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("commercial:\n  go_live: 2026-01-01\nfields:\n  - target: account.seats\n    kind: none\n", "utf-8")
+    file = read_rules(path)
+    assert file.place(("commercial", "go_live")) == f"{path}:2"
+    assert file.place(("fields", "account.seats")) == f"{path}:4"
+    default = ("salesforce", "account", "fields", "mrr")
+    assert file.place(default) == f"{path} (default of salesforce.account.fields.mrr)"
+    assert read_rules().place(default).startswith("rules.yaml:")
+
+
+def test_two_names_for_one_field_are_a_mistake(tmp_path: Path) -> None:
+    """Two rules would write to it in turns for ever."""
+    path = tmp_path / "rules.yaml"
+    path.write_text("salesforce:\n  account:\n    fields:\n      seats: MRR__c\n", "utf-8")
+    assert mistakes(path) == [f"{path}:4: seats: MRR__c is the field of mrr too"]
+
+
+def test_every_field_of_every_record_has_a_name() -> None:
+    for kind, record in SALESFORCE_RECORDS.items():
+        assert {field.name for field in dataclasses.fields(record)} == load_rules().salesforce[kind].fields.keys()
+
+
+def test_every_setting_has_a_comment_a_default_that_is_shipped_and_a_use() -> None:
+    """A setting that nothing reads would be a promise that nobody keeps."""
+    core = resources.files("sync_pipeline.core")
+    code = "".join(file.read_text("utf-8") for file in core.iterdir() if file.name.endswith(".py"))
+    lines = SHIPPED[: SHIPPED.index("\nsalesforce:")].splitlines()
+    assert load_rules().commercial.__class__.__dataclass_fields__.keys() == _settings_of(lines).keys()
+    for name, number in _settings_of(lines).items():
+        above = number - 1
+        while re.match(r"  \w+:", lines[above]):
+            above -= 1
+        assert lines[above].strip().startswith("#"), f"{name} has no comment"
+        assert re.search(rf"\.{name}\b", code), f"nothing uses {name}"
+
+
+def _settings_of(lines: list[str]) -> dict[str, int]:
+    """The names of the commercial settings with their lines, from the text itself."""
+    return {line.strip().partition(":")[0]: number for number, line in enumerate(lines) if re.match(r"  \w+:", line)}
 
 
 def test_a_key_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from sync_pipeline.ledger.database import LedgerError, open_ledger
+from sync_pipeline.ledger.database import LedgerError, may_exist, open_ledger, shown_url
 from sync_pipeline.ledger.tables import SCHEMA_VERSION
 
 # Any number will do, as long as it stays the same: it names the lock that upgrades take on Postgres.
@@ -35,7 +35,9 @@ def upgrade(url: str) -> None:
 
 
 def current(url: str) -> str | None:
-    """The schema version of the ledger at `url`, None for one without tables."""
+    """The schema version of the ledger at `url`, None for one without tables or none at all; it makes none."""
+    if not may_exist(url):
+        return None
     ledger = open_ledger(url)
     try:
         with ledger.read() as conn:
@@ -54,8 +56,12 @@ def require_current(url: str) -> None:
     found = current(url)
     if found == head():
         return
-    have = f"has schema version {found}" if found else "has no tables yet"
-    raise LedgerError(f"the ledger {have}, this version needs {head()}: run: sync-pipeline ledger upgrade")
+    if found is None:
+        name = shown_url(url)
+        raise LedgerError(f"there is no ledger at {name}: mend SYNC_DATABASE_URL, or run: sync-pipeline ledger upgrade")
+    raise LedgerError(
+        f"the ledger has schema version {found}, this version needs {head()}: run: sync-pipeline ledger upgrade"
+    )
 
 
 def _version(conn: Connection) -> str | None:

@@ -17,6 +17,7 @@ import requests
 from simple_salesforce.api import Salesforce as Session
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.org_schema import OrgObject, OrgStage
 from sync_pipeline.core.records import (
     SALESFORCE_RECORDS,
     Account,
@@ -28,6 +29,7 @@ from sync_pipeline.core.records import (
 from sync_pipeline.core.rules import Names
 from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce import parse
+from sync_pipeline.systems.salesforce.describe import STAGES, org_object, org_stage
 from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, outcome_of_call, outcome_of_errors, read_failure
 from sync_pipeline.systems.salesforce.writes import (
     COLLECTIONS_PER_CALL,
@@ -42,6 +44,7 @@ CONNECT_AND_READ_SECONDS = (5, 30)
 SIGN_IN = "/services/oauth2/token"
 QUERIES_PER_CALL = 5
 ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
+NOT_THERE = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +122,37 @@ class Salesforce:
         return (usage.used, usage.total) if usage else None
 
     @cached_property
+    def described(self) -> Mapping[str, OrgObject]:
+        """The mapped objects that this user can see, by API name."""
+        return self.describe({names.object for names in self._names.values()})
+
+    def describe(self, objects: Iterable[str]) -> dict[str, OrgObject]:
+        """Those of the objects that this user can see, by API name, described in one call."""
+        wanted = sorted(set(objects))
+        if not wanted:
+            return {}
+        paths = {f"object{n}": f"sobjects/{name}/describe" for n, name in enumerate(wanted)}
+        return {raw["name"]: org_object(raw) for raw in self._composite(paths, or_missing=True).values()}
+
+    def object_names(self) -> frozenset[str]:
+        """Every object of the org that this user can see."""
+        return frozenset(raw["name"] for raw in self._composite({"all": "sobjects"})["all"]["sobjects"])
+
+    def stages(self) -> dict[str, OrgStage]:
+        """The active Opportunity stages, by name."""
+        return {row["ApiName"]: org_stage(row) for row in self.query_all({"stages": STAGES})["stages"]}
+
+    @cached_property
     def fields(self) -> Mapping[str, Mapping[str, str]]:
         """The readable fields per object, by the sync's own names.
 
         Raises ReadFailed naming the first mapped field that this user cannot see: Salesforce hides a field
         without permission exactly as if it did not exist.
         """
-        described = self._composite({name: f"sobjects/{names.object}/describe" for name, names in self._names.items()})
         seen: dict[str, Mapping[str, str]] = {}
         for name, names in self._names.items():
-            available = {field["name"] for field in described[name]["fields"]}
+            described = self.described.get(names.object)
+            available = described.fields if described else {}
             usable = {}
             for own, api_name in names.fields.items():
                 if "." in api_name or api_name in available:
@@ -270,12 +294,14 @@ class Salesforce:
     def _url(self, path: str) -> str:
         return f"/services/data/v{self._login.api_version}/{path}"
 
-    def _composite(self, paths: Mapping[str, str]) -> dict[str, Any]:
-        """Several GETs in one call; every one of them must succeed."""
+    def _composite(self, paths: Mapping[str, str], *, or_missing: bool = False) -> dict[str, Any]:
+        """Several GETs in one call; every one of them must succeed, except for what may be missing."""
         parts = [{"method": "GET", "url": self._url(p), "referenceId": name} for name, p in paths.items()]
         answer = self._call("POST", "composite", data=canonical.encode({"compositeRequest": parts}))
         bodies = {}
         for part in answer["compositeResponse"]:
+            if or_missing and part["httpStatusCode"] == NOT_THERE:
+                continue
             if part["httpStatusCode"] >= 300:
                 outcome = outcome_of_errors(part["httpStatusCode"], part["body"])
                 why = f"{part['httpStatusCode']} {outcome.code} {outcome.message}"

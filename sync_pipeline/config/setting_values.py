@@ -1,0 +1,98 @@
+"""One value of the `commercial` part of the rules file as the type that its setting has.
+
+The types are those of `core.rules.Commercial`, so that a new setting needs nothing here unless its values are
+narrower than its type says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Callable, Mapping
+from datetime import date
+from typing import Any, get_args, get_origin
+
+from sync_pipeline.core.mrr import PERIODS_PER_YEAR
+
+
+def setting_value(name: str, hint: Any, value: Any) -> Any:
+    """The value of the setting `name`; ValueError says what was expected."""
+    if value is None and type(None) in get_args(hint):
+        return None
+    return NARROWER[name](value) if name in NARROWER else _of_type(hint, value)
+
+
+def _of_type(hint: Any, value: Any) -> Any:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (types.UnionType, typing.Union):
+        return _of_type(next(each for each in inner if each is not type(None)), value)
+    if origin is typing.Literal:
+        if value not in inner:
+            near = difflib.get_close_matches(str(value), inner, n=1)
+            raise ValueError(f"did you mean {near[0]}?" if near else f"expected {' or '.join(inner)}")
+        return value
+    if origin in (tuple, frozenset):
+        if not isinstance(value, list):
+            raise ValueError("expected a list, as [a, b]")
+        return origin(_of_type(inner[0], each) for each in value)
+    if origin is Mapping:
+        if not isinstance(value, dict):
+            raise ValueError("expected names with a value each")
+        return {str(key): _of_type(inner[1], each) for key, each in value.items()}
+    return PLAIN[hint](value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def _whole_number(value: Any, at_least: int = 0) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ValueError(f"expected a whole number from {at_least}")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("expected a text")
+    return value
+
+
+def _day(value: Any) -> str:
+    try:
+        return date.fromisoformat(str(value)).isoformat()
+    except ValueError:
+        raise ValueError("expected a day as 2026-01-31") from None
+
+
+def _currency(value: Any) -> str:
+    # One that Stripe does not bill is said on every deal, where the people who sold it see it.
+    if not isinstance(value, str) or not re.fullmatch("[A-Z]{3}", value):
+        raise ValueError("expected an ISO code of three capital letters")
+    return value
+
+
+def _intervals(value: Any) -> dict[str, tuple[str, int]]:
+    if not isinstance(value, dict):
+        raise ValueError("expected names with a unit and a count each")
+    return {name: _interval(name, pair) for name, pair in value.items()}
+
+
+def _interval(name: str, pair: Any) -> tuple[str, int]:
+    if not isinstance(pair, list) or len(pair) != 2 or pair[0] not in PERIODS_PER_YEAR:
+        units = ", ".join(PERIODS_PER_YEAR)
+        raise ValueError(f"{name}: expected a unit ({units}) and a count, as [month, 3]")
+    return pair[0], _whole_number(pair[1], at_least=1)
+
+
+PLAIN: Mapping[Any, Callable[[Any], Any]] = {bool: _flag, int: _whole_number, str: _text}
+NARROWER: Mapping[str, Callable[[Any], Any]] = {
+    "go_live": _day,
+    "default_currency": _currency,
+    "intervals": _intervals,
+}
+"""Settings whose values are fewer than their type allows."""

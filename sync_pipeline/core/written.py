@@ -1,0 +1,84 @@
+"""What the sync writes to Salesforce: which fields on which occasion, in which words, and which keys keep it single.
+
+The rows of the rule table say most of it; here stands what the planner writes beside them, by the sync's own
+names. The org is checked against this before anything is written (`rules_check`), and a test holds every write of
+the planner against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sync_pipeline.core.churn import RETENTION
+from sync_pipeline.core.kinds import LATCH_ORDER
+from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
+from sync_pipeline.core.rules import Rules
+
+CREATED: Mapping[str, tuple[str, ...]] = {
+    "opportunity": ("renewal_key", "name", "account_id", "stage", "close_date", "amount"),
+    "churn_record": (
+        "key",
+        "account_id",
+        "opportunity_id",
+        "subscription_id",
+        "status",
+        "effective_date",
+        "lost_mrr",
+        "reason",
+        "feedback",
+        "is_voluntary",
+    ),
+    "payment_attempt": ("key", "account_id"),
+    "task": ("what_id", "owner_id", "subject", "description", "due_date", "priority", "status"),
+}
+"""Fields that are set when a record is made."""
+
+UPDATED: Mapping[str, tuple[str, ...]] = {
+    "opportunity": ("stage", "close_date", "amount"),
+    "line": ("quantity", "unit_price"),
+    "churn_record": tuple(name for name in CREATED["churn_record"] if name != "key"),
+}
+"""Fields of records that are there already, beside the targets of the rule table."""
+
+ONCE_ONLY: Mapping[str, str] = {"opportunity": "renewal_key", "churn_record": "key", "payment_attempt": "key"}
+"""The external ids that keep a record from being made twice. They hold Stripe ids, which differ by case alone."""
+
+WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("churn_record", "status"): ("Open", "Rescinded", "Final"),
+    ("task", "priority"): ("High", "Normal"),
+    ("task", "status"): ("Not Started",),
+}
+"""The values that are written to a field which may be a picklist."""
+
+WORDS_OF_SOURCE: Mapping[str, tuple[str, ...]] = {
+    "account_billing_status": MOST_URGENT_FIRST,
+    "opportunity_billing_status": (*MOST_URGENT_FIRST, "Needs Attention"),
+    "activation": tuple(word for word in LATCH_ORDER if word is not None),
+    "account_retention": RETENTION,
+}
+"""The values that a reading of the rule table can have, where they are few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How one field is written: at creation, later, and in which words (none where any value may come)."""
+
+    created: bool = False
+    updated: bool = False
+    words: tuple[str, ...] = ()
+
+
+def written_fields(rules: Rules) -> dict[tuple[str, str], Use]:
+    """Every Salesforce field that the sync writes under these rules, by (object, field) in its own names."""
+    fields = {(kind, name) for by_kind in (CREATED, UPDATED) for kind, names in by_kind.items() for name in names}
+    rows = {(rule.object, rule.field): rule for rule in rules.fields if rule.side == "salesforce"}
+    return {
+        (kind, name): Use(
+            created=name in CREATED.get(kind, ()),
+            updated=name in UPDATED.get(kind, ()) or (kind, name) in rows,
+            words=WORDS.get((kind, name), ())
+            or (WORDS_OF_SOURCE.get(rows[kind, name].source, ()) if (kind, name) in rows else ()),
+        )
+        for kind, name in sorted(fields | rows.keys())
+    }
