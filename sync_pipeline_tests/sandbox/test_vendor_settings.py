@@ -49,6 +49,8 @@ def test_every_kind_of_setting_can_be_given(tmp_path: Path) -> None:
         ({"stripe": {"retry_day": [1]}}, r"stripe\.retry_day is not a setting; there are country"),
         ({"stripe": {"retry_days": "soon"}}, r"retry_days"),
         ({"stripe": {"final_action": "explode"}}, r"final_action"),
+        ({"stripe": {"exchange_rates": {"EUR": "0.85"}}}, r'exchange_rates: must be like .*"EUR": "0.85"'),
+        ({"stripe": {"exchange_rates": {"eur": "0.0"}}}, r'exchange_rates: must be like .*"eur": "0.0"'),
         ({"salesforce": {"page_size": "big"}}, r"page_size"),
     ],
 )

@@ -8,7 +8,7 @@ from fractions import Fraction
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.listing import list_objects
-from sync_pipeline.sandbox.stripe.money import check_currency, round_half_up
+from sync_pipeline.sandbox.stripe.money import check_currency, decimal_places, round_half_up
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import finish
@@ -61,22 +61,28 @@ def get_customer_transaction(world: World, params: Params, args: list[str]) -> R
     return row
 
 
+def settled(world: World, amount: int, currency: str) -> tuple[int, str, str | None]:
+    """(amount, currency, exchange rate) as the account keeps it. Raises StripeError for money without a rate."""
+    own = world.settings.settle_in
+    if own in (None, currency):
+        return amount, currency, None
+    rate = world.settings.exchange_rates.get(currency)
+    if rate is None:
+        raise errors.unsupported(f"settlement of {currency} without an exchange rate in the settings", "currency")
+    shift = Fraction(10) ** (decimal_places(own) - decimal_places(currency))
+    return round_half_up(amount * Fraction(rate) * shift), own, rate
+
+
 def move_money(world: World, source: Row, type: str, amount: int, *, fee: int = 0, category: str | None = None) -> Row:
-    """A line of the account's ledger, in the currency that it is settled in. `amount` is signed; it can be paid out
-    some days later."""
-    currency, rate = source["currency"], None
-    if world.settings.settle_in not in (None, currency):
-        rate = world.settings.exchange_rates.get(currency)
-        if rate is None:
-            raise errors.unsupported(f"settlement of {currency} without an exchange rate in the settings", "currency")
-        currency = str(world.settings.settle_in)
-        amount, fee = (round_half_up(Fraction(rate) * part) for part in (amount, fee))
+    """A line of the account's ledger. `amount` is signed and in the currency of `source`, `fee` in that of the ledger;
+    it can be paid out some days later."""
+    amount, currency, rate = settled(world, amount, source["currency"])
     details = [{"amount": fee, "currency": currency, "description": "Stripe processing fees",
                 "type": "stripe_fee", "application": None}] if fee else []  # fmt: skip
     return world.create("balance_transaction", {
         "amount": amount, "available_on": world.now() + world.settings.payout_delay, "balance_type": "payments",
-        "currency": currency, "exchange_rate": float(rate) if rate else None, "fee": fee, "fee_details": details,
-        "net": amount - fee,
+        "currency": currency, "exchange_rate": float(rate) if rate else None,
+        "fee": fee, "fee_details": details, "net": amount - fee,
         "reporting_category": category or type, "source": source["id"], "type": type,
     })  # fmt: skip
 
@@ -86,7 +92,9 @@ def become_available(world: World, shown: Row) -> None:
     shown["status"] = "available" if shown["available_on"] <= world.now() else "pending"
 
 
-def processing_fee(world: World, amount: int) -> int:
+def processing_fee(world: World, charge: Row) -> int:
+    """Of what is settled, in the ledger's currency."""
+    amount, _, _ = settled(world, charge["amount"], charge["currency"])
     return round_half_up(Fraction(world.settings.fee_percent) * amount / 100) + world.settings.fee_fixed_minor
 
 

@@ -64,7 +64,7 @@ def _issue(world: World, params: Params) -> Row:
         taxes = [tax for line in lines for tax in line["taxes"]]
         discounts = [part for line in lines for part in line["discount_amounts"]]
     else:
-        taxes, discounts = _taxes(invoice["total_taxes"], credited, amount, invoice["total"]), []
+        taxes, discounts = _taxes(_uncredited(invoice, earlier), 0, amount, left), []
     pre = min(amount, invoice["amount_remaining"]) if invoice["status"] != "paid" else 0
     post = amount - pre
     parts = {n: params.get(n, 0) for n in ("credit_amount", "refund_amount", "out_of_band_amount")}
@@ -145,6 +145,18 @@ def _with_line(world: World, line: Row, amount: int, param: str) -> Row:
         "discount_amount": sum(d["amount"] for d in discounts), "discount_amounts": discounts,
         "taxes": _taxes(line["taxes"], credited, amount, whole),
     }  # fmt: skip
+
+
+def _uncredited(invoice: Row, notes: list[Row]) -> list[Row]:
+    """The taxes of an invoice less those that notes have given back: the last note takes exactly what is left."""
+    gone: Counter[tuple[str, str]] = Counter()
+    for tax in (tax for note in notes for tax in note["total_taxes"]):
+        for name in ("amount", "taxable_amount"):
+            gone[tax["tax_rate_details"]["tax_rate"], name] += tax[name]
+    return [
+        tax | {n: tax[n] - gone[tax["tax_rate_details"]["tax_rate"], n] for n in ("amount", "taxable_amount")}
+        for tax in invoice["total_taxes"]
+    ]
 
 
 def _taxes(taxes: list[Row], before: int, part: int, whole: int) -> list[Row]:

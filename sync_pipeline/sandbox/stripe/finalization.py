@@ -22,6 +22,20 @@ def finalize_when_due(world: World, invoice_id: str) -> None:
         collect(world, invoice)
 
 
+def heed_delivery(world: World, invoice_id: str, *, taken: bool) -> None:
+    """An endpoint failed `invoice.created`: the draft waits for it, up to three days; once all endpoints have it, its
+    hour begins. Invoices on test clocks do not wait, as deliveries happen in real time."""
+    invoice, longest = world.get("invoice", invoice_id), world.settings.webhook_failure_delay
+    if invoice is None or "_clock" in invoice or longest is None or "automatically_finalizes_at" not in invoice:
+        return
+    latest = invoice["created"] + longest
+    at = min(latest, world.clock.now() + world.settings.draft_seconds) if taken else latest
+    attempt = at if "next_payment_attempt" in invoice else None
+    world.update(invoice, {"automatically_finalizes_at": at, "next_payment_attempt": attempt})
+    with world.at(None):
+        world.set_timer("finalize", invoice["id"], at)
+
+
 def finalize(world: World, invoice: Row) -> Row:
     """Raises StripeError if its customer is gone: nobody is left to owe it."""
     if world.get("customer", invoice["customer"]) is None:

@@ -165,6 +165,9 @@ def change_item(world: World, item: Row, params: Params) -> Row:
             changes[name] = params[name]
     if "tax_rates" in params:
         changes["_tax_rates"] = check_rates(world, params["tax_rates"], "tax_rates")
+    if "discounts" in params:
+        changes["discounts"] = grant(world, params["discounts"], "discounts", redeemer=item["customer"],
+                                     currency=item["currency"], invoice_item=item["id"])  # fmt: skip
     if params.keys() & {"amount", "quantity", "unit_amount_decimal", "pricing", "price_data"}:
         old = item.get("pricing") or {}
         known = (old.get("price_details") or {}).get("price")
@@ -177,7 +180,7 @@ def change_item(world: World, item: Row, params: Params) -> Row:
     item = world.update(item, changes)
     if invoice:
         line = world.need("line_item", item["_line"])
-        shared = ("amount", "description", "discountable", "metadata", "period", "pricing", "quantity",
+        shared = ("amount", "description", "discountable", "discounts", "metadata", "period", "pricing", "quantity",
                   "quantity_decimal", "_exact", "_tax_rates")  # fmt: skip
         world.update(line, {k: item.get(k) for k in shared} | {"subtotal": item["amount"]})
         _resum(world, invoice["id"])

@@ -13,7 +13,7 @@ from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World
 
-_LINE = "amount description discountable metadata period price_data pricing quantity tax_rates"
+_LINE = "amount description discountable discounts metadata period price_data pricing quantity tax_rates"
 _LINES = " ".join(f"lines.{name}" for name in _LINE.split())
 
 
@@ -35,7 +35,7 @@ def list_lines(world: World, params: Params, args: list[str]) -> Row:
     return page_of(lines_of(world, args[0]), world, params, f"/v1/invoices/{args[0]}/lines")
 
 
-@operation("POST /v1/invoices/{invoice}/add_lines", f"invoice_metadata lines.invoice_item lines.discounts {_LINES}")
+@operation("POST /v1/invoices/{invoice}/add_lines", f"invoice_metadata lines.invoice_item {_LINES}")
 def add_lines(world: World, params: Params, args: list[str]) -> Row:
     invoice = _draft(world, args[0])
     customer = world.need("customer", invoice["customer"])

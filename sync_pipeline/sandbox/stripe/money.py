@@ -109,13 +109,18 @@ _WHOLE = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf"
 _THOUSANDTHS = frozenset("bhd jod kwd omr tnd".split())
 
 
+def decimal_places(currency: str) -> int:
+    """How many decimal places of the currency the API's integers count in."""
+    return 0 if currency in _WHOLE else 3 if currency in _THOUSANDTHS else 2
+
+
 def shown_unit_price(price: Row) -> str | None:
     """A unit price as Stripe writes it in descriptions (£12.50); None for tiers."""
     text = price.get("unit_amount_decimal")
     if text is None:
         return None
     currency = price["currency"]
-    places = 0 if currency in _WHOLE else 3 if currency in _THOUSANDTHS else 2
+    places = decimal_places(currency)
     amount = Decimal(text).scaleb(-places)
     written = f"{amount:,.{max(places, -int(amount.normalize().as_tuple().exponent))}f}"
     symbol = _SYMBOLS.get(currency)

@@ -114,7 +114,7 @@ def charge_intent(world: World, intent: Row, method: Row | None, description: st
     charge = create_charge(world, intent, method, description, paid=True)
     transaction = move_money(
         world, charge, "charge" if method else "payment", charge["amount"],
-        fee=processing_fee(world, charge["amount"]), category="charge",
+        fee=processing_fee(world, charge), category="charge",
     )  # fmt: skip
     charge = world.update(charge, {"balance_transaction": transaction["id"]})
     world.emit("charge.succeeded", charge)

@@ -64,6 +64,7 @@ def create_preview(world: World, params: Params, args: list[str]) -> Row:
         raise errors.required("customer")
     if params.get("preview_mode") == "recurring":
         raise errors.unsupported("previews of what recurs", "preview_mode")
+    world.request = None  # what is only tried out counts towards no limit
     try:
         with world.store.transaction():
             raise _Undo(_preview(world, params))

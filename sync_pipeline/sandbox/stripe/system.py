@@ -26,6 +26,7 @@ from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, refuse_unmodell
 from sync_pipeline.sandbox.stripe.parameters import Params, check, decode
 from sync_pipeline.sandbox.stripe.resources import RESOURCES
 from sync_pipeline.sandbox.stripe.settings import StripeSettings
+from sync_pipeline.sandbox.stripe.test_clocks import refuse_while_advancing
 from sync_pipeline.sandbox.stripe.webhooks import Delivery
 from sync_pipeline.sandbox.stripe.world import World
 from sync_pipeline.sandbox.wire import Call, Reply
@@ -105,8 +106,11 @@ class StripeSystem:
         answer: Row = {}
         with world.store.transaction():
             world.request = request
-            with world.living_with(self._owner(params, args)):
+            owner = self._owner(params, args)
+            with world.living_with(owner):
                 try:
+                    if call.method != "GET" and owner is not None:
+                        refuse_while_advancing(world.get("test_helpers.test_clock", owner.get("_clock")))
                     answer = implementation.handler(world, params, args)
                 except StripeError as error:
                     if not error.commits:

@@ -21,11 +21,19 @@ ADVANCE_SECONDS = 1
 ADVANCE_LOOKS = 2
 
 
+def refuse_while_advancing(clock: Row | None) -> None:
+    """Nothing that lives on a clock can be changed while it moves; reading shows what it has lived through so far."""
+    if clock and clock["status"] != "ready":
+        raise StripeError("Test clock advancement underway - cannot perform modifications.",
+                          code="test_clock_advancing", param="test_clock", status=429, keep=False)  # fmt: skip
+
+
 def adopt(world: World, id: str | None) -> None:
     """Make what the current call creates live with this clock."""
     if not id:
         return
     clock = world.need(KIND, id, "test_clock")
+    refuse_while_advancing(clock)
     if len(world.find("customer", _clock=id)) >= MAX_CUSTOMERS:
         raise StripeError(f"A test clock can have at most {MAX_CUSTOMERS} customers.", param="test_clock")
     world.enter(clock)
@@ -45,9 +53,7 @@ def create_clock(world: World, params: Params, args: list[str]) -> Row:
 def advance_clock(world: World, params: Params, args: list[str]) -> Row:
     clock = world.need(KIND, args[0], "test_clock", 404)
     now, target = clock["frozen_time"], params["frozen_time"]
-    if clock["status"] != "ready":
-        raise StripeError("Test clock advancement underway - cannot perform modifications.",
-                          code="test_clock_advancing", param="test_clock", status=429)  # fmt: skip
+    refuse_while_advancing(clock)
     if target <= now:
         raise StripeError("The frozen time must be after the current frozen time of the clock.", param="frozen_time")
     latest = _furthest(world, clock)

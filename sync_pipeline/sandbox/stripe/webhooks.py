@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.finalization import heed_delivery
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World, timer
@@ -128,11 +129,17 @@ def record(world: World, key: str, status: int | None) -> None:
     row = world.store.get("delivery", key)
     if row is None:
         return
-    if status is not None and 200 <= status < 300:
-        event = world.store.table("event")[row["event"]]
-        world.put({**event, "pending_webhooks": max(0, event["pending_webhooks"] - 1)})
+    event = world.store.table("event")[row["event"]]
+    taken = status is not None and 200 <= status < 300
+    if taken:
+        event = world.put({**event, "pending_webhooks": max(0, event["pending_webhooks"] - 1)})
         _settle(world, key, row)
-    elif row["attempts"] >= len(world.settings.webhook_gaps):
+    if event["type"] == "invoice.created" and (not taken or ("_failed" in event and not event["pending_webhooks"])):
+        world.put({**event, "_failed": True})
+        heed_delivery(world, event["_now"]["row"]["id"], taken=taken)
+    if taken:
+        return
+    if row["attempts"] >= len(world.settings.webhook_gaps):
         _settle(world, key, row)
     else:
         gap = world.settings.webhook_gaps[row["attempts"]]

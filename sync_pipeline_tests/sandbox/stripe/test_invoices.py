@@ -435,3 +435,59 @@ def test_steps_are_kept_by_what_is_sent(sandbox: Sandbox) -> None:
     with pytest.raises(stripe.InvalidRequestError, match="multiple of 10"):
         sandbox.v1.prices.create({"currency": "kwd", "product": product, "billing_scheme": "tiered",
                                   "tiers_mode": "volume", "tiers": tiers})  # fmt: skip
+
+
+def test_notes_by_amount_and_by_line_together_give_back_the_whole(sandbox: Sandbox) -> None:
+    """333 and 20 % (67) are 400: whatever the notes were made of, the last one takes the tax that is left."""
+    invoice = taxed(sandbox, 333)
+    create = sandbox.v1.credit_notes.create
+    line = {"type": "invoice_line_item", "invoice_line_item": invoice.lines.data[0].id, "amount": 100}
+    by_line = create({"invoice": invoice.id, "lines": [line], "refund_amount": 120})
+    assert by_line.total_taxes[0].amount == 20
+    # Of 280 that are left 47 are tax: 99 carry 16.6.
+    assert create({"invoice": invoice.id, "amount": 99, "refund_amount": 99}).total_taxes[0].amount == 17
+    assert create({"invoice": invoice.id, "amount": 181, "refund_amount": 181}).total_taxes[0].amount == 30
+
+
+def test_an_invoice_item_can_be_given_a_discount_later(sandbox: Sandbox) -> None:
+    """`discounts` of an invoice item replaces those it had, on the draft that it stands on too."""
+    customer = sandbox.customer("pm_card_visa")
+    coupon = sandbox.v1.coupons.create({"percent_off": 25, "duration": "once"})
+    invoice = sandbox.v1.invoices.create({"customer": customer.id, "currency": "gbp"})
+    item = sandbox.v1.invoice_items.create({
+        "customer": customer.id, "invoice": invoice.id, "amount": 1000, "currency": "gbp",
+    })  # fmt: skip
+    changed = sandbox.v1.invoice_items.update(item.id, {"discounts": [{"coupon": coupon.id}]})
+    after = sandbox.v1.invoices.retrieve(invoice.id)
+    assert (len(changed.discounts), after.subtotal, after.total) == (1, 1000, 750)
+    line = after.lines.data[0]
+    sandbox.v1.invoices.line_items.update(invoice.id, line.id, {"discounts": ""})
+    assert sandbox.v1.invoices.retrieve(invoice.id).total == 1000
+
+
+def test_foreign_money_is_settled_in_the_account_currency(make_sandbox: Callable[..., Sandbox]) -> None:
+    """Facts 2.7: the balance transaction is "the only place for fees and settlement currency"; amount times
+    exchange_rate is the amount in the account's currency. A refund is the mirror of its part."""
+    sandbox = make_sandbox(settle_in="gbp", exchange_rates={"eur": "0.85", "jpy": "0.0052"})
+
+    def ledger(charge: Any) -> tuple[Any, ...]:
+        row = sandbox.v1.balance_transactions.retrieve(charge.balance_transaction)
+        return row.amount, row.currency, row.exchange_rate, row.fee, row.net
+
+    def charge(currency: str, amount: int) -> Any:
+        customer = sandbox.customer("pm_card_visa")
+        made = sandbox.subscribe(customer, sandbox.price(amount, currency=currency), expand=["latest_invoice.payments"])
+        (payment,) = made.latest_invoice.payments.data
+        return sandbox.v1.charges.list({"payment_intent": payment.payment.payment_intent}).data[0]
+
+    euro = charge("eur", 1001)
+    assert (euro.currency, euro.amount) == ("eur", 1001)
+    # 1001 x 0.85 = 850.85; 1.5 % of 851 and 20 are 33 (32.8).
+    assert ledger(euro) == (851, "gbp", 0.85, 33, 818)
+    assert ledger(charge("jpy", 1000))[:3] == (520, "gbp", 0.0052)
+    assert ledger(charge("gbp", 1000))[:3] == (1000, "gbp", None)
+    with pytest.raises(stripe.APIError, match="settlement of usd without an exchange rate"):
+        charge("usd", 1000)
+    refund = sandbox.v1.refunds.create({"charge": euro.id})
+    assert ledger(refund)[:2] == (-851, "gbp")
+    assert [b.currency for b in sandbox.v1.balance.retrieve().pending] == ["gbp"]

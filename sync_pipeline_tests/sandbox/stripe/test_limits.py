@@ -84,5 +84,9 @@ def test_invoices_of_one_subscription_in_a_day(make_sandbox: Make) -> None:
     with pytest.raises(stripe.RateLimitError) as caught:
         change(3)
     assert (caught.value.headers or {})[REASON.lower()] == "resource-specific"
+    tried = sandbox.v1.invoices.create_preview({"subscription": subscription.id, "subscription_details": {
+        "items": [{"id": item, "quantity": 3}], "proration_behavior": "always_invoice",
+    }})  # fmt: skip
+    assert tried.lines.data  # a preview makes no invoice, so it is not refused
     sandbox.advance(1)
     assert change(3).quantity == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -70,3 +71,45 @@ def test_three_subscriptions_for_each_customer(sandbox: Sandbox) -> None:
     other, free = sandbox.customer("pm_card_visa", test_clock=clock.id), sandbox.customer("pm_card_visa")
     assert sandbox.subscribe(other, price).test_clock == clock.id
     assert [sandbox.subscribe(free, price).status for _ in range(4)] == ["active"] * 4
+
+
+def test_nothing_on_a_clock_changes_while_it_advances(sandbox: Sandbox) -> None:
+    """Facts 7: while it is `advancing` its objects can be read but not changed, nor customers added; afterwards all
+    goes on, and the refused call may be sent again with the same key."""
+    clock, customer = clocked(sandbox)
+    price = sandbox.price(1000)
+    subscription = sandbox.subscribe(customer, price)
+    sandbox.v1.test_helpers.test_clocks.advance(clock.id, {"frozen_time": START + DAY})
+    v1, key = sandbox.v1, {"idempotency_key": "again"}
+    changes: tuple[Callable[[], Any], ...] = (
+        lambda: v1.customers.update(customer.id, {"name": "New"}, key),
+        lambda: v1.subscriptions.update(subscription.id, {"metadata": {"a": "b"}}),
+        lambda: v1.subscriptions.cancel(subscription.id),
+        lambda: sandbox.subscribe(customer, price),
+        lambda: v1.customers.create({"test_clock": clock.id}),
+    )
+    for change in changes:
+        with pytest.raises(stripe.RateLimitError) as caught:
+            change()
+        assert caught.value.error is not None
+        assert (caught.value.error.code, caught.value.http_status) == ("test_clock_advancing", 429)
+    assert v1.subscriptions.retrieve(subscription.id).status == "active"
+    assert sandbox.customer("pm_card_visa").test_clock is None
+    v1.test_helpers.test_clocks.retrieve(clock.id)
+    v1.test_helpers.test_clocks.retrieve(clock.id)
+    assert v1.customers.update(customer.id, {"name": "New"}, key).name == "New"
+
+
+def test_a_scheduled_subscription_is_one_of_the_three(sandbox: Sandbox) -> None:
+    """Facts 7: "3 subscriptions (incl. scheduled)/customer": a schedule cannot plan a fourth."""
+    _, customer = clocked(sandbox)
+    price = sandbox.price(1000)
+    phase = {"items": [{"price": price.id}], "duration": {"interval": "month"}}
+    plan = {"customer": customer.id, "start_date": START + DAY, "phases": [phase]}
+    sandbox.subscribe(customer, price)
+    for _ in range(2):
+        sandbox.v1.subscription_schedules.create(plan)
+    for start in (START + DAY, "now"):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            sandbox.v1.subscription_schedules.create(plan | {"start_date": start})
+        assert caught.value.param == "customer"

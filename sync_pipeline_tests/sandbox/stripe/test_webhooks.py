@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import stripe
 
-from sync_pipeline_tests.sandbox.stripe.conftest import DAY, Sandbox
+from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, START, Sandbox
 
 URL = "http://127.0.0.1:9/webhooks/stripe"
 
@@ -120,3 +120,61 @@ def test_events_are_listed_for_thirty_days(sandbox: Sandbox) -> None:
     assert sandbox.event_types() == ["product.created"]
     with pytest.raises(stripe.InvalidRequestError):
         sandbox.v1.events.list({"types": ["invoice.paid"] * 21})
+
+
+def renewal(sandbox: Sandbox) -> tuple[Any, Callable[[int | None], None]]:
+    """A draft of a renewal that was just made, and what answers all deliveries of its `invoice.created`."""
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000))
+    sandbox.advance(31 * DAY - 1)
+    sandbox.system.register_webhook(URL)
+    sandbox.advance(1)
+    [draft] = [i for i in sandbox.v1.invoices.list({"subscription": subscription.id}).data if i.status == "draft"]
+
+    def answer(status: int | None) -> None:
+        for delivery in sandbox.system.deliveries_due():
+            created = json.loads(delivery.body)["type"] == "invoice.created"
+            sandbox.system.record_delivery(delivery.id, status if created else 200)
+
+    return draft, answer
+
+
+def test_a_draft_waits_for_an_endpoint_that_fails_its_event(sandbox: Sandbox) -> None:
+    """Facts 3.8: if any endpoint fails invoice.created, finalization is delayed up to 72 h; the hour begins with the
+    delivery that succeeds."""
+    draft, answer = renewal(sandbox)
+    answer(500)
+    retrieve = sandbox.v1.invoices.retrieve
+    assert retrieve(draft.id).automatically_finalizes_at == START + 34 * DAY
+    sandbox.advance(5 * HOUR)
+    assert retrieve(draft.id).status == "draft"
+    answer(200)
+    assert retrieve(draft.id).automatically_finalizes_at == START + 31 * DAY + 6 * HOUR
+    sandbox.advance(HOUR - 1)
+    assert retrieve(draft.id).status == "draft"
+    sandbox.advance(1)
+    assert retrieve(draft.id).status == "paid"
+
+
+def test_a_draft_waits_three_days_at_most(sandbox: Sandbox) -> None:
+    draft, answer = renewal(sandbox)
+    answer(None)
+    sandbox.advance(3 * DAY - 1)
+    assert sandbox.v1.invoices.retrieve(draft.id).status == "draft"
+    sandbox.advance(1)
+    assert sandbox.v1.invoices.retrieve(draft.id).status == "paid"
+
+
+def test_a_draft_whose_event_is_taken_at_once_does_not_wait(sandbox: Sandbox) -> None:
+    draft, answer = renewal(sandbox)
+    sandbox.advance(HOUR // 2)
+    answer(200)
+    sandbox.advance(HOUR // 2)
+    assert sandbox.v1.invoices.retrieve(draft.id).status == "paid"
+
+
+def test_waiting_for_endpoints_can_be_switched_off(make_sandbox: Callable[..., Sandbox]) -> None:
+    sandbox = make_sandbox(webhook_failure_delay=None)
+    draft, answer = renewal(sandbox)
+    answer(500)
+    sandbox.advance(HOUR)
+    assert sandbox.v1.invoices.retrieve(draft.id).status == "paid"
