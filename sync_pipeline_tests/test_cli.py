@@ -293,3 +293,13 @@ def test_the_receiver_says_where_it_listens_and_ends_without_a_traceback(environ
     finally:
         process.kill()
         process.communicate()
+
+
+def test_demo_lists_its_stories_and_plays_one_by_name(tmp_path: Path) -> None:
+    listed = run({}, "demo", "--list")
+    assert listed.returncode == FINE
+    assert "deal-lost" in listed.stdout
+    played = run({}, "demo", "deal-lost", "--keep", str(tmp_path / "demo"))
+    assert played.returncode == FINE, played.stdout
+    assert "sales edits: Opportunity StageName Closed Lost" in played.stdout
+    check_refused(run({}, "demo", "deal-lots"), MISUSED, "deal-lots", "deal-lost", "demo --list")

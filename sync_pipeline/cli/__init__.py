@@ -52,12 +52,13 @@ def _exit_code(error: Exception) -> int | None:
     """2 for what the user has configured wrongly, 1 for a system that does not answer, None for a defect."""
     from sync_pipeline.config.rules import RulesError
     from sync_pipeline.config.settings import SettingsError
+    from sync_pipeline.demo.story import StoryError, UnknownStory
     from sync_pipeline.engine.assembly import WrongSystem
     from sync_pipeline.engine.env import ClockUnreachable
     from sync_pipeline.engine.rounds import Halted
     from sync_pipeline.ledger.database import LedgerError
     from sync_pipeline.systems.outcomes import ReadFailed
 
-    if isinstance(error, (SettingsError, RulesError, LedgerError, WrongSystem)):
+    if isinstance(error, (SettingsError, RulesError, LedgerError, WrongSystem, UnknownStory, StoryError)):
         return 2
     return 1 if isinstance(error, (Halted, ReadFailed, ClockUnreachable)) else None

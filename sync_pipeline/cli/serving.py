@@ -69,10 +69,18 @@ def worker(once: bool) -> None:
         sys.exit(1)
 
 
-@click.command(epilog="Example:  sync-pipeline demo")
+@click.command(epilog="Example:  sync-pipeline demo deal-won-and-paid")
+@click.argument("name", required=False)
+@click.option("--list", "listed", is_flag=True, help="Show every story with its title.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for the demo's state.")
-def demo(keep: Path | None) -> None:
-    """Play the story of a deal through a local Salesforce, a local Stripe, the receiver and Dagster."""
-    from sync_pipeline.demo.play import play
+def demo(name: str | None, listed: bool, keep: Path | None) -> None:
+    """Play a story in a local Salesforce and a local Stripe, and check what both say.
 
-    sys.exit(play(keep))
+    Without NAME the first story is played through the receiver and Dagster; with it any story on a quick stage.
+    """
+    from sync_pipeline.demo.theatre import list_stories, play_first, play_story
+
+    if listed:
+        list_stories()
+    else:
+        sys.exit(play_story(name, keep) if name else play_first(keep))

@@ -1,16 +1,63 @@
-"""How the demo's state and verdict look in a terminal."""
+"""How stories look in a terminal: the list of them, the timeline, both systems' state, the verdict."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from sync_pipeline.demo.stage import Stage
+from sync_pipeline.demo.dagster_stage import DagsterStage
+from sync_pipeline.demo.story import Story
+from sync_pipeline.engine.env import Env
 
 Rows = dict[str, str]
+INDENT = " " * 19
+
+
+@dataclass
+class Telling:
+    """The timeline as it is told. With an `env` it also says how many real seconds have passed since the start."""
+
+    console: Console
+    env: Env | None = None
+    started: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.env.wall() if self.env else 0
+
+    def say(self, text: str) -> None:
+        passed = f"{(self.env.wall() - self.started) / 1_000_000:7.1f} s  " if self.env else ""
+        self.console.print(f"[dim]{passed}[/dim]{text}")
+
+    def happens(self, at: datetime, words: str) -> None:
+        self.say(f"[dim]{at:%d %b %Y %H:%M}[/dim]  [bold]{escape(words)}[/bold]")
+
+    def wrote(self, what: list[str]) -> None:
+        for each in what:
+            self.console.print(f"{INDENT}[dim]{escape(each)}[/dim]")
+
+    def checked(self, what: str, differences: list[str]) -> None:
+        verdict = "[red]no[/red]" if differences else "[green]ok[/green]"
+        for told in differences or [what]:
+            self.console.print(f"{INDENT}{verdict}  {escape(told)}")
+
+
+def show_list(console: Console, stories: Iterable[Story]) -> None:
+    """Every story with its title, by topic."""
+    for topic, told in groupby(stories, key=lambda story: story.topic):
+        table = Table(title=topic, title_justify="left", title_style="bold", box=None, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column()
+        for story in told:
+            table.add_row(story.name, story.title)
+        console.print(table)
 
 
 def show_state(console: Console, truth: dict[str, Any], title: str, before: Rows | None = None) -> Rows:
@@ -36,9 +83,9 @@ def show_verdict(console: Console, failures: list[str], checked: int) -> None:
         console.print(f"  {failure}")
 
 
-def show_end(console: Console, stage: Stage) -> None:
+def show_end(console: Console, stage: DagsterStage) -> None:
     console.print(f"Dagster's UI:        {stage.dagster_url}")
-    console.print(f"The two systems:     {stage.control_url}")
+    console.print(f"The two systems:     {stage.sandbox.ready['control_url']}")
     console.print(f"Logs:                {stage.logs}")
     console.print("Everything stays up until Ctrl-C.")
 

@@ -1,0 +1,173 @@
+"""The quick stage: sandbox over HTTP, the receiver on a port, and the loop of `worker --once` in this process.
+
+It has no Dagster and waits for nothing: to wait is to move the clocks on, so a year takes a second. What the sync
+does is the engine's own; nothing of it is replaced.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import yaml
+from sqlalchemy import func, select
+
+from sync_pipeline.config.settings import Settings, load_settings, sandbox_environment
+from sync_pipeline.demo.stage import Sandbox, StageError
+from sync_pipeline.engine.assembly import open_engine
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.engine.env import SystemEnv
+from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.tables import command, work
+from sync_pipeline.receiver.app import build_app
+
+DAY_SECONDS = 86_400
+MICROS = 1_000_000
+SWEEP_SECONDS = 300
+ECHOES = 6
+"""How often our own writes may come back as webhooks before the stage gives up."""
+LOOKS = 500
+
+
+class HurriedEnv(SystemEnv):
+    """The real environment, except that to wait is to move its own clock on."""
+
+    def __init__(self, clock_url: str | None) -> None:
+        super().__init__(clock_url)
+        self.ahead_us = 0
+
+    def wall(self) -> int:
+        return super().wall() + self.ahead_us
+
+    def sleep(self, seconds: float) -> None:
+        self.ahead_us += int(seconds * MICROS)
+
+
+@dataclass
+class QuickStage:
+    """A sandbox and an engine with a ledger of its own."""
+
+    sandbox: Sandbox
+    settings: Settings
+    engine: Engine
+    env: HurriedEnv
+    patience_seconds: float = 0
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.engine.ledger
+
+    def settle(self) -> list[str]:
+        before = self._commands_done()
+        for _ in range(ECHOES):
+            self.sandbox.control("POST", "/webhooks", {"flush": True})
+            drain(self.engine, DrainPlan(poll_seconds=0, sweep_seconds=SWEEP_SECONDS))
+            self.sandbox.control("POST", "/webhooks", {"flush": True})
+            if not self._is_due():
+                break
+        return self._told_since(before)
+
+    def pass_time(self, seconds: int, *, receiving: bool = True) -> list[str]:
+        """A day at a time, or less where the sync has something to do sooner."""
+        told: list[str] = []
+        left = seconds
+        for _ in range(seconds // DAY_SECONDS + LOOKS):
+            if left <= 0:
+                return told
+            stride = min(left, DAY_SECONDS)
+            if receiving and (due := self._next_due()) is not None:
+                stride = max(1, min(stride, -((self.env.wall() - due) // MICROS)))
+            self.env.sleep(stride)
+            self.sandbox.control("POST", "/clock", {"advance_seconds": stride})
+            left -= stride
+            if receiving and self._is_due():
+                told += self.settle()
+        raise StageError(f"the sync does not come to rest: it looked {LOOKS} times in {seconds} seconds")
+
+    def wait(self, seconds: float) -> None:
+        self.env.sleep(seconds)
+
+    def reconcile(self) -> list[str]:
+        """Raises StageError also when a sum of money differs between the systems afterwards."""
+        before = self._commands_done()
+        certificate = reconcile(self.engine)
+        for measure, by_currency in certificate.totals.items():
+            for currency, total in by_currency.items():
+                if total.difference:
+                    raise StageError(f"{measure} differs by {total.difference} {currency} minor units")
+        return self._told_since(before)
+
+    def _next_due(self) -> int | None:
+        """When the sync will look at an account next (wall, microseconds)."""
+        with self.engine.ledger.read() as conn:
+            waiting = work.c.dirty_seq > work.c.clean_seq
+            return conn.execute(select(func.min(work.c.due_at_wall)).where(waiting)).scalar()
+
+    def _is_due(self) -> bool:
+        due = self._next_due()
+        return due is not None and due <= self.env.wall()
+
+    def _commands_done(self) -> set[str]:
+        with self.engine.ledger.read() as conn:
+            return set(conn.execute(select(command.c.id).where(command.c.state == "done")).scalars())
+
+    def _told_since(self, before: set[str]) -> list[str]:
+        columns = (command.c.id, command.c.kind, command.c.target, command.c.reason)
+        with self.engine.ledger.read() as conn:
+            rows = conn.execute(select(*columns).where(command.c.state == "done").order_by(command.c.changed_at)).all()
+        return [f"{row.kind} {row.target}: {row.reason}" for row in rows if row.id not in before]
+
+
+@contextmanager
+def quick_stage(sandbox: Sandbox, home: Path, rules: Mapping[str, Any]) -> Iterator[QuickStage]:
+    """An installation with an empty ledger under `home`. `rules` are changes to the shipped rules file."""
+    environment = {**sandbox_environment(sandbox.ready), "SYNC_HOME": str(home)}
+    if rules:
+        file = home / "rules.yaml"
+        file.write_text(yaml.safe_dump(_changed(_shipped_rules(), rules), sort_keys=False), "utf-8")
+        environment["SYNC_RULES"] = str(file)
+    settings = load_settings(environment)
+    env = HurriedEnv(settings.clock_url)
+    with open_engine(settings, run="story") as engine, _receiving(sandbox, engine.ledger, settings):
+        yield QuickStage(sandbox, settings, replace(engine, env=env), env)
+
+
+def _shipped_rules() -> dict[str, Any]:
+    text = resources.files("sync_pipeline.config").joinpath("rules.yaml").read_text("utf-8")
+    rules: dict[str, Any] = yaml.safe_load(text)
+    return rules
+
+
+def _changed(held: Any, changes: Any) -> Any:
+    """A nested change applied: mappings are merged, rows of `fields` by their target, anything else is replaced."""
+    if isinstance(held, list) and isinstance(changes, dict):
+        return [_changed(row, changes.get(row["target"], {})) for row in held]
+    if isinstance(held, dict) and isinstance(changes, dict):
+        return held | {name: _changed(held.get(name), value) for name, value in changes.items()}
+    return changes
+
+
+@contextmanager
+def _receiving(sandbox: Sandbox, ledger: Ledger, settings: Settings) -> Iterator[None]:
+    """The webhook receiver on a free port, to which Stripe delivers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        app = build_app(ledger, SystemEnv(settings.clock_url), settings.stripe_webhook_secrets, settings.expect_org_id)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off"))
+        serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        serving.start()
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/webhooks/stripe"
+            sandbox.control("POST", "/webhooks", {"url": url})
+            yield
+        finally:
+            server.should_exit = True
+            serving.join(timeout=10)
