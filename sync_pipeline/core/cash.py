@@ -43,7 +43,7 @@ def _whole_charge(payment: InvoicePayment, billing: Billing) -> Charge | None:
     behind = [
         charge
         for charge in billing.charges
-        if payment.payment in (charge.payment_intent, charge.id) and charge.status == "succeeded"
+        if payment.payment and payment.payment in (charge.payment_intent, charge.id) and charge.status == "succeeded"
     ]
     return behind[0] if len(behind) == 1 and behind[0].amount == payment.amount_paid else None
 

@@ -1,7 +1,7 @@
-"""Lifetime value per Account and currency from the full listings of Stripe.
+"""Lifetime value per Account and currency: billed, collected, and what went back in which way.
 
-Computed apart from the ledger's facts, which the event path collects one by one: that both come to the same minor
-unit is a nightly check. Sums are 128 bits wide, so that no total can wrap around.
+In the reporting currency it is what Stripe settled, object by object: an exchange rate is never multiplied by. Where
+cash in another currency was not settled in the reporting currency, the value there is not known.
 """
 
 from __future__ import annotations
@@ -11,81 +11,78 @@ from decimal import Decimal
 import polars as pl
 
 from sync_pipeline.core.money import Money, MoneyError
+from sync_pipeline.frames.cash import account_of, wide_sum
 from sync_pipeline.frames.schema import DTYPES, dtypes
 from sync_pipeline.frames.tables import ACCOUNT_LTV
 
-LEDGER_SUMS = {"account_id": pl.String(), "currency": pl.String(), "amount_minor": DTYPES["amount"]}
-"""Schema of the ledger's fold over its facts."""
+BILLED = ("open", "paid", "uncollectible")
+"""Statuses of invoices that were billed: drafts are not yet, void ones were taken back."""
 
 _KEY = ("account_id", "currency")
+_KINDS = {
+    "payment": "collected_minor",
+    "refund": "refunded_minor",
+    "dispute": "disputed_minor",
+    "credit_note": "credited_elsewhere_minor",
+}
 
 
-def account_ltv(payments: pl.DataFrame, refunds: pl.DataFrame, mapping: pl.DataFrame) -> pl.DataFrame:
-    """derived/account_ltv: paid invoice payments less their succeeded refunds, of the customers of each Account."""
-    account_of = mapping.filter(state="matched").select("customer_id", "account_id")
-    collected = (
-        paid(payments)
-        .join(account_of, left_on="customer", right_on="customer_id")
-        .group_by(*_KEY)
+def account_ltv(entries: pl.DataFrame, invoices: pl.DataFrame, mapping: pl.DataFrame, reporting: str) -> pl.DataFrame:
+    """derived/account_ltv from the cash (frames.cash.cash) and the invoices of the customers of each Account."""
+    owned = entries.join(account_of(mapping), left_on="customer", right_on="customer_id")
+    of_payment = pl.col("kind") == "payment"
+    here, settled = pl.col("currency") == reporting, pl.col("settled_currency") == reporting
+    unknown = ~here & ~settled.fill_null(False) & (pl.col("amount") != 0)
+    table = (
+        owned.with_columns(
+            pl.when(here).then("amount").when(settled & (pl.col("amount") != 0)).then("settled").alias("in_reporting"),
+            unknown.alias("unknown"),
+        )
+        .group_by(_KEY)
         .agg(
-            _sum("amount_paid").alias("collected_minor"),
-            pl.len().cast(pl.Int64).alias("payments"),
-            pl.col("paid_at").min().alias("first_payment_at"),
-            pl.col("paid_at").max().alias("last_payment_at"),
+            *(
+                pl.col("amount").filter(kind=kind).cast(pl.Int128).sum().abs().alias(name)
+                for kind, name in _KINDS.items()
+            ),
+            wide_sum("amount").alias("net_minor"),
+            wide_sum("in_reporting").alias("reporting_minor"),
+            pl.col("unknown").any(),
+            of_payment.sum().cast(pl.Int64).alias("payments"),
+            (pl.col("kind") == "refund").sum().cast(pl.Int64).alias("refunds"),
+            pl.col("at").filter(of_payment).min().alias("first_payment_at"),
+            pl.col("at").filter(of_payment).max().alias("last_payment_at"),
+        )
+        .join(_billed(invoices, mapping), on=_KEY, how="full", coalesce=True)
+        .with_columns(
+            pl.col(*_KINDS.values(), "net_minor", "reporting_minor", "billed_minor", "payments", "refunds").fill_null(0)
+        )
+        .with_columns(
+            pl.lit(reporting).alias("reporting_currency"),
+            pl.when(~pl.col("unknown").fill_null(False)).then("reporting_minor").alias("reporting_minor"),
+            pl.when(here)
+            .then(pl.lit("same currency"))
+            .when(pl.col("unknown").fill_null(False))
+            .then(pl.lit("not settled in it"))
+            .otherwise(pl.lit("settled by Stripe"))
+            .alias("rate_source"),
         )
     )
-    returned = (
-        refunds.filter(status="succeeded")
-        .join(payments.select("payment").unique(), on="payment", how="semi")
-        .join(account_of, left_on="customer", right_on="customer_id")
-        .group_by(*_KEY)
-        .agg(_sum("amount").alias("refunded_minor"), pl.len().cast(pl.Int64).alias("refunds"))
-    )
-    sums = pl.col("collected_minor", "refunded_minor", "payments", "refunds")
-    table = (
-        collected.join(returned, on=_KEY, how="full", coalesce=True)
-        .with_columns(sums.fill_null(0))
-        .with_columns((pl.col("collected_minor") - pl.col("refunded_minor")).alias("net_minor"))
-    )
-    net = [_major(minor, currency) for minor, currency in table.select("net_minor", "currency").iter_rows()]
+    net = [_major(int(minor), currency) for minor, currency in table.select("net_minor", "currency").iter_rows()]
     return table.with_columns(pl.Series("net", net, dtype=DTYPES["number"])).select(
         pl.col(name).cast(dtype) for name, dtype in dtypes(ACCOUNT_LTV).items()
     )
 
 
-def paid(payments: pl.DataFrame) -> pl.DataFrame:
-    """The payments that are collected cash."""
-    return payments.filter(status="paid")
-
-
-def unassigned_cash(payments: pl.DataFrame, mapping: pl.DataFrame) -> pl.DataFrame:
-    """Collected cash of customers that no Account has, per currency: columns currency, payments, amount_minor."""
-    account_of = mapping.filter(state="matched").select("customer_id")
+def _billed(invoices: pl.DataFrame, mapping: pl.DataFrame) -> pl.DataFrame:
+    """What was billed less what credit notes took back. No cash: that is counted by itself."""
+    credited = pl.col("credited_before_payment") + pl.col("credited_after_payment")
     return (
-        paid(payments)
-        .join(account_of, left_on="customer", right_on="customer_id", how="anti")
-        .group_by("currency")
-        .agg(pl.len().alias("payments"), _sum("amount_paid").cast(DTYPES["amount"]).alias("amount_minor"))
-        .sort("currency")
+        invoices.filter(pl.col("status").is_in(BILLED))
+        .join(account_of(mapping), left_on="customer", right_on="customer_id")
+        .with_columns((pl.col("total") - credited).alias("billed"))
+        .group_by(_KEY)
+        .agg(wide_sum("billed").alias("billed_minor"))
     )
-
-
-def disagreements(table: pl.DataFrame, ledger: pl.DataFrame) -> pl.DataFrame:
-    """Where the table and the ledger's sums (LEDGER_SUMS) differ; no row on one side counts as 0.
-
-    Columns account_id, currency, listing_minor, ledger_minor.
-    """
-    return (
-        table.select(*_KEY, pl.col("net_minor").alias("listing_minor"))
-        .join(ledger.rename({"amount_minor": "ledger_minor"}), on=_KEY, how="full", coalesce=True)
-        .with_columns(pl.col("listing_minor", "ledger_minor").fill_null(0))
-        .filter(pl.col("listing_minor") != pl.col("ledger_minor"))
-        .sort(*_KEY)
-    )
-
-
-def _sum(column: str) -> pl.Expr:
-    return pl.col(column).cast(pl.Int128).sum()
 
 
 def _major(minor: int, currency: str) -> Decimal | None:

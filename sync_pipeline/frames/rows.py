@@ -11,6 +11,7 @@ from typing import Annotated as Column
 from typing import Literal
 
 State = Literal["matched", "ambiguous"]
+RateSource = Literal["same currency", "settled by Stripe", "not settled in it"]
 DefinitionName = Literal["stripe", "chartmogul", "finance"]
 WhyNot = Literal[
     "trial",
@@ -61,14 +62,20 @@ class DealSubscription:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountLtv:
-    """What an Account paid and got back, in one currency."""
+    """What an Account was billed, paid and got back, in one currency."""
 
     account_id: Column[str, "Salesforce Account"]
     currency: Column[str, "ISO currency"]
+    billed_minor: Column[int, "Invoices less their credit notes, minor units; no cash"]
     collected_minor: Column[int, "Paid invoice payments, minor units"]
     refunded_minor: Column[int, "Succeeded refunds, minor units"]
-    net_minor: Column[int, "Lifetime value: collected less refunded, minor units"]
+    disputed_minor: Column[int, "Taken back by banks in disputes that are not won, minor units"]
+    credited_elsewhere_minor: Column[int, "Given back outside of Stripe by credit notes, minor units"]
+    net_minor: Column[int, "Lifetime value: collected less all that went back, minor units"]
     net: Column[Decimal | None, "Lifetime value in major units; empty when the currency is not known"]
+    reporting_currency: Column[str, "ISO currency of the company"]
+    reporting_minor: Column[int | None, "Lifetime value in it, minor units; empty where it is not known"]
+    rate_source: Column[RateSource, "Where the amount in the reporting currency comes from"]
     payments: Column[int, "Invoice payments counted"]
     refunds: Column[int, "Refunds counted"]
     first_payment_at: Column[int | None, "First payment, microseconds UTC"]

@@ -26,7 +26,7 @@ ACCOUNT_LTV = Table(
     "derived/account_ltv",
     rows.AccountLtv,
     ("account_id", "currency"),
-    "Lifetime value per Account and currency, computed from the full listings of payments and refunds.",
+    "Lifetime value per Account and currency, in that and in the reporting currency, from the full listings of Stripe.",
 )
 MRR_ITEMS = Table(
     "derived/mrr_items",

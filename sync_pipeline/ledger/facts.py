@@ -12,16 +12,17 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from sync_pipeline.core.facts import CASH, Fact
+from sync_pipeline.core.facts import Fact
 from sync_pipeline.ledger.statements import batches, insert
 from sync_pipeline.ledger.tables import fact
 
 
 @dataclass(frozen=True, slots=True)
 class FactSum:
-    """What an account paid, net, in one currency; signed minor units."""
+    """All facts of one kind of an account in one currency together; signed minor units."""
 
     account: str
+    kind: str
     currency: str
     amount_minor: int
 
@@ -75,12 +76,8 @@ def for_accounts(conn: Connection, accounts: Iterable[str]) -> dict[str, list[Fa
 
 
 def sums(conn: Connection) -> list[FactSum]:
-    """The cash of each account, net, per currency, sorted; exact on both databases."""
-    rows = conn.execute(
-        select(fact.c.account, fact.c.currency, func.sum(fact.c.amount_minor))
-        .where(fact.c.kind.in_(sorted(CASH)))
-        .group_by(fact.c.account, fact.c.currency)
-        .order_by(fact.c.account, fact.c.currency)
-    )
+    """The sums of the facts per account, kind and currency, sorted; exact on both databases."""
+    by = (fact.c.account, fact.c.kind, fact.c.currency)
+    rows = conn.execute(select(*by, func.sum(fact.c.amount_minor)).group_by(*by).order_by(*by))
     # Postgres sums BIGINT as NUMERIC, which arrives as Decimal.
-    return [FactSum(account, currency, int(total)) for account, currency, total in rows]
+    return [FactSum(account, kind, currency, int(total)) for account, kind, currency, total in rows]

@@ -91,9 +91,10 @@ def test_sums_are_exact_beyond_floats(ledger: Ledger) -> None:
             + [Fact("refund", "re_2", 0, "B", "gbp", -7, 1)],
         )
         assert facts.sums(conn) == [
-            facts.FactSum("A", "gbp", 7),
-            facts.FactSum("A", "jpy", 5 * large - 1),
-            facts.FactSum("B", "gbp", -7),
+            facts.FactSum("A", "payment", "gbp", 7),
+            facts.FactSum("A", "payment", "jpy", 5 * large),
+            facts.FactSum("A", "refund", "jpy", -1),
+            facts.FactSum("B", "refund", "gbp", -7),
         ]
 
 
@@ -133,11 +134,11 @@ def test_facts_read_in_any_order_and_twice_sum_up_the_same(
         assert sum(facts.append(conn, shuffled[start : start + 3]) for start in range(0, len(shuffled), 3)) == len(
             unique
         )
-        wanted: dict[tuple[str, str], int] = {}
+        wanted: dict[tuple[str, str, str], int] = {}
         for item in unique:
-            slot = (item.account, item.currency)
+            slot = (item.account, item.kind, item.currency)
             wanted[slot] = wanted.get(slot, 0) + item.amount_minor
-        assert {(row.account, row.currency): row.amount_minor for row in facts.sums(conn)} == wanted
+        assert {(row.account, row.kind, row.currency): row.amount_minor for row in facts.sums(conn)} == wanted
         stored = [item for items in facts.for_accounts(conn, "AB").values() for item in items]
         assert sorted(stored, key=repr) == sorted(unique, key=repr)
         transaction.rollback()
