@@ -58,18 +58,36 @@ def named_subscriptions(opportunity: Opportunity, links: Iterable[Link]) -> set[
     return linked | ({opportunity.stripe_subscription_id} if opportunity.stripe_subscription_id else set())
 
 
-def linked_customer(world: World) -> Customer | None:
-    """The Account's own living customer. One that the Account merely names is not its own until it is adopted."""
-    if not isinstance(world.customer, Present) or world.customer.value.deleted:
-        return None
-    customer = world.customer.value
-    linked = any(link.kind == "customer" and link.external_id == customer.id for link in world.links)
-    return customer if linked else None
+def linked_customers(world: World) -> tuple[Customer, ...]:
+    """The Account's own living customers, that of its first slot before those of other currencies.
+
+    One that the Account merely names is not its own until it is adopted.
+    """
+    linked = (link for link in world.links if link.kind == "customer")
+    in_order = sorted(linked, key=lambda link: (link.role, link.subject, link.external_id))
+    found = (world.customers.get(link.external_id) for link in in_order)
+    return tuple(each.value for each in found if isinstance(each, Present) and not each.value.deleted)
+
+
+def first_customer(world: World) -> Customer | None:
+    """The living customer of the Account's first slot: the one that the Account names."""
+    slot = {link.external_id for link in world.links if link.kind == "customer" and _is_first(world, link)}
+    return next((customer for customer in linked_customers(world) if customer.id in slot), None)
+
+
+def _is_first(world: World, link: Link) -> bool:
+    return link.role == "primary" and link.subject == world.account_id
 
 
 def own_billing(world: World) -> Billing | None:
-    """What Stripe holds for the Account's own customer, when the look at it was whole. Rules read it from here."""
-    return world.billing.value if linked_customer(world) and isinstance(world.billing, Present) else None
+    """What Stripe holds for the Account's own customers, all together, when the look at it was whole.
+
+    Rules read it from here.
+    """
+    own = {customer.id for customer in linked_customers(world)}
+    if not own or not isinstance(world.billing, Present):
+        return None
+    return world.billing.value if own == world.customers.keys() else world.billing.value.of(own)
 
 
 def match_item(line: LineItem, items: Iterable[SubscriptionItem], subscription_id: str) -> Match | None:

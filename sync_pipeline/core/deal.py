@@ -157,9 +157,12 @@ def subscription_intent(org_id: str, opportunity_id: str) -> str:
     return f"sub:{org_id[:15]}:{opportunity_id}:1"
 
 
-def customer_intent(org_id: str, account_id: str) -> str:
-    """The name of "one customer for this Account", carried in the Stripe object's metadata."""
-    return f"cus:{org_id[:15]}:{account_id}"
+def customer_intent(org_id: str, slot: str) -> str:
+    """The name of "one customer for this slot of the Account", carried in the Stripe object's metadata.
+
+    The first slot is the Account's id; customers.py says what further ones are.
+    """
+    return f"cus:{org_id[:15]}:{slot}"
 
 
 def _faults(line: LineItem, currency: str) -> list[str]:

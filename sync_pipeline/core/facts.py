@@ -8,10 +8,10 @@ storing them is the ledger's work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from sync_pipeline.core.money import Money, MoneyError
+from sync_pipeline.core.money import Money
 
 CASH = frozenset({"payment", "refund", "dispute", "credit_note"})
 """The kinds of facts that are cash; lifetime value is their sum."""
@@ -68,32 +68,31 @@ def collected_by_currency(facts: Iterable[Fact]) -> Mapping[str, Money]:
 def lifetime_value(facts: Iterable[Fact], currency: str) -> Money:
     """The Account's lifetime value in its own currency: other cash counts as what Stripe settled for it.
 
-    Raises MoneyError where cash came in another currency and was not settled in this one.
+    What was not settled in `currency` is not in it; `uncounted` says what that is.
     """
-    total = 0
-    foreign: dict[tuple[str, str], dict[str, int]] = {}
-    settled: dict[tuple[str, str], dict[str, int]] = {}
+    return Money(sum(amount.minor for amount in _valued(facts, currency) if amount.currency == currency), currency)
+
+
+def uncounted(facts: Iterable[Fact], currency: str) -> Mapping[str, Money]:
+    """Cash in other currencies that has no exact value in `currency`, so that `lifetime_value` leaves it out."""
+    sums: dict[str, Money] = {}
+    for amount in _valued(facts, currency):
+        if amount.currency != currency:
+            sums[amount.currency] = sums.get(amount.currency, Money(0, amount.currency)) + amount
+    return sums
+
+
+def _valued(facts: Iterable[Fact], currency: str) -> Iterator[Money]:
+    """Every cash fact in `currency` where it was paid or settled in that, else as it was paid."""
+    foreign: dict[tuple[str, str], list[Money]] = {}
+    settled: dict[tuple[str, str], list[Money]] = {}
     for fact in facts:
+        amount = Money(fact.amount_minor, fact.currency)
         if fact.kind in CASH and fact.currency == currency:
-            total += fact.amount_minor
+            yield amount
         elif fact.kind in CASH:
-            _add(foreign, (fact.kind, fact.external_id), fact)
-        elif fact.kind.startswith(SETTLED):
-            _add(settled, (fact.kind.removeprefix(SETTLED), fact.external_id), fact)
-    unknown = set()
+            foreign.setdefault((fact.kind, fact.external_id), []).append(amount)
+        elif fact.kind.startswith(SETTLED) and fact.currency == currency:
+            settled.setdefault((fact.kind.removeprefix(SETTLED), fact.external_id), []).append(amount)
     for key, paid in foreign.items():
-        if currency in settled.get(key, {}):
-            total += settled[key][currency]
-        else:
-            unknown |= {other for other, amount in paid.items() if amount}
-    if unknown:
-        paid_in = ", ".join(sorted(unknown))
-        raise MoneyError(
-            f"cash was collected in {paid_in}, but the Account is in {currency} and Stripe did not settle it in that"
-        )
-    return Money(total, currency)
-
-
-def _add(sums: dict[tuple[str, str], dict[str, int]], key: tuple[str, str], fact: Fact) -> None:
-    of_key = sums.setdefault(key, {})
-    of_key[fact.currency] = of_key.get(fact.currency, 0) + fact.amount_minor
+        yield from settled.get(key, paid)

@@ -15,12 +15,13 @@ from decimal import Decimal
 from typing import Any
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.addresses import stripe_address
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
 from sync_pipeline.core.kinds import KINDS, Decision
 from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.observation import Absent, Present, Unknown
-from sync_pipeline.core.readings import READINGS, Subject, stripe_address, subjects
+from sync_pipeline.core.readings import READINGS, Subject, subjects
 from sync_pipeline.core.rules import FieldRule, Rules
 from sync_pipeline.core.world import World
 

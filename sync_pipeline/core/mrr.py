@@ -68,13 +68,7 @@ def monthly_recurring_revenue(
     currency: str,
     statuses: frozenset[str] = EARNING,
 ) -> Money:
-    """MRR in `currency` over the subscriptions in one of the statuses.
-
-    Raises MoneyError when one of them bills another currency.
-    """
+    """MRR of what bills `currency`, over the subscriptions in one of the statuses; other currencies are not in it."""
     counting = {s.id for s in subscriptions if s.status in statuses}
-    counted = [item for item in items if item.subscription in counting]
-    for item in counted:
-        if item.currency != currency:
-            raise MoneyError(f"{item.subscription} bills {item.currency}, but the Account is in {currency}")
+    counted = [item for item in items if item.subscription in counting and item.currency == currency]
     return Money(round_half_even(sum(map(yearly, counted), Fraction(0)) / 12), currency)

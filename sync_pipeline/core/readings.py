@@ -13,23 +13,25 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from sync_pipeline.core.canon import country_code
+from sync_pipeline.core.addresses import billing_address
 from sync_pipeline.core.churn import retention
 from sync_pipeline.core.crosswalk import (
     Match,
-    linked_customer,
+    first_customer,
+    linked_customers,
     match_item,
     match_subscription,
-    named_subscriptions,
     own_billing,
 )
-from sync_pipeline.core.deal import Incomplete, account_currency, is_billable, terms
-from sync_pipeline.core.facts import lifetime_value
+from sync_pipeline.core.deal import account_currency
+from sync_pipeline.core.facts import lifetime_value, uncounted
 from sync_pipeline.core.lifecycle import AT_RISK, EARNING, billing_status, has_ended, most_urgent
+from sync_pipeline.core.money import Money
 from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
 from sync_pipeline.core.observation import Observation, Present, Unknown
-from sync_pipeline.core.records import Account, Customer, Invoice, LineItem, Subscription, SubscriptionItem
+from sync_pipeline.core.records import Account, Invoice, LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Billing, Deal, World
 
 NOT_BILLED = Unknown("nothing is billed yet")
@@ -49,7 +51,7 @@ def subjects(world: World) -> Iterator[Subject]:
     """Every record of the account that a rule can write to."""
     if isinstance(world.account, Present):
         yield Subject("account", world.account.value.id, world.account.value)
-    if (customer := linked_customer(world)) is not None:
+    for customer in linked_customers(world):
         yield Subject("customer", customer.id, customer)
     for deal in world.deals:
         yield Subject("opportunity", deal.opportunity.id, deal.opportunity, deal)
@@ -99,7 +101,7 @@ def _earning_items(billing: Billing) -> list[SubscriptionItem]:
 
 
 def customer_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    customer = linked_customer(world)
+    customer = first_customer(world)
     return Present(customer.id) if customer is not None else NOT_BILLED
 
 
@@ -126,6 +128,29 @@ def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observa
     return Present(monthly_recurring_revenue(billing.subscriptions, billing.items, currency, AT_RISK))
 
 
+def account_other_currencies(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """What is billed in other currencies than the Account's, and collected without a settled amount in its own.
+
+    The Account's figures do not include it.
+    """
+    billing = own_billing(world)
+    if billing is None:
+        return NOT_BILLED
+    own = account_currency(_account(world), rules.commercial)
+    collected = uncounted(world.facts, own)
+    parts = []
+    for currency in sorted(({s.currency for s in billing.subscriptions} | collected.keys()) - {own}):
+        monthly, at_risk = (
+            monthly_recurring_revenue(billing.subscriptions, billing.items, currency, statuses)
+            for statuses in (EARNING, AT_RISK)
+        )
+        cash = collected.get(currency, Money(0, currency))
+        figures = {"MRR": monthly, "MRR at risk": at_risk, "collected": cash}
+        told = [f"{name} {amount.decimal():,}" for name, amount in figures.items() if amount.minor]
+        parts.extend([f"{currency}: {', '.join(told)}"] if told else [])
+    return Present("; ".join(parts) or None)
+
+
 def account_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     billing = own_billing(world)
     if billing is None or not billing.subscriptions:
@@ -136,15 +161,16 @@ def account_billing_status(world: World, rules: Rules, subject: Subject) -> Obse
 
 
 def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """The name of the product with the largest share of recurring revenue."""
+    """The name of the product with the largest share of recurring revenue; amounts of one currency are compared."""
     billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
     items = _earning_items(billing)
     if not items:
         return Present(None)
+    own = account_currency(_account(world), rules.commercial)
     revenue: dict[str, Fraction] = {}
-    for item in items:
+    for item in [item for item in items if item.currency == own] or items:
         revenue[item.product] = revenue.get(item.product, Fraction(0)) + yearly(item)
     largest = max(revenue, key=lambda product: (revenue[product], product))
     lines = sorted((line for deal in world.deals for line in deal.lines), key=lambda line: line.id)
@@ -202,18 +228,13 @@ def opportunity_billing_message(world: World, rules: Rules, subject: Subject) ->
 
 def _stripe_is_unknown(world: World) -> bool:
     """A deal that seems to have no subscription may have one: nothing is said of it, and nothing is cleared."""
-    return isinstance(world.customer, Unknown) or isinstance(world.billing, Unknown)
+    return any(isinstance(seen, Unknown) for seen in (*world.customers.values(), world.billing))
 
 
 def _missing(world: World, rules: Rules, subject: Subject) -> tuple[str, ...]:
     """What keeps a deal from being billed that never was."""
-    deal = subject.deal
-    if deal is None or not is_billable(deal, rules.commercial):
-        return ()
-    if _subscription(world, subject) is not None or named_subscriptions(deal.opportunity, world.links):
-        return ()
-    agreed = terms(deal, _account(world), rules.commercial, world.now)
-    return agreed.missing if isinstance(agreed, Incomplete) else ()
+    incomplete = unbilled_deals(world, rules).incomplete.get(subject.id)
+    return incomplete.missing if incomplete is not None else ()
 
 
 def activation(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -259,31 +280,6 @@ def account_address(world: World, rules: Rules, subject: Subject) -> Observation
     return Unknown("the Account has no complete billing address") if wanted is None else Present(wanted)
 
 
-def billing_address(account: Account) -> dict[str, str | None] | None:
-    """Stripe's address of an Account: one line of street, country as ISO code. None without a known country."""
-    country = country_code(account.billing_country)
-    if country is None:
-        return None
-    street = ", ".join(filter(None, map(str.strip, (account.billing_street or "").splitlines())))
-    return {
-        "line1": street or None,
-        "city": account.billing_city,
-        "state": account.billing_state,
-        "postal_code": account.billing_postal_code,
-        "country": country,
-    }
-
-
-def stripe_address(customer: Customer) -> dict[str, str | None]:
-    return {
-        "line1": customer.line1,
-        "city": customer.city,
-        "state": customer.state,
-        "postal_code": customer.postal_code,
-        "country": customer.country,
-    }
-
-
 Reading = Callable[[World, Rules, Subject], Observation[Any]]
 
 READINGS: Mapping[str, Reading] = {
@@ -293,6 +289,7 @@ READINGS: Mapping[str, Reading] = {
         account_lifetime_value,
         account_mrr,
         account_mrr_at_risk,
+        account_other_currencies,
         account_billing_status,
         account_plan,
         account_retention,

@@ -38,6 +38,7 @@ class Account:
     mrr: Column[Decimal | None, "Monthly recurring revenue, major units"] = None
     mrr_at_risk: Column[Decimal | None, "MRR whose payment is failing or overdue, major units"] = None
     billing_status: Column[str | None, "Billing state over all subscriptions"] = None
+    other_currencies: Column[str | None, "Recurring revenue and cash in other currencies, not in the figures"] = None
     billing_plan: Column[str | None, "Product that carries most of the recurring revenue"] = None
     seats: Column[Decimal | None, "Seats over all running subscriptions"] = None
     retention_status: Column[str | None, "Healthy, At Risk, Cancel Scheduled, Churned or Won Back"] = None

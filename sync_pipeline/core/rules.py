@@ -64,6 +64,7 @@ class Commercial:
     go_live: str | None = None
     collection_method: Literal["send_invoice", "charge_automatically"] = "send_invoice"
     days_until_due: int = 30
+    other_currencies: Literal["own_customer", "refuse"] = "own_customer"
     quiet_seconds: int = 45
     task_for_days: int = 14
     urgent_mrr: int = 1000

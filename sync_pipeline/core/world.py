@@ -6,8 +6,9 @@ tell the difference. Which records belong together (crosswalk) is decided in `cr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
 
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Observation, Unknown
@@ -43,7 +44,7 @@ class Deal:
 
 @dataclass(frozen=True, slots=True)
 class Billing:
-    """What Stripe holds for the account's customer; always observed whole."""
+    """What Stripe holds for the account's customers, all of them together; always observed whole."""
 
     subscriptions: tuple[Subscription, ...] = ()
     items: tuple[SubscriptionItem, ...] = ()
@@ -53,6 +54,21 @@ class Billing:
     refunds: tuple[Refund, ...] = ()
     disputes: tuple[Dispute, ...] = ()
     credit_notes: tuple[CreditNote, ...] = ()
+
+    def __add__(self, other: Billing) -> Billing:
+        """What two customers have together."""
+        return Billing(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+    def of(self, customers: Collection[str]) -> Billing:
+        """The part that belongs to some customers, by their ids."""
+        of_subscription = {s.id: s.customer for s in self.subscriptions}
+        parts = {name: tuple(each for each in held if each.customer in customers) for name, held in self._by_customer()}
+        items = tuple(item for item in self.items if of_subscription.get(item.subscription) in customers)
+        return Billing(**parts, items=items)
+
+    def _by_customer(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """All parts but the items, which name their subscription only."""
+        return ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "items")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,19 +81,24 @@ class Catalogue:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One line of the crosswalk: the Salesforce record `subject` and the Stripe object `external_id`."""
+    """One line of the crosswalk: the Salesforce record `subject` and the Stripe object `external_id`.
+
+    The subject of a customer is its slot (customers.py). A secondary customer came with a merged Account.
+    """
 
     kind: str
     subject: str
     external_id: str
+    role: Literal["primary", "secondary"] = "primary"
 
 
 @dataclass(frozen=True, slots=True)
 class World:
     """One account as observed. `base` holds the last agreed canonical values by (subject, rule name).
 
-    `customer` is the customer that the account is linked to or names; `candidates` are customers that
-    might be the account's, looked up only when it has none. `blocked` are targets with a command whose
+    `customers` are those that the account is linked to, and the one that it names where its first slot is
+    free, each by its id; `candidates` are customers that might be the account's, looked up only when a deal
+    needs one in a currency in which there is none. `blocked` are targets with a command whose
     outcome is not known; `once` are the keys of what was made once and is never made again. `now` is
     microseconds UTC.
     """
@@ -89,7 +110,7 @@ class World:
     deals: tuple[Deal, ...] = ()
     churn_records: tuple[ChurnRecord, ...] = ()
     renewals: tuple[Opportunity, ...] = ()
-    customer: Observation[Customer] = NOT_READ
+    customers: Mapping[str, Observation[Customer]] = field(default_factory=dict)
     candidates: Observation[tuple[Customer, ...]] = NOT_READ
     billing: Observation[Billing] = NOT_READ
     catalogue: Observation[Catalogue] = NOT_READ

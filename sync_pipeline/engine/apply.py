@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import VERSION
 from sync_pipeline.core.commands import Agreement
+from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.ledger import attempts, audit, base, commands, links
@@ -238,7 +239,8 @@ def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: in
     body = canonical.decode(row.body)
     if body["object"] in LINKED_KINDS:
         metadata = body["params"]["metadata"]
-        owner = metadata["sf_opportunity_id"] if body["object"] == "subscription" else metadata["sf_account_id"]
+        of_customer = body["object"] == "customer"
+        owner = slot_of_intent(metadata["sf_intent"]) if of_customer else metadata["sf_opportunity_id"]
         made = links.Link(row.account, "stripe", body["object"], object_id, subject=owner)
         try:
             links.put(conn, made, now)

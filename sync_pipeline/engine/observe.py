@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sync_pipeline.core.cash import proved_cash
-from sync_pipeline.core.crosswalk import Match, match_subscription
-from sync_pipeline.core.deal import Terms, has_usable_name
-from sync_pipeline.core.ensure import deals_to_bill
+from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
+from sync_pipeline.core.customers import needs_candidates
 from sync_pipeline.core.facts import Fact, corrections
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
-from sync_pipeline.core.records import Account, Contract, Customer, Opportunity
+from sync_pipeline.core.records import Account, Contract, Opportunity
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.engine.context import Engine, SalesforceReads, StripeReads
 from sync_pipeline.ledger import base, commands, facts, links
@@ -68,19 +68,21 @@ def observe(
 
 def unrecorded_facts(world: World) -> list[Fact]:
     """The money facts that a world proves and the ledger does not have."""
-    if not isinstance(world.billing, Present):
+    billing = own_billing(world)
+    if billing is None:
         return []
-    return corrections(world.facts, proved_cash(world.account_id, world.billing.value, world.now), world.now)
+    return corrections(world.facts, proved_cash(world.account_id, billing, world.now), world.now)
 
 
 def found_links(world: World) -> list[Link]:
     """Subscriptions that metadata or fields identify and the crosswalk does not know yet."""
-    if not isinstance(world.billing, Present):
+    billing = own_billing(world)
+    if billing is None:
         return []
     known = {link.external_id for link in world.links}
     found = []
     for deal in world.deals:
-        match = match_subscription(deal.opportunity, world.billing.value.subscriptions, world.links, world.org_id)
+        match = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
         if isinstance(match, Match) and match.id not in known:
             found.append(Link("subscription", deal.opportunity.id, match.id))
     return found
@@ -95,9 +97,11 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
     return {
         account_id: Remembered(
             links=tuple(
-                Link(link.kind, link.subject, link.external_id)
+                Link(link.kind, link.subject, link.external_id, link.role)
                 for link in linked.get(account_id, [])
-                if link.system == "stripe" and link.state == "live" and link.role == "primary"
+                if link.system == "stripe"
+                and link.state == "live"
+                and (link.role == "primary" or link.kind == "customer")
             ),
             base=bases.get(account_id, {}),
             facts=tuple(known_facts.get(account_id, [])),
@@ -170,37 +174,41 @@ def _with_stripe(rules: Rules, world: World, stripe: StripeReads) -> World:
         return world
     account = world.account.value
     try:
-        customer = _customer(world, account, stripe)
+        customers = {each: stripe.customer(each) for each in _known_customers(world, account)}
+        living = [c.value.id for c in customers.values() if isinstance(c, Present) and not c.value.deleted]
         billing: Observation[Billing] = Absent("no customer")
-        if isinstance(customer, Present) and not customer.value.deleted:
-            billing = Present(stripe.billing(customer.value.id))
-        world = replace(world, customer=customer, billing=billing)
-        ready = [terms for _, terms in deals_to_bill(world, rules) if isinstance(terms, Terms)]
-        if not ready:
+        if living:
+            billing = Present(sum(map(stripe.billing, living), Billing()))
+        world = replace(world, customers=customers, billing=billing)
+        waiting = unbilled_deals(world, rules)
+        if not waiting.ready:
             return world
-        rates = [rate for terms in ready for rate in terms.rates]
+        rates = [rate for _, terms in waiting.ready for rate in terms.rates]
         catalogue: Catalogue = stripe.catalogue(
             {rate.stripe_product for rate in rates}, {rate.lookup_key for rate in rates}
         )
         world = replace(world, catalogue=Present(catalogue))
-        if isinstance(customer, Absent) and has_usable_name(account, rules.commercial):
+        if needs_candidates(world, account, waiting.currencies, waiting.home):
             similar = stripe.customers_like(account.id, account.name or "", world.now)
             world = replace(world, candidates=Present(tuple(similar)))
         return world
     except ReadFailed as error:
         if error.access:
             raise
-        return replace(world, customer=Unknown(str(error)), billing=Unknown(str(error)))
+        return replace(world, billing=Unknown(str(error)))
     except UNKNOWN_SHAPE as error:
         # One object that this version cannot read must not keep every other account from being served.
         why = f"Stripe: something of Account {world.account_id} cannot be read ({type(error).__name__})"
-        return replace(world, customer=Unknown(why), billing=Unknown(why))
+        return replace(world, billing=Unknown(why))
 
 
-def _customer(world: World, account: Account, stripe: StripeReads) -> Observation[Customer]:
-    linked = next((link.external_id for link in world.links if link.kind == "customer"), None)
-    customer_id = linked or account.stripe_customer_id
-    return stripe.customer(customer_id) if customer_id else Absent("no link and no id on the Account")
+def _known_customers(world: World, account: Account) -> list[str]:
+    """The linked customers; and the one that the Account names, unless its first slot has one by link."""
+    links = [link for link in world.links if link.kind == "customer"]
+    ids = {link.external_id for link in links}
+    if account.stripe_customer_id and not any(link.subject == account.id for link in links):
+        ids.add(account.stripe_customer_id)
+    return sorted(ids)
 
 
 def _with_facts(engine: Engine, worlds: dict[str, World]) -> dict[str, World]:

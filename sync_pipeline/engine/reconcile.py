@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from sync_pipeline.core.commands import Plan
+from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import account_currency
 from sync_pipeline.core.facts import lifetime_value
 from sync_pipeline.core.money import MoneyError, minor_units
@@ -128,9 +129,10 @@ def reconcile(engine: Engine) -> Certificate:
 
 
 def _add_totals(engine: Engine, certificate: Certificate, world: World) -> None:
-    if not isinstance(world.account, Present) or not isinstance(world.billing, Present):
+    billing = own_billing(world)
+    if not isinstance(world.account, Present) or billing is None:
         return
-    account, billing = world.account.value, world.billing.value
+    account = world.account.value
     currency = account_currency(account, engine.rules.commercial)
     try:
         measures = {

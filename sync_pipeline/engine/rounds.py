@@ -191,8 +191,9 @@ def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: B
                     adopted = True
                     report.linked += 1
                     _audit_link(engine, conn, command, now)
-        if isinstance(world.customer, Present) and world.customer.value.deleted:
-            _forget_customer(conn, engine, world, world.customer.value.id, now)
+        for customer_id, seen in sorted(world.customers.items()):
+            if isinstance(seen, Present) and seen.value.deleted:
+                _forget_customer(conn, engine, world, customer_id, now)
         versions = _versions(world)
         sendable = [command for command in planned.commands if command.action != "link"]
         if not _unknown(world):
@@ -222,7 +223,9 @@ def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:
 def _forget_customer(conn: Connection, engine: Engine, world: World, customer_id: str, now: int) -> None:
     """A customer that was deleted at Stripe makes room for another; the key that made it would only repeat it."""
     if links.set_state(conn, "stripe", "customer", customer_id, "tombstoned", now):
-        attempts.renew(conn, customer_intent(world.org_id, world.account_id))
+        for link in world.links:
+            if (link.kind, link.external_id) == ("customer", customer_id):
+                attempts.renew(conn, customer_intent(world.org_id, link.subject))
 
 
 def _versions(world: World) -> dict[str, int | None]:

@@ -27,8 +27,9 @@ State = Literal["live", "tombstoned", "merged_into"]
 class Link:
     """One external object of an account.
 
-    `subject` is the Salesforce record the object belongs to: the Account id for a customer, the
-    Opportunity id for a subscription, the line id for a subscription item, '' for none.
+    `subject` is the Salesforce record the object belongs to: the Account id for a customer (with `:{currency}`
+    for those after the first), the Opportunity id for a subscription, the line id for a subscription item, ''
+    for none.
     """
 
     account: str
@@ -174,7 +175,9 @@ def move_account(conn: Connection, old: str, new: str, now: int) -> None:
 
 def _move_links(conn: Connection, old: str, new: str, now: int) -> None:
     for moved in for_accounts(conn, [old]).get(old, []):
-        target = replace(moved, account=new, subject=new if moved.subject == old else moved.subject)
+        # A customer of a further currency has the slot `{account}:{currency}`.
+        subject = new + moved.subject.removeprefix(old) if moved.subject.startswith(old) else moved.subject
+        target = replace(moved, account=new, subject=subject)
         if (moved.system, moved.external_id) == ("salesforce", old):
             target = replace(target, state="merged_into")
         if _rival(conn, target) is not None:

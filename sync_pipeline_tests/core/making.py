@@ -148,19 +148,25 @@ def refund(number: int = 1, **changed: Any) -> Refund:
 
 
 def world(**changed: Any) -> World:
-    """One won deal, nothing at Stripe, everything looked at."""
+    """One won deal, nothing at Stripe, everything looked at.
+
+    `customer` says what is known of the one customer that the Account is linked to or names.
+    """
     values: dict[str, Any] = {
         "account_id": ACCOUNT,
         "org_id": ORG,
         "now": NOW,
         "account": Present(account()),
         "deals": (deal(),),
-        "customer": Absent("no link and no id on the Account"),
         "candidates": Present(()),
         "billing": Absent("no customer"),
         "catalogue": Present(Catalogue()),
     }
-    return World(**(values | changed))
+    values |= changed
+    if "customer" in values:
+        seen = values.pop("customer")
+        values["customers"] = {seen.value.id if isinstance(seen, Present) else CUSTOMER: seen}
+    return World(**values)
 
 
 def billed(*subscriptions: Subscription, items: tuple[SubscriptionItem, ...] = (), **changed: Any) -> World:

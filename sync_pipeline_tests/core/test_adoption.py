@@ -138,7 +138,7 @@ def test_a_named_customer_that_does_not_exist_is_a_review_and_no_write() -> None
 
 
 def test_a_linked_customer_that_is_gone_is_a_review_and_no_write() -> None:
-    found = planned(world(links=(Link("customer", ACCOUNT, CUSTOMER),)))
+    found = planned(world(customer=Absent(f"404 for {CUSTOMER}"), links=(Link("customer", ACCOUNT, CUSTOMER),)))
     assert reviews(found) == ["missing_customer"]
     assert found.commands == ()
 

@@ -41,7 +41,7 @@ def billed(**changed: Any) -> World:
         now=NOW,
         account=Present(account()),
         deals=(deal,),
-        customer=Present(customer()),
+        customers={CUSTOMER: Present(customer())},
         billing=Present(Billing(subscriptions=(subscription(),), items=items)),
         links=(Link("customer", ACCOUNT, CUSTOMER), Link("subscription", OPPORTUNITY, SUBSCRIPTION)),
     )

@@ -66,7 +66,7 @@ def canceling(*records: ChurnRecord, **changed: Any) -> World:
         account=Present(account()),
         deals=(Deal(opportunity()),),
         churn_records=records,
-        customer=Present(customer()),
+        customers={CUSTOMER: Present(customer())},
         billing=Present(Billing(subscriptions=(subscription(**changed),), items=(one,))),
         links=(Link("customer", ACCOUNT, CUSTOMER), Link("subscription", OPPORTUNITY, SUBSCRIPTION)),
     )

@@ -239,5 +239,5 @@ def test_a_base_that_agrees_makes_an_echo_no_work() -> None:
     both = story()
     both.settle()
     both.step()
-    assert isinstance(both.observe().customer, Present)
+    assert [isinstance(seen, Present) for seen in both.observe().customers.values()] == [True]
     assert plan(both.observe(), RULES, PERSONAL_KEY).commands == ()

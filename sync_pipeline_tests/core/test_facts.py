@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.cash import proved_cash
-from sync_pipeline.core.facts import Fact, corrections, lifetime_value
-from sync_pipeline.core.money import Money, MoneyError
+from sync_pipeline.core.facts import Fact, corrections, lifetime_value, uncounted
+from sync_pipeline.core.money import Money
 from sync_pipeline.core.records import Charge, CreditNote, Dispute, InvoicePayment, Refund
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import ACCOUNT, CUSTOMER, NOW, payment, refund
@@ -124,10 +124,10 @@ def test_an_object_that_is_not_shown_is_not_taken_back() -> None:
     assert after(facts, [], []) == facts
 
 
-def test_cash_in_another_currency_is_an_error_that_names_it() -> None:
-    facts = after([], [payment(), payment(2, currency="USD")], [])
-    with pytest.raises(MoneyError, match="cash was collected in USD, but the Account is in GBP"):
-        lifetime_value(facts, "GBP")
+def test_cash_in_another_currency_is_not_in_the_figure_and_not_lost() -> None:
+    facts = after([], [payment(), payment(2, currency="USD", amount_paid=700)], [])
+    assert lifetime_value(facts, "GBP") == Money(4_500_000, "GBP")
+    assert uncounted(facts, "GBP") == {"USD": Money(700, "USD")}
 
 
 def test_a_disputed_payment_is_gone_and_comes_back_when_it_is_won() -> None:
@@ -181,8 +181,8 @@ def test_what_was_settled_for_more_than_one_payment_is_not_split_by_guess() -> N
     part = payment(2, currency="USD", amount_paid=60_000)
     behind = charge(id="ch_2", payment_intent="pi_2", currency="USD", amount=100_000, settled_currency="GBP", settled=1)
     facts = seen([], Billing(payments=(part,), charges=(behind,)))
-    with pytest.raises(MoneyError, match="collected in USD"):
-        lifetime_value(facts, "GBP")
+    assert lifetime_value(facts, "GBP") == Money(0, "GBP")
+    assert uncounted(facts, "GBP") == {"USD": Money(60_000, "USD")}
 
 
 def test_cash_that_is_settled_later_is_counted_from_then_on() -> None:

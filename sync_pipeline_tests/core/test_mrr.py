@@ -79,13 +79,9 @@ def test_what_is_not_committed_counts_nothing(what: dict[str, object]) -> None:
     assert yearly(item(**what)) == 0
 
 
-def test_another_currency_is_an_error_that_names_both() -> None:
-    with pytest.raises(MoneyError, match=r"sub_northwind bills EUR, but the Account is in GBP"):
-        mrr(item(currency="EUR"))
-
-
-def test_another_currency_that_earns_nothing_does_not_matter() -> None:
-    assert mrr(item(currency="EUR"), status="canceled") == Money(0, "GBP")
+def test_another_currency_is_not_in_the_figure() -> None:
+    assert mrr(item(currency="EUR")) == Money(0, "GBP")
+    assert mrr(item(currency="EUR"), currency="EUR") == Money(1000, "EUR")
 
 
 def test_an_interval_of_the_future_is_a_money_error_not_a_crash() -> None:

@@ -79,7 +79,7 @@ def failing(
         org_id=ORG,
         now=NOW,
         account=Present(account(**owners)),
-        customer=Present(customer()),
+        customers={CUSTOMER: Present(customer())},
         billing=Present(
             Billing(
                 subscriptions=(subscription(status="past_due"),),

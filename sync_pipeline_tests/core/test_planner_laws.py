@@ -17,6 +17,8 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import moment
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions
+from sync_pipeline.core.customers import slot_of_intent
+from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import Invoice
@@ -106,7 +108,11 @@ def is_clear(value: Any) -> bool:
 @many
 @given(worlds(), st.sampled_from(["account", "customer", "candidates", "billing", "catalogue"]))
 def test_what_is_unknown_creates_adopts_and_clears_nothing(of: World, part: str) -> None:
-    changed: dict[str, Any] = {part: Unknown("timeout")}
+    unknown = Unknown("timeout")
+    if part == "customer":
+        changed: dict[str, Any] = {"customers": dict.fromkeys({**of.customers, "cus_a": unknown}, unknown)}
+    else:
+        changed = {part: unknown}
     found = planned(replace(of, **changed))
     made = {command.body["object"] for command in creates(found)}
     links = [command for command in found.commands if command.action == "link"]
@@ -116,7 +122,7 @@ def test_what_is_unknown_creates_adopts_and_clears_nothing(of: World, part: str)
         assert (made, links) == (set(), [])
     if part == "candidates":
         assert "customer" not in made
-        assert not links or isinstance(of.customer, Present)
+        assert {link.body["external_id"] for link in links} <= of.customers.keys()
     if part == "billing":
         assert made == set()
     if part == "catalogue":
@@ -132,9 +138,10 @@ def test_what_is_unknown_creates_adopts_and_clears_nothing(of: World, part: str)
 
 
 def what_is_gone_causes_no_write_at_stripe(of: World) -> None:
-    deleted = isinstance(of.customer, Present) and of.customer.value.deleted
-    if isinstance(of.account, Absent) or deleted:
-        assert not [c for c in planned(of).commands if c.action.startswith("stripe.")]
+    deleted = {key for key, seen in of.customers.items() if isinstance(seen, Present) and seen.value.deleted}
+    for command in planned(of).commands:
+        if command.action.startswith("stripe."):
+            assert not deleted & {command.body.get("id"), command.body["params"].get("customer")}
     absent = planned(replace(of, account=Absent("deleted")))
     assert absent.commands == ()
 
@@ -172,9 +179,29 @@ def personal_values_stay_in_the_request_and_nowhere_else(of: World) -> None:
 
 
 def a_customer_that_is_not_the_accounts_own_is_never_written(of: World) -> None:
-    if not any(link.kind == "customer" for link in of.links):
-        assert not [c for c in planned(of).commands if c.action == "stripe.update"]
-        assert not creates(planned(of), "subscription")
+    own = {link.external_id for link in of.links if link.kind == "customer"}
+    written = [c for c in planned(of).commands if c.action == "stripe.update" and c.body["object"] == "customer"]
+    assert {command.body["id"] for command in written} <= own
+    assert {command.body["params"]["customer"] for command in creates(planned(of), "subscription")} <= own
+
+
+def one_customer_bills_one_currency(of: World) -> None:
+    """Stripe refuses a second currency on a customer, and two slots for one currency would split its history."""
+    billing = of.billing.value if isinstance(of.billing, Present) else Billing()
+    running = {(s.customer, s.currency) for s in billing.subscriptions if not has_ended(s)}
+    prices = {p.id: p.currency for p in of.catalogue.value.prices.values()} if isinstance(of.catalogue, Present) else {}
+    for command in creates(planned(of), "subscription"):
+        params = command.body["params"]
+        (currency,) = {prices[each["price"]] for each in params["items"]}
+        event(f"a subscription in {currency}")
+        assert (
+            min((known for customer, known in running if customer == params["customer"]), default=currency) == currency
+        )
+    intents = [command.key for command in creates(planned(of), "customer")]
+    assert len(intents) == len(set(intents))
+    assert not {slot_of_intent(intent) for intent in intents} & {
+        link.subject for link in of.links if (link.kind, link.role) == ("customer", "primary")
+    }
 
 
 LAWS: tuple[Callable[[World], None], ...] = (
@@ -187,6 +214,7 @@ LAWS: tuple[Callable[[World], None], ...] = (
     nothing_that_only_goes_forward_goes_back,
     personal_values_stay_in_the_request_and_nowhere_else,
     a_customer_that_is_not_the_accounts_own_is_never_written,
+    one_customer_bills_one_currency,
 )
 
 

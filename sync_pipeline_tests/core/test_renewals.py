@@ -61,7 +61,7 @@ def world_on(
         account=Present(account()),
         deals=(Deal(opportunity(name="Northwind")),),
         renewals=renewals,
-        customer=Present(customer()),
+        customers={CUSTOMER: Present(customer())},
         billing=Present(Billing(subscriptions=(subscription(**({"start_at": noon(START)} | changed)),), items=(held,))),
         links=(Link("customer", ACCOUNT, CUSTOMER), Link("subscription", OPPORTUNITY, SUBSCRIPTION)),
         base={(RENEWAL, f"renewal.{name}"): value for name, value in (base or {}).items()},

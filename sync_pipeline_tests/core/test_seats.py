@@ -52,7 +52,7 @@ def seats_world(
         now=NOW,
         account=Present(account()),
         deals=(Deal(opportunity(), lines),),
-        customer=Present(customer()),
+        customers={CUSTOMER: Present(customer())},
         billing=Present(Billing(subscriptions=(subscription(intent=intent),), items=(one,))),
         links=(Link("customer", ACCOUNT, CUSTOMER), Link("subscription", OPPORTUNITY, SUBSCRIPTION)),
         base={(line(n).id, RULE): f'"{q}"' for n, q in enumerate(base or (), 1)},

@@ -14,6 +14,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import text
 from sync_pipeline.core.cash import proved_cash
 from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.facts import Fact, corrections
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.plan import plan
@@ -80,15 +81,18 @@ class TwoSystems:
     def observe(self) -> World:
         """Everything, looked at whole."""
         account: Account = self.records[ACCOUNT]
-        linked = next((link.external_id for link in self.links if link.kind == "customer"), None)
-        named = linked or account.stripe_customer_id
-        customer: Observation[Customer] = Absent("no link and no id on the Account")
-        if named:
-            found = self.customers.get(named)
-            customer = Present(found) if found is not None else Absent(f"404 for {named}")
+        named = {link.external_id for link in self.links if link.kind == "customer"}
+        first = any(link.kind == "customer" and link.subject == ACCOUNT for link in self.links)
+        if account.stripe_customer_id and not first:
+            named.add(account.stripe_customer_id)
+        customers: dict[str, Observation[Customer]] = {}
+        for customer_id in sorted(named):
+            found = self.customers.get(customer_id)
+            customers[customer_id] = Present(found) if found is not None else Absent(f"404 for {customer_id}")
+        living = [seen.value.id for seen in customers.values() if isinstance(seen, Present) and not seen.value.deleted]
         billing: Observation[Billing] = Absent("no customer")
-        if isinstance(customer, Present) and not customer.value.deleted:
-            billing = Present(self._billing(customer.value.id))
+        if living:
+            billing = Present(sum(map(self._billing, living), Billing()))
             observed = proved_cash(ACCOUNT, billing.value, self.now)
             self.facts += corrections(self.facts, observed, self.now)
         similar = sorted(
@@ -106,7 +110,7 @@ class TwoSystems:
             account=Present(account),
             deals=self._deals(),
             churn_records=tuple(r for r in self.records.values() if isinstance(r, ChurnRecord)),
-            customer=customer,
+            customers=customers,
             candidates=Present(tuple(similar)),
             billing=billing,
             catalogue=Present(
@@ -250,7 +254,7 @@ class TwoSystems:
             },
         )
         self.customers[made.id] = made
-        self.links.append(Link("customer", ACCOUNT, made.id))
+        self.links.append(Link("customer", slot_of_intent(params["metadata"]["sf_intent"]), made.id))
 
     def _create_product(self, params: dict[str, Any]) -> None:
         if params["id"] in self.products:
@@ -280,6 +284,9 @@ class TwoSystems:
         wanted = [self.prices[each["price"]] for each in params["items"]]
         if len({price.id for price in wanted}) != len(wanted):
             raise Refused("two items with the same price")
+        others = {s.currency for s in self.subscriptions.values() if s.customer == customer.id and s.ended_at is None}
+        if others | {price.currency for price in wanted} != {wanted[0].currency}:
+            raise Refused("You cannot combine currencies on a single customer")
         number = len(self.subscriptions)
         metadata = params["metadata"]
         made = Subscription(

@@ -29,6 +29,9 @@ CUSTOMERS = ("cus_a", "cus_b")
 SUBSCRIPTIONS = ("sub_a", "sub_b", "sub_c")
 CONTRACTS = ("800A", "800B")
 ACCOUNTS = (ACCOUNT, "001Aa0000000009IAA")
+FIRST = Link("customer", ACCOUNT, "cus_a")
+SECOND = Link("customer", f"{ACCOUNT}:EUR", "cus_b")
+MERGED = Link("customer", ACCOUNT, "cus_a", "secondary")
 STATUSES = ("active", "past_due", "trialing", "canceled", "incomplete_expired", "unpaid", "paused", "of_the_future")
 
 
@@ -117,6 +120,7 @@ def customers(customer_id: st.SearchStrategy[str], *, deleted: bool) -> st.Searc
         country=st.sampled_from([None, "GB"]),
         tax_ids=st.sampled_from([(), ("gb_vat:GB123456789",)]),
         account_id=mostly([None, ACCOUNT], *ACCOUNTS),
+        currency=mostly([None], "GBP", "EUR"),
         intent=st.sampled_from([None, customer_intent(ORG, ACCOUNT)]),
     )
     gone = st.builds(Customer, id=customer_id, deleted=st.just(True))
@@ -129,10 +133,10 @@ def billings(draw: st.DrawFn) -> Billing:
     items = []
     for number, subscription_id in enumerate(draw(st.lists(st.sampled_from(SUBSCRIPTIONS), max_size=3, unique=True))):
         deal = draw(st.sampled_from([None, *OPPORTUNITIES]))
-        currency = draw(st.sampled_from(["GBP", "GBP", "EUR"]))
+        customer_id, currency = draw(mostly([("cus_a", "GBP"), ("cus_b", "EUR")], ("cus_a", "EUR")))
         made = subscription(
             id=subscription_id,
-            customer="cus_a",
+            customer=customer_id,
             status=draw(st.sampled_from(STATUSES)),
             currency=currency,
             opportunity_id=deal,
@@ -232,7 +236,7 @@ def bases(draw: st.DrawFn) -> dict[tuple[str, str], str]:
 def worlds(draw: st.DrawFn) -> World:
     """Anything that could ever be looked at."""
     links = [
-        *draw(st.sampled_from([[], [Link("customer", ACCOUNT, "cus_a")], [Link("customer", ACCOUNT, "cus_a")]])),
+        *draw(st.sampled_from([[], [FIRST], [FIRST], [FIRST, SECOND], [SECOND], [SECOND, MERGED]])),
         *(
             Link("subscription", opportunity_id, subscription_id)
             for opportunity_id, subscription_id in draw(
@@ -240,13 +244,17 @@ def worlds(draw: st.DrawFn) -> World:
             ).items()
         ),
     ]
+    account = draw(observed(accounts, weight=18))
+    linked = {link.external_id for link in links if link.kind == "customer"}
+    if isinstance(account, Present) and account.value.stripe_customer_id and FIRST not in links:
+        linked.add(account.value.stripe_customer_id)
     found = World(
         account_id=ACCOUNT,
         org_id=ORG,
         now=NOW,
-        account=draw(observed(accounts, weight=18)),
+        account=account,
         deals=draw(deals()),
-        customer=draw(observed(customers(st.just("cus_a"), deleted=True))),
+        customers={each: draw(observed(customers(st.just(each), deleted=True))) for each in sorted(linked)},
         candidates=draw(
             observed(
                 st.lists(
@@ -273,6 +281,7 @@ def shuffled(draw: st.DrawFn, world: World) -> World:
     changed: dict[str, Any] = {
         "deals": tuple(replace(deal, lines=mixed(deal.lines)) for deal in mixed(world.deals)),
         "links": mixed(world.links),
+        "customers": dict(mixed(world.customers.items())),
         "facts": mixed(world.facts),
         "base": dict(mixed(world.base.items())),
     }

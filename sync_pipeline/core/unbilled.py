@@ -1,0 +1,62 @@
+"""Won deals that were never billed: ready with their terms, or with exactly what keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions
+from sync_pipeline.core.customers import home_currency
+from sync_pipeline.core.deal import Incomplete, Terms, is_billable, terms
+from sync_pipeline.core.observation import Present, Unknown
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import Deal, World
+
+
+@dataclass(frozen=True, slots=True)
+class Unbilled:
+    """The deals that wait, in the order of their ids; `home` is the currency of the Account's first customer."""
+
+    home: str
+    ready: tuple[tuple[Deal, Terms], ...] = ()
+    incomplete: Mapping[str, Incomplete] = field(default_factory=dict)
+
+    @property
+    def currencies(self) -> frozenset[str]:
+        return frozenset(agreed.currency for _, agreed in self.ready)
+
+
+def unbilled_deals(world: World, rules: Rules) -> Unbilled:
+    """Won deals that never had a subscription; none while the Account or Stripe is unknown."""
+    if not isinstance(world.account, Present) or isinstance(world.billing, Unknown):
+        return Unbilled(rules.commercial.default_currency)
+    account = world.account.value
+    waiting = [
+        (deal, terms(deal, account, rules.commercial, world.now))
+        for deal in sorted(world.deals, key=lambda deal: deal.opportunity.id)
+        if is_billable(deal, rules.commercial) and not _was_billed(world, deal)
+    ]
+    ready = [(deal, agreed) for deal, agreed in waiting if isinstance(agreed, Terms)]
+    incomplete = {deal.opportunity.id: agreed for deal, agreed in waiting if isinstance(agreed, Incomplete)}
+    home = home_currency(world, account, rules.commercial, {agreed.currency for _, agreed in ready})
+    if rules.commercial.other_currencies == "refuse":
+        incomplete |= dict(_in_other_currencies(ready, home))
+        ready = [(deal, agreed) for deal, agreed in ready if deal.opportunity.id not in incomplete]
+    return Unbilled(home, tuple(ready), incomplete)
+
+
+def _was_billed(world: World, deal: Deal) -> bool:
+    """A subscription of the deal is there, ended ones included, or one is named that Stripe does not show."""
+    subscriptions = world.billing.value.subscriptions if isinstance(world.billing, Present) else ()
+    found = match_subscription(deal.opportunity, subscriptions, world.links, world.org_id)
+    return found is not None or bool(named_subscriptions(deal.opportunity, world.links))
+
+
+def _in_other_currencies(ready: Iterable[tuple[Deal, Terms]], home: str) -> Iterable[tuple[str, Incomplete]]:
+    for deal, agreed in ready:
+        if agreed.currency != home:
+            detail = (
+                f"it is in {agreed.currency}, the Account is billed in {home}, "
+                "and other_currencies in the rules allows no customer for a second currency"
+            )
+            yield deal.opportunity.id, Incomplete((detail,))
