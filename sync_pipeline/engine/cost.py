@@ -80,6 +80,6 @@ def least_reads(rows: int, worlds: Iterable[World]) -> Calls:
 
     A look that finds nothing is a call too. Accounts without a customer need nothing of Stripe.
     """
-    customers = sum(isinstance(world.customer, Present) for world in worlds)
+    customers = sum(isinstance(seen, Present) for world in worlds for seen in world.customers.values())
     queries = max(1, -(-rows // (QUERIES_PER_CALL * ROWS_PER_QUERY)))
     return Calls(salesforce_reads=queries, stripe_reads=LISTS_PER_CUSTOMER * customers)
