@@ -77,7 +77,7 @@ def uncounted(facts: Iterable[Fact], currency: str) -> Mapping[str, Money]:
     """Cash in other currencies that has no exact value in `currency`, so that `lifetime_value` leaves it out."""
     sums: dict[str, Money] = {}
     for amount in _valued(facts, currency):
-        if amount.currency != currency:
+        if amount.currency != currency and amount.minor:
             sums[amount.currency] = sums.get(amount.currency, Money(0, amount.currency)) + amount
     return sums
 
