@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -125,6 +127,22 @@ def test_a_matter_for_a_person_is_exit_code_1_and_named(sandbox: SandboxHandle, 
     assert "the term in months is empty" in status.stdout
 
 
+def test_a_ledger_is_moved_to_another_org_only_by_naming_it(
+    sandbox: SandboxHandle, environment: dict[str, str]
+) -> None:
+    assert run(environment, "worker", "--once").returncode == FINE
+    own = json.loads(run(environment, "ledger", "status", "--json").stdout)["belongs_to"]
+    file = Path(environment["SYNC_HOME"]) / "ledger.db"
+    with contextlib.closing(sqlite3.connect(file)) as database, database:
+        database.execute("UPDATE cursor SET value = '00DZz0000000009:production' WHERE name = 'bound.org'")
+    check_refused(run(environment, "worker", "--once"), MISUSED, "00DZz0000000009", own["org_id"], "ledger rebind")
+    wrong = run(environment, "ledger", "rebind", "--org", "00DZz0000000009", "--stripe-account", own["stripe_account"])
+    check_refused(wrong, MISUSED, "nothing was changed", own["org_id"])
+    moved = run(environment, "ledger", "rebind", "--org", own["org_id"], "--stripe-account", own["stripe_account"])
+    assert moved.returncode == FINE, moved.stderr
+    assert run(environment, "worker", "--once").returncode == FINE
+
+
 def test_a_refused_key_is_one_line_and_exit_code_1(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
     done = run({**environment, "STRIPE_API_KEY": "sk_test_wrong"}, "worker", "--once")
     check_refused(done, FAILED, "Stripe", "API")
@@ -138,6 +156,7 @@ def test_a_refused_sign_in_is_one_line_and_exit_code_1(environment: dict[str, st
 
 
 def test_a_system_that_does_not_answer_is_exit_code_1(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    assert run(environment, "worker", "--once").returncode == FINE
     win(sandbox)
     fault(sandbox, "stripe_503", side="stripe", times=1000)
     done = run(environment, "worker", "--once")

@@ -72,6 +72,7 @@ def ledger_status(as_json: bool) -> None:
     """What waits, what is parked and why, what a person has to look at."""
     from sync_pipeline.config.settings import load_local_settings
     from sync_pipeline.engine.assembly import open_existing_ledger
+    from sync_pipeline.engine.binding import bound
     from sync_pipeline.engine.drain import STALE_US
     from sync_pipeline.engine.env import SystemEnv
     from sync_pipeline.ledger import commands, reviews
@@ -84,9 +85,13 @@ def ledger_status(as_json: bool) -> None:
             for row in commands.parked(conn)
         ]
         open_reviews = [asdict(review) for review in reviews.open_reviews(conn)]
+        owner = bound(conn)
     if as_json:
-        click.echo(json.dumps({**status, "parked": parked, "reviews": open_reviews}, indent=2))
+        found = {"belongs_to": asdict(owner) if owner else None, "parked": parked, "reviews": open_reviews}
+        click.echo(json.dumps({**status, **found}, indent=2))
         return
+    if owner is not None:
+        click.echo(f"belongs to {owner}")
     waiting = status["work"]
     click.echo(f"accounts to look at: {waiting['dirty']} ({waiting['due']} due now, {waiting['leased']} in work)")
     click.echo(f"commands: {', '.join(f'{n} {state}' for state, n in status['commands'].items()) or 'none yet'}")
@@ -95,3 +100,31 @@ def ledger_status(as_json: bool) -> None:
         click.echo(f"parked: {row['target']} of {row['account']}: {row['refused']}")
     for review in open_reviews:
         click.echo(f"review: {review['account']} {review['subject']}: {review['detail']}")
+
+
+@ledger.command(
+    "rebind",
+    epilog="Example:  sync-pipeline ledger rebind --org 00DKj000001XyzA --stripe-account acct_1Nv0FG",
+)
+@click.option("--org", required=True, metavar="ID", help="The org to which the credentials lead, typed in full.")
+@click.option("--stripe-account", required=True, metavar="ID", help="The Stripe account to which the key leads.")
+def ledger_rebind(org: str, stripe_account: str) -> None:
+    """Move this ledger to another org or Stripe account, on purpose.
+
+    Everything that it remembers is then taken for theirs. A copy of an org wants a ledger of its own instead.
+    """
+    from sync_pipeline.config.rules import load_rules
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.assembly import build_env, build_salesforce, build_stripe, open_existing_ledger
+    from sync_pipeline.engine.binding import bind, bound, reached
+
+    settings = load_settings()
+    salesforce = build_salesforce(settings, load_rules(settings.rules_file))
+    found = reached(settings, salesforce, build_stripe(settings))
+    if (org[:15], stripe_account) != (found.org_id, found.stripe_account):
+        raise click.UsageError(f"the credentials lead to {found}; nothing was changed.")
+    now = build_env(settings).now()
+    with open_existing_ledger(settings) as opened, opened.tx() as conn:
+        before = bound(conn)
+        bind(conn, found, now)
+    click.echo(f"the ledger belongs to {found}" + (f"; it belonged to {before}" if before not in (None, found) else ""))

@@ -22,13 +22,17 @@ def receiver(host: str, port: int) -> None:
 
     from sync_pipeline.config.settings import load_settings
     from sync_pipeline.engine.assembly import build_env, open_current_ledger
+    from sync_pipeline.engine.binding import bound
     from sync_pipeline.receiver.app import build_app
 
     settings = load_settings()
     if not settings.stripe_webhook_secrets:
         raise click.UsageError("STRIPE_WEBHOOK_SECRETS is not set: no webhook could be verified.")
     with open_current_ledger(settings) as ledger:
-        app = build_app(ledger, build_env(settings), settings.stripe_webhook_secrets, settings.expect_org_id)
+        with ledger.read() as conn:
+            own = bound(conn)
+        org_id = settings.expect_org_id or (own.org_id if own else None)
+        app = build_app(ledger, build_env(settings), settings.stripe_webhook_secrets, org_id)
         try:
             listener = socket.create_server((host, port))
         except OSError as error:

@@ -1,8 +1,4 @@
-"""From settings to a running engine: the one place where the parts are put together for production.
-
-Refuses to start against another org or Stripe account than the settings expect: a copy of an org carries the
-original's Stripe ids.
-"""
+"""From settings to a running engine: the one place where the parts are put together for production."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from dataclasses import replace
 from sync_pipeline.config.rules import read_rules
 from sync_pipeline.config.settings import LocalSettings, Settings
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.engine.binding import require_own_systems
 from sync_pipeline.engine.context import Engine, build_engine
 from sync_pipeline.engine.env import Env, SystemEnv
 from sync_pipeline.engine.org_check import require_fitting_rules
@@ -20,10 +17,6 @@ from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline.systems.salesforce.client import Login, Salesforce
 from sync_pipeline.systems.stripe.client import Stripe
-
-
-class WrongSystem(Exception):
-    """The credentials lead to another org or Stripe account than expected; nothing was read or written."""
 
 
 def build_env(settings: Settings) -> Env:
@@ -75,21 +68,8 @@ def open_engine(settings: Settings, *, run: str) -> Iterator[Engine]:
     """
     file, env = read_rules(settings.rules_file), build_env(settings)
     salesforce, stripe = build_salesforce(settings, file.rules), build_stripe(settings)
-    _check_identity(settings, salesforce, stripe)
     with open_current_ledger(settings) as ledger:
+        require_own_systems(settings, ledger, salesforce, stripe, env.now())
         warnings = require_fitting_rules(ledger, salesforce, file, now=env.now(), wall=env.wall())
         engine = build_engine(rules=file.rules, ledger=ledger, salesforce=salesforce, stripe=stripe, env=env, run=run)
         yield replace(engine, warnings=tuple(warnings))
-
-
-def _check_identity(settings: Settings, salesforce: Salesforce, stripe: Stripe) -> None:
-    if settings.expect_org_id and settings.expect_org_id[:15] != salesforce.org_id:
-        raise WrongSystem(
-            f"the credentials lead to Salesforce org {salesforce.org_id}, SYNC_EXPECT_ORG_ID names "
-            f"{settings.expect_org_id}"
-        )
-    if settings.expect_stripe_account and (found := stripe.account_id()) != settings.expect_stripe_account:
-        raise WrongSystem(
-            f"the key leads to Stripe account {found}, SYNC_EXPECT_STRIPE_ACCOUNT names "
-            f"{settings.expect_stripe_account}"
-        )

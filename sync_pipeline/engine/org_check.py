@@ -18,6 +18,7 @@ from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.rules_check import Fault, faults, parents
 from sync_pipeline.ledger import cursors
 from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 
 CHECKED = "rules.checked"
@@ -47,7 +48,8 @@ def in_words(file: RulesFile, found: Sequence[Fault]) -> list[str]:
 def require_fitting_rules(ledger: Ledger, salesforce: Salesforce, file: RulesFile, *, now: int, wall: int) -> list[str]:
     """Checks the rules against the org, unless that went well within a day; returns what single writes will meet.
 
-    Raises RulesError, with every fault, when nothing could be read; ReadFailed.
+    An org that does not answer is checked at the next start. Raises RulesError, with every fault, when nothing could be
+    read; ReadFailed when access is refused.
     """
     # A new version may write more than the one that was checked.
     stamp = canonical.sha256([salesforce.org_id, version("sync-pipeline"), asdict(file.rules)])
@@ -55,7 +57,12 @@ def require_fitting_rules(ledger: Ledger, salesforce: Salesforce, file: RulesFil
         known, _, at = (cursors.get(conn, CHECKED) or "").partition("@")
     if known == stamp and 0 <= wall - int(at) < CHECKED_FOR_US:
         return []
-    found = check_org(salesforce, file)
+    try:
+        found = check_org(salesforce, file)
+    except ReadFailed as failure:
+        if failure.access:
+            raise
+        return [f"the rules are not held against the org, because it does not answer: {failure}"]
     if any(fault.fatal for fault in found):
         raise RulesError("\n".join(in_words(file, found)))
     if not found:

@@ -13,7 +13,7 @@ def one_clear_failure() -> Iterator[None]:
     Retrying is the engine's own work: what was left is due again with a growing delay.
     """
     from sync_pipeline.config.rules import RulesError
-    from sync_pipeline.engine.assembly import WrongSystem
+    from sync_pipeline.engine.binding import WrongSystem
     from sync_pipeline.engine.env import ClockUnreachable
     from sync_pipeline.engine.rounds import Halted
     from sync_pipeline.frames.convert import FrameError

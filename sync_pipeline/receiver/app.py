@@ -63,7 +63,7 @@ def build_app(ledger: Ledger, env: Env, secrets: Sequence[str], org_id: str | No
         except BodyTooLarge:
             return _refused(413, "the body is larger than 1 MiB")
         if org_id is None or not _is_from(payload, org_id):
-            return _refused(403, "the message is not from the org that SYNC_EXPECT_ORG_ID names")
+            return _refused(403, "the message is not from the org of this ledger (or SYNC_EXPECT_ORG_ID)")
         accounts = sorted({match.decode() for match in ACCOUNT_IN_MESSAGE.findall(payload)})
         try:
             await run_in_threadpool(nudge, ledger, accounts, env)

@@ -13,7 +13,8 @@ from sync_pipeline_tests.engine.installation import Installation, installed
 from sync_pipeline_tests.engine.people import mark, requests_since, win
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
-DESCRIBES_STAGES_AND_PARENTS = 3
+FIRST_USE = 4
+"""Describes of what is mapped, the stages, the objects that paths lead to; and what kind of org it is."""
 
 
 def _calls(sandbox: SandboxHandle, since: int) -> int:
@@ -29,7 +30,7 @@ def test_the_shipped_rules_fit_the_org_that_has_the_package(sync: Installation) 
 def test_a_check_that_went_well_costs_nothing_for_a_day(sandbox: SandboxHandle, tmp_path: Path) -> None:
     start = mark(sandbox)
     with installed(sandbox, tmp_path) as sync:
-        assert _calls(sandbox, start) == DESCRIBES_STAGES_AND_PARENTS
+        assert _calls(sandbox, start) == FIRST_USE
         start = mark(sandbox)
         with open_engine(sync.settings, run="the next run"):
             pass

@@ -115,6 +115,11 @@ class Salesforce:
         """The org's id, 15 characters: every access token begins with it."""
         return str(self._session.session_id)[:15]
 
+    def is_sandbox(self) -> bool:
+        """Whether the org is a copy to try things in."""
+        (org,) = self.query_all({"org": "SELECT IsSandbox FROM Organization"})["org"]
+        return bool(org["IsSandbox"])
+
     @property
     def api_usage(self) -> tuple[int, int] | None:
         """Calls used and allowed in the rolling day, as of the last answer."""
