@@ -35,7 +35,7 @@ The one line on stdout has the three addresses and the credentials; the pages fo
 @click.option("--webhook-url", metavar="URL", help="Deliver Stripe's events there, signed with webhook_secret.")
 @click.option("--traffic", type=_FILE, help="Append every exchange to this file.")
 @click.option("--settings", type=_FILE, help="JSON with settings of the Salesforce org and the Stripe account.")
-@click.option("--keep", type=_FILE, help="Load the state from here, save it at the end.")
+@click.option("--keep", type=_FILE, help="Go on from the state in this file, if it exists; save it there.")
 @click.option("--ready-file", type=_FILE, help="Keep the ready line there too, for commands without credentials.")
 def sandbox(**options: Any) -> None:
     """Serve a local Salesforce and a local Stripe over HTTP until stopped.

@@ -15,7 +15,7 @@ class Options:
     """How to serve. Port 0 picks a free one; `now` (epoch seconds) freezes the clock there.
 
     `traffic` is a file to append traffic lines to; `keep` a file that the state is loaded from, if it exists,
-    and saved to at the end; `settings` a file of vendor settings; `ready_file` holds the ready line for as long as
+    and saved to as it changes; `settings` a file of vendor settings; `ready_file` holds the ready line for as long as
     the sandbox serves.
     """
 

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import uvicorn
@@ -20,7 +20,9 @@ from sync_pipeline.sandbox.control import control_application, sign_in
 from sync_pipeline.sandbox.courier import Courier
 from sync_pipeline.sandbox.desk import Desk
 from sync_pipeline.sandbox.first_state import first_state
+from sync_pipeline.sandbox.keeping import Keeper
 from sync_pipeline.sandbox.options import Options, SandboxError
+from sync_pipeline.sandbox.ready_file import published
 from sync_pipeline.sandbox.request_log import RequestLog
 from sync_pipeline.sandbox.world import Sandbox
 
@@ -46,6 +48,7 @@ async def _serve(options: Options) -> None:
         "control": _bind("--control-port", options.control_port),
     }
     urls = {name: f"http://{HOST}:{sock.getsockname()[1]}" for name, sock in sockets.items()}
+    begins_anew = options.keep is None or not options.keep.exists()
     sandbox = first_state(options, lambda: urls["salesforce"], log)
     courier = Courier(sandbox)
     if options.webhook_url is not None:
@@ -65,24 +68,30 @@ async def _serve(options: Options) -> None:
     ]
     while not all(server.started for server in servers):
         await asyncio.sleep(0.005)
-    delivering = asyncio.create_task(courier.run())
     line = json.dumps(ready_line(sandbox, urls))
-    if options.ready_file is not None:
-        _write_ready_file(options.ready_file, line)
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-    await asyncio.wait([asyncio.create_task(stop.wait()), delivering], return_when=asyncio.FIRST_COMPLETED)
-    for server in servers:
-        server.should_exit = True
-    await asyncio.gather(*serving)
-    if delivering.done():
-        delivering.result()
-    delivering.cancel()
-    if options.keep is not None:
-        _save(sandbox, options.keep)
-    if options.ready_file is not None and _holds(options.ready_file, line):
-        options.ready_file.unlink()
+    with _published(options, line, begins_anew):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+        keeper = Keeper(sandbox, options.keep) if options.keep is not None else None
+        working = [asyncio.create_task(each.run()) for each in (courier, keeper) if each is not None]
+        await asyncio.wait([asyncio.create_task(stop.wait()), *working], return_when=asyncio.FIRST_COMPLETED)
+        for server in servers:
+            server.should_exit = True
+        await asyncio.gather(*serving)
+        for task in working:
+            if task.done():
+                task.result()
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+        if keeper is not None:
+            keeper.save()
     log.close()
+
+
+def _published(options: Options, line: str, begins_anew: bool) -> AbstractContextManager[None]:
+    if options.ready_file is None:
+        return contextlib.nullcontext()
+    return published(options.ready_file, line, begins_anew=begins_anew)
 
 
 def ready_line(sandbox: Sandbox, urls: dict[str, str]) -> dict[str, str]:
@@ -145,29 +154,3 @@ def _bind(option: str, port: int) -> socket.socket:
         raise SandboxError(f"{option} {port}: {error.strerror}. Choose another port, or 0 for a free one.") from None
     sock.listen(1024)
     return sock
-
-
-def _write_ready_file(path: Path, line: str) -> None:
-    """It carries the sandbox's keys, so it is the user's alone."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-        beside.touch(mode=0o600)
-        beside.write_text(line, encoding="utf-8")
-        beside.replace(path)
-    except OSError as error:
-        raise SandboxError(f"--ready-file {path}: {error.strerror}. Name a file that can be written.") from None
-
-
-def _holds(path: Path, line: str) -> bool:
-    """Whether the file is still ours: a sandbox that was started later may have written its own line."""
-    try:
-        return path.read_text(encoding="utf-8") == line
-    except OSError:
-        return False
-
-
-def _save(sandbox: Sandbox, path: Path) -> None:
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    beside.write_text(json.dumps(sandbox.snapshot()), encoding="utf-8")
-    beside.replace(path)

@@ -17,6 +17,7 @@ class Store:
     def __init__(self) -> None:
         self._tables: dict[str, dict[str, Row]] = {}
         self._journal: list[tuple[str, str, Row | None]] | None = None
+        self.writes = 0  # also those that were rolled back
 
     def table(self, name: str) -> dict[str, Row]:
         """All rows of a table by id, oldest first. Read only: write through `put` and `delete`."""
@@ -60,7 +61,9 @@ class Store:
 
     def restore(self, state: dict[str, dict[str, Row]]) -> None:
         self._tables = {name: dict(rows) for name, rows in state.items()}
+        self.writes += 1
 
     def _note(self, table: str, key: str, old: Row | None) -> None:
+        self.writes += 1
         if self._journal is not None:
             self._journal.append((table, key, old))

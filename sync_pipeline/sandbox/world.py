@@ -145,6 +145,11 @@ class Sandbox:
             "stripe": self.stripe.truth(),
         }
 
+    def changes(self) -> tuple[int, ...]:
+        """Something that is different whenever the snapshot may be."""
+        still = self.clock.now() if self.clock.frozen else 0
+        return self.salesforce.org.store.writes, self.stripe.world.store.writes, still
+
     def snapshot(self) -> dict[str, Any]:
         return {
             "clock": self.clock.snapshot(),

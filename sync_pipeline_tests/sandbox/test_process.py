@@ -7,6 +7,9 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -97,6 +100,67 @@ def test_kept_state_is_there_after_a_restart(tmp_path: Path) -> None:
     with start_sandbox(*arguments) as handle:
         assert handle.control("GET", "/state") == before
         assert calls.customers(handle) == ["Kept"]
+
+
+def test_kept_state_survives_a_crash(tmp_path: Path) -> None:
+    """No clean stop: what changed was saved by itself, whole, and the clock with it."""
+    keep = tmp_path / "state.json"
+    arguments = ("--keep", str(keep), "--now", str(START))
+    with start_sandbox(*arguments) as handle:
+        calls.stripe(handle, "POST", "/v1/customers", name="Kept").raise_for_status()
+        handle.control("POST", "/clock", {"advance_seconds": 60})
+        before = handle.control("GET", "/state")
+        deadline = time.monotonic() + 20
+        while not keep.exists() or json.loads(keep.read_text())["clock"]["now"] != START + 60:
+            assert time.monotonic() < deadline, "nothing was saved"
+            time.sleep(0.05)
+        handle.process.kill()
+        handle.process.wait(timeout=10)
+    assert [each.name for each in tmp_path.iterdir()] == ["state.json"]
+    with start_sandbox(*arguments) as handle:
+        assert handle.control("GET", "/state") == before
+
+
+@contextmanager
+def in_folder(folder: Path, *arguments: str) -> Iterator[tuple[dict[str, str], Path]]:
+    """A sandbox as the command line starts it: with a ready file. Gives its ready line and what it says to people."""
+    said = folder.with_name(f"{folder.name}-{len(list(folder.parent.iterdir()))}.err")
+    with said.open("w") as err:
+        process = subprocess.Popen(
+            [*COMMAND, "--ready-file", str(folder / "sandbox.json"), *arguments],
+            stdout=subprocess.PIPE, stderr=err, text=True,
+        )  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline()), said
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
+            process.stdout.close()
+
+
+def test_the_first_sandbox_of_a_folder_is_the_one_that_commands_find(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    ready = folder / "sandbox.json"
+    with in_folder(folder) as (first, told):
+        assert json.loads(ready.read_text()) == first
+        with in_folder(folder) as (second, told_second):
+            assert json.loads(ready.read_text()) == first != second
+            assert f"({first['control_url']}): commands without credentials go on using" in told_second.read_text()
+        assert json.loads(ready.read_text()) == first
+    assert not ready.exists()
+    assert told.read_text() == ""
+
+
+def test_who_begins_anew_in_a_folder_with_a_past_is_told(tmp_path: Path) -> None:
+    """The sync's own files remember objects that the new sandbox does not have; a kept sandbox has them."""
+    folder, keep = tmp_path / "home", tmp_path / "state.json"
+    with in_folder(folder, "--keep", str(keep)):
+        pass
+    with in_folder(folder, "--keep", str(keep)) as (_, told):
+        assert told.read_text() == ""
+    with in_folder(folder) as (_, told):
+        assert f"what the files in {folder} remember of an earlier sandbox is no longer true" in told.read_text()
 
 
 def test_a_file_that_is_not_a_kept_sandbox_is_wrong_use(tmp_path: Path) -> None:
