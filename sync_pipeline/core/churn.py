@@ -12,11 +12,12 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from sync_pipeline.core.at_risk import subscriptions_at_risk
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
 from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
 from sync_pipeline.core.deal import today
-from sync_pipeline.core.lifecycle import AT_RISK, has_ended, is_ending
+from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.money import Money, MoneyError, round_half_even
 from sync_pipeline.core.mrr import yearly
 from sync_pipeline.core.records import ChurnRecord, Subscription
@@ -51,14 +52,14 @@ def churn_records(world: World, rules: Rules) -> Iterator[Entry]:
             yield Review(f"{RULE}:{subscription.id}", world.account_id, RULE, subscription.id, str(error))
 
 
-def retention(billing: Billing) -> str | None:
+def retention(billing: Billing, now: int) -> str | None:
     """The Account's retention status; None where nothing was ever billed."""
     running = [s for s in billing.subscriptions if not has_ended(s)]
     if not running:
         return "Churned" if billing.subscriptions else None
     if any(is_ending(s) for s in running):
         return "Cancel Scheduled"
-    if any(s.status in AT_RISK for s in running):
+    if subscriptions_at_risk(billing, now):
         return "At Risk"
     ends = [s.ended_at for s in billing.subscriptions if s.ended_at is not None]
     return "Won Back" if ends and min(ends) < max(s.created_at for s in running) else "Healthy"

@@ -17,6 +17,8 @@ CASH = frozenset({"payment", "refund", "dispute", "credit_note"})
 """The kinds of facts that are cash; lifetime value is their sum."""
 SETTLED = "settled_"
 """Before the kind of a cash fact: what Stripe settled for the same object, in another currency."""
+MONEY = CASH | {SETTLED + kind for kind in CASH}
+"""The kinds of facts that are movements of money; the others note that something happened."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,170 +1,167 @@
-"""Failed payments become work for a person: exactly one Task per failed attempt, and one per overdue invoice.
+"""Failed payments as facts: each is noted once, when it is first seen, with what was true at that moment.
 
-A failed attempt is a failed charge: `attempt_count` is no identity, because attempts by hand do not raise it. The
-Task says what was true when it was made; together with a marker whose key is unique it is made once, ever.
+The identity of a failed attempt is its charge: `attempt_count` is none, because attempts by hand do not raise it. An
+attempt of which there is no charge has only its number; an overdue invoice is a failure of its own kind. Facts never
+change, so whatever is told of them is told the same way however often it has to be sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
-from decimal import Decimal
 
-from sync_pipeline.core.commands import Command
+from sync_pipeline.core.at_risk import is_overdue
 from sync_pipeline.core.crosswalk import own_billing
-from sync_pipeline.core.deal import account_currency, today
-from sync_pipeline.core.lifecycle import AT_RISK
-from sync_pipeline.core.money import Money, MoneyError
+from sync_pipeline.core.declines import is_hard
+from sync_pipeline.core.facts import Fact
+from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
-from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Account, Charge, Invoice
-from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.records import Charge, Invoice, Subscription
+from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.world import Billing, World
 
+ATTEMPT, WITHOUT_CHARGE, OVERDUE = "failed_attempt", "attempt_without_charge", "overdue_invoice"
+KEY_OF_KIND = {ATTEMPT: "attempt", WITHOUT_CHARGE: "unconfirmed", OVERDUE: "overdue"}
 DAY_US = 86_400 * 1_000_000
-DUE_IN_DAYS = {"High": 0, "Normal": 3}
-IN_PLAIN_WORDS = {
-    "insufficient_funds": "the card has insufficient funds",
-    "expired_card": "the card has expired",
-    "lost_card": "the card was reported lost",
-    "stolen_card": "the card was reported stolen",
-    "incorrect_cvc": "the security code is wrong",
-    "incorrect_number": "the card number is wrong",
-    "do_not_honor": "the bank declined without a reason",
-    "generic_decline": "the bank declined without a reason",
-    "card_declined": "the bank declined without a reason",
-    "authentication_required": "the customer has to confirm the payment",
-    "processing_error": "the bank could not process it",
-    "card_velocity_exceeded": "the card's limit is exceeded",
-}
+INCOMPLETE_US = 23 * 3_600 * 1_000_000
+"""An incomplete subscription expires 23 hours after it was made (docs.stripe.com/billing/subscriptions/overview)."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Failure:
-    """One thing to tell: `key` is its identity for ever, `at` when it happened (microseconds UTC)."""
+class _Failing:
+    """An open invoice with its failed charges, oldest first, and its subscription where it has one."""
 
-    key: str
-    at: int
-    subject: str
-    story: str
+    invoice: Invoice
+    failed: tuple[Charge, ...]
+    charges: int
+    subscription: Subscription | None
 
 
-def payment_failure_tasks(world: World, rules: Rules) -> Iterator[Command]:
-    """A Task for every failure that has none yet."""
+def failure_key(fact: Fact) -> str:
+    """The identity of what is made because of a failure; markers in Salesforce carry it."""
+    return f"{KEY_OF_KIND[fact.kind]}:{fact.external_id}"
+
+
+def is_failure(fact: Fact) -> bool:
+    return fact.kind in KEY_OF_KIND
+
+
+def new_failures(world: World, rules: Rules) -> list[Fact]:
+    """Failures that are not noted yet, at most `task_for_days` old: a backlog found on the first run is not told."""
     billing = own_billing(world)
-    if not isinstance(world.account, Present) or billing is None:
-        return
-    account = world.account.value
+    if billing is None:
+        return []
+    known = {(fact.kind, fact.external_id) for fact in world.facts}
     oldest = world.now - rules.commercial.task_for_days * DAY_US
-    for failure in (*_failed_attempts(billing, rules.commercial, world.now), *_overdue(billing, world.now)):
-        if failure.at >= oldest and failure.key not in world.once:
-            yield _task(world, rules, account, billing, failure)
+    found = (fact for failing in _failing(billing) for fact in _of_invoice(world, rules, billing, failing))
+    return [fact for fact in found if fact.occurred_at >= oldest and (fact.kind, fact.external_id) not in known]
 
 
-def _failed_attempts(billing: Billing, commercial: Commercial, now: int) -> Iterator[_Failure]:
+def unsettled_until(world: World, rules: Rules) -> int | None:
+    """When the newest failure has to be looked at again, because Stripe plans the retry a moment after the attempt."""
+    billing = own_billing(world)
+    fresh = [
+        charge.created_at + rules.commercial.quiet_seconds * 1_000_000
+        for failing in (_failing(billing) if billing is not None else ())
+        for charge in failing.failed
+        if _is_too_fresh(failing, charge, rules.commercial, world.now)
+    ]
+    return min(fresh, default=None)
+
+
+def _failing(billing: Billing) -> Iterator[_Failing]:
     invoice_of = {payment.payment: payment.invoice for payment in billing.payments if payment.payment}
-    invoices = {invoice.id: invoice for invoice in billing.invoices}
-    attempts: dict[str, list[Charge]] = {}
+    subscriptions = {subscription.id: subscription for subscription in billing.subscriptions}
+    charges: dict[str, list[Charge]] = {}
     for charge in sorted(billing.charges, key=lambda each: (each.created_at, each.id)):
         invoice_id = invoice_of.get(charge.payment_intent or "") or invoice_of.get(charge.id)
-        if invoice_id in invoices and charge.status == "failed":
-            attempts.setdefault(str(invoice_id), []).append(charge)
-    for invoice_id, charges in attempts.items():
-        for number, charge in enumerate(charges, 1):
-            yield _failed_attempt(invoices[invoice_id], charge, number, charges[0].created_at, commercial, now)
+        charges.setdefault(invoice_id or "", []).append(charge)
+    for invoice in sorted(billing.invoices, key=lambda each: each.id):
+        own = charges.get(invoice.id, [])
+        failed = tuple(charge for charge in own if charge.status == "failed")
+        yield _Failing(invoice, failed, len(own), subscriptions.get(invoice.subscription or ""))
 
 
-def _failed_attempt(
-    invoice: Invoice, charge: Charge, number: int, first_at: int, commercial: Commercial, now: int
-) -> _Failure:
-    amount = _shown(Money(charge.amount, charge.currency))
-    why = IN_PLAIN_WORDS.get(charge.failure_code or "", charge.failure_code or "no reason was given")
-    if invoice.status == "open" and invoice.next_attempt_at is not None:
-        retry = f"The next attempt is on {today(invoice.next_attempt_at, commercial).isoformat()}."
-    else:
-        retry = "No retry is planned."
-    final_at = first_at + sum(commercial.retry_days) * DAY_US
-    days_left = max(0, -((now - final_at) // DAY_US))
-    story = [
-        f"Attempt {number} to collect {amount} for invoice {invoice.number or invoice.id} failed: {why}.",
-        retry,
-        f"If nothing is collected, {commercial.final_action} in {days_left} days.",
-    ]
-    return _Failure(f"attempt:{charge.id}", charge.created_at, f"Payment failed: {amount}", " ".join(story))
+def _of_invoice(world: World, rules: Rules, billing: Billing, failing: _Failing) -> Iterator[Fact]:
+    invoice, commercial = failing.invoice, rules.commercial
+    for number, charge in enumerate(failing.failed, 1):
+        if not _is_too_fresh(failing, charge, commercial, world.now):
+            hard = is_hard(charge.failure_code, charge.advice_code)
+            told = _retry(failing, hard) | {"attempt": str(number), "code": charge.failure_code or ""}
+            told |= _final(failing, commercial)
+            yield _fact(world, billing, failing, ATTEMPT, charge.id, charge.amount, charge.created_at, told)
+    last_is_hard = bool(failing.failed) and is_hard(failing.failed[-1].failure_code, failing.failed[-1].advice_code)
+    collected = invoice.status == "open" and invoice.collection_method == "charge_automatically"
+    if collected and invoice.attempt_count > failing.charges and not last_is_hard:
+        told = _retry(failing, False) | {"attempt": str(invoice.attempt_count)} | _final(failing, commercial)
+        name = f"{invoice.id}:{invoice.attempt_count}"
+        yield _fact(world, billing, failing, WITHOUT_CHARGE, name, invoice.amount_remaining, world.now, told)
+    if is_overdue(invoice, world.now) and invoice.due_at is not None:
+        told = {"days": str((world.now - invoice.due_at) // DAY_US)} | _end_of_patience(invoice, failing, commercial)
+        yield _fact(world, billing, failing, OVERDUE, invoice.id, invoice.amount_remaining, invoice.due_at, told)
 
 
-def _overdue(billing: Billing, now: int) -> Iterator[_Failure]:
-    for invoice in billing.invoices:
-        collected_by_hand = invoice.status == "open" and invoice.collection_method == "send_invoice"
-        if collected_by_hand and invoice.due_at is not None and invoice.due_at < now:
-            amount = _shown(Money(invoice.amount_remaining, invoice.currency))
-            days = (now - invoice.due_at) // DAY_US
-            story = f"Invoice {invoice.number or invoice.id} over {amount} is {days} days overdue."
-            yield _Failure(f"overdue:{invoice.id}", invoice.due_at, f"Invoice overdue: {amount}", story)
+def _is_too_fresh(failing: _Failing, charge: Charge, commercial: Commercial, now: int) -> bool:
+    """Stripe may name the next attempt in a later update of the invoice than the one that tells of the failure."""
+    recurring = failing.subscription is not None and failing.subscription.status in ("active", "past_due")
+    retry_may_come = failing.invoice.status == "open" and failing.invoice.next_attempt_at is None and recurring
+    retries_left = len(failing.failed) <= len(commercial.retry_days)
+    hard = is_hard(charge.failure_code, charge.advice_code)
+    recent = now < charge.created_at + commercial.quiet_seconds * 1_000_000
+    return recent and retry_may_come and retries_left and not hard
 
 
-def _task(world: World, rules: Rules, account: Account, billing: Billing, failure: _Failure) -> Command:
-    commercial = rules.commercial
-    at_risk = _at_risk(account, billing, commercial)
-    priority = "High" if at_risk is not None and at_risk.decimal() >= commercial.urgent_mrr else "Normal"
-    open_invoices = sorted((i for i in billing.invoices if i.status == "open"), key=lambda i: i.id)
-    links = [invoice.hosted_url for invoice in open_invoices if invoice.hosted_url]
-    story = [failure.story]
-    if at_risk is not None:
-        story.append(f"Monthly recurring revenue at risk: {_shown(at_risk)}.")
-    story += [f"Invoice: {link}" for link in links]
-    due: date = today(world.now, commercial) + timedelta(days=DUE_IN_DAYS[priority])
-    task, marker = rules.salesforce["task"], rules.salesforce["payment_attempt"]
-    values = {
-        "what_id": account.id,
-        "owner_id": _owner(account),
-        "subject": failure.subject,
-        "description": "\n".join(story),
-        "due_date": due.isoformat(),
-        "priority": priority,
-        "status": "Not Started",
+def _retry(failing: _Failing, hard: bool) -> dict[str, str]:
+    if hard:
+        return {"retry": "hard"}
+    planned = failing.invoice.next_attempt_at if failing.invoice.status == "open" else None
+    return {"retry": "none"} if planned is None else {"retry": "planned", "next_attempt_at": str(planned)}
+
+
+def _final(failing: _Failing, commercial: Commercial) -> dict[str, str]:
+    """What becomes of the subscription, and when, if nothing is collected."""
+    subscription = failing.subscription
+    if subscription is None:
+        return {"final": "nothing"}
+    if has_ended(subscription):
+        return {"final": "ended"}
+    if subscription.status == "incomplete":
+        return {"final": "expires", "final_at": str(subscription.created_at + INCOMPLETE_US)}
+    first = failing.failed[0].created_at if failing.failed else failing.invoice.created_at
+    return {"final": "retries", "final_at": str(first + sum(commercial.retry_days) * DAY_US)}
+
+
+def _end_of_patience(invoice: Invoice, failing: _Failing, commercial: Commercial) -> dict[str, str]:
+    if failing.subscription is None or commercial.overdue_days is None or invoice.due_at is None:
+        return {"final": "nothing"}
+    if has_ended(failing.subscription):
+        return {"final": "ended"}
+    return {"final": "overdue", "final_at": str(invoice.due_at + commercial.overdue_days * DAY_US)}
+
+
+def _fact(
+    world: World, billing: Billing, failing: _Failing, kind: str, name: str, amount: int, at: int, told: dict[str, str]
+) -> Fact:
+    invoice = failing.invoice
+    attributes = {
+        "invoice": invoice.id,
+        "number": invoice.number or "",
+        "seen_at": str(world.now),
+        **_revenue_at_risk(billing, failing.subscription),
+        **told,
     }
-    return Command(
-        key=failure.key,
-        account=world.account_id,
-        target=failure.key,
-        action="salesforce.once",
-        priority=Priority.PAYMENT_FAILED,
-        reason=failure.subject,
-        subject=account.id,
-        body={
-            "marker": {
-                "object": marker.object,
-                "fields": {marker.fields["key"]: failure.key, marker.fields["account_id"]: account.id},
-            },
-            "record": {
-                "object": task.object,
-                "fields": {task.fields[name]: value for name, value in values.items() if value is not None},
-            },
-        },
-    )
+    return Fact(kind, name, 0, world.account_id, invoice.currency, amount, at, tuple(sorted(attributes.items())))
 
 
-def _owner(account: Account) -> str | None:
-    """The customer-success user, else the Account's owner; an inactive user cannot own a Task."""
-    if account.success_owner_id and account.success_owner_active:
-        return account.success_owner_id
-    return account.owner_id if account.owner_active else None
-
-
-def _at_risk(account: Account, billing: Billing, commercial: Commercial) -> Money | None:
+def _revenue_at_risk(billing: Billing, subscription: Subscription | None) -> dict[str, str]:
+    """The monthly recurring revenue of the invoice's subscription, minor units; nothing where it has no value."""
+    if subscription is None:
+        return {}
     try:
-        currency = account_currency(account, commercial)
-        return monthly_recurring_revenue(billing.subscriptions, billing.items, currency, AT_RISK)
+        revenue = monthly_recurring_revenue(
+            [subscription], billing.items, subscription.currency, frozenset({subscription.status})
+        )
     except MoneyError:
-        return None
-
-
-def _shown(amount: Money) -> str:
-    """An amount in words; one in a currency that is not known in minor units, for the Task must not wait for it."""
-    try:
-        value: Decimal = amount.decimal()
-    except MoneyError:
-        return f"{amount.currency} {amount.minor:,} (minor units)"
-    return f"{amount.currency} {value:,}"
+        return {}
+    return {"at_risk_minor": str(revenue.minor), "at_risk_currency": revenue.currency}

@@ -16,9 +16,9 @@ from sync_pipeline.core.agreed_terms import unapplied_changes
 from sync_pipeline.core.churn import churn_records
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Plan, Review
 from sync_pipeline.core.ensure import ensure_everything
+from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.fields import keep_fields
 from sync_pipeline.core.observation import Absent, Unknown
-from sync_pipeline.core.payment_failures import payment_failure_tasks
 from sync_pipeline.core.renewals import renewal_opportunities
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.seats import keep_seats

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from sync_pipeline.core.addresses import billing_address
+from sync_pipeline.core.at_risk import subscriptions_at_risk
 from sync_pipeline.core.churn import retention
 from sync_pipeline.core.crosswalk import (
     Match,
@@ -25,7 +26,7 @@ from sync_pipeline.core.crosswalk import (
 )
 from sync_pipeline.core.deal import account_currency
 from sync_pipeline.core.facts import lifetime_value, uncounted
-from sync_pipeline.core.lifecycle import AT_RISK, EARNING, billing_status, has_ended, most_urgent
+from sync_pipeline.core.lifecycle import EARNING, billing_status, has_ended, most_urgent
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
 from sync_pipeline.core.observation import Observation, Present, Unknown
@@ -120,12 +121,19 @@ def account_mrr(world: World, rules: Rules, subject: Subject) -> Observation[Any
 
 
 def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """Recurring revenue of the subscriptions whose payment is failing or overdue."""
+    """Recurring revenue of the subscriptions whose payment is failing, overdue or disputed."""
     billing = own_billing(world)
     if billing is None:
         return NOT_BILLED
     currency = account_currency(_account(world), rules.commercial)
-    return Present(monthly_recurring_revenue(billing.subscriptions, billing.items, currency, AT_RISK))
+    return Present(_revenue_at_risk(billing, currency, world.now))
+
+
+def _revenue_at_risk(billing: Billing, currency: str, now: int) -> Money:
+    risky = subscriptions_at_risk(billing, now)
+    subscriptions = [subscription for subscription in billing.subscriptions if subscription.id in risky]
+    statuses = frozenset(subscription.status for subscription in subscriptions)
+    return monthly_recurring_revenue(subscriptions, billing.items, currency, statuses)
 
 
 def account_other_currencies(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -140,10 +148,8 @@ def account_other_currencies(world: World, rules: Rules, subject: Subject) -> Ob
     collected = uncounted(world.facts, own)
     parts = []
     for currency in sorted(({s.currency for s in billing.subscriptions} | collected.keys()) - {own}):
-        monthly, at_risk = (
-            monthly_recurring_revenue(billing.subscriptions, billing.items, currency, statuses)
-            for statuses in (EARNING, AT_RISK)
-        )
+        monthly = monthly_recurring_revenue(billing.subscriptions, billing.items, currency)
+        at_risk = _revenue_at_risk(billing, currency, world.now)
         cash = collected.get(currency, Money(0, currency))
         figures = {"MRR": monthly, "MRR at risk": at_risk, "collected": cash}
         told = [f"{name} {amount.decimal():,}" for name, amount in figures.items() if amount.minor]
@@ -181,7 +187,7 @@ def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[An
 
 def account_retention(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     billing = own_billing(world)
-    status = retention(billing) if billing is not None else None
+    status = retention(billing, world.now) if billing is not None else None
     return NOT_BILLED if status is None else Present(status)
 
 

@@ -31,6 +31,7 @@ class Account:
     owner_active: Column[bool, "The owner can be given work"] = False
     success_owner_id: Column[str | None, "User responsible for customer success"] = None
     success_owner_active: Column[bool, "The customer-success user can be given work"] = False
+    team_owner_id: Column[str | None, "Active member of the Account's team in the role that gets Tasks"] = None
     tax_registration: Column[str | None, "Tax registration number (personal data)"] = None
     tax_registration_type: Column[str | None, "Stripe tax id type of the registration, e.g. gb_vat"] = None
     stripe_customer_id: Column[str | None, "Stripe customer (cus_...)"] = None
@@ -116,6 +117,16 @@ class ChurnRecord:
     feedback: Column[str | None, "What the customer chose as feedback"] = None
     is_voluntary: Column[bool, "The customer or we decided; false for failed payments and disputes"] = False
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureTask:
+    """A Salesforce Task that was made for a failed payment and is still open."""
+
+    id: Column[str, "Salesforce id, 18 characters"]
+    what_id: Column[str | None, "Account of the Task"] = None
+    status: Column[str | None, "Status of the Task"] = None
+    failure_key: Column[str | None, "The failure that it was made for"] = None
 
 
 SALESFORCE_RECORDS: Mapping[str, type[Any]] = {

@@ -14,6 +14,7 @@ from typing import Literal
 Kind = Literal["mirror", "latch", "min", "fold"]
 Side = Literal["salesforce", "stripe"]
 Reaction = Literal["revert", "review", "accept"]
+TaskOwner = Literal["success_owner", "account_team", "owner"]
 
 
 class Priority(IntEnum):
@@ -70,6 +71,11 @@ class Commercial:
     urgent_mrr: int = 1000
     retry_days: tuple[int, ...] = (3, 5, 7)
     final_action: str = "the subscription is canceled"
+    overdue_days: int | None = None
+    overdue_action: str = "the subscription is canceled"
+    task_owners: tuple[TaskOwner, ...] = ("success_owner", "account_team", "owner")
+    account_team_role: str | None = None
+    task_queue: str | None = None
     renewal_days: int = 90
     renewal_stage: str = "Prospecting"
     won_stage: str = "Closed Won"

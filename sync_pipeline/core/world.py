@@ -20,6 +20,7 @@ from sync_pipeline.core.records import (
     CreditNote,
     Customer,
     Dispute,
+    FailureTask,
     Invoice,
     InvoicePayment,
     LineItem,
@@ -110,6 +111,7 @@ class World:
     deals: tuple[Deal, ...] = ()
     churn_records: tuple[ChurnRecord, ...] = ()
     renewals: tuple[Opportunity, ...] = ()
+    tasks: tuple[FailureTask, ...] = ()
     customers: Mapping[str, Observation[Customer]] = field(default_factory=dict)
     candidates: Observation[tuple[Customer, ...]] = NOT_READ
     billing: Observation[Billing] = NOT_READ

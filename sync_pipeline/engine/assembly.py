@@ -33,7 +33,7 @@ def build_salesforce(settings: Settings, rules: Rules) -> Salesforce:
         base_url=settings.salesforce_base_url,
         api_version=settings.salesforce_api_version,
     )
-    return Salesforce(login, rules.salesforce)
+    return Salesforce(login, rules.salesforce, rules.commercial.account_team_role)
 
 
 def build_stripe(settings: Settings) -> Stripe:

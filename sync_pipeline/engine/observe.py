@@ -14,6 +14,7 @@ from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
 from sync_pipeline.core.facts import Fact, corrections
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
+from sync_pipeline.core.payment_failures import new_failures
 from sync_pipeline.core.records import Account, Contract, Opportunity
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.unbilled import unbilled_deals
@@ -66,12 +67,13 @@ def observe(
     return _with_facts(engine, worlds) if stripe is None else worlds
 
 
-def unrecorded_facts(world: World) -> list[Fact]:
-    """The money facts that a world proves and the ledger does not have."""
+def unrecorded_facts(world: World, rules: Rules) -> list[Fact]:
+    """What a world proves and the ledger does not have: movements of money, and failures of payments."""
     billing = own_billing(world)
     if billing is None:
         return []
-    return corrections(world.facts, proved_cash(world.account_id, billing, world.now), world.now)
+    proved = proved_cash(world.account_id, billing, world.now)
+    return corrections(world.facts, proved, world.now) + new_failures(world, rules)
 
 
 def found_links(world: World) -> list[Link]:
@@ -134,6 +136,7 @@ def _with_salesforce(
         account=account,
         deals=_deals(seen) if seen is not None and isinstance(account, Present) else (),
         churn_records=seen.churn_records if seen is not None else (),
+        tasks=seen.tasks if seen is not None else (),
         renewals=tuple(o for o in seen.opportunities if o.renewal_key) if seen is not None else (),
         links=remembered.links,
         base=remembered.base,
@@ -213,7 +216,7 @@ def _known_customers(world: World, account: Account) -> list[str]:
 
 def _with_facts(engine: Engine, worlds: dict[str, World]) -> dict[str, World]:
     """Appends the money facts that the worlds prove and returns the worlds with them."""
-    new = {name: found for name, world in worlds.items() if (found := unrecorded_facts(world))}
+    new = {name: found for name, world in worlds.items() if (found := unrecorded_facts(world, engine.rules))}
     if not new:
         return worlds
     with engine.ledger.tx() as conn:

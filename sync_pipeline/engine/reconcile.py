@@ -92,7 +92,7 @@ def compare(engine: Engine, tables: Tables) -> Compared:
         linked = links.all_accounts(conn, "stripe", "customer")
     names = sorted({*salesforce.to_compare(), *linked})
     worlds = observe(engine, names, salesforce=salesforce, stripe=stripe)
-    found = {name: facts for name, world in worlds.items() if (facts := unrecorded_facts(world))}
+    found = {name: facts for name, world in worlds.items() if (facts := unrecorded_facts(world, engine.rules))}
     worlds |= {name: replace(worlds[name], facts=(*worlds[name].facts, *facts)) for name, facts in found.items()}
     plans = {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()}
     return Compared(worlds, plans, frozenset(found))

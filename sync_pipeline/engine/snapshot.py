@@ -19,6 +19,7 @@ from sync_pipeline.core.records import (
     Customer,
     Discount,
     Dispute,
+    FailureTask,
     Invoice,
     InvoiceLine,
     InvoicePayment,
@@ -43,6 +44,7 @@ TABLES: Mapping[str, type[Any]] = {
     "salesforce/opportunity_line_items": LineItem,
     "salesforce/contracts": Contract,
     "salesforce/churn_records": ChurnRecord,
+    "salesforce/failure_tasks": FailureTask,
     "stripe/customers": Customer,
     "stripe/products": Product,
     "stripe/prices": Price,
@@ -63,7 +65,8 @@ def read_salesforce(salesforce: Salesforce) -> dict[str, list[Any]]:
     """Complete tables of the org."""
     names = {"accounts": "account", "opportunities": "opportunity", "opportunity_line_items": "line"}
     names |= {"contracts": "contract", "churn_records": "churn_record"}
-    return {f"salesforce/{table}": list(salesforce.everything(name)) for table, name in names.items()}
+    tables = {f"salesforce/{table}": list(salesforce.everything(name)) for table, name in names.items()}
+    return tables | {"salesforce/failure_tasks": list(salesforce.open_tasks())}
 
 
 def read_stripe(stripe: Stripe) -> dict[str, list[Any]]:
@@ -80,6 +83,7 @@ class SalesforceTables:
         self._opportunities = _grouped(tables["salesforce/opportunities"], lambda o: o.account_id)
         self._lines = _grouped(tables["salesforce/opportunity_line_items"], lambda line: line.opportunity_id)
         self._churn = _grouped(tables["salesforce/churn_records"], lambda record: record.account_id)
+        self._tasks = _grouped(tables["salesforce/failure_tasks"], lambda task: task.what_id)
         self._contracts = _grouped(tables["salesforce/contracts"], lambda c: c.account_id)
 
     def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
@@ -92,6 +96,7 @@ class SalesforceTables:
                 lines=tuple(line for o in opportunities for line in self._lines[o.id]),
                 contracts=tuple(self._contracts[account_id]),
                 churn_records=tuple(self._churn[account_id]),
+                tasks=tuple(self._tasks[account_id]),
             )
         return found
 

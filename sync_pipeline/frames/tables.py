@@ -71,6 +71,7 @@ _SNAPSHOTS = (
     ("salesforce/opportunity_line_items", records.LineItem, "The negotiated lines of all Opportunities."),
     ("salesforce/contracts", records.Contract, "All Salesforce Contracts."),
     ("salesforce/churn_records", records.ChurnRecord, "All churn records: one per episode of a cancellation."),
+    ("salesforce/failure_tasks", records.FailureTask, "Open Tasks that were made for a failed payment."),
     ("stripe/customers", records.Customer, "All Stripe customers that are not deleted."),
     ("stripe/products", records.Product, "All Stripe products."),
     ("stripe/prices", records.Price, "All Stripe prices, the negotiated rates among them."),

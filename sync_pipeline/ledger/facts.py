@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from sync_pipeline.core.facts import Fact
+from sync_pipeline.core.facts import MONEY, Fact
 from sync_pipeline.ledger.statements import batches, insert
 from sync_pipeline.ledger.tables import fact
 
@@ -76,8 +76,9 @@ def for_accounts(conn: Connection, accounts: Iterable[str]) -> dict[str, list[Fa
 
 
 def sums(conn: Connection) -> list[FactSum]:
-    """The sums of the facts per account, kind and currency, sorted; exact on both databases."""
+    """The sums of the movements of money per account, kind and currency, sorted; exact on both databases."""
     by = (fact.c.account, fact.c.kind, fact.c.currency)
-    rows = conn.execute(select(*by, func.sum(fact.c.amount_minor)).group_by(*by).order_by(*by))
+    moved = select(*by, func.sum(fact.c.amount_minor)).where(fact.c.kind.in_(sorted(MONEY)))
+    rows = conn.execute(moved.group_by(*by).order_by(*by))
     # Postgres sums BIGINT as NUMERIC, which arrives as Decimal.
     return [FactSum(account, kind, currency, int(total)) for account, kind, currency, total in rows]

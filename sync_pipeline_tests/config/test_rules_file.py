@@ -223,13 +223,16 @@ def test_two_names_for_one_field_are_a_mistake(tmp_path: Path) -> None:
 
 def test_every_field_of_every_record_has_a_name() -> None:
     for kind, record in SALESFORCE_RECORDS.items():
-        assert {field.name for field in dataclasses.fields(record)} == load_rules().salesforce[kind].fields.keys()
+        # The member of the Account's team is read by a subquery of a standard object, whose names cannot change.
+        assert {field.name for field in dataclasses.fields(record)} - {"team_owner_id"} == load_rules().salesforce[
+            kind
+        ].fields.keys()
 
 
 def test_every_setting_has_a_comment_a_default_that_is_shipped_and_a_use() -> None:
     """A setting that nothing reads would be a promise that nobody keeps."""
-    core = resources.files("sync_pipeline.core")
-    code = "".join(file.read_text("utf-8") for file in core.iterdir() if file.name.endswith(".py"))
+    rooms = (resources.files("sync_pipeline.core"), resources.files("sync_pipeline.engine"))
+    code = "".join(file.read_text("utf-8") for room in rooms for file in room.iterdir() if file.name.endswith(".py"))
     lines = SHIPPED[: SHIPPED.index("\nsalesforce:")].splitlines()
     assert load_rules().commercial.__class__.__dataclass_fields__.keys() == _settings_of(lines).keys()
     for name, number in _settings_of(lines).items():

@@ -164,4 +164,4 @@ def test_the_tenth_episode_follows_the_ninth() -> None:
 )
 def test_retention_status(subscriptions: list[dict[str, Any]], status: str | None) -> None:
     made = tuple(replace(subscription(**changed), id=f"sub_{n}") for n, changed in enumerate(subscriptions))
-    assert retention(Billing(subscriptions=made)) == status
+    assert retention(Billing(subscriptions=made), NOW) == status

@@ -20,6 +20,7 @@ from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions
 from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.observation import Absent, Present, Unknown
+from sync_pipeline.core.payment_failures import new_failures
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import Invoice
 from sync_pipeline.core.world import Billing, World
@@ -270,7 +271,8 @@ def test_a_failure_in_a_currency_that_is_not_known_still_makes_its_task() -> Non
         collection_method="send_invoice",
         due_at=NOW - DAY,
     )
-    found = planned(billed(billing=Present(Billing(invoices=(overdue,)))))
+    of = billed(billing=Present(Billing(invoices=(overdue,))))
+    found = planned(replace(of, facts=tuple(new_failures(of, RULES))))
     assert [c.reason for c in found.commands if c.action == "salesforce.once"] == [
         "Invoice overdue: XXX 1,234 (minor units)"
     ]

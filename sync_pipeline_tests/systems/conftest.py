@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from sync_pipeline.config.rules import load_rules
-from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.systems.salesforce.client import Login, Salesforce
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
@@ -41,9 +40,7 @@ def salesforce(sandbox: SandboxHandle) -> Salesforce:
         client_secret=sandbox.ready["client_secret"],
         base_url=sandbox.ready["salesforce_url"],
     )
-    return Salesforce(
-        login, {name: names for name, names in load_rules().salesforce.items() if name in SALESFORCE_RECORDS}
-    )
+    return Salesforce(login, load_rules().salesforce, "Customer Success Manager")
 
 
 @pytest.fixture

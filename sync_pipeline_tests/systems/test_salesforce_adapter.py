@@ -184,3 +184,26 @@ def test_the_org_and_its_usage_are_known(salesforce: Salesforce, account: Accoun
     usage = salesforce.api_usage
     assert usage is not None
     assert 0 < usage[0] < usage[1]
+
+
+def test_the_active_member_of_the_accounts_team_and_its_open_tasks_come_with_the_account(
+    sandbox: SandboxHandle, salesforce: Salesforce, account: Account
+) -> None:
+    state = sandbox.control("GET", "/state")["salesforce"]
+    active = sorted(user["Id"] for user in state["User"] if user["IsActive"])
+    other = {"AccountId": account.id, "UserId": active[0], "TeamMemberRole": "Sales Rep"}
+    success = {"AccountId": account.id, "UserId": active[-1], "TeamMemberRole": "Customer Success Manager"}
+    for kind, fields in (("AccountTeamMember", other), ("AccountTeamMember", success)):
+        sandbox.control("POST", "/humans", {"system": "salesforce", "object": kind, "fields": fields})
+    tasks = [("attempt:ch_1", "Not Started"), ("attempt:ch_2", "Completed"), (None, "Not Started")]
+    for key, status in tasks:
+        fields = {"WhatId": account.id, "Subject": "Call", "Status": status, "Stripe_Failure_Key__c": key}
+        sandbox.control("POST", "/humans", {"system": "salesforce", "object": "Task", "fields": fields})
+    seen = salesforce.accounts([account.id])[account.id]
+    assert seen.account is not None
+    assert seen.account.team_owner_id == active[-1]
+    (task,) = seen.tasks
+    assert (task.failure_key, task.status, task.what_id) == ("attempt:ch_1", "Not Started", account.id)
+    assert tuple(salesforce.open_tasks()) == seen.tasks
+    (everywhere,) = salesforce.everything("account")
+    assert everywhere == seen.account

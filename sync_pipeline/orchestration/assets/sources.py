@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract", "Churn_Record__c")
+SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract", "Churn_Record__c", "Task")
 STRIPE_OBJECTS = ("customers", "products", "prices", "subscriptions", "invoices", "charges", "disputes", "credit_notes")
 LEDGER_TABLES = {
     "link": "The crosswalk: which Stripe object belongs to which Salesforce record.",

@@ -6,8 +6,9 @@ five collections of 200 in one call. Sign-in and token refresh are simple-salesf
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -23,6 +24,7 @@ from sync_pipeline.core.records import (
     Account,
     ChurnRecord,
     Contract,
+    FailureTask,
     LineItem,
     Opportunity,
 )
@@ -45,6 +47,7 @@ SIGN_IN = "/services/oauth2/token"
 QUERIES_PER_CALL = 5
 ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
 NOT_THERE = 404
+TEAM = "AccountTeamMembers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class AccountRecords:
     lines: tuple[LineItem, ...] = ()
     contracts: tuple[Contract, ...] = ()
     churn_records: tuple[ChurnRecord, ...] = ()
+    tasks: tuple[FailureTask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +89,13 @@ class Salesforce:
     """One org, seen through the names of the rules file.
 
     `calls` counts what was sent, `write_calls` those of them that write; `rows` counts the rows that were read.
+    `team_role`: the role in an Account's team whose member is read; None where the org has no Account Teams.
     """
 
-    def __init__(self, login: Login, names: Mapping[str, Names]) -> None:
+    def __init__(self, login: Login, names: Mapping[str, Names], team_role: str | None = None) -> None:
         self._login = login
         self._names = names
+        self._team_role = team_role
         self.calls = 0
         self.write_calls = 0
         self.rows = 0
@@ -177,7 +183,7 @@ class Salesforce:
         wanted = ", ".join(f"'{record_id}'" for record_id in ids)
         rows = self.query_all(
             {
-                "account": self._select("account", f"Id IN ({wanted})"),
+                "account": self._select("account", f"Id IN ({wanted})", self._open_tasks("Tasks")),
                 "opportunity": self._select("opportunity", f"AccountId IN ({wanted})"),
                 "line": self._select("line", f"Opportunity.AccountId IN ({wanted})"),
                 "contract": self._select("contract", f"AccountId IN ({wanted})"),
@@ -185,6 +191,7 @@ class Salesforce:
             }
         )
         accounts = {account.id: account for account in self.parsed("account", rows["account"])}
+        tasks = {raw["Id"]: self._tasks(_children(raw, "Tasks")) for raw in rows["account"]}
         opportunities = list(self.parsed("opportunity", rows["opportunity"]))
         lines = list(self.parsed("line", rows["line"]))
         contracts = list(self.parsed("contract", rows["contract"]))
@@ -197,6 +204,7 @@ class Salesforce:
                 lines=tuple(line for line in lines if account_of.get(line.opportunity_id) == record_id),
                 contracts=tuple(c for c in contracts if c.account_id == record_id),
                 churn_records=tuple(r for r in churn_records if r.account_id == record_id),
+                tasks=tuple(tasks.get(record_id, ())),
             )
             for record_id in ids
         }
@@ -219,6 +227,11 @@ class Salesforce:
                 changed.append(Change(name, raw["Id"], parse.at_path(raw, paths[name]), stamped))
         return changed
 
+    def open_tasks(self) -> Iterator[FailureTask]:
+        """All open Tasks that were made for a failed payment."""
+        query = self._open_tasks(self._names["task"].object)
+        yield from self._tasks(self.query_all({"task": query})["task"])
+
     def everything(self, name: str) -> Iterator[Any]:
         """All records of an object."""
         yield from self.parsed(name, self.query_all({name: self._select(name, None)})[name])
@@ -226,7 +239,11 @@ class Salesforce:
     def parsed(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
         """Rows of a query as records."""
         for raw in rows:
-            yield parse.record(SALESFORCE_RECORDS[name], self.fields[name], raw)
+            found = parse.record(SALESFORCE_RECORDS[name], self.fields[name], raw)
+            if name == "account":
+                able = (member["UserId"] for member in _children(raw, TEAM) if parse.at_path(member, "User.IsActive"))
+                found = replace(found, team_owner_id=min(able, default=None))
+            yield found
 
     def query_all(self, queries: Mapping[str, str]) -> dict[str, list[Mapping[str, Any]]]:
         """The rows of up to five queries, asked in one composite call and followed to their last page."""
@@ -291,8 +308,21 @@ class Salesforce:
             return outcome_of_call(error)
         return [(part["httpStatusCode"], part["body"]) for part in answer["compositeResponse"]]
 
-    def _select(self, name: str, where: str | None) -> str:
-        columns = ", ".join(sorted(set(self.fields[name].values())))
+    def _tasks(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[FailureTask]:
+        for raw in rows:
+            yield parse.record(FailureTask, self.fields["task"], raw)
+
+    def _open_tasks(self, source: str) -> str:
+        """The query of open Tasks for failed payments, from the object or from an Account's relationship to it."""
+        names = self.fields["task"]
+        columns = ", ".join(names[field.name] for field in dataclasses.fields(FailureTask))
+        return f"SELECT {columns} FROM {source} WHERE IsClosed = false AND {names['failure_key']} != null ORDER BY Id"
+
+    def _select(self, name: str, where: str | None, *subqueries: str) -> str:
+        if name == "account" and self._team_role is not None:
+            role = self._team_role.replace("\\", "\\\\").replace("'", "\\'")
+            subqueries = (*subqueries, f"SELECT UserId, User.IsActive FROM {TEAM} WHERE TeamMemberRole = '{role}'")
+        columns = ", ".join([*sorted(set(self.fields[name].values())), *(f"({query})" for query in subqueries)])
         clause = f" WHERE {where}" if where else ""
         return f"SELECT {columns} FROM {self._names[name].object}{clause} ORDER BY Id"
 
@@ -323,6 +353,11 @@ class Salesforce:
     def _send(self, method: str, path: str, **options: Any) -> Any:
         self.calls += 1
         return self._session.restful(path, method=method, **options)
+
+
+def _children(raw: Mapping[str, Any], relationship: str) -> list[Mapping[str, Any]]:
+    """The rows of a subquery; Salesforce shows none of them as null."""
+    return list((raw.get(relationship) or {}).get("records", []))
 
 
 class _Transport(requests.adapters.HTTPAdapter):

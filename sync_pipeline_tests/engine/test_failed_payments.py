@@ -1,0 +1,101 @@
+"""A renewal's payment fails, is retried on its schedule and then paid: Tasks, status, and their end, over real HTTP."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline_tests.engine.installation import DAY, Installation
+from sync_pipeline_tests.engine.people import at_stripe, edit, mark, only, pay, records, win, writes_since
+
+
+def on_card(sync: Installation) -> dict[str, Any]:
+    """The story's deal, billed and paid, from now on charged to a card; its subscription."""
+    win(sync.sandbox)
+    sync.rest()
+    pay(sync.sandbox)
+    sync.rest()
+    customer = only(sync.sandbox, "customer")["id"]
+    card = at_stripe(sync.sandbox, "POST", "/v1/payment_methods/pm_card_visa/attach", customer=customer)
+    subscription = only(sync.sandbox, "subscription")["id"]
+    charged = {"collection_method": "charge_automatically", "default_payment_method": card["id"]}
+    return at_stripe(sync.sandbox, "POST", f"/v1/subscriptions/{subscription}", **charged)
+
+
+def will_fail(sync: Installation, code: str, times: int = 1) -> None:
+    customer = only(sync.sandbox, "customer")["id"]
+    body = {"customer": customer, "outcome": "fail", "decline_code": code, "times": times}
+    sync.sandbox.control("POST", "/payments", body)
+
+
+def until_renewed(sync: Installation, subscription: dict[str, Any]) -> None:
+    """Two hours past the end of the period: the renewal's invoice was a draft for one, and has been tried."""
+    ends = subscription["items"]["data"][0]["current_period_end"]
+    sync.wait(ends - sync.sandbox.control("GET", "/clock")["now"] + 2 * 3600)
+
+
+def day(sync: Installation, ahead: int = 0) -> str:
+    now = sync.sandbox.control("GET", "/clock")["now"] + ahead * DAY
+    return datetime.fromtimestamp(now, UTC).date().isoformat()
+
+
+def billing(sync: Installation) -> tuple[str, float, str]:
+    account = only(sync.sandbox, "Account")
+    return account["Billing_Status__c"], account["MRR_At_Risk__c"], account["Retention_Status__c"]
+
+
+def settled_for_good(sync: Installation) -> None:
+    start = mark(sync.sandbox)
+    for _ in range(3):
+        assert reconcile(sync.engine).agrees
+    assert list(writes_since(sync.sandbox, start)) == []
+    sync.check_books()
+
+
+def test_two_failures_are_two_tasks_and_the_payment_ends_the_one_that_nobody_took(sync: Installation) -> None:
+    subscription = on_card(sync)
+    will_fail(sync, "insufficient_funds", times=2)
+    until_renewed(sync, subscription)
+    sync.rest()
+    (first,) = records(sync.sandbox, "Task")
+    invoice = next(each for each in records(sync.sandbox, "invoice") if each["status"] == "open")
+    assert first["Description"] == (
+        f"Attempt 1 to collect GBP 45,000.00 for invoice {invoice['number']} failed: there are insufficient funds. "
+        f"The next attempt is on {day(sync, 3)}. "
+        f"If nothing is collected, the subscription is canceled in 15 days, on {day(sync, 15)}.\n"
+        "Monthly recurring revenue at risk: GBP 3,750.00.\n"
+        f"Invoice: {invoice['hosted_invoice_url']}"
+    )
+    assert (first["ActivityDate"], first["Priority"]) == (day(sync), "High")
+    assert first["OwnerId"] == only(sync.sandbox, "Account")["Customer_Success_Owner__c"]
+    assert billing(sync) == ("Past Due", 3_750.0, "At Risk")
+    edit(sync.sandbox, "Task", first["Id"], Status="In Progress")
+    sync.wait(3 * DAY)
+    sync.rest()
+    assert len(records(sync.sandbox, "Task")) == len(records(sync.sandbox, "Stripe_Payment_Attempt__c")) == 2
+    sync.wait(5 * DAY)
+    sync.rest()
+    statuses = {each["Id"] == first["Id"]: each["Status"] for each in records(sync.sandbox, "Task")}
+    assert statuses == {True: "In Progress", False: "Completed"}
+    assert billing(sync) == ("Active", 0.0, "Healthy")
+    assert only(sync.sandbox, "Account")["Lifetime_Value__c"] == 90_000.0
+    settled_for_good(sync)
+
+
+def test_after_a_stolen_card_no_retry_is_promised_and_dunning_ends_the_subscription(sync: Installation) -> None:
+    subscription = on_card(sync)
+    will_fail(sync, "stolen_card", times=4)
+    until_renewed(sync, subscription)
+    sync.rest()
+    assert "No retry is planned: it takes another payment method" in only(sync.sandbox, "Task")["Description"]
+    for days in (3, 5, 7):
+        sync.wait(days * DAY)
+        sync.rest()
+    assert len(records(sync.sandbox, "Task")) == 4
+    assert [task for task in records(sync.sandbox, "Task") if "The subscription has ended." in task["Description"]]
+    churned = only(sync.sandbox, "Churn_Record__c")
+    assert (churned["Status__c"], churned["Voluntary__c"]) == ("Final", False)
+    assert churned["Reason__c"] == "the payment failed for good"
+    assert billing(sync) == ("Canceled", 0.0, "Churned")
+    settled_for_good(sync)
