@@ -30,7 +30,7 @@ CREATED: Mapping[str, tuple[str, ...]] = {
         "is_voluntary",
     ),
     "payment_attempt": ("key", "account_id"),
-    "task": ("what_id", "owner_id", "subject", "description", "due_date", "priority", "status"),
+    "task": ("what_id", "owner_id", "subject", "description", "due_date", "priority", "status", "failure_key"),
 }
 """Fields that are set when a record is made."""
 
@@ -38,6 +38,7 @@ UPDATED: Mapping[str, tuple[str, ...]] = {
     "opportunity": ("stage", "close_date", "amount"),
     "line": ("quantity", "unit_price"),
     "churn_record": tuple(name for name in CREATED["churn_record"] if name != "key"),
+    "task": ("status",),
 }
 """Fields of records that are there already, beside the targets of the rule table."""
 
@@ -47,7 +48,7 @@ ONCE_ONLY: Mapping[str, str] = {"opportunity": "renewal_key", "churn_record": "k
 WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("churn_record", "status"): ("Open", "Rescinded", "Final"),
     ("task", "priority"): ("High", "Normal"),
-    ("task", "status"): ("Not Started",),
+    ("task", "status"): ("Not Started", "Completed"),
 }
 """The values that are written to a field which may be a picklist."""
 

@@ -14,6 +14,7 @@ from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
 from sync_pipeline.core.readings import READINGS
+from sync_pipeline.core.written import written_fields
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = ROOT / "salesforce_package" / "force-app" / "main" / "default" / "objects"
@@ -57,7 +58,7 @@ def test_the_permission_set_lets_the_integration_user_see_every_custom_field(kin
         permission.findtext(f"{XML}field"): permission.findtext(f"{XML}readable")
         for permission in tree.iter(f"{XML}fieldPermissions")
     }
-    assert readable.get(f"{DECLARED_ON.get(kind, kind)}.{field}") == "true"
+    assert readable.get(f"{kind}.{field}") == "true"
 
 
 def test_every_custom_field_that_is_written_may_be_written() -> None:
@@ -67,11 +68,8 @@ def test_every_custom_field_that_is_written_may_be_written() -> None:
         for permission in tree.iter(f"{XML}fieldPermissions")
         if permission.findtext(f"{XML}editable") == "true"
     }
-    written = {
-        f"{RULES.salesforce[rule.object].object}.{RULES.salesforce[rule.object].fields[rule.field]}"
-        for rule in RULES.fields
-        if rule.side == "salesforce"
-    }
+    names = ((RULES.salesforce[kind], field) for kind, field in written_fields(RULES))
+    written = {f"{named.object}.{named.fields[field]}" for named, field in names}
     assert {name for name in written if name.endswith("__c")} <= editable
 
 

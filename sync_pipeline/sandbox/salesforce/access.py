@@ -105,6 +105,5 @@ def _verbs(o: SObject, grants: PermissionSet, minimum: bool) -> frozenset[str]:
 def _granted(o: SObject, f: Field, granted: frozenset[str], minimum: bool) -> bool:
     if not f.permissionable or not (f.custom or minimum):
         return True
-    return f"{o.name}.{f.compound or f.name}" in granted or (
-        o.name in ("Task", "Event") and (f"Activity.{f.name}" in granted or not f.custom)
-    )
+    standard_activity = o.name in ("Task", "Event") and not f.custom
+    return standard_activity or f"{o.name}.{f.compound or f.name}" in granted

@@ -16,15 +16,29 @@ SPACE = {"m": "http://soap.sforce.com/2006/04/metadata"}
 
 
 def test_the_manifest_names_every_file() -> None:
-    package = load(DEFAULT_PACKAGE)
+    """A custom field of tasks and events is one file and one member, of Activity."""
+    fields = DEFAULT_PACKAGE.rglob("*.field-meta.xml")
+    objects = DEFAULT_PACKAGE.rglob("*.object-meta.xml")
+    permission_sets = DEFAULT_PACKAGE.rglob("*.permissionset-meta.xml")
     manifest = ElementTree.parse(DEFAULT_PACKAGE / "manifest" / "package.xml")
     listed = {
         kind.findtext("m:name", namespaces=SPACE): {m.text for m in kind.findall("m:members", SPACE)}
         for kind in manifest.findall("m:types", SPACE)
     }
-    assert listed["CustomField"] == {f"{name}.{f}" for name, fields in package.fields.items() for f in fields}
-    assert listed.get("CustomObject", set()) == set(package.objects)
-    assert listed["PermissionSet"] == {"Stripe_Sync"}
+    assert listed == {
+        "CustomField": {f"{path.parent.parent.name}.{path.name.split('.')[0]}" for path in fields},
+        "CustomObject": {path.name.split(".")[0] for path in objects},
+        "PermissionSet": {path.name.split(".")[0] for path in permission_sets},
+    }
+
+
+def test_a_field_of_activity_is_granted_on_tasks_and_on_events() -> None:
+    """Both have one field-level security: the one that a permission set leaves out is switched off for both."""
+    grants = load(DEFAULT_PACKAGE).permissions
+    declared = {path.name.split(".")[0] for path in DEFAULT_PACKAGE.rglob("Activity/fields/*.field-meta.xml")}
+    assert declared
+    for kind in ("Task", "Event"):
+        assert {f"{kind}.{field}" for field in declared} <= grants.readable & grants.editable
 
 
 def test_full_names_are_file_names() -> None:
