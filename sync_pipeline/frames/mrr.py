@@ -190,7 +190,8 @@ def _with_yearly(items: pl.DataFrame) -> pl.DataFrame:
     committed = (pl.col("usage_type") == "licensed") & unit.is_not_null() & quantity.is_not_null()
     scaled = unit.cast(pl.Decimal(38, UNIT_SCALE))
     is_whole = unit == unit.round(0)
-    size = unit.abs().cast(pl.Float64) * quantity.abs() * 10.0**UNIT_SCALE * float(max(PERIODS_PER_YEAR.values()))
+    room = LIMIT // 10**UNIT_SCALE // int(max(PERIODS_PER_YEAR.values()))
+    fits = unit.abs().cast(pl.Int128) < room // pl.max_horizontal(quantity.abs(), 1)
     priced = items.join(_often(items), on=["interval", "interval_count"], how="left").with_columns(
         pl.when(~committed)
         .then(pl.lit("no_committed_amount"))
@@ -200,7 +201,7 @@ def _with_yearly(items: pl.DataFrame) -> pl.DataFrame:
         .alias("not_known")
     )
     known = pl.col("not_known").is_null()
-    plain = priced.filter(~known | (size < float(LIMIT))).with_columns(
+    plain = priced.filter(~known | fits).with_columns(
         pl.when(~known)
         .then(pl.lit(0, pl.Int128))
         .when(is_whole)
@@ -214,7 +215,7 @@ def _with_yearly(items: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.col("per") * 10**UNIT_SCALE)
         .alias(DENOMINATOR),
     )
-    large = priced.filter(known & (size >= float(LIMIT)))
+    large = priced.filter(known & ~fits)
     by_core = large.with_columns(fractions(map(yearly, _records(large))))
     return pl.concat([plain, by_core]).drop("often", "per")
 
