@@ -155,6 +155,24 @@ def test_a_refused_sign_in_is_one_line_and_exit_code_1(environment: dict[str, st
     assert "wrong-secret" not in done.stderr + done.stdout
 
 
+def test_the_audit_is_verified_and_a_changed_row_shows(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    win(sandbox)
+    assert run(environment, "worker", "--once").returncode == FINE
+    account = only(sandbox, "Account")["Id"]
+    explained = run(environment, "explain", f"Account/{account}", "MRR__c")
+    assert explained.returncode == FINE
+    assert explained.stdout.startswith(f"Account/{account} MRR__c = 3750\n")
+    whole = run(environment, "ledger", "verify", "--json")
+    assert (whole.returncode, json.loads(whole.stdout)["problems"]) == (FINE, [])
+    with sqlite3.connect(Path(environment["SYNC_HOME"]) / "ledger.db") as database:
+        database.execute("DROP TRIGGER audit_append_only_update")
+        database.execute("UPDATE audit SET reason = 'another' WHERE seq = 3")
+    database.close()
+    tampered = run(environment, "ledger", "verify")
+    assert tampered.returncode == FAILED
+    assert f"{account} row 3: was changed after it was written" in tampered.stdout
+
+
 def test_a_system_that_does_not_answer_is_exit_code_1(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
     assert run(environment, "worker", "--once").returncode == FINE
     win(sandbox)
@@ -181,6 +199,8 @@ def test_a_system_that_does_not_answer_is_exit_code_1(sandbox: SandboxHandle, en
         ({"SYNC_EXPECT_STRIPE_ACCOUNT": "acct_other"}, ["reconcile"], ["acct_other"]),
         ({"STRIPE_WEBHOOK_SECRETS": ""}, ["receiver"], ["STRIPE_WEBHOOK_SECRETS"]),
         ({}, ["resync", "006Aa0000000001IAA"], ["006Aa0000000001IAA"]),
+        ({}, ["explain", "001Aa0000000001IAA"], ["OBJECT/ID"]),
+        ({}, ["explain", "Acount/001Aa0000000001IAA"], ["Acount", "Account"]),
         ({}, ["worker", "--twice"], ["--twice"]),
         ({}, ["wrker"], ["wrker"]),
     ],

@@ -66,6 +66,28 @@ def ledger_upgrade() -> None:
     click.echo(f"the ledger is at {after}" if before == after else f"the ledger went from {before} to {after}")
 
 
+@ledger.command("verify", epilog="Example:  sync-pipeline ledger verify")
+@click.option("--account", metavar="ID", help="Only this Account's chain.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def ledger_verify(account: str | None, as_json: bool) -> None:
+    """Recompute the hash chains of the audit and say where a row was changed, removed or slipped in."""
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.assembly import open_current_ledger
+    from sync_pipeline.ledger import audit
+
+    with open_current_ledger(load_settings()) as opened, opened.read() as conn:
+        problems = audit.verify(conn, account)
+        chains, rows = audit.extent(conn, account)
+    if as_json:
+        click.echo(json.dumps({"chains": chains, "rows": rows, "problems": [asdict(each) for each in problems]}))
+    else:
+        for problem in problems:
+            click.echo(f"{problem.account} row {problem.seq}: {problem.what}")
+        click.echo(f"{rows} audit rows in {chains} chains, {len(problems)} problems")
+    if problems:
+        sys.exit(1)
+
+
 @ledger.command("status", epilog="Example:  sync-pipeline ledger status --json")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def ledger_status(as_json: bool) -> None:

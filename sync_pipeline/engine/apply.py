@@ -20,7 +20,7 @@ from sync_pipeline.core.commands import Agreement
 from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
-from sync_pipeline.ledger import attempts, audit, base, commands, links
+from sync_pipeline.ledger import attempts, audit, base, commands, inbox, links
 from sync_pipeline.ledger.attempts import Attempt
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
@@ -29,6 +29,8 @@ from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, 
 
 SEND_WITHIN_US = 20_000_000
 LONGEST_CALL_US = 40_000_000
+# An audit row names this many of the events that were heard of its account before the write.
+EVENTS_NAMED = 5
 LINKED_KINDS = ("customer", "subscription")
 
 
@@ -200,7 +202,14 @@ def _finish(
         what=f"{row.kind} {row.target}: {outcome.state}",
         fields=row.changes,
         reason=row.reason,
-        evidence=canonical.encode({"object": outcome.object_id, "error": outcome.code, "body": row.input_hash}),
+        evidence=canonical.encode(
+            {
+                "object": outcome.object_id,
+                "error": outcome.code,
+                "body": row.input_hash,
+                "events": inbox.latest(conn, row.account, EVENTS_NAMED),
+            }
+        ),
         run=engine.run,
         code_version=engine.code_version,
         request_id=outcome.request_id,

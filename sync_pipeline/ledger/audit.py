@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import groupby
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 
@@ -115,8 +115,17 @@ def verify(conn: Connection, account: str | None = None) -> list[Problem]:
     return problems
 
 
-def for_account(conn: Connection, account: str, limit: int) -> list[AuditRow]:
-    """The newest `limit` rows of the account, newest first."""
+def extent(conn: Connection, account: str | None = None) -> tuple[int, int]:
+    """How many chains there are, and how many rows in all of them."""
+    counted = select(func.count(audit.c.account.distinct()), func.count())
+    if account is not None:
+        counted = counted.where(audit.c.account == account)
+    chains, rows = conn.execute(counted).one()
+    return chains, rows
+
+
+def for_account(conn: Connection, account: str, limit: int | None = None) -> list[AuditRow]:
+    """The newest `limit` rows of the account, or all of them, newest first."""
     rows = conn.execute(select(audit).where(audit.c.account == account).order_by(audit.c.seq.desc()).limit(limit))
     return [AuditRow(**record(row)) for row in rows]
 

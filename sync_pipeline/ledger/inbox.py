@@ -67,6 +67,12 @@ def receive(
     return len(inserted)
 
 
+def latest(conn: Connection, account: str, limit: int) -> list[str]:
+    """The ids of the newest events heard of the account, newest first."""
+    newest = select(inbox.c.event_id).where(inbox.c.account == account)
+    return list(conn.execute(newest.order_by(inbox.c.received_wall.desc(), inbox.c.event_id).limit(limit)).scalars())
+
+
 def unresolved(conn: Connection, limit: int) -> list[InboxEvent]:
     """Events whose account is not known yet, the longest-waiting first."""
     rows = conn.execute(

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")
@@ -122,6 +122,7 @@ inbox = _table(
     _one_of("source", ("stripe", "salesforce")),
     _partial("ix_inbox_unresolved", "received_wall", where="account IS NULL"),
     Index("ix_inbox_received_wall", "received_wall"),
+    Index("ix_inbox_account_received_wall", "account", "received_wall"),
 )
 
 # The crosswalk of ids. Tombstones are kept; only a live primary occupies its slot.

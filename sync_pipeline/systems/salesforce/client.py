@@ -209,10 +209,23 @@ class Salesforce:
             for record_id in ids
         }
 
+    def account_of(self, name: str, record_id: str) -> str | None:
+        """The Account that a record belongs to; None when there is no such record, or it belongs to none."""
+        path, names = self._account_paths[name], self._names[name]
+        columns = ", ".join(dict.fromkeys(["Id", path]))
+        soql = f"SELECT {columns} FROM {names.object} WHERE Id = '{record_id}'"
+        rows = self.query_all({name: soql})[name]
+        return parse.at_path(rows[0], path) if rows else None
+
+    @property
+    def _account_paths(self) -> Mapping[str, str]:
+        """Where each object that is read names its Account."""
+        paths = {"account": "Id", "opportunity": "AccountId", "line": "Opportunity.AccountId", "contract": "AccountId"}
+        return paths | {"churn_record": self._names["churn_record"].fields["account_id"]}
+
     def changes_since(self, since: Mapping[str, int]) -> list[Change]:
         """Records that moved at or after a moment per object (microseconds UTC), in one composite call."""
-        paths = {"account": "Id", "opportunity": "AccountId", "line": "Opportunity.AccountId", "contract": "AccountId"}
-        paths["churn_record"] = self._names["churn_record"].fields["account_id"]
+        paths = self._account_paths
         queries = {}
         for name, moment in since.items():
             api_object = self._names[name].object

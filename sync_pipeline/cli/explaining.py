@@ -1,0 +1,29 @@
+"""The command that answers "why"."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from sync_pipeline.cli.opening import engine
+
+
+@click.command(epilog="Example:  sync-pipeline explain Account/001Kj00000XyzABIA1 Lifetime_Value__c")
+@click.argument("reference", metavar="OBJECT/ID")
+@click.argument("field", required=False)
+@click.option("--json", "as_json", is_flag=True, help="As JSON; amounts in minor units, moments in microseconds UTC.")
+def explain(reference: str, field: str | None, as_json: bool) -> None:
+    """Show why a field has its value: the rule, what stands behind it, every write and what was there before.
+
+    OBJECT is a Salesforce object (Account, Opportunity, OpportunityLineItem, Contract, ...) or a Stripe customer
+    or subscription. Without FIELD all fields are shown that the sync keeps.
+    """
+    from sync_pipeline.engine.explain import explain as explain_record
+    from sync_pipeline.engine.explain_text import as_data, as_text
+
+    if "/" not in reference:
+        raise click.BadParameter(f"{reference!r} is not OBJECT/ID, e.g. Account/001Kj00000XyzABIA1.")
+    with engine("explain") as running:
+        found = explain_record(running, reference, field)
+    click.echo(json.dumps(as_data(found), indent=2, default=str) if as_json else as_text(found))

@@ -1,0 +1,105 @@
+"""Explanations as text for people and as data for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sync_pipeline.core.evidence import Evidence
+from sync_pipeline.core.money import Money
+from sync_pipeline.core.rules import FieldRule
+from sync_pipeline.engine.explain import Explanation, Written
+
+REACTIONS = {"revert": "is put back", "review": "goes to a person", "accept": "is left so"}
+
+
+def as_data(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
+    """Plain values; amounts are {minor, currency}, moments microseconds UTC."""
+    return [asdict(each) for each in explanations]
+
+
+def as_text(explanations: Sequence[Explanation]) -> str:
+    return "\n\n".join("\n".join(_lines(each)) for each in explanations)
+
+
+def _lines(each: Explanation) -> Iterator[str]:
+    yield f"{each.object}/{each.id} {each.field} = {_value(each.rule, each.shown if each.rule else each.wanted)}"
+    yield f"  now      {each.verdict}" + _difference(each)
+    if each.rule is not None:
+        yield f"  rule     {_rule(each.rule)}"
+    for n, behind in enumerate(each.behind):
+        yield f"  {'from' if n == 0 else '':8} {_evidence(behind)}"
+    if total := _total(each.behind):
+        yield f"  {'':8} {total}"
+    for n, written in enumerate(each.writes):
+        yield f"  {'written' if n == 0 else '':8} {_written(each.rule, written)}"
+    if not each.writes:
+        yield "  written  never by itself"
+
+
+def _difference(each: Explanation) -> str:
+    if each.rule is None or each.shown == each.wanted:
+        return ""
+    return f" (wanted {_value(each.rule, each.wanted)}, last agreed on {_value(each.rule, each.agreed)})"
+
+
+def _rule(rule: FieldRule) -> str:
+    return (
+        f"{rule.target}: {rule.why} ({rule.kind} of {rule.source}; {rule.owner} owns it, "
+        f"an edit by hand {REACTIONS[rule.on_foreign_edit]})"
+    )
+
+
+def _evidence(behind: Evidence) -> str:
+    parts = [
+        _moment(behind.at) if behind.at is not None else "",
+        _amount(behind.amount) if behind.amount else "",
+        behind.object_id,
+        behind.what,
+    ]
+    return "  ".join(part for part in parts if part)
+
+
+def _total(behind: Sequence[Evidence]) -> str:
+    """The sum of the amounts, where they are of one currency and more than one."""
+    amounts = [each.amount for each in behind if each.amount is not None]
+    if len(amounts) < 2 or len({amount.currency for amount in amounts}) > 1:
+        return ""
+    return f"= {_amount(Money(sum(amount.minor for amount in amounts), amounts[0].currency))}"
+
+
+def _written(rule: FieldRule | None, written: Written) -> str:
+    where = ", ".join(
+        part
+        for part in (
+            written.outcome,
+            f"by {written.actor}",
+            f"run {written.run}" if written.run else "",
+            f"request {written.request_id}" if written.request_id else "",
+            f"after {written.evidence['events'][0]}" if written.evidence.get("events") else "",
+        )
+        if part
+    )
+    change = f"{_value(rule, written.old)} -> {_value(rule, written.new)}"
+    return f"{_moment(written.at)}  {change}  {written.reason} ({where})"
+
+
+def _value(rule: FieldRule | None, value: Any) -> str:
+    """A canonical value as a person reads it."""
+    if value is None:
+        return "nothing"
+    if rule is not None and rule.personal:
+        return f"a personal value ({str(value)[:13]})"
+    if rule is not None and rule.canon == "moment":
+        return _moment(int(value) * 1_000_000)
+    return str(value)
+
+
+def _amount(money: Money) -> str:
+    return f"{money.currency} {money.decimal():,}"
+
+
+def _moment(micros: int) -> str:
+    return datetime.fromtimestamp(micros // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
