@@ -1,0 +1,119 @@
+"""What is foreseen is what happens: held against the small Salesforce and Stripe that plans are played against."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+
+from sync_pipeline.core import canonical, foresight
+from sync_pipeline.core.commands import Command
+from sync_pipeline.core.foresight import Foreseen, foresee
+from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.world import Billing
+from sync_pipeline_tests.core.making import (
+    ACCOUNT,
+    CUSTOMER,
+    OPPORTUNITY,
+    PERSONAL_KEY,
+    RULES,
+    billed,
+    customer,
+    deal,
+    item,
+    line,
+    subscription,
+    world,
+)
+from sync_pipeline_tests.core.test_convergence import at_stripe, people_at_salesforce, people_at_stripe, story
+from sync_pipeline_tests.core.two_systems import TwoSystems
+
+MADE = re.compile(r"\((?:new )?(customer|price|subscription|item)[^)]*\)|(cus|price|sub|si)_made\d+")
+SHORT = {"cus": "customer", "price": "price", "sub": "subscription", "si": "item"}
+
+
+def told(commands: tuple[Command, ...]) -> list[str]:
+    """Commands as texts in which whatever a vendor makes has the same name, foreseen or made."""
+    texts = [
+        canonical.encode([c.action, c.target, c.body, [(x.field, x.old, x.new) for x in c.changes]]) for c in commands
+    ]
+    return sorted(MADE.sub(lambda m: f"<{m[1] or SHORT[m[2]]}>", text) for text in texts)
+
+
+def foreseen(both: TwoSystems) -> Foreseen:
+    return foresee(both.observe(), RULES, PERSONAL_KEY, both._billing)
+
+
+@settings(max_examples=150, deadline=None)
+@given(people_at_salesforce, people_at_stripe)
+def test_every_round_is_foreseen_as_it_happens(edits: list[tuple[str, dict[str, Any]]], events: list[str]) -> None:
+    both = story()
+    if events:
+        both.settle()
+    for record_id, changed in edits:
+        both.edit(record_id, **changed)
+    for what in events:
+        at_stripe(both, what)
+    ahead = foreseen(both)
+    happened = [planned.commands for planned in both.settle() if planned.commands]
+    assert [told(commands) for commands in ahead.rounds] == [told(commands) for commands in happened]
+    assert ahead.is_whole
+
+
+def test_a_new_deal_shows_its_subscription_and_what_salesforce_will_say() -> None:
+    ahead = foresee(world(), RULES, PERSONAL_KEY, lambda _: Billing())
+    made = [c.body["object"] for c in ahead.commands if c.action == "stripe.create"]
+    assert made == ["customer", "product", "product", "product", "price", "price", "price", "subscription"]
+    shown = {x.field: x.new for c in ahead.commands for x in c.changes if ACCOUNT in c.target}
+    assert shown["Stripe_Customer_Id__c"] == f"(new customer of {ACCOUNT})"
+    assert shown["MRR__c"] == "3750"
+
+
+def mrr(ahead: Foreseen) -> tuple[int, int]:
+    both = []
+    for seen in (ahead.before, ahead.after):
+        assert isinstance(seen.billing, Present)
+        billing = seen.billing.value
+        both.append(monthly_recurring_revenue(billing.subscriptions, billing.items, "GBP").minor)
+    return both[0], both[1]
+
+
+def test_seats_edited_in_salesforce_show_what_they_will_bring_in() -> None:
+    sold = line(1, quantity=Decimal(25), unit_price=Decimal(10), modified_at=0)
+    seats = item(quantity=20, unit_amount=Decimal(1000), line_ids=(sold.id,))
+    running = subscription(intent=f"sub:{OPPORTUNITY}", opportunity_id=OPPORTUNITY)
+    seen = billed(
+        running,
+        items=(seats,),
+        deals=(deal(sold),),
+        base={(sold.id, "item.quantity"): '"20"'},
+    )
+    ahead = foresee(seen, RULES, PERSONAL_KEY, lambda _: Billing())
+    assert mrr(ahead) == (20_000, 25_000)
+
+
+def test_an_adopted_customer_comes_with_what_it_is_billed_already() -> None:
+    seats = item(quantity=3, unit_amount=Decimal(1000))
+    theirs = customer(account_id=ACCOUNT)
+    ahead = foresee(
+        world(candidates=Present((theirs,))),
+        RULES,
+        PERSONAL_KEY,
+        lambda customer_id: {CUSTOMER: Billing(subscriptions=(subscription(),), items=(seats,))}[customer_id],
+    )
+    assert ahead.rounds[0][0].action == "link"
+    billing = ahead.after.billing
+    assert isinstance(billing, Present)
+    assert {s.id for s in billing.value.subscriptions} >= {subscription().id}
+
+
+def test_an_effect_that_cannot_be_imagined_is_said_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(cast(dict[str, Any], foresight.CREATES), "price")
+    ahead = foresee(world(), RULES, PERSONAL_KEY, lambda _: Billing())
+    made = [c.body["object"] for c in ahead.commands if c.action == "stripe.create"]
+    assert made == ["customer", "product", "product", "product", "price", "price", "price"]
+    assert not ahead.is_whole
