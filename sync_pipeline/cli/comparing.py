@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -25,42 +26,49 @@ def reconcile(as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command(epilog="Example:  sync-pipeline plan --account 001Kj00000XyzABIA1")
+@click.command(epilog="Example:  sync-pipeline plan --account 001Kj00000XyzABIA1 --out plan.json")
 @click.option(
-    "--account", metavar="ID", help="Only this Account, from fresh reads; without it all, from full listings."
+    "--account",
+    "accounts",
+    metavar="ID",
+    multiple=True,
+    help="Only this Account, from fresh reads; may be given again. Without it all, from full listings.",
 )
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def plan(account: str | None, as_json: bool) -> None:
-    """Show every write that could be made at this moment, and why, without making any.
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Keep the plan for `apply`.")
+@click.option("--json", "form", flag_value="json", help="As JSON.")
+@click.option("--markdown", "form", flag_value="markdown", help="As Markdown, for a pull request.")
+def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
+    """Show every write that would be made, why, and the money that it moves, without making any.
 
-    A new deal takes several rounds: its subscription is planned once its customer exists.
+    Ends with 1 when there is something to write or to decide.
     """
+    from sync_pipeline.core import canonical
     from sync_pipeline.core.observation import Absent
-    from sync_pipeline.core.plan import plan as plan_account
-    from sync_pipeline.engine.observe import observe
+    from sync_pipeline.engine.plan_text import as_markdown, as_text
+    from sync_pipeline.engine.planning import document, foresee_accounts
     from sync_pipeline.engine.reconcile import compare, read_tables
-    from sync_pipeline.frames.plan import planned_writes
 
-    if account is not None:
-        require_account_ids([account])
+    require_account_ids(accounts)
     with engine("plan") as running:
-        if account is None:
-            plans = list(compare(running, read_tables(running)).plans.values())
+        if accounts:
+            ahead = foresee_accounts(running, accounts)
+            for each in ahead:
+                if isinstance(each.before.account, Absent) and not each.before.links:
+                    name = each.before.account_id
+                    raise click.BadParameter(f"neither Salesforce nor the ledger knows an Account {name}.")
         else:
-            world = observe(running, [account])[account]
-            if isinstance(world.account, Absent) and not world.links:
-                raise click.BadParameter(f"neither Salesforce nor the ledger knows an Account {account}.")
-            plans = [plan_account(world, running.rules, running.personal_key)]
-    writes = [asdict(write) for write in planned_writes(plans)]
-    reviews = [asdict(review) for planned in plans for review in planned.reviews]
-    if as_json:
-        click.echo(json.dumps({"writes": writes, "reviews": reviews}, indent=2))
+            ahead = list(compare(running, read_tables(running)).ahead.values())
+        planned = document(running, ahead)
+    kept = canonical.encode(planned)
+    if out is not None:
+        out.write_text(kept + "\n", "utf-8")
+    if form == "json":
+        click.echo(kept)
+    elif form == "markdown":
+        click.echo(as_markdown(planned))
     else:
-        for write in writes:
-            change = f" {write['field']}: {write['old']} -> {write['new']}" if write["field"] else ""
-            click.echo(f"{write['action']} {write['target']}{change}  ({write['reason']})")
-        for review in reviews:
-            click.echo(f"review {review['subject']}: {review['detail']}")
-        click.echo(f"{len(writes)} writes, {len(reviews)} matters for a person")
-    if writes or reviews:
+        click.echo(as_text(planned, width=max(shutil.get_terminal_size((160, 0)).columns, 100)))
+        if out is not None:
+            click.echo(f"\nkept in {out}; write it with:  sync-pipeline apply {out}")
+    if planned.writes or planned.open_matters:
         sys.exit(1)

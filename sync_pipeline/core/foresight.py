@@ -18,7 +18,7 @@ from typing import Any
 
 from dateutil.relativedelta import relativedelta
 
-from sync_pipeline.core.commands import Command, Review
+from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
@@ -31,6 +31,7 @@ from sync_pipeline.core.records import (
     SubscriptionItem,
 )
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Link, World
 
 MAX_ROUNDS = 8
@@ -46,16 +47,16 @@ LENGTHS = {
 
 @dataclass(frozen=True, slots=True)
 class Foreseen:
-    """`rounds` are the writes in the order in which they become possible; `before` and `after` the worlds around them.
-
-    `reviews` are those of now. `is_whole` is false where some effect could not be imagined, so that more may follow.
+    """`now` is the plan of this moment, `rounds` the writes in the order in which they become possible, the first of
+    them now's; `before` and `after` are the worlds around them. `is_whole` is false where some effect could not be
+    imagined, so that more may follow.
     """
 
     before: World
     after: World
-    rounds: tuple[tuple[Command, ...], ...] = ()
-    reviews: tuple[Review, ...] = ()
-    is_whole: bool = True
+    now: Plan
+    rounds: tuple[tuple[Command, ...], ...]
+    is_whole: bool
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -80,7 +81,7 @@ def foresee(world: World, rules: Rules, personal_key: bytes, billing_of: Callabl
             base = {(a.subject, a.rule): a.value for a in command.agreements}
             now = replace(now, base={**now.base, **base})
         planned = plan(now, rules, personal_key)
-    return Foreseen(world, now, tuple(rounds), first.reviews, is_whole and not planned.commands)
+    return Foreseen(world, now, first, tuple(rounds), is_whole and not planned.commands)
 
 
 def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[[str], Billing]) -> World | None:
@@ -88,7 +89,7 @@ def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[
     body = command.body
     match command.action:
         case "link":
-            return _linked(world, command, billing_of)
+            return _linked(world, command, rules, billing_of)
         case "stripe.create":
             create = CREATES.get(body["object"])
             return create(world, command) if create else None
@@ -103,7 +104,7 @@ def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[
             return replace(world, once=world.once | {command.key})
 
 
-def _linked(world: World, command: Command, billing_of: Callable[[str], Billing]) -> World | None:
+def _linked(world: World, command: Command, rules: Rules, billing_of: Callable[[str], Billing]) -> World:
     kind, external_id = command.body["kind"], command.body["external_id"]
     links = (*world.links, Link(kind, command.subject, external_id))
     candidates = world.candidates.value if isinstance(world.candidates, Present) else ()
@@ -116,7 +117,8 @@ def _linked(world: World, command: Command, billing_of: Callable[[str], Billing]
     if external_id not in world.customers:
         billing += billing_of(external_id)
     customers = {**world.customers, external_id: Present(known[external_id])}
-    return replace(world, links=links, customers=customers, billing=Present(billing))
+    world = replace(world, links=links, customers=customers, billing=Present(billing))
+    return replace(world, facts=(*world.facts, *unrecorded_facts(world, rules)))
 
 
 def _customer(world: World, command: Command) -> World:

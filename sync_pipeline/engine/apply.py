@@ -108,7 +108,7 @@ def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Appli
 
 
 def _send_to_salesforce(engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], result: Applied) -> None:
-    writes = [_salesforce_write(row, canonical.decode(row.body)) for _, row in pooled]
+    writes = [salesforce_write(row.kind, row.account, canonical.decode(row.body)) for _, row in pooled]
     result.least += Calls(salesforce_writes=least_salesforce_writes(writes))
     for parts in composite_calls(writes):
         _send_one_call(engine, pooled, parts, result)
@@ -230,13 +230,14 @@ def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
             assert_never(outcome.state)
 
 
-def _salesforce_write(row: CommandRow, body: Mapping[str, Any]) -> Write:
-    if row.kind == "salesforce.once":
+def salesforce_write(kind: str, account: str, body: Mapping[str, Any]) -> Write:
+    """A command to Salesforce as the adapter takes it."""
+    if kind == "salesforce.once":
         marker, record = body["marker"], body["record"]
-        return Once((marker["object"], marker["fields"]), (record["object"], record["fields"]), row.account)
-    if row.kind == "salesforce.upsert":
-        return Upsert(body["object"], body["external_field"], body["external_id"], body["fields"], row.account)
-    return Update(body["object"], body["id"], body["fields"], row.account)
+        return Once((marker["object"], marker["fields"]), (record["object"], record["fields"]), account)
+    if kind == "salesforce.upsert":
+        return Upsert(body["object"], body["external_field"], body["external_id"], body["fields"], account)
+    return Update(body["object"], body["id"], body["fields"], account)
 
 
 def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sync_pipeline.core.cash import proved_cash
 from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
-from sync_pipeline.core.facts import Fact, corrections
+from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
-from sync_pipeline.core.payment_failures import new_failures
 from sync_pipeline.core.records import Account, Contract, Opportunity
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.unbilled import unbilled_deals
+from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.engine.context import Engine, SalesforceReads, StripeReads
 from sync_pipeline.ledger import base, commands, facts, links
@@ -65,15 +64,6 @@ def observe(
             world = _with_salesforce(engine, account_id, remembered[account_id], records, failure)
             worlds[account_id] = _with_stripe(engine.rules, world, stripe or engine.stripe)
     return _with_facts(engine, worlds) if stripe is None else worlds
-
-
-def unrecorded_facts(world: World, rules: Rules) -> list[Fact]:
-    """What a world proves and the ledger does not have: movements of money, and failures of payments."""
-    billing = own_billing(world)
-    if billing is None:
-        return []
-    proved = proved_cash(world.account_id, billing, world.now)
-    return corrections(world.facts, proved, world.now) + new_failures(world, rules)
 
 
 def found_links(world: World) -> list[Link]:

@@ -10,19 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import account_currency
 from sync_pipeline.core.facts import lifetime_value
+from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.money import MoneyError, minor_units
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, drain
-from sync_pipeline.engine.observe import observe, unrecorded_facts
+from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import SalesforceTables, StripeTables, Tables, read_salesforce, read_stripe
 from sync_pipeline.ledger import links, work
@@ -30,15 +31,14 @@ from sync_pipeline.ledger import links, work
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """All accounts that billing concerns, with their worlds and plans as the tables show them."""
+    """All accounts that billing concerns, with what is ahead of each as the tables show it."""
 
-    worlds: Mapping[str, World]
-    plans: Mapping[str, Plan]
+    ahead: Mapping[str, Foreseen]
     unrecorded: frozenset[str]
 
     def different(self) -> list[str]:
         """Accounts with something to write or to link, or whose money the ledger does not know in full."""
-        return sorted({name for name, planned in self.plans.items() if planned.commands} | self.unrecorded)
+        return sorted({name for name, each in self.ahead.items() if each.rounds} | self.unrecorded)
 
 
 @dataclass(slots=True)
@@ -94,8 +94,8 @@ def compare(engine: Engine, tables: Tables) -> Compared:
     worlds = observe(engine, names, salesforce=salesforce, stripe=stripe)
     found = {name: facts for name, world in worlds.items() if (facts := unrecorded_facts(world, engine.rules))}
     worlds |= {name: replace(worlds[name], facts=(*worlds[name].facts, *facts)) for name, facts in found.items()}
-    plans = {name: plan(world, engine.rules, engine.personal_key) for name, world in worlds.items()}
-    return Compared(worlds, plans, frozenset(found))
+    ahead = {name: foresee(world, engine.rules, engine.personal_key, stripe.billing) for name, world in worlds.items()}
+    return Compared(ahead, frozenset(found))
 
 
 def repair(engine: Engine, accounts: Iterable[str]) -> BatchReport:
@@ -109,10 +109,10 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
     """What agrees now: the compared worlds, with the different accounts looked at afresh after their repair."""
     different = compared.different()
     fresh = observe(engine, different) if different else {}
-    certificate = Certificate(at=engine.env.now(), accounts=len(compared.worlds), writes=written.writes)
-    for name, before in compared.worlds.items():
-        world = fresh.get(name, before)
-        planned = plan(world, engine.rules, engine.personal_key) if name in fresh else compared.plans[name]
+    certificate = Certificate(at=engine.env.now(), accounts=len(compared.ahead), writes=written.writes)
+    for name, before in compared.ahead.items():
+        world = fresh.get(name, before.before)
+        planned = plan(world, engine.rules, engine.personal_key) if name in fresh else before.now
         left = [Left(name, c.target, c.reason) for c in planned.commands]
         left += [Left(name, review.subject, review.detail) for review in planned.reviews]
         certificate.left.extend(left)

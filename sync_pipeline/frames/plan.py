@@ -1,29 +1,41 @@
-"""The plans of all accounts as a table: one row per field that would be written."""
+"""The plans of all accounts as a table: one row per field that would be written, in the order of the writes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.commands import Command
+from sync_pipeline.core.foresight import Foreseen
 from sync_pipeline.frames.rows import PlannedWrite
 
-
-def planned_writes(plans: Iterable[Plan]) -> list[PlannedWrite]:
-    """The rows of sync/plan. The body of a create is left out, because it holds personal data."""
-    return [row for plan in plans for command in plan.commands for row in _rows(command)]
+PERSONAL_PARAMS = frozenset({"name", "address", "email", "tax_id_data"})
 
 
-def _rows(command: Command) -> Iterator[PlannedWrite]:
+def planned_writes(ahead: Iterable[Foreseen]) -> list[PlannedWrite]:
+    """The rows of sync/plan. What is personal in the body of a create is left out."""
+    return [
+        row
+        for each in ahead
+        for step, commands in enumerate(each.rounds, start=1)
+        for command in commands
+        for row in _rows(command, step)
+    ]
+
+
+def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:
     common: dict[str, Any] = {
         "account_id": command.account,
+        "step": step,
         "target": command.target,
         "action": command.action,
+        "owner": "salesforce" if command.action.startswith("stripe.") else "stripe",
         "priority": int(command.priority),
     }
     if not command.changes:
-        yield PlannedWrite(**common, field="", rule=None, old=None, new=None, reason=command.reason)
+        made = canonical.encode(_without_personal(command.body)) if command.action.startswith("stripe.") else None
+        yield PlannedWrite(**common, field="", rule=None, old=None, new=made, reason=command.reason)
     for change in command.changes:
         yield PlannedWrite(
             **common,
@@ -33,3 +45,8 @@ def _rows(command: Command) -> Iterator[PlannedWrite]:
             new=canonical.encode(change.new),
             reason=change.reason,
         )
+
+
+def _without_personal(body: Mapping[str, Any]) -> dict[str, Any]:
+    of_a_person = PERSONAL_PARAMS if body["object"] == "customer" else frozenset()
+    return {name: value for name, value in body["params"].items() if name not in of_a_person}

@@ -151,12 +151,14 @@ class PlannedWrite:
     """One field of one write that would make both systems agree; a create has one row without a field."""
 
     account_id: Column[str, "Salesforce Account that the write is for"]
+    step: Column[int, "Round in which it becomes possible, from 1"]
     target: Column[str, "System, object and id that it touches"]
     field: Column[str, "Field that changes; empty for a create or a link"]
     action: Column[str, "stripe.create, stripe.update, salesforce.update or link"]
     rule: Column[str | None, "Rule that asks for it"]
     old: Column[str | None, "Value before as canonical JSON; a keyed hash where it is personal"]
-    new: Column[str | None, "Value after as canonical JSON; a keyed hash where it is personal"]
+    new: Column[str | None, "Value after as canonical JSON; a keyed hash where it is personal; what a create sends"]
+    owner: Column[str, "System whose word it follows: salesforce or stripe"]
     reason: Column[str, "Why"]
     priority: Column[int, "Order of work, 0 is most urgent"]
 

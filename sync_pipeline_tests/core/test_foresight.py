@@ -21,11 +21,13 @@ from sync_pipeline_tests.core.making import (
     OPPORTUNITY,
     PERSONAL_KEY,
     RULES,
+    account,
     billed,
     customer,
     deal,
     item,
     line,
+    payment,
     subscription,
     world,
 )
@@ -96,19 +98,16 @@ def test_seats_edited_in_salesforce_show_what_they_will_bring_in() -> None:
     assert mrr(ahead) == (20_000, 25_000)
 
 
-def test_an_adopted_customer_comes_with_what_it_is_billed_already() -> None:
-    seats = item(quantity=3, unit_amount=Decimal(1000))
-    theirs = customer(account_id=ACCOUNT)
-    ahead = foresee(
-        world(candidates=Present((theirs,))),
+def test_an_adopted_customer_comes_with_what_it_has_paid() -> None:
+    """Its billing is read for the preview, or its lifetime value would be foreseen as nothing."""
+    adopted = foresee(
+        world(candidates=Present((customer(account_id=ACCOUNT),)), account=Present(account())),
         RULES,
         PERSONAL_KEY,
-        lambda customer_id: {CUSTOMER: Billing(subscriptions=(subscription(),), items=(seats,))}[customer_id],
+        {CUSTOMER: Billing(payments=(payment(),))}.__getitem__,
     )
-    assert ahead.rounds[0][0].action == "link"
-    billing = ahead.after.billing
-    assert isinstance(billing, Present)
-    assert {s.id for s in billing.value.subscriptions} >= {subscription().id}
+    shown = {x.field: x.new for c in adopted.commands for x in c.changes if ACCOUNT in c.target}
+    assert shown["Lifetime_Value__c"] == "45000"
 
 
 def test_an_effect_that_cannot_be_imagined_is_said_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,13 +54,13 @@ def plan(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
         yield materialized(
             settings,
             PLAN,
-            to_frame(planned_writes(compared.plans.values()), PLAN),
+            to_frame(planned_writes(compared.ahead.values()), PLAN),
             provenance,
             metadata={
-                "accounts": len(compared.plans),
+                "accounts": len(compared.ahead),
                 "accounts_that_differ": len(compared.different()),
-                "commands": sum(len(each.commands) for each in compared.plans.values()),
-                "reviews": sum(len(each.reviews) for each in compared.plans.values()),
+                "commands": sum(len(each.commands) for each in compared.ahead.values()),
+                "reviews": sum(len(each.now.reviews) for each in compared.ahead.values()),
             },
             value=compared,
         )
@@ -70,7 +70,7 @@ def plan(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
 def choose_accounts(context: dg.OpExecutionContext, plan: Any) -> list[str]:
     """The accounts whose plan is not empty."""
     different: list[str] = plan.different()
-    context.log.info(f"{len(different)} of {len(plan.plans)} accounts differ")
+    context.log.info(f"{len(different)} of {len(plan.ahead)} accounts differ")
     return different
 
 

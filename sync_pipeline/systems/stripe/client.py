@@ -7,10 +7,11 @@ clock of Stripe's objects is seconds; everything handed out is microseconds UTC.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import stripe
 
+from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.records import Customer, Discount
 from sync_pipeline.core.world import Billing, Catalogue
@@ -211,6 +212,14 @@ class Stripe:
         """Events created since a moment (microseconds UTC), newest first; Stripe keeps 30 days."""
         return self.pages("/v1/events", created={"gte": since // 1_000_000})
 
+    def preview(self, params: Mapping[str, Any]) -> Money:
+        """What the invoice that these params describe would come to, taxes included (POST /v1/invoices/create_preview).
+
+        A read: nothing is kept at Stripe. Raises ReadFailed, also for params that Stripe refuses.
+        """
+        raw = self._ask("post", "/v1/invoices/create_preview", **params)
+        return Money(raw["total"], raw["currency"].upper())
+
     def create(self, kind: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
         """Create one object. `guard` is called right before the request leaves."""
         return self._write(PATHS[kind], params, key=key, guard=guard)
@@ -247,9 +256,12 @@ class Stripe:
             page = {"page": answer["next_page"]}
 
     def _get(self, path: str, **params: Any) -> Mapping[str, Any]:
+        return self._ask("get", path, **params)
+
+    def _ask(self, method: Literal["get", "post"], path: str, **params: Any) -> Mapping[str, Any]:
         self.calls += 1
         try:
-            answer: Mapping[str, Any] = self._client.raw_request("get", path, **params).data
+            answer: Mapping[str, Any] = self._client.raw_request(method, path, **params).data
         except stripe.StripeError as error:
             if error.http_status == 404 and error.code == "resource_missing":
                 raise _Missing("Stripe", f"{path} does not exist") from None

@@ -1,0 +1,140 @@
+"""The plan for people: as text for a terminal, and as Markdown for a pull request or a page of Dagster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
+from itertools import groupby
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.money import Money
+from sync_pipeline.engine.planning import InvoiceEffect, PlanDocument, RecurringEffect
+from sync_pipeline.frames.rows import PlannedWrite
+
+HEADINGS = ("Step", "System", "Record", "Field", "Before", "After", "Follows", "Why")
+LONGEST_VALUE = 48
+INVOICES = {
+    "first": "the first invoice",
+    "next": "the next invoice",
+    "immediate": "an invoice at once",
+}
+SYSTEMS = {"stripe": "Stripe", "salesforce": "Salesforce"}
+
+
+def as_text(plan: PlanDocument, *, width: int) -> str:
+    """Each Account with its writes in their order, the matters for a person, and what it all comes to.
+
+    Longer lines than `width` characters are wrapped within their column.
+    """
+    by_account = groupby(plan.writes, key=lambda write: write.account_id)
+    parts = [f"Account {account}\n{_table(map(_cells, writes), width)}" for account, writes in by_account]
+    return "\n\n".join([*parts, *_closing(plan)])
+
+
+def as_markdown(plan: PlanDocument, *, most_writes: int | None = None) -> str:
+    """The same as one table; a plan of more writes than `most_writes` is cut, and says so."""
+    shown = plan.writes[:most_writes]
+    lines = [("Account", *HEADINGS), ("---",) * (len(HEADINGS) + 1)]
+    lines += [(write.account_id, *_cells(write)) for write in shown]
+    parts = ["\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)]
+    if len(shown) < len(plan.writes):
+        parts.append(f"{len(plan.writes) - len(shown)} more writes are not shown.")
+    return "\n\n".join([*parts[not shown :], *(part.replace("\n  ", "\n- ") for part in _closing(plan))])
+
+
+def _table(rows: Iterable[Sequence[str]], width: int) -> str:
+    table = Table(*HEADINGS, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    text = StringIO()
+    Console(file=text, width=width, highlight=False, markup=False, color_system=None).print(table)
+    return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
+
+
+def _cells(write: PlannedWrite) -> list[str]:
+    system, _, record = write.target.partition("/")
+    if system not in SYSTEMS:
+        system, record = ("stripe" if write.action != "salesforce.once" else "salesforce"), write.target
+    after = _value(write.new) if write.field or write.new is None else _made(write)
+    return [
+        str(write.step),
+        SYSTEMS[system],
+        record,
+        write.field or write.action.partition(".")[2] or write.action,
+        _value(write.old) if write.field else "",
+        after if write.field or write.new is not None else "",
+        SYSTEMS[write.owner],
+        write.reason,
+    ]
+
+
+def _made(write: PlannedWrite) -> str:
+    """What a create sends, in a few words."""
+    sent = canonical.decode(write.new or "{}")
+    if items := sent.get("items"):
+        return f"{len(items)} items, {sum(item.get('quantity', 1) for item in items)} units"
+    if "unit_amount_decimal" in sent:
+        every = "{interval_count} {interval}".format(**sent["recurring"]) if "recurring" in sent else "once"
+        return f"{sent['currency'].upper()} {sent['unit_amount_decimal']} minor units every {every}"
+    return _cut(str(sent.get("id", "")))
+
+
+def _value(encoded: str | None) -> str:
+    value = None if encoded is None else canonical.decode(encoded)
+    if value is None:
+        return "empty"
+    return "(personal)" if isinstance(value, str) and value.startswith("hmac:") else _cut(str(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+def _closing(plan: PlanDocument) -> Iterator[str]:
+    if plan.open_matters:
+        told = (f"  {each.account_id} {each.subject}: {each.detail}" for each in plan.open_matters)
+        yield "For a person to decide, nothing is written:\n" + "\n".join(told)
+    if money := [*map(_recurring, plan.recurring), *_recurring_totals(plan), *map(_invoice, plan.invoices)]:
+        yield "Money:\n" + "\n".join(f"  {line}" for line in money)
+    if plan.not_whole:
+        yield "More may follow, which cannot be told beforehand, for:\n" + "\n".join(f"  {a}" for a in plan.not_whole)
+    commands = len({(w.account_id, w.step, w.target, w.action) for w in plan.writes})
+    yield (
+        f"{commands} writes to {len({w.account_id for w in plan.writes})} of {plan.accounts} accounts, "
+        f"{len(plan.open_matters)} matters for a person; "
+        f"{plan.calls.stripe_writes} Stripe and {plan.calls.salesforce_writes} Salesforce calls"
+    )
+
+
+def _recurring(effect: RecurringEffect) -> str:
+    return f"MRR of {effect.account_id}: {_change(effect.before, effect.after, effect.currency)}"
+
+
+def _recurring_totals(plan: PlanDocument) -> Iterator[str]:
+    ordered = sorted(plan.recurring, key=lambda effect: effect.currency)
+    for currency, effects in groupby(ordered, key=lambda effect: effect.currency):
+        moved = list(effects)
+        if len(moved) > 1:
+            before, after = sum(e.before for e in moved), sum(e.after for e in moved)
+            yield f"MRR of these {len(moved)} accounts: {_change(before, after, currency)}"
+
+
+def _invoice(effect: InvoiceEffect) -> str:
+    what = f"{INVOICES[effect.invoice]} of {effect.subscription}"
+    exact = "computed by Stripe" if effect.source == "Stripe" else "by the rate card, before discounts and taxes"
+    if effect.before is None:
+        return f"{what}: {_amount(effect.after, effect.currency)} ({exact})"
+    return f"{what}: {_change(effect.before, effect.after, effect.currency)} ({exact})"
+
+
+def _change(before: int, after: int, currency: str) -> str:
+    difference = Money(after - before, currency).decimal()
+    return f"{_amount(before, currency)} -> {_amount(after, currency)} ({difference:+,})"
+
+
+def _amount(minor: int, currency: str) -> str:
+    return f"{currency} {Money(minor, currency).decimal():,}"

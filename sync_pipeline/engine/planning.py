@@ -1,0 +1,252 @@
+"""The plan of a run as a document: every write of every round with its reason, and the money that it moves.
+
+It can be kept, read by people, and applied later: `apply_plan.py` writes only what still fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import msgspec
+
+from sync_pipeline.core.commands import Command
+from sync_pipeline.core.foresight import Foreseen, foresee
+from sync_pipeline.core.money import Money, MoneyError, round_half_even
+from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.world import Billing
+from sync_pipeline.engine.apply import salesforce_write
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
+from sync_pipeline.engine.observe import observe
+from sync_pipeline.frames.plan import planned_writes
+from sync_pipeline.frames.rows import PlannedWrite
+from sync_pipeline.systems.outcomes import ReadFailed
+
+FORMAT = 1
+PREVIEWED_PARAMS = frozenset({"items", "proration_behavior", "proration_date", "trial_end"})
+OF_A_NEW_SUBSCRIPTION = PREVIEWED_PARAMS | {
+    "customer",
+    "billing_mode",
+    "collection_method",
+    "days_until_due",
+    "metadata",
+    "backdate_start_date",
+}
+
+
+class PlanError(ValueError):
+    """A plan file that cannot be used; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecurringEffect:
+    """An Account's monthly recurring revenue in one currency, minor units, before and after the writes."""
+
+    account_id: str
+    currency: str
+    before: int
+    after: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceEffect:
+    """What an invoice of a subscription comes to, minor units; `before` is without the writes, None if it is new.
+
+    `source` is Stripe where Stripe has computed it, taxes and prorations included; otherwise it is what the new
+    subscription's items cost in a period, before discounts and taxes.
+    """
+
+    account_id: str
+    subscription: str
+    currency: str
+    invoice: Literal["first", "next", "immediate"]
+    before: int | None
+    after: int
+    source: Literal["Stripe", "rate card"]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenMatter:
+    """Something that a person has to decide; nothing is written for it."""
+
+    account_id: str
+    subject: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanDocument:
+    """`not_whole` are Accounts whose writes lead to more that cannot be told beforehand; `calls` are those of the
+    writes. It belongs to one org, one Stripe account and one state of code and rules."""
+
+    made_at: int
+    org_id: str
+    code_version: str
+    accounts: int
+    writes: tuple[PlannedWrite, ...] = ()
+    open_matters: tuple[OpenMatter, ...] = ()
+    recurring: tuple[RecurringEffect, ...] = ()
+    invoices: tuple[InvoiceEffect, ...] = ()
+    not_whole: tuple[str, ...] = ()
+    calls: Calls = NOTHING
+
+    format: int = FORMAT
+
+
+def from_json(text: str | bytes) -> PlanDocument:
+    """A plan as `canonical.encode` wrote it. Raises PlanError for what is not a plan of this version."""
+    try:
+        found = msgspec.json.decode(text, type=PlanDocument)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise PlanError(f"it is not a plan of `sync-pipeline plan --out` ({error})") from None
+    if found.format != FORMAT:
+        raise PlanError("the plan was written by another version; make it anew with `sync-pipeline plan --out`")
+    return found
+
+
+def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
+    """What bringing each of the accounts to rest would write, from fresh reads of both systems."""
+    worlds = observe(engine, list(accounts))
+    return [foresee(world, engine.rules, engine.personal_key, engine.stripe.billing) for world in worlds.values()]
+
+
+def document(engine: Engine, ahead: Sequence[Foreseen]) -> PlanDocument:
+    """The plan of these accounts. Asks Stripe what the changed invoices come to."""
+    return PlanDocument(
+        made_at=engine.env.now(),
+        org_id=engine.salesforce.org_id,
+        code_version=engine.code_version,
+        accounts=len(ahead),
+        writes=tuple(planned_writes(ahead)),
+        open_matters=tuple(
+            OpenMatter(review.account, review.subject, review.detail) for each in ahead for review in each.now.reviews
+        ),
+        recurring=tuple(effect for each in ahead for effect in recurring_effects(each)),
+        invoices=tuple(effect for each in ahead for effect in _invoice_effects(engine, each)),
+        not_whole=tuple(each.before.account_id for each in ahead if not each.is_whole),
+        calls=_calls(ahead),
+    )
+
+
+def recurring_effects(ahead: Foreseen) -> Iterator[RecurringEffect]:
+    """In each currency in which the writes change what recurs. Nothing where it is not known beforehand or after."""
+    if not ahead.commands:
+        return
+    billings = [w.billing.value if isinstance(w.billing, Present) else Billing() for w in (ahead.before, ahead.after)]
+    for currency in sorted({item.currency for billing in billings for item in billing.items}):
+        try:
+            before, after = (monthly_recurring_revenue(b.subscriptions, b.items, currency).minor for b in billings)
+        except MoneyError:
+            continue
+        if before != after:
+            yield RecurringEffect(ahead.before.account_id, currency, before, after)
+
+
+def _calls(ahead: Sequence[Foreseen]) -> Calls:
+    """The writes of one round travel together, over all accounts."""
+    calls = NOTHING
+    for number in range(max((len(each.rounds) for each in ahead), default=0)):
+        commands = [c for each in ahead if number < len(each.rounds) for c in each.rounds[number]]
+        to_salesforce = (c for c in commands if c.action.startswith("salesforce."))
+        calls += Calls(
+            salesforce_writes=least_salesforce_writes(
+                [salesforce_write(c.action, c.account, c.body) for c in to_salesforce]
+            ),
+            stripe_writes=sum(c.action.startswith("stripe.") for c in commands),
+        )
+    return calls
+
+
+def _invoice_effects(engine: Engine, ahead: Foreseen) -> Iterator[InvoiceEffect]:
+    changed: dict[str, list[Command]] = {}
+    for command in ahead.commands:
+        if command.action == "stripe.create" and command.body["object"] == "subscription":
+            yield from _first_invoice(engine, ahead, command)
+        elif command.action == "stripe.update" and (subscription := _subscription_of(ahead, command)):
+            changed.setdefault(subscription, []).append(command)
+    for subscription, commands in changed.items():
+        yield from _next_invoice(engine, ahead.before.account_id, subscription, commands)
+
+
+def _subscription_of(ahead: Foreseen, command: Command) -> str | None:
+    body, billing = command.body, ahead.before.billing
+    if body["object"] == "subscription_item" and isinstance(billing, Present):
+        return next((item.subscription for item in billing.value.items if item.id == body["id"]), None)
+    return body["id"] if body["object"] == "subscription" and "items" in body["params"] else None
+
+
+def _next_invoice(
+    engine: Engine, account: str, subscription: str, commands: Sequence[Command]
+) -> Iterator[InvoiceEffect]:
+    """The subscription's next invoice without the writes and with all of them, as Stripe computes it."""
+    details: dict[str, Any] = {"items": []}
+    for command in commands:
+        params = {name: value for name, value in command.body["params"].items() if name in PREVIEWED_PARAMS}
+        items = params.pop("items", None)
+        if items is None:
+            items = [{"id": command.body["id"], "quantity": params.pop("quantity", command.body["params"]["quantity"])}]
+        details["items"] += items
+        details |= params
+    at_once = details.get("proration_behavior") == "always_invoice"
+    try:
+        after = engine.stripe.preview({"subscription": subscription, "subscription_details": details})
+        before = None if at_once else engine.stripe.preview({"subscription": subscription})
+    except ReadFailed as failure:
+        if failure.access:
+            raise
+        return
+    yield InvoiceEffect(
+        account_id=account,
+        subscription=subscription,
+        currency=after.currency,
+        invoice="immediate" if at_once else "next",
+        before=None if before is None else before.minor,
+        after=after.minor,
+        source="Stripe",
+    )
+
+
+def _first_invoice(engine: Engine, ahead: Foreseen, command: Command) -> Iterator[InvoiceEffect]:
+    """What a new subscription bills first: by Stripe where all that it needs is there, else by its items."""
+    exact = _by_stripe(engine, command.body["params"])
+    total = exact or _by_items(ahead, command.subject)
+    if total is not None:
+        yield InvoiceEffect(
+            account_id=command.account,
+            subscription=f"(new subscription of {command.subject})",
+            currency=total.currency,
+            invoice="first",
+            before=None,
+            after=total.minor,
+            source="Stripe" if exact else "rate card",
+        )
+
+
+def _by_stripe(engine: Engine, params: Mapping[str, Any]) -> Money | None:
+    needed = [params["customer"], *(entry.get("price") for entry in params["items"])]
+    if any(str(each).startswith("(new ") for each in needed) or params.keys() - OF_A_NEW_SUBSCRIPTION:
+        return None
+    details = {name: value for name, value in params.items() if name in PREVIEWED_PARAMS}
+    if "backdate_start_date" in params:
+        details["start_date"] = params["backdate_start_date"]
+    try:
+        return engine.stripe.preview({"customer": params["customer"], "subscription_details": details})
+    except ReadFailed as failure:
+        if failure.access:
+            raise
+        return None
+
+
+def _by_items(ahead: Foreseen, opportunity: str) -> Money | None:
+    if not isinstance(ahead.after.billing, Present):
+        return None
+    name = f"(new subscription of {opportunity})"
+    items = [item for item in ahead.after.billing.value.items if item.subscription == name]
+    if not items or any(item.unit_amount is None or item.quantity is None for item in items):
+        return None
+    total = sum((Fraction(item.unit_amount or 0) * (item.quantity or 0) for item in items), Fraction(0))
+    return Money(round_half_even(total), items[0].currency)
