@@ -55,9 +55,9 @@ def _exit_code(error: Exception) -> int | None:
     from sync_pipeline.config.settings import SettingsError
     from sync_pipeline.demo.story import StoryError, UnknownStory
     from sync_pipeline.engine.binding import WrongSystem
+    from sync_pipeline.engine.context import Halted
     from sync_pipeline.engine.env import ClockUnreachable
     from sync_pipeline.engine.explain import NothingToExplain
-    from sync_pipeline.engine.rounds import Halted
     from sync_pipeline.ledger.database import LedgerError
     from sync_pipeline.systems.outcomes import ReadFailed
 

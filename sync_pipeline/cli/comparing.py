@@ -14,13 +14,14 @@ from sync_pipeline.cli.opening import engine, require_account_ids
 
 @click.command(epilog="Example:  sync-pipeline reconcile --json")
 @click.option("--json", "as_json", is_flag=True, help="The certificate as JSON.")
-def reconcile(as_json: bool) -> None:
+@click.option("--allow", is_flag=True, help="You have looked at the plan: write it, whatever the guards say.")
+def reconcile(as_json: bool, allow: bool) -> None:
     """Compare both systems in full, repair what differs, and print the certificate of what agrees."""
     from sync_pipeline.engine.certificate_text import as_data, as_text
     from sync_pipeline.engine.reconcile import reconcile as run_reconcile
 
     with engine("reconcile") as running:
-        certificate = run_reconcile(running)
+        certificate = run_reconcile(running, allow=allow)
     click.echo(json.dumps(as_data(certificate), indent=2) if as_json else as_text(certificate))
     if not certificate.agrees:
         sys.exit(1)

@@ -45,15 +45,19 @@ def receiver(host: str, port: int) -> None:
 
 @click.command(epilog="Example:  sync-pipeline worker --once")
 @click.option("--once", is_flag=True, help="Work until nothing is due, then end.")
-def worker(once: bool) -> None:
+@click.option("--allow", is_flag=True, help="You have looked at the plan: write it, whatever the guards say.")
+def worker(once: bool, allow: bool) -> None:
     """Run the loop without Dagster: look for changes, bring dirty accounts to rest. Prints a JSON summary last."""
     from sync_pipeline.config.settings import load_settings
     from sync_pipeline.engine.drain import DrainPlan, drain
 
+    if allow and not once:
+        raise click.UsageError("--allow goes with --once: what is allowed ends with that work.")
     settings = load_settings()
     with engine("worker") as running:
-        for_good = DrainPlan(linger_seconds=float("inf"), poll_seconds=settings.poll_seconds)
-        report = drain(running, DrainPlan(poll_seconds=0, sweep_seconds=0) if once else for_good)
+        at_once = DrainPlan(poll_seconds=0, sweep_seconds=0, allow=allow)
+        for_good = DrainPlan(linger_seconds=float("inf"), poll_seconds=settings.poll_seconds, allow=allow)
+        report = drain(running, at_once if once else for_good)
     total = report.total
     summary = {
         "accounts": total.accounts,

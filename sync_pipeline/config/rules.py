@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 from zoneinfo import available_timezones
 
 from sync_pipeline.config.located import Located, LocatedError, parse
@@ -24,11 +24,14 @@ from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.readings import FORMS, READINGS
 from sync_pipeline.core.records import SALESFORCE_RECORDS
-from sync_pipeline.core.rules import Commercial, FieldRule, Names, Priority, Reaction, Rules, Side
+from sync_pipeline.core.rules import Commercial, FieldRule, Guards, Names, Priority, Reaction, Rules, Side
 
 NOT_KEPT = "none"
 """The kind of a row that says: this field is not kept."""
 AT_STRIPE = ("customer.name", "customer.address", "customer.account_id")
+
+
+Settings = TypeVar("Settings", Commercial, Guards)
 
 
 class RulesError(ValueError):
@@ -76,7 +79,7 @@ def _shipped() -> Located:
 
 @cache
 def _shipped_rules() -> RulesFile:
-    return _read("rules.yaml", _shipped(), {"commercial": {}, "salesforce": {}, "fields": []})
+    return _read("rules.yaml", _shipped(), {"commercial": {}, "guards": {}, "salesforce": {}, "fields": []})
 
 
 def _read(name: str, document: Located, defaults: Mapping[str, Any]) -> RulesFile:
@@ -99,8 +102,9 @@ class _Reader:
         self.mistakes: list[tuple[int, str]] = []
 
     def rules(self, defaults: Mapping[str, Any]) -> Rules:
-        top = self._mapping((), self._document.value, {"commercial", "salesforce", "fields"})
-        commercial = self._commercial({**defaults["commercial"], **self._commercial_values(top.get("commercial", {}))})
+        top = self._mapping((), self._document.value, {"commercial", "guards", "salesforce", "fields"})
+        commercial = self._settings("commercial", Commercial, top, defaults)
+        guards = self._settings("guards", Guards, top, defaults)
         names = self._all_names(top.get("salesforce", {}), defaults["salesforce"])
         rows = top.get("fields") or []
         if not isinstance(rows, list):
@@ -110,22 +114,23 @@ class _Reader:
         for number, row in enumerate(rows):
             self._row(("fields", number), row, known, names)
         rules = (_rule(row) for row in known.values() if row is not None)
-        return Rules(tuple(rules), commercial, names)
+        return Rules(tuple(rules), commercial, names, guards)
 
-    def _commercial_values(self, entry: Any) -> dict[str, Any]:
-        return self._mapping(("commercial",), entry, set(get_type_hints(Commercial)))
-
-    def _commercial(self, values: Mapping[str, Any]) -> Commercial:
-        hints = get_type_hints(Commercial)
+    def _settings(
+        self, part: str, kind: type[Settings], top: Mapping[str, Any], defaults: Mapping[str, Any]
+    ) -> Settings:
+        """One part of the file whose entries are settings of a type, over the shipped part."""
+        hints = get_type_hints(kind)
+        values = {**defaults[part], **self._mapping((part,), top.get(part, {}), set(hints))}
         usable = {}
         for name, value in values.items():
             try:
                 usable[name] = setting_value(name, hints[name], value)
             except ValueError as error:
-                self._wrong(("commercial", name), f"{name} {_shown(value)}: {error}")
+                self._wrong((part, name), f"{name} {_shown(value)}: {error}")
         if "time_zone" in usable:
-            self._one_of(("commercial", "time_zone"), "time_zone", usable["time_zone"], available_timezones())
-        return Commercial(**usable)
+            self._one_of((part, "time_zone"), "time_zone", usable["time_zone"], available_timezones())
+        return kind(**usable)
 
     def _all_names(self, entry: Any, defaults: Mapping[str, Any]) -> dict[str, Names]:
         # Objects that are only written have no record class; the shipped file is their list.

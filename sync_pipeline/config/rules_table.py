@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any
 
-from sync_pipeline.core.rules import Commercial, FieldRule, Priority, Rules
+from sync_pipeline.core.rules import FieldRule, Priority, Rules
 
 HEADINGS = ("Field", "follows", "owner", "an edit by somebody else", "why")
 EDITS = {"revert": "is put back", "review": "is shown to a person", "accept": "stays"}
@@ -16,6 +16,7 @@ def as_data(rules: Rules) -> dict[str, Any]:
     """The table as JSON-able data, in the shape of the rules file."""
     return {
         "commercial": {name: _plain(value) for name, value in asdict(rules.commercial).items()},
+        "guards": {name: _plain(value) for name, value in asdict(rules.guards).items()},
         "salesforce": {kind: asdict(names) for kind, names in rules.salesforce.items()},
         "fields": [
             asdict(rule) | {"priority": Priority(rule.priority).name.lower(), "field": field_name(rules, rule)}
@@ -29,8 +30,9 @@ def as_text(rules: Rules) -> str:
     rows = [HEADINGS, *_rows(rules)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS) - 1)]
     lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in rows]
-    lines += ["", "Settings"]
-    lines += [f"  {field.name}: {_in_words(getattr(rules.commercial, field.name))}" for field in fields(Commercial)]
+    for heading, part in (("Settings", rules.commercial), ("Guards", rules.guards)):
+        lines += ["", heading]
+        lines += [f"  {field.name}: {_in_words(getattr(part, field.name))}" for field in fields(part)]
     for kind, names in rules.salesforce.items():
         lines += ["", f"{kind}: {names.object}"]
         lines += [f"  {name}: {api_name}" for name, api_name in names.fields.items()]

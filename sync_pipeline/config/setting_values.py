@@ -1,6 +1,6 @@
-"""One value of the `commercial` part of the rules file as the type that its setting has.
+"""One value of a part of the rules file that holds settings (`commercial`, `guards`) as the type that its setting has.
 
-The types are those of `core.rules.Commercial`, so that a new setting needs nothing here unless its values are
+The types are those of the classes in `core.rules`, so that a new setting needs nothing here unless its values are
 narrower than its type says.
 """
 
@@ -12,6 +12,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from datetime import date
+from decimal import Decimal
 from typing import Any, get_args, get_origin
 
 from sync_pipeline.core.mrr import PERIODS_PER_YEAR
@@ -56,6 +57,24 @@ def _whole_number(value: Any, at_least: int = 0) -> int:
     return value
 
 
+def _amount(value: Any) -> Decimal:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("expected a whole amount in major units")
+    return Decimal(value)
+
+
+def _amounts(value: Any) -> dict[str, Decimal]:
+    if not isinstance(value, dict):
+        raise ValueError("expected currencies with an amount each, as {GBP: 10000}")
+    return {_currency(currency): _amount(amount) for currency, amount in value.items()}
+
+
+def _percent(value: Any) -> int:
+    if (found := _whole_number(value)) > 100:
+        raise ValueError("expected percent from 0 to 100")
+    return found
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("expected a text")
@@ -94,5 +113,7 @@ NARROWER: Mapping[str, Callable[[Any], Any]] = {
     "go_live": _day,
     "default_currency": _currency,
     "intervals": _intervals,
+    "mrr": _amounts,
+    "share": _percent,
 }
 """Settings whose values are fewer than their type allows."""

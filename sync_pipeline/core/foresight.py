@@ -10,7 +10,7 @@ derived field) are left out: what would follow from them is not foreseen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -73,15 +73,25 @@ def foresee(world: World, rules: Rules, personal_key: bytes, billing_of: Callabl
     now, is_whole = world, True
     while planned.commands and len(rounds) < MAX_ROUNDS:
         rounds.append(planned.commands)
-        for command in planned.commands:
-            imagined = _imagine(now, command, rules, billing_of)
-            is_whole = is_whole and imagined is not None
-            # An effect that cannot be imagined blocks its target, or it would be planned again for ever.
-            now = imagined or replace(now, blocked=now.blocked | {command.target})
-            base = {(a.subject, a.rule): a.value for a in command.agreements}
-            now = replace(now, base={**now.base, **base})
+        now, told = imagine(now, planned.commands, rules, billing_of)
+        is_whole = is_whole and told
         planned = plan(now, rules, personal_key)
     return Foreseen(world, now, first, tuple(rounds), is_whole and not planned.commands)
+
+
+def imagine(
+    world: World, commands: Iterable[Command], rules: Rules, billing_of: Callable[[str], Billing]
+) -> tuple[World, bool]:
+    """The world after the commands, and whether all their effects could be told."""
+    is_whole = True
+    for command in commands:
+        imagined = _imagine(world, command, rules, billing_of)
+        is_whole = is_whole and imagined is not None
+        # An effect that cannot be imagined blocks its target, or it would be planned again for ever.
+        world = imagined or replace(world, blocked=world.blocked | {command.target})
+        base = {(a.subject, a.rule): a.value for a in command.agreements}
+        world = replace(world, base={**world.base, **base})
+    return world, is_whole
 
 
 def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[[str], Billing]) -> World | None:

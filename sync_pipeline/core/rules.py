@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import IntEnum
 from typing import Literal
 
@@ -88,6 +89,23 @@ class Commercial:
 
 
 @dataclass(frozen=True, slots=True)
+class Guards:
+    """How much one run may do unasked; it stops before it writes more. None and a missing currency are no limit.
+
+    `mrr` is by currency the monthly recurring revenue (major units) that may be moved up or down, added up over
+    Accounts. `share` is how many percent of the Accounts a full comparison may write to, once that is more than
+    `share_from` of them.
+    """
+
+    creates: int | None = 200
+    changes: int | None = 200
+    cancels: int | None = 20
+    mrr: Mapping[str, Decimal] = field(default_factory=dict)
+    share: int | None = 50
+    share_from: int = 100
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """Salesforce API names: the sObject and, by the sync's own field names, its fields."""
 
@@ -102,3 +120,4 @@ class Rules:
     fields: tuple[FieldRule, ...]
     commercial: Commercial
     salesforce: Mapping[str, Names]
+    guards: Guards = Guards()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from typing import Protocol
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.observation import Observation
 from sync_pipeline.core.records import Customer
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.world import Billing, Catalogue
+from sync_pipeline.core.world import Billing, Catalogue, World
 from sync_pipeline.engine.env import Env
 from sync_pipeline.ledger import cursors
 from sync_pipeline.ledger.database import Ledger
@@ -37,10 +38,31 @@ class StripeReads(Protocol):
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue: ...
 
 
+class Halted(Exception):
+    """Nothing can or may be done for any account; the message says which system or guard stops us, and why."""
+
+
+class Approval(Protocol):
+    """Who has the last word before plans are written."""
+
+    def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
+        """The accounts whose plans may be written; the others are left for another time. Raises Halted."""
+
+
+class EverythingApproved:
+    """Every plan may be written."""
+
+    def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
+        return plans.keys()
+
+
+EVERYTHING = EverythingApproved()
+
+
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One installation at work. `run` names the process or Dagster run in the audit; `warnings` say in words what of
-    the rules does not fit the org and will be refused."""
+    the rules does not fit the org and will be refused; `approval` sees every plan before it is written."""
 
     rules: Rules
     ledger: Ledger
@@ -51,6 +73,7 @@ class Engine:
     run: str
     code_version: str
     warnings: tuple[str, ...] = ()
+    approval: Approval = EVERYTHING
 
     @property
     def instance_id(self) -> str:

@@ -7,13 +7,14 @@ ledger decide who works on what, never the status of a run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine import guard
+from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import POLLED, SWEPT, poll_is_due, poll_salesforce, sweep_is_due, sweep_stripe
-from sync_pipeline.engine.rounds import LEASE_US, BatchReport, Halted, bring_to_rest
+from sync_pipeline.engine.rounds import LEASE_US, BatchReport, bring_to_rest
 from sync_pipeline.ledger import cursors, work, workers
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.systems.outcomes import ReadFailed
@@ -30,13 +31,15 @@ KIND = "drain"
 class DrainPlan:
     """How long to go on: `linger_seconds` without work, `run_seconds` at the most (None without limit).
 
-    Salesforce is asked for changes every `poll_seconds`, Stripe for missed events every `sweep_seconds`.
+    Salesforce is asked for changes every `poll_seconds`, Stripe for missed events every `sweep_seconds`. With
+    `allow` a person has looked at it, and no guard stops it.
     """
 
     linger_seconds: float = 0
     run_seconds: float | None = None
     poll_seconds: int = 30
     sweep_seconds: int = 300
+    allow: bool = False
 
 
 @dataclass(slots=True)
@@ -52,8 +55,11 @@ class DrainReport:
 
 
 def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], None] | None = None) -> DrainReport:
-    """Drains until nothing is due for `linger_seconds`, or the time is up. Raises Halted."""
+    """Drains until nothing is due for `linger_seconds`, or the time is up. Raises Halted, GuardTripped."""
     report = DrainReport()
+    if not plan.allow:
+        guard.refuse_if_held(engine.ledger)
+        engine = replace(engine, approval=guard.RunGuard(engine))
     me = engine.env.token()
     started = last_work = engine.env.wall()
     ends = None if plan.run_seconds is None else started + int(plan.run_seconds * 1_000_000)
@@ -82,13 +88,17 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
     finally:
         with engine.ledger.tx() as conn:
             workers.leave(conn, me)
+    if plan.allow:
+        guard.lift(engine)
     report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
 
 
 def drain_is_needed(ledger: Ledger, env: Env) -> bool:
-    """Work is due and no drain is alive that will still be there in ten seconds to take it."""
+    """Work is due, no guard has stopped it, and no drain is alive that will be there in ten seconds to take it."""
     wall = env.wall()
+    if guard.hold(ledger) is not None:
+        return False
     with ledger.read() as conn:
         if work.due(conn, wall) == 0:
             return False

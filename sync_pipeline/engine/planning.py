@@ -114,8 +114,8 @@ def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
     return [foresee(world, engine.rules, engine.personal_key, engine.stripe.billing) for world in worlds.values()]
 
 
-def document(engine: Engine, ahead: Sequence[Foreseen]) -> PlanDocument:
-    """The plan of these accounts. Asks Stripe what the changed invoices come to."""
+def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True) -> PlanDocument:
+    """The plan of these accounts. Asks Stripe what the changed `invoices` come to, unless told not to."""
     return PlanDocument(
         made_at=engine.env.now(),
         org_id=engine.salesforce.org_id,
@@ -126,7 +126,7 @@ def document(engine: Engine, ahead: Sequence[Foreseen]) -> PlanDocument:
             OpenMatter(review.account, review.subject, review.detail) for each in ahead for review in each.now.reviews
         ),
         recurring=tuple(effect for each in ahead for effect in recurring_effects(each)),
-        invoices=tuple(effect for each in ahead for effect in _invoice_effects(engine, each)),
+        invoices=tuple(effect for each in ahead if invoices for effect in _invoice_effects(engine, each)),
         not_whole=tuple(each.before.account_id for each in ahead if not each.is_whole),
         calls=_calls(ahead),
     )

@@ -23,6 +23,7 @@ from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.engine.guard import check_comparison
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import SalesforceTables, StripeTables, Tables, read_salesforce, read_stripe
@@ -98,11 +99,11 @@ def compare(engine: Engine, tables: Tables) -> Compared:
     return Compared(ahead, frozenset(found))
 
 
-def repair(engine: Engine, accounts: Iterable[str]) -> BatchReport:
-    """Brings the accounts to rest through the queue."""
+def repair(engine: Engine, accounts: Iterable[str], *, allow: bool = False) -> BatchReport:
+    """Brings the accounts to rest through the queue. With `allow` no guard stops it. Raises Halted, GuardTripped."""
     with engine.ledger.tx() as conn:
         work.mark_dirty(conn, accounts, priority=int(Priority.SWEEP), now_wall=engine.env.wall())
-    return drain(engine, DrainPlan()).total
+    return drain(engine, DrainPlan(allow=allow)).total
 
 
 def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certificate:
@@ -122,10 +123,12 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
     return certificate
 
 
-def reconcile(engine: Engine) -> Certificate:
-    """Full comparison and repair."""
+def reconcile(engine: Engine, *, allow: bool = False) -> Certificate:
+    """Full comparison and repair. With `allow` no guard stops it. Raises Halted, GuardTripped."""
     compared = compare(engine, read_tables(engine))
-    return certify(engine, compared, repair(engine, compared.different()))
+    if not allow:
+        check_comparison(engine, compared.ahead.values())
+    return certify(engine, compared, repair(engine, compared.different(), allow=allow))
 
 
 def _add_totals(engine: Engine, certificate: Certificate, world: World) -> None:

@@ -20,7 +20,7 @@ from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.world import NOT_READ, World
 from sync_pipeline.engine.apply import Applied, apply
-from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import NOTHING, Calls, Cost, least_reads
 from sync_pipeline.engine.observe import found_links, observe
 from sync_pipeline.engine.resolve import resolve
@@ -33,10 +33,6 @@ MAX_ROUNDS = 4
 LEASE_US = 120 * 1_000_000
 FIRST_DELAY_SECONDS = 2
 LONGEST_DELAY_SECONDS = 600
-
-
-class Halted(Exception):
-    """Nothing can be done for any account, because a system refuses us; the message says which and why."""
 
 
 @dataclass(slots=True)
@@ -114,8 +110,13 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
     report.least += least_reads(engine.salesforce.rows - rows, worlds.values())
     report.worlds |= worlds
     plans = _plans(engine, worlds, report)
-    _give_back(engine, [claim for claim in claims if claim.account not in plans], report)
-    claims = [claim for claim in claims if claim.account in plans]
+    try:
+        approved = engine.approval.approved(worlds, plans)
+    except Halted:
+        _give_back(engine, claims, report)
+        raise
+    _give_back(engine, [claim for claim in claims if claim.account not in approved], report)
+    claims = [claim for claim in claims if claim.account in approved]
     recorded = {
         claim.account: made
         for claim in claims

@@ -55,7 +55,7 @@ MRR_BRIDGE = Table(
 PLAN = Table(
     "sync/plan",
     rows.PlannedWrite,
-    ("account_id", "target", "field"),
+    ("account_id", "step", "target", "field"),
     "Every write that would make both systems agree, planned from the snapshots; empty when they do.",
 )
 CERTIFICATE = Table(

@@ -6,7 +6,7 @@ import dagster as dg
 
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.orchestration.assets.sync import WRITEBACK
-from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.failures import ALLOW, one_clear_failure
 
 if TYPE_CHECKING:
     from sync_pipeline.engine.env import Env
@@ -44,14 +44,17 @@ class BatchLog:
         self._context.log_event(dg.AssetObservation(WRITEBACK, metadata=found))
 
 
-@dg.op
+@dg.op(config_schema=ALLOW)
 def drain_due_accounts(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
     """Claims due accounts, looks at both systems, plans and writes until nothing is due for SYNC_LINGER_SECONDS."""
     from sync_pipeline.engine.assembly import open_engine
     from sync_pipeline.engine.drain import DrainPlan, drain
 
     plan = DrainPlan(
-        linger_seconds=settings.linger_seconds, run_seconds=RUN_SECONDS, poll_seconds=settings.poll_seconds
+        linger_seconds=settings.linger_seconds,
+        run_seconds=RUN_SECONDS,
+        poll_seconds=settings.poll_seconds,
+        allow=context.op_config["allow"],
     )
     with one_clear_failure(), open_engine(settings, run=context.run_id) as engine:
         for warning in engine.warnings:

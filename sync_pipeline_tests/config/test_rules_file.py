@@ -11,7 +11,7 @@ import pytest
 
 from sync_pipeline.config.rules import RulesError, load_rules, read_rules
 from sync_pipeline.core.records import SALESFORCE_RECORDS
-from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.rules import Commercial, Guards, Priority
 
 SHIPPED = resources.files("sync_pipeline.config").joinpath("rules.yaml").read_text("utf-8")
 
@@ -234,7 +234,8 @@ def test_every_setting_has_a_comment_a_default_that_is_shipped_and_a_use() -> No
     rooms = (resources.files("sync_pipeline.core"), resources.files("sync_pipeline.engine"))
     code = "".join(file.read_text("utf-8") for room in rooms for file in room.iterdir() if file.name.endswith(".py"))
     lines = SHIPPED[: SHIPPED.index("\nsalesforce:")].splitlines()
-    assert load_rules().commercial.__class__.__dataclass_fields__.keys() == _settings_of(lines).keys()
+    settings = {field.name for part in (Commercial, Guards) for field in dataclasses.fields(part)}
+    assert settings == _settings_of(lines).keys()
     for name, number in _settings_of(lines).items():
         above = number - 1
         while re.match(r"  \w+:", lines[above]):
@@ -244,7 +245,7 @@ def test_every_setting_has_a_comment_a_default_that_is_shipped_and_a_use() -> No
 
 
 def _settings_of(lines: list[str]) -> dict[str, int]:
-    """The names of the commercial settings with their lines, from the text itself."""
+    """The names of the settings with their lines, from the text itself."""
     return {line.strip().partition(":")[0]: number for number, line in enumerate(lines) if re.match(r"  \w+:", line)}
 
 

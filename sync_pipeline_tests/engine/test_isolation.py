@@ -13,8 +13,8 @@ from sync_pipeline.core.observation import Observation
 from sync_pipeline.core.readings import READINGS, Subject
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import World
+from sync_pipeline.engine.context import Halted
 from sync_pipeline.engine.intake import resync
-from sync_pipeline.engine.rounds import Halted
 from sync_pipeline.ledger import commands, work
 from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline_tests.engine.installation import NOW, Installation, installed

@@ -8,7 +8,7 @@ import pytest
 
 from sync_pipeline.config.rules import RulesError
 from sync_pipeline.engine.assembly import open_engine
-from sync_pipeline.engine.rounds import Halted
+from sync_pipeline.engine.context import Halted
 from sync_pipeline_tests.engine.installation import Installation, installed
 from sync_pipeline_tests.engine.people import mark, requests_since, win
 from sync_pipeline_tests.sandbox_process import SandboxHandle

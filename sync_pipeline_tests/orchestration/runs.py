@@ -11,10 +11,12 @@ from sync_pipeline.config.settings import Settings
 from sync_pipeline.orchestration.build import build_defs
 
 
-def run(job: str, settings: Settings, instance: dg.DagsterInstance) -> dg.ExecuteInProcessResult:
+def run(
+    job: str, settings: Settings, instance: dg.DagsterInstance, config: Mapping[str, Any] | None = None
+) -> dg.ExecuteInProcessResult:
     """Runs a job as the definitions have it; a failed run is returned, not raised."""
     definition = build_defs({"settings": settings}).resolve_job_def(job)
-    return definition.execute_in_process(instance=instance, raise_on_error=False)
+    return definition.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
 
 
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> Mapping[str, Any]:
@@ -37,11 +39,21 @@ def checks(result: dg.ExecuteInProcessResult) -> dict[str, bool]:
 
 def failure(result: dg.ExecuteInProcessResult) -> str:
     """The description with which the only failed step ended."""
+    description = _failure(result).description
+    assert description is not None
+    return description
+
+
+def failure_metadata(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
+    """The plain metadata of that failure."""
+    return {name: value.value for name, value in _failure(result).metadata.items()}
+
+
+def _failure(result: dg.ExecuteInProcessResult) -> Any:
     (event,) = (event for event in result.all_events if event.is_step_failure)
     data = event.step_failure_data.user_failure_data
     assert data is not None
-    assert data.description is not None
-    return data.description
+    return data
 
 
 def everything_said(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 import pytest
 
@@ -14,7 +16,7 @@ from sync_pipeline.orchestration.build import build_defs
 from sync_pipeline.warehouse.parquet import Warehouse
 from sync_pipeline_tests.engine import people
 from sync_pipeline_tests.orchestration.conftest import Installed
-from sync_pipeline_tests.orchestration.runs import checks, everything_said, failure, metadata, run
+from sync_pipeline_tests.orchestration.runs import checks, everything_said, failure, failure_metadata, metadata, run
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 LTV_CHECK = "derived/account_ltv:ledger_and_listing_agree_on_lifetime_value_to_the_penny"
@@ -162,6 +164,28 @@ def test_a_plan_alone_writes_nothing(billed: SandboxHandle, settings: Settings, 
     result = definitions.resolve_job_def("plan_only").execute_in_process(instance=memory)
     assert metadata(result, "sync/plan")["accounts_that_differ"] == 1
     assert people.writes_since(billed, before) == []
+
+
+def test_a_guard_fails_the_run_with_the_plan_attached_until_a_person_allows_it(
+    sandbox: SandboxHandle, installed: Installed, memory: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    people.win(sandbox)
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("guards:\n  creates: 1\n", "utf-8")
+    settings = installed(SYNC_RULES=str(rules))
+    before = people.mark(sandbox)
+    stopped = run("reconcile", settings, memory)
+    assert "2 customers and subscriptions made at Stripe, at most 1" in failure(stopped)
+    assert people.writes_since(sandbox, before) == []
+    attached = failure_metadata(stopped)["plan"]
+    opportunity = people.only(sandbox, "Opportunity")["Id"]
+    assert "| sub:00D" in attached
+    assert opportunity in attached
+    assert "GBP 0.00 -> GBP 3,750.00 (+3,750.00)" in attached
+
+    allowed = {"ops": {"sync__writeback": {"ops": {"write_back": {"config": {"allow": True}}}}}}
+    assert run("reconcile", settings, memory, allowed).success
+    assert len(people.records(sandbox, "subscription")) == 1
 
 
 def test_a_certificate_without_its_plan_says_what_to_do(

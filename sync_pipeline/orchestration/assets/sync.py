@@ -12,7 +12,7 @@ import dagster as dg
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, ACCOUNT_LTV, CERTIFICATE, DEAL_SUBSCRIPTIONS, PLAN, SNAPSHOTS
 from sync_pipeline.orchestration.assets.sources import source
-from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.failures import ALLOW, one_clear_failure
 from sync_pipeline.orchestration.table_assets import OWNERS, Results, key, materialized, schema_check, table_spec
 
 if TYPE_CHECKING:
@@ -74,16 +74,23 @@ def choose_accounts(context: dg.OpExecutionContext, plan: Any) -> list[str]:
     return different
 
 
-@dg.op(out=dg.Out(io_manager_key=MEMORY))
+@dg.op(out=dg.Out(io_manager_key=MEMORY), config_schema=ALLOW)
 def write_back(
-    context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings], accounts: list[str]
+    context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings], plan: Any, accounts: list[str]
 ) -> dg.Output[Any]:
-    """Claims the accounts, looks at them afresh, plans again and writes, round by round until they are at rest."""
+    """Claims the accounts, looks at them afresh, plans again and writes, round by round until they are at rest.
+
+    Stops before it begins when that would be more than the guards allow.
+    """
     from sync_pipeline.engine.assembly import open_engine
+    from sync_pipeline.engine.guard import check_comparison
     from sync_pipeline.engine.reconcile import repair
 
+    allow = context.op_config["allow"]
     with one_clear_failure(), open_engine(settings, run=context.run_id) as engine:
-        report = repair(engine, accounts)
+        if not allow:
+            check_comparison(engine, plan.ahead.values())
+        report = repair(engine, accounts, allow=allow)
     counts = {
         "accounts": report.accounts,
         "settled": report.settled,
@@ -106,7 +113,7 @@ def write_back(
     description="The writes that bring both systems together. Drain runs report their batches here as observations.",
 )
 def writeback(plan: Any) -> Any:
-    return write_back(choose_accounts(plan))
+    return write_back(plan, choose_accounts(plan))
 
 
 @dg.multi_asset(
