@@ -173,6 +173,46 @@ def test_the_audit_is_verified_and_a_changed_row_shows(sandbox: SandboxHandle, e
     assert f"{account} row 3: was changed after it was written" in tampered.stdout
 
 
+def test_a_plan_is_kept_and_written_as_it_was_shown(
+    sandbox: SandboxHandle, environment: dict[str, str], tmp_path: Path
+) -> None:
+    win(sandbox)
+    kept = tmp_path / "plan.json"
+    shown = run(environment, "plan", "--out", str(kept))
+    assert shown.returncode == FAILED
+    assert "GBP 0.00 -> GBP 3,750.00" in shown.stdout
+    assert f"sync-pipeline apply {kept}" in shown.stdout
+    assert run(environment, "plan", "--markdown").stdout.startswith("| Account | Step |")
+    assert json.loads(run(environment, "plan", "--json").stdout)["accounts"] == 1
+    refused = run(environment, "apply", str(tmp_path / "other.json"))
+    check_refused(refused, MISUSED, "other.json")
+    (tmp_path / "other.json").write_text("{}")
+    check_refused(run(environment, "apply", str(tmp_path / "other.json")), MISUSED, "other.json", "not a plan")
+    applied = run(environment, "apply", str(kept))
+    assert applied.returncode == FINE, applied.stdout + applied.stderr
+    assert "1 of 1 accounts as planned" in applied.stdout
+    again = run(environment, "apply", str(kept))
+    assert again.returncode == FAILED
+    assert "is not to be written any more" in again.stdout
+    assert run(environment, "plan").returncode == FINE
+
+
+def test_a_guard_stops_a_run_until_it_is_allowed(
+    sandbox: SandboxHandle, environment: dict[str, str], tmp_path: Path
+) -> None:
+    win(sandbox)
+    rules = tmp_path / "mine.yaml"
+    rules.write_text("guards:\n  creates: 1\n")
+    ours = environment | {"SYNC_RULES": str(rules)}
+    for arguments in (["reconcile"], ["worker", "--once"]):
+        done = run(ours, *arguments)
+        assert done.returncode == FAILED
+        assert "2 customers and subscriptions made at Stripe, at most 1 are allowed" in done.stderr
+        assert "Traceback" not in done.stderr
+    check_refused(run(ours, "worker", "--allow"), MISUSED, "--once")
+    assert run(ours, "reconcile", "--allow").returncode == FINE
+
+
 def test_a_system_that_does_not_answer_is_exit_code_1(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
     assert run(environment, "worker", "--once").returncode == FINE
     win(sandbox)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sync_pipeline.cli.comparing import plan, reconcile
+from sync_pipeline.cli.comparing import apply, plan, reconcile
 from sync_pipeline.cli.explaining import explain
 from sync_pipeline.cli.keeping import doctor, ledger, resync
 from sync_pipeline.cli.rules import rules
@@ -45,7 +45,7 @@ def main() -> None:
     """Keeps Salesforce and Stripe telling the same story, in both directions, to the penny."""
 
 
-for command in (sandbox, receiver, worker, reconcile, plan, explain, resync, doctor, rules, ledger, demo):
+for command in (sandbox, receiver, worker, reconcile, plan, apply, explain, resync, doctor, rules, ledger, demo):
     main.add_command(command)
 
 
@@ -58,10 +58,11 @@ def _exit_code(error: Exception) -> int | None:
     from sync_pipeline.engine.context import Halted
     from sync_pipeline.engine.env import ClockUnreachable
     from sync_pipeline.engine.explain import NothingToExplain
+    from sync_pipeline.engine.planning import PlanError
     from sync_pipeline.ledger.database import LedgerError
     from sync_pipeline.systems.outcomes import ReadFailed
 
-    misused = (SettingsError, RulesError, LedgerError, WrongSystem, UnknownStory, StoryError, NothingToExplain)
-    if isinstance(error, misused):
+    wrong_use = (SettingsError, RulesError, LedgerError, WrongSystem, UnknownStory, StoryError)
+    if isinstance(error, (*wrong_use, NothingToExplain, PlanError)):
         return 2
     return 1 if isinstance(error, (Halted, ReadFailed, ClockUnreachable)) else None

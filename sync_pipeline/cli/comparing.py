@@ -73,3 +73,35 @@ def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
             click.echo(f"\nkept in {out}; write it with:  sync-pipeline apply {out}")
     if planned.writes or planned.open_matters:
         sys.exit(1)
+
+
+@click.command(epilog="Example:  sync-pipeline apply plan.json")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--allow", is_flag=True, help="You have looked at the plan: write it, whatever the guards say.")
+def apply(file: Path, allow: bool) -> None:
+    """Write a kept plan. An Account that has changed since is left alone, and its moved lines are shown.
+
+    Ends with 1 when anything was left.
+    """
+    from sync_pipeline.engine.apply_plan import apply_plan
+    from sync_pipeline.engine.planning import PlanError, from_json
+
+    try:
+        planned = from_json(file.read_bytes())
+    except PlanError as error:
+        raise click.BadParameter(f"{file}: {error}.") from None
+    with engine("apply") as running:
+        report = apply_plan(running, planned, allow=allow)
+    for line in report.moved:
+        where = f"{line.target} {line.field}".strip()
+        click.echo(f"left: {line.account_id} {where}: {line.what}")
+    total = report.total
+    click.echo(
+        f"{total.writes} writes, {total.settled + total.resting} of {len({w.account_id for w in planned.writes})} "
+        f"accounts as planned; {len(report.refused)} left because they have changed, {total.deferred} for later, "
+        f"{total.parked} writes refused"
+    )
+    for problem in sorted(total.problems):
+        click.echo(f"problem: {problem}")
+    if report.moved or total.deferred or total.parked:
+        sys.exit(1)

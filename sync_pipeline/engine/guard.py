@@ -53,14 +53,17 @@ class RunGuard:
         return plans.keys()
 
 
-def check_comparison(engine: Engine, ahead: Collection[Foreseen]) -> None:
-    """Stops before a full comparison is written back that changes more than it may. Raises GuardTripped, Halted."""
+def check(engine: Engine, ahead: Collection[Foreseen], *, of_all: bool = False) -> None:
+    """Stops before the first of these writes when they are more than a run may do. Raises GuardTripped, Halted.
+
+    `of_all` says that these are all Accounts, so that the share of those that are written to counts as well.
+    """
     refuse_if_held(engine.ledger)
     tally = Tally()
     for each in ahead:
         tally.add(each.commands, each.before, each.after)
     guards = engine.rules.guards
-    if breaches := [*tally.breaches(guards), *tally.share_breaches(guards)]:
+    if breaches := [*tally.breaches(guards), *(tally.share_breaches(guards) if of_all else ())]:
         raise GuardTripped(breaches, document(engine, [each for each in ahead if each.rounds], invoices=False))
 
 

@@ -23,7 +23,7 @@ from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, drain
-from sync_pipeline.engine.guard import check_comparison
+from sync_pipeline.engine.guard import check
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import SalesforceTables, StripeTables, Tables, read_salesforce, read_stripe
@@ -127,7 +127,7 @@ def reconcile(engine: Engine, *, allow: bool = False) -> Certificate:
     """Full comparison and repair. With `allow` no guard stops it. Raises Halted, GuardTripped."""
     compared = compare(engine, read_tables(engine))
     if not allow:
-        check_comparison(engine, compared.ahead.values())
+        check(engine, compared.ahead.values(), of_all=True)
     return certify(engine, compared, repair(engine, compared.different(), allow=allow))
 
 

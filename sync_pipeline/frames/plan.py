@@ -19,9 +19,13 @@ def planned_writes(ahead: Iterable[Foreseen]) -> list[PlannedWrite]:
         row
         for each in ahead
         for step, commands in enumerate(each.rounds, start=1)
-        for command in commands
-        for row in _rows(command, step)
+        for row in planned_commands(commands, step=step)
     ]
+
+
+def planned_commands(commands: Iterable[Command], *, step: int) -> list[PlannedWrite]:
+    """The rows of the commands of one round."""
+    return [row for command in commands for row in _rows(command, step)]
 
 
 def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:

@@ -11,10 +11,10 @@ such transactions could wait for each other on Postgres.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select, true, update
 
 from sync_pipeline.ledger.statements import batches, insert
 from sync_pipeline.ledger.tables import work
@@ -73,15 +73,23 @@ def mark_dirty_with(conn: Connection, priorities: Mapping[str, int], *, now_wall
     )
 
 
-def claim(conn: Connection, *, owner: str, limit: int, now_wall: int, lease_us: int) -> list[Claim]:
-    """Takes up to `limit` due accounts until `now_wall + lease_us`, the most urgent first.
+def claim(
+    conn: Connection,
+    *,
+    owner: str,
+    limit: int,
+    now_wall: int,
+    lease_us: int,
+    among: Collection[str] | None = None,
+) -> list[Claim]:
+    """Takes up to `limit` due accounts until `now_wall + lease_us`, the most urgent first; only some if `among` is set.
 
     An account that another transaction is just claiming is passed over, never waited for.
     """
     # A CTE, not a subquery: Postgres may run a subquery with LIMIT more than once and claim too many.
     pick = (
         select(work.c.account)
-        .where(_claimable(now_wall))
+        .where(_claimable(now_wall), true() if among is None else work.c.account.in_(among))
         .order_by(work.c.priority, work.c.due_at_wall, work.c.account)
         .limit(limit)
         .with_for_update(skip_locked=True)

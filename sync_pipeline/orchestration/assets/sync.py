@@ -83,13 +83,13 @@ def write_back(
     Stops before it begins when that would be more than the guards allow.
     """
     from sync_pipeline.engine.assembly import open_engine
-    from sync_pipeline.engine.guard import check_comparison
+    from sync_pipeline.engine.guard import check
     from sync_pipeline.engine.reconcile import repair
 
     allow = context.op_config["allow"]
     with one_clear_failure(), open_engine(settings, run=context.run_id) as engine:
         if not allow:
-            check_comparison(engine, plan.ahead.values())
+            check(engine, plan.ahead.values(), of_all=True)
         report = repair(engine, accounts, allow=allow)
     counts = {
         "accounts": report.accounts,

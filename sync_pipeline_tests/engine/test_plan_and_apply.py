@@ -1,0 +1,151 @@
+"""A plan is shown with its money, kept, and written as it was shown, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.foresight import Foreseen
+from sync_pipeline.core.rules import Guards
+from sync_pipeline.engine.apply_plan import apply_plan
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.guard import GuardTripped
+from sync_pipeline.engine.plan_text import as_markdown, as_text
+from sync_pipeline.engine.planning import PlanDocument, PlanError, document, foresee_accounts, from_json
+from sync_pipeline_tests.engine.installation import Installation
+from sync_pipeline_tests.engine.people import (
+    edit,
+    is_write,
+    mark,
+    only,
+    pay,
+    records,
+    requests_since,
+    win,
+    writes_since,
+)
+
+
+def plan_of(sync: Installation) -> PlanDocument:
+    ahead = foresee_accounts(sync.engine, [str(only(sync.sandbox, "Account")["Id"])])
+    kept = canonical.encode(document(sync.engine, ahead))
+    return from_json(kept)
+
+
+def test_a_new_deal_is_written_as_it_was_shown(sync: Installation) -> None:
+    """One customer, three products, three prices and one subscription: eight Stripe writes, as its calls say."""
+    win(sync.sandbox)
+    planned = plan_of(sync)
+    assert planned.calls.stripe_writes == 8
+    (recurring,) = planned.recurring
+    assert (recurring.currency, recurring.before, recurring.after) == ("GBP", 0, 375_000)
+    (first,) = planned.invoices
+    assert (first.invoice, first.after, first.source) == ("first", 4_500_000, "rate card")
+    start = mark(sync.sandbox)
+    report = apply_plan(sync.engine, planned, allow=False)
+    assert (report.moved, report.total.settled) == ([], 1)
+    sent = [each["side"] for each in requests_since(sync.sandbox, start) if is_write(each)]
+    assert sent.count("stripe") == planned.calls.stripe_writes
+    assert sent.count("salesforce") == planned.calls.salesforce_writes
+    (invoice,) = records(sync.sandbox, "invoice")
+    assert invoice["total"] == first.after
+    assert plan_of(sync).writes == ()
+    sync.check_books()
+
+
+def test_more_seats_show_the_very_invoice_that_comes(sync: Installation) -> None:
+    """What is shown before the write is what the renewal's invoice comes to, to the penny."""
+    win(sync.sandbox)
+    sync.rest()
+    pay(sync.sandbox)
+    sync.wait(40 * 24 * 3600)
+    sync.rest()
+    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    edit(sync.sandbox, "OpportunityLineItem", seats["Id"], Quantity=25)
+    sync.wait(60)
+    planned = plan_of(sync)
+    (next_one,) = planned.invoices
+    assert (next_one.invoice, next_one.before, next_one.source) == ("next", 4_500_000, "Stripe")
+    assert apply_plan(sync.engine, planned, allow=False).moved == []
+    sync.wait(326 * 24 * 3600)
+    assert sorted(each["total"] for each in records(sync.sandbox, "invoice")) == [4_500_000, next_one.after]
+    # Five seats at 600 a year, for the whole next year and for what is left of this one.
+    assert 4_500_000 + 300_000 < next_one.after < 4_500_000 + 600_000
+    (recurring,) = planned.recurring
+    assert recurring.after - recurring.before == 25_000
+
+
+def test_an_account_that_has_changed_is_left_alone_and_its_moved_lines_are_named(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    pay(sync.sandbox)
+    planned = plan_of(sync)
+    account = only(sync.sandbox, "Account")
+    edit(sync.sandbox, "Account", account["Id"], Lifetime_Value__c=7)
+    start = mark(sync.sandbox)
+    report = apply_plan(sync.engine, planned, allow=False)
+    assert report.refused == [account["Id"]]
+    assert writes_since(sync.sandbox, start) == []
+    (line,) = [each for each in report.moved if each.field == "Lifetime_Value__c"]
+    assert line.what == 'planned "0" -> "45000", now "7" -> "45000"'
+
+
+def test_a_change_between_the_look_and_the_write_is_seen(sync: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last look is the one that counts, however short the time since the one before."""
+    win(sync.sandbox)
+    sync.rest()
+    pay(sync.sandbox)
+    planned = plan_of(sync)
+    account = only(sync.sandbox, "Account")["Id"]
+
+    def look_and_be_overtaken(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
+        found = foresee_accounts(engine, accounts)
+        edit(sync.sandbox, "Account", account, Lifetime_Value__c=7)
+        return found
+
+    monkeypatch.setattr("sync_pipeline.engine.apply_plan.foresee_accounts", look_and_be_overtaken)
+    report = apply_plan(sync.engine, planned, allow=False)
+    assert report.refused == [account]
+    assert only(sync.sandbox, "Account")["Lifetime_Value__c"] == 7
+
+
+def test_a_plan_of_another_org_or_of_other_rules_is_refused(sync: Installation) -> None:
+    planned = plan_of(sync)
+    with pytest.raises(PlanError, match=r"made for org 00DOther"):
+        apply_plan(sync.engine, replace(planned, org_id="00DOther"), allow=False)
+    with pytest.raises(PlanError, match="rules or the version have changed"):
+        apply_plan(replace(sync.engine, code_version="1.0+other"), planned, allow=False)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 99}', "\x00", '{"made_at": "yesterday"}'])
+def test_a_file_that_is_no_plan_is_refused(text: str) -> None:
+    with pytest.raises(PlanError, match="not a plan"):
+        from_json(text)
+
+
+def test_a_plan_that_does_too_much_is_not_begun(sync: Installation) -> None:
+    win(sync.sandbox)
+    rules = replace(sync.engine.rules, guards=Guards(creates=1))
+    sync = replace(sync, engine=replace(sync.engine, rules=rules))
+    planned = plan_of(sync)
+    start = mark(sync.sandbox)
+    with pytest.raises(GuardTripped, match="2 customers and subscriptions"):
+        apply_plan(sync.engine, planned, allow=False)
+    assert writes_since(sync.sandbox, start) == []
+    assert apply_plan(sync.engine, planned, allow=True).total.settled == 1
+
+
+def test_people_read_money_as_money(sync: Installation) -> None:
+    win(sync.sandbox)
+    planned = plan_of(sync)
+    account, opportunity = planned.writes[0].account_id, only(sync.sandbox, "Opportunity")["Id"]
+    text = as_text(planned, width=200)
+    assert f"MRR of {account}: GBP 0.00 -> GBP 3,750.00 (+3,750.00)" in text
+    assert f"the first invoice of (new subscription of {opportunity}): GBP 45,000.00 (by the rate card" in text
+    assert "Northwind" not in text
+    markdown = as_markdown(planned, most_writes=2).splitlines()
+    assert markdown[0].startswith("| Account | Step | System |")
+    assert f"{len(planned.writes) - 2} more writes are not shown." in markdown
