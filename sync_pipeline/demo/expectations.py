@@ -28,7 +28,14 @@ Expected = Mapping[str, Any]
 
 
 def _contains(truth: Truth, found: Any, wanted: Any) -> bool:
-    return str(wanted) in str(found)
+    """One text, or all of several."""
+    return all(str(each) in str(found) for each in (wanted if isinstance(wanted, list) else [wanted]))
+
+
+def _between(truth: Truth, found: Any, wanted: Any) -> bool:
+    """A number that is not smaller than the first and not larger than the second."""
+    least, most = wanted
+    return isinstance(found, int | float | Decimal) and least <= Decimal(str(found)) <= most
 
 
 def _id_of(truth: Truth, found: Any, wanted: Any) -> bool:
@@ -47,6 +54,7 @@ def _one_of(truth: Truth, found: Any, wanted: Any) -> bool:
 
 
 TESTS: Mapping[str, Callable[[Truth, Any, Any], bool]] = {
+    "between": _between,
     "contains": _contains,
     "id of": _id_of,
     "filled": _filled,
@@ -174,4 +182,6 @@ def _words(value: Any) -> str:
     """An expected value as one would say it."""
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {_words(held)}" for name, held in value.items())
+    if isinstance(value, list):
+        return " and ".join(_words(each) for each in value)
     return _word(value)

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -129,31 +128,16 @@ class QuickStage:
 
 @contextmanager
 def quick_stage(sandbox: Sandbox, home: Path, rules: Mapping[str, Any]) -> Iterator[QuickStage]:
-    """An installation with an empty ledger under `home`. `rules` are changes to the shipped rules file."""
+    """An installation with an empty ledger under `home`. `rules` is a rules file: what differs from the shipped one."""
     environment = {**sandbox_environment(sandbox.ready), "SYNC_HOME": str(home)}
     if rules:
         file = home / "rules.yaml"
-        file.write_text(yaml.safe_dump(_changed(_shipped_rules(), rules), sort_keys=False), "utf-8")
+        file.write_text(yaml.safe_dump(dict(rules), sort_keys=False), "utf-8")
         environment["SYNC_RULES"] = str(file)
     settings = load_settings(environment)
     env = HurriedEnv(settings.clock_url)
     with open_engine(settings, run="story") as engine, _receiving(sandbox, engine.ledger, settings):
         yield QuickStage(sandbox, settings, replace(engine, env=env), env)
-
-
-def _shipped_rules() -> dict[str, Any]:
-    text = resources.files("sync_pipeline.config").joinpath("rules.yaml").read_text("utf-8")
-    rules: dict[str, Any] = yaml.safe_load(text)
-    return rules
-
-
-def _changed(held: Any, changes: Any) -> Any:
-    """A nested change applied: mappings are merged, rows of `fields` by their target, anything else is replaced."""
-    if isinstance(held, list) and isinstance(changes, dict):
-        return [_changed(row, changes.get(row["target"], {})) for row in held]
-    if isinstance(held, dict) and isinstance(changes, dict):
-        return held | {name: _changed(held.get(name), value) for name, value in changes.items()}
-    return changes
 
 
 @contextmanager

@@ -78,7 +78,7 @@ def test_a_mistake_is_told_with_its_place_and_what_was_meant(text: str, told: st
         ),
         (
             "- expect: {Account: {Name: {begins: N}}}",
-            "Account.Name: {'begins': 'N'} is no test; known: contains, filled, id of, one of",
+            "Account.Name: {'begins': 'N'} is no test; known: between, contains, filled, id of, one of",
         ),
         ("- expect: {written: few}", "written is 'few'; give a number"),
     ],
