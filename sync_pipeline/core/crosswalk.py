@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sync_pipeline.core.deal import subscription_intent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Customer, LineItem, Opportunity, Subscription, SubscriptionItem
-from sync_pipeline.core.world import Billing, Link, World
+from sync_pipeline.core.world import Billing, Deal, Link, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,17 @@ def match_subscription(
         if ids:
             return Ambiguous(tuple(sorted(ids)), evidence)
     return None
+
+
+def deals_by_subscription(world: World, billing: Billing) -> list[tuple[Subscription, list[Deal]]]:
+    """The subscriptions that bill deals, by id, each with its deals, the one that closed first before the others."""
+    deals: dict[str, list[Deal]] = {}
+    for deal in sorted(world.deals, key=lambda each: (each.opportunity.close_date or "", each.opportunity.id)):
+        found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
+        if isinstance(found, Match):
+            deals.setdefault(found.id, []).append(deal)
+    ordered = sorted(billing.subscriptions, key=lambda each: each.id)
+    return [(subscription, deals[subscription.id]) for subscription in ordered if subscription.id in deals]
 
 
 def named_subscriptions(opportunity: Opportunity, links: Iterable[Link]) -> set[str]:

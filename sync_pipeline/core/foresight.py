@@ -24,6 +24,7 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import (
     SALESFORCE_RECORDS,
+    Contract,
     Customer,
     Opportunity,
     Price,
@@ -33,10 +34,10 @@ from sync_pipeline.core.records import (
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Link, World
+from sync_pipeline.core.written import ONCE_ONLY
 
 MAX_ROUNDS = 8
 MICROS = 1_000_000
-KEYED = (("churn_record", "key"), ("opportunity", "renewal_key"))
 LENGTHS = {
     "day": relativedelta(days=1),
     "week": relativedelta(weeks=1),
@@ -215,6 +216,22 @@ def _customer_changed(world: World, command: Command) -> World | None:
     return replace(world, blocked=world.blocked | {command.target})
 
 
+def _end_changed(world: World, command: Command) -> World | None:
+    """A subscription whose end is scheduled, moved or taken back; all else of it is about its items."""
+    params = command.body["params"]
+    if not params.keys() & {"cancel_at", "cancel_at_period_end"} or not isinstance(world.billing, Present):
+        return _items_changed(world, command)
+    billing, at = world.billing.value, params.get("cancel_at") or None
+    end: dict[str, Any] = {
+        "cancel_at": at and at * MICROS,
+        "cancel_at_period_end": False,
+        "canceled_at": at and world.now,
+        "cancellation_reason": at and "cancellation_requested",
+    }
+    changed = (replace(s, **end) if s.id == command.body["id"] else s for s in billing.subscriptions)
+    return replace(world, billing=Present(replace(billing, subscriptions=tuple(changed))))
+
+
 def _items_changed(world: World, command: Command) -> World | None:
     """A subscription's or an item's quantities and prices; other params of a subscription are not imagined."""
     if not isinstance(world.billing, Present):
@@ -247,7 +264,7 @@ CREATES: Mapping[str, Callable[[World, Command], World | None]] = {
 }
 UPDATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "customer": _customer_changed,
-    "subscription": _items_changed,
+    "subscription": _end_changed,
     "subscription_item": _items_changed,
 }
 
@@ -327,14 +344,18 @@ def _record_changed(world: World, rules: Rules, body: Mapping[str, Any]) -> Worl
 
 
 def _record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World | None:
-    """A churn record or a renewal; nothing is planned from other records that are made."""
-    kind = next((k for k, key in KEYED if rules.salesforce[k].fields[key] == body["external_field"]), None)
-    if kind is None:
+    """A churn record, a renewal or a Contract; nothing is planned from other records that are made."""
+    kind = next((k for k in ONCE_ONLY if rules.salesforce[k].object == body["object"]), None)
+    if kind is None or kind not in SALESFORCE_RECORDS:
         return None
     made = SALESFORCE_RECORDS[kind](id=f"(new {body['object']} {body['external_id']})")
     made = _with_fields(rules, made, {body["external_field"]: body["external_id"], **body["fields"]})
     if isinstance(made, Opportunity):
         return replace(world, renewals=(*world.renewals, made))
+    if isinstance(made, Contract):
+        bills = {link.subject for link in world.links if link.external_id == made.stripe_subscription_id}
+        deals = (replace(deal, contract=made) if deal.opportunity.id in bills else deal for deal in world.deals)
+        return replace(world, deals=tuple(deals))
     return replace(world, churn_records=(*world.churn_records, made))
 
 

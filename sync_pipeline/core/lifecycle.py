@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sync_pipeline.core.records import Subscription
+from sync_pipeline.core.records import Subscription, SubscriptionItem
 
 STATUS_WORDS = {
     "incomplete": "Incomplete",
@@ -49,6 +49,14 @@ def is_ending(subscription: Subscription) -> bool:
 def most_urgent(statuses: Iterable[str]) -> str | None:
     """The one status that an Account with several subscriptions shows; None when there are none."""
     return min(statuses, key=MOST_URGENT_FIRST.index, default=None)
+
+
+def ends_at(subscription: Subscription, items: Iterable[SubscriptionItem]) -> int | None:
+    """When the scheduled end comes (microseconds UTC); None where none is scheduled or it has come."""
+    if not is_ending(subscription):
+        return None
+    periods = (item.period_end for item in items if item.subscription == subscription.id)
+    return subscription.cancel_at or max((end for end in periods if end is not None), default=None)
 
 
 def has_ended(subscription: Subscription) -> bool:

@@ -13,8 +13,10 @@ from dataclasses import replace
 from typing import Any
 
 from sync_pipeline.core.agreed_terms import unapplied_changes
+from sync_pipeline.core.cancel_dates import keep_cancel_dates
 from sync_pipeline.core.churn import churn_records
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Plan, Review
+from sync_pipeline.core.contracts import keep_contracts
 from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.fields import keep_fields
@@ -39,6 +41,8 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *keep_fields(world, rules, personal_key),
         *keep_seats(world, rules),
         *payment_failure_tasks(world, rules),
+        *keep_cancel_dates(world, rules),
+        *keep_contracts(world, rules),
         *churn_records(world, rules),
         *renewal_opportunities(world, rules),
         *unapplied_changes(world),

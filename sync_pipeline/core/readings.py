@@ -24,14 +24,15 @@ from sync_pipeline.core.crosswalk import (
     match_subscription,
     own_billing,
 )
-from sync_pipeline.core.deal import account_currency
+from sync_pipeline.core.deal import account_currency, today
 from sync_pipeline.core.facts import lifetime_value, uncounted
-from sync_pipeline.core.lifecycle import EARNING, billing_status, has_ended, most_urgent
+from sync_pipeline.core.lifecycle import EARNING, billing_status, ends_at, has_ended, most_urgent
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
 from sync_pipeline.core.observation import Observation, Present, Unknown
 from sync_pipeline.core.records import Account, Invoice, LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.term import terms_begun, whole_months
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Billing, Deal, World
 
@@ -58,14 +59,14 @@ def subjects(world: World) -> Iterator[Subject]:
         yield Subject("opportunity", deal.opportunity.id, deal.opportunity, deal)
         for line in deal.lines:
             yield Subject("line", line.id, line, deal)
-    yield from _contracts(world)
+    yield from contract_subjects(world)
 
 
-def _contracts(world: World) -> Iterator[Subject]:
+def contract_subjects(world: World) -> Iterator[Subject]:
     """Each Contract with the deal that speaks for it: of several, the first that closed among those that are billed."""
     spoken_for = set()
     by_closing = sorted(world.deals, key=lambda deal: (deal.opportunity.close_date or "", deal.opportunity.id))
-    for deal in sorted(by_closing, key=lambda deal: _subscription_of(world, deal) is None):
+    for deal in sorted(by_closing, key=lambda deal: subscription_of(world, deal) is None):
         if deal.contract is not None and deal.contract.id not in spoken_for:
             spoken_for.add(deal.contract.id)
             yield Subject("contract", deal.contract.id, deal.contract, deal)
@@ -77,10 +78,11 @@ def _account(world: World) -> Account:
 
 
 def _subscription(world: World, subject: Subject) -> Subscription | None:
-    return None if subject.deal is None else _subscription_of(world, subject.deal)
+    return None if subject.deal is None else subscription_of(world, subject.deal)
 
 
-def _subscription_of(world: World, deal: Deal) -> Subscription | None:
+def subscription_of(world: World, deal: Deal) -> Subscription | None:
+    """The subscription that bills the deal, ended ones included."""
     billing = own_billing(world)
     if billing is None:
         return None
@@ -209,6 +211,36 @@ def subscription_id(world: World, rules: Rules, subject: Subject) -> Observation
     return Present(subscription.id) if subscription is not None else NOT_BILLED
 
 
+def contract_start(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """The first day of service, while the subscription runs."""
+    subscription = _of_kept_contract(world, rules, subject)
+    if subscription is None or has_ended(subscription):
+        return NOT_BILLED
+    return Present(today(subscription.start_at, rules.commercial).isoformat())
+
+
+def contract_term(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """Months from the start to the end of the term that runs: a renewed term adds to it."""
+    subscription = _of_kept_contract(world, rules, subject)
+    months = whole_months(subject.deal.opportunity) if subject.deal is not None else None
+    if subscription is None or has_ended(subscription) or months is None:
+        return NOT_BILLED
+    return Present(Decimal(months * terms_begun(subscription, months, rules.commercial, world.now)))
+
+
+def service_end(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """The day on which service ends or has ended; empty while no end is known."""
+    billing, subscription = own_billing(world), _of_kept_contract(world, rules, subject)
+    if billing is None or subscription is None:
+        return NOT_BILLED
+    end = subscription.ended_at or ends_at(subscription, billing.items)
+    return Present(today(end, rules.commercial).isoformat() if end is not None else None)
+
+
+def _of_kept_contract(world: World, rules: Rules, subject: Subject) -> Subscription | None:
+    return None if rules.commercial.contracts == "leave" else _subscription(world, subject)
+
+
 def opportunity_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     if _stripe_is_unknown(world):
         return NOT_BILLED
@@ -301,6 +333,9 @@ READINGS: Mapping[str, Reading] = {
         account_retention,
         account_seats,
         subscription_id,
+        contract_start,
+        contract_term,
+        service_end,
         opportunity_billing_status,
         opportunity_billing_message,
         activation,
@@ -317,6 +352,7 @@ FORMS: Mapping[str, str] = {
     "account_mrr": "money",
     "account_mrr_at_risk": "money",
     "account_seats": "number",
+    "contract_term": "number",
     "first_payment_at": "moment",
     "account_address": "address",
 }

@@ -98,6 +98,8 @@ class Contract:
     start_date: Column[str | None, "Start (ISO date)"] = None
     term_months: Column[Decimal | None, "Term in months"] = None
     stripe_subscription_id: Column[str | None, "Stripe subscription (sub_...)"] = None
+    cancel_requested_on: Column[str | None, "Last day of service that was asked for (ISO date)"] = None
+    service_end_date: Column[str | None, "Day on which service ends or has ended (ISO date)"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
 

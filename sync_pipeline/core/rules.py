@@ -77,6 +77,10 @@ class Commercial:
     task_owners: tuple[TaskOwner, ...] = ("success_owner", "account_team", "owner")
     account_team_role: str | None = None
     task_queue: str | None = None
+    cancel_proration: Literal["none", "create_prorations"] = "none"
+    contracts: Literal["create", "keep", "leave"] = "create"
+    contract_draft: str = "Draft"
+    contract_activated: str = "Activated"
     renewal_days: int = 90
     renewal_stage: str = "Prospecting"
     won_stage: str = "Closed Won"

@@ -17,6 +17,7 @@ from sync_pipeline.core.rules import Rules
 
 CREATED: Mapping[str, tuple[str, ...]] = {
     "opportunity": ("renewal_key", "name", "account_id", "stage", "close_date", "amount"),
+    "contract": ("stripe_subscription_id", "account_id", "status", "start_date", "term_months"),
     "churn_record": (
         "key",
         "account_id",
@@ -35,14 +36,20 @@ CREATED: Mapping[str, tuple[str, ...]] = {
 """Fields that are set when a record is made."""
 
 UPDATED: Mapping[str, tuple[str, ...]] = {
-    "opportunity": ("stage", "close_date", "amount"),
+    "opportunity": ("contract_id", "stage", "close_date", "amount"),
+    "contract": ("status", "cancel_requested_on"),
     "line": ("quantity", "unit_price"),
     "churn_record": tuple(name for name in CREATED["churn_record"] if name != "key"),
     "task": ("status",),
 }
 """Fields of records that are there already, beside the targets of the rule table."""
 
-ONCE_ONLY: Mapping[str, str] = {"opportunity": "renewal_key", "churn_record": "key", "payment_attempt": "key"}
+ONCE_ONLY: Mapping[str, str] = {
+    "opportunity": "renewal_key",
+    "contract": "stripe_subscription_id",
+    "churn_record": "key",
+    "payment_attempt": "key",
+}
 """The external ids that keep a record from being made twice. They hold Stripe ids, which differ by case alone."""
 
 WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
@@ -74,11 +81,13 @@ def written_fields(rules: Rules) -> dict[tuple[str, str], Use]:
     """Every Salesforce field that the sync writes under these rules, by (object, field) in its own names."""
     fields = {(kind, name) for by_kind in (CREATED, UPDATED) for kind, names in by_kind.items() for name in names}
     rows = {(rule.object, rule.field): rule for rule in rules.fields if rule.side == "salesforce"}
+    commercial = rules.commercial
+    words = {**WORDS, ("contract", "status"): (commercial.contract_draft, commercial.contract_activated)}
     return {
         (kind, name): Use(
             created=name in CREATED.get(kind, ()),
             updated=name in UPDATED.get(kind, ()) or (kind, name) in rows,
-            words=WORDS.get((kind, name), ())
+            words=words.get((kind, name), ())
             or (WORDS_OF_SOURCE.get(rows[kind, name].source, ()) if (kind, name) in rows else ()),
         )
         for kind, name in sorted(fields | rows.keys())

@@ -148,17 +148,26 @@ def _deals(seen: AccountRecords) -> tuple[Deal, ...]:
         Deal(
             opportunity=opportunity,
             lines=tuple(line for line in seen.lines if line.opportunity_id == opportunity.id),
-            contract=_contract(opportunity, won, seen.contracts),
+            contract=_contract(opportunity, won, seen),
         )
         for opportunity in deals
     )
 
 
-def _contract(opportunity: Opportunity, won: Sequence[Opportunity], contracts: Sequence[Contract]) -> Contract | None:
-    """The deal's Contract: the one that it names, or the only one of an Account with only this deal."""
+def _contract(opportunity: Opportunity, won: Sequence[Opportunity], seen: AccountRecords) -> Contract | None:
+    """The deal's Contract: the one that it names, that of its subscription, or the only one that an only deal can mean.
+
+    One that another Opportunity names is that Opportunity's.
+    """
     if opportunity.contract_id:
-        return next((c for c in contracts if c.id == opportunity.contract_id), None)
-    return contracts[0] if len(won) == 1 and len(contracts) == 1 else None
+        return next((c for c in seen.contracts if c.id == opportunity.contract_id), None)
+    if opportunity.stripe_subscription_id:
+        for contract in seen.contracts:
+            if contract.stripe_subscription_id == opportunity.stripe_subscription_id:
+                return contract
+    named = {other.contract_id for other in seen.opportunities}
+    free = [contract for contract in seen.contracts if contract.id not in named]
+    return free[0] if len(won) == 1 and len(free) == 1 else None
 
 
 def _with_stripe(rules: Rules, world: World, stripe: StripeReads) -> World:

@@ -88,7 +88,7 @@ def _type(row: type[Any], name: str, inner: Any) -> Any:
             return "moment"
         return "amount" if name.endswith(WIDE) else "integer"
     if inner is str:
-        return "date" if name.endswith("_date") else "text"
+        return "date" if name.endswith(("_date", "_on")) else "text"
     plain = {bool: "flag", Decimal: "number", tuple[str, ...]: "texts"}
     if inner not in plain:
         raise TypeError(f"{row.__name__}.{name}: no column type for {inner}")

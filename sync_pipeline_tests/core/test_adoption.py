@@ -242,7 +242,7 @@ def test_a_contract_that_two_deals_share_is_written_once() -> None:
             )
         )
         (write,) = commands_for(found, "Contract")
-        assert write.body["fields"] == {"Stripe_Subscription_Id__c": SUBSCRIPTION}
+        assert write.body["fields"]["Stripe_Subscription_Id__c"] == SUBSCRIPTION
 
 
 def test_a_price_that_somebody_moved_to_another_amount_is_never_billed() -> None:

@@ -14,6 +14,7 @@ from sync_pipeline.core.commands import Command
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.records import Contract
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
@@ -73,6 +74,18 @@ def test_a_new_deal_shows_its_subscription_and_what_salesforce_will_say() -> Non
     shown = {x.field: x.new for c in ahead.commands for x in c.changes if ACCOUNT in c.target}
     assert shown["Stripe_Customer_Id__c"] == f"(new customer of {ACCOUNT})"
     assert shown["MRR__c"] == "3750"
+
+
+def test_an_end_that_a_contract_asks_for_is_foreseen_with_its_churn_record() -> None:
+    both = story()
+    both.settle()
+    (contract,) = (record for record in both.records.values() if isinstance(record, Contract))
+    both.edit(contract.id, cancel_requested_on="2027-03-31")
+    ahead = foreseen(both)
+    assert ahead.is_whole
+    first, second = ahead.rounds
+    assert [c.body["object"] for c in first] == ["subscription"]
+    assert {c.body["object"] for c in second} == {"Account", "Churn_Record__c", "Contract", "Opportunity"}
 
 
 def mrr(ahead: Foreseen) -> tuple[int, int]:

@@ -54,6 +54,7 @@ def test_the_deal_takes_three_rounds_of_writes_and_no_more(systems: TwoSystems) 
         ("salesforce", "OpportunityLineItem"),
         ("stripe", "subscription"),
     ]
+    assert ("salesforce", "Contract", CONTRACT, {"Status": "Activated"}) in systems.requests
     assert systems.step().commands == ()
 
 

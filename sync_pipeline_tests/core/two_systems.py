@@ -34,6 +34,7 @@ from sync_pipeline.core.records import (
 )
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
+from sync_pipeline.core.written import ONCE_ONLY
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline_tests.core.making import ACCOUNT, MICROS, NOW, ORG, PERSONAL_KEY
 
@@ -191,10 +192,18 @@ class TwoSystems:
             Deal(
                 each,
                 tuple(line for line in lines if line.opportunity_id == each.id),
-                self.records.get(each.contract_id) if each.contract_id else None,
+                self._contract(each),
             )
             for each in won
         )
+
+    def _contract(self, opportunity: Opportunity) -> Contract | None:
+        if opportunity.contract_id:
+            found: Contract | None = self.records.get(opportunity.contract_id)
+            return found
+        contracts = (record for record in self.records.values() if isinstance(record, Contract))
+        named = (c for c in contracts if c.stripe_subscription_id and opportunity.stripe_subscription_id)
+        return next((c for c in named if c.stripe_subscription_id == opportunity.stripe_subscription_id), None)
 
     def _billing(self, customer_id: str) -> Billing:
         subscriptions = [s for s in self.subscriptions.values() if s.customer == customer_id]
@@ -208,16 +217,20 @@ class TwoSystems:
         )
 
     def _upsert_record(self, kind: str, key: str, fields: dict[str, Any]) -> None:
-        """A churn record is found by its key; here the key serves as its id too."""
-        assert kind == self.rules.salesforce["churn_record"].object
-        if key not in self.records:
-            self.put(ChurnRecord(id=key, key=key))
-        self._update_record(kind, key, fields)
+        """A record is found by its key; here the key serves as its id too."""
+        name = next(name for name, names in self.rules.salesforce.items() if names.object == kind)
+        same_kind = (record for record in self.records.values() if isinstance(record, KINDS[kind]))
+        found = next((record.id for record in same_kind if getattr(record, ONCE_ONLY[name]) == key), key)
+        if found not in self.records:
+            self.put(KINDS[kind](**{"id": key, ONCE_ONLY[name]: key}))
+        self._update_record(kind, found, fields)
 
     def _update_record(self, kind: str, record_id: str, fields: dict[str, Any]) -> None:
         if record_id not in self.records:
             raise Refused(f"ENTITY_IS_DELETED {record_id}")
         names = next(names for names in self.rules.salesforce.values() if names.object == kind)
+        if kind == "Contract" and fields.get("Status") == "Activated" and fields.keys() != {"Status"}:
+            raise Refused("FAILED_ACTIVATION Status must be the only field that is updated")
         own = {api: name for name, api in names.fields.items()}
         shown = {api: (text(v) if isinstance(v, str) else v) for api, v in fields.items()}
         read_back = parse.record(KINDS[kind], names.fields, {**dict.fromkeys(names.fields.values()), **shown})

@@ -134,6 +134,7 @@ def test_a_second_deal_on_known_rates_makes_no_new_product_and_no_new_price(sync
     start = mark(sandbox)
     sync.drain()
     calls = Counter(writes_since(sandbox, start))
-    assert calls == {"POST /v1/subscriptions": 1, "POST /services/data/{v}/composite": 1}
+    # A Contract that was just made can only be activated, and named by its deal, in a second call.
+    assert calls == {"POST /v1/subscriptions": 1, "POST /services/data/{v}/composite": 2}
     assert only(sandbox, "Account")["MRR__c"] == 3750.0 + 250.0
     assert reconcile(sync.engine).agrees

@@ -59,6 +59,15 @@ def test_a_thousand_records_are_one_call() -> None:
     assert org.sizes == [[200] * 5]
 
 
+def test_a_second_update_of_a_record_follows_in_the_same_call() -> None:
+    """Salesforce refuses a collection that names a record twice; the collections of a call are taken in their order."""
+    first = Update("Contract", "800A", {"StartDate": "2026-01-15"}, "001A")
+    second = Update("Contract", "800A", {"Status": "Activated"}, "001A")
+    (parts,) = composite_calls([first, second, Update("Account", "001A", {}, "001A")])
+    assert [part.records()[-1].get("Status") for part in parts] == [None, "Activated"]
+    assert [len(part.writes) for part in parts] == [2, 1]
+
+
 def test_a_hundred_thousand_records_are_a_hundred_calls() -> None:
     org = Org(set())
     org.write(updates(100_000), guard=unguarded)

@@ -1,9 +1,10 @@
 """Writes to Salesforce, pooled: which records travel together in one call, and what the answer means for each.
 
 A composite call takes five collections of 200 records and counts once against the daily limit. Updates share
-collections in which each record stands for itself; a pair that must be made together or not at all has a
-collection of its own. Records of one Account stand together, because a child's write locks its parent: an Account
-is claimed by one worker, which has one call in flight, so no two calls in flight touch one parent.
+collections in which each record stands for itself, a second update of one record in a later one; a pair that must be
+made together or not at all has a collection of its own. Records of one Account stand together, because a child's
+write locks its parent: an Account is claimed by one worker, which has one call in flight, so no two calls in flight
+touch one parent.
 
 A collection that is refused as a whole (one malformed record, or an org's trigger that breaks its limits) tells
 nothing of its records: it is halved until the guilty ones stand alone.
@@ -11,6 +12,7 @@ nothing of its records: it is halved until the guilty ones stand alone.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -129,8 +131,13 @@ def composite_calls(writes: Sequence[Write]) -> Iterator[list[Part]]:
 def collections(writes: Sequence[Write]) -> list[Part]:
     """As few collections as will hold the writes: pairs first, then upserts by object, then updates."""
     groups: dict[tuple[Any, ...], list[int]] = {}
+    seen: Counter[str] = Counter()
     for index, write in enumerate(writes):
-        groups.setdefault(_group(index, write), []).append(index)
+        turn = index
+        if isinstance(write, Update):
+            turn = seen[write.id]
+            seen[write.id] += 1
+        groups.setdefault(_group(turn, write), []).append(index)
     return [
         Part(tuple(writes[index] for index in chunk), tuple(chunk))
         for _, indexes in sorted(groups.items())
@@ -138,11 +145,11 @@ def collections(writes: Sequence[Write]) -> list[Part]:
     ]
 
 
-def _group(index: int, write: Write) -> tuple[int, str, int]:
-    """Which writes may share a collection."""
-    if isinstance(write, Once):
-        return (0, "", index)
-    return (1, f"{write.object}/{write.external_field}", 0) if isinstance(write, Upsert) else (2, "", 0)
+def _group(turn: int, write: Write) -> tuple[int, str, int]:
+    """Which writes may share a collection; `turn` counts the updates of one record, which take no two in one."""
+    if isinstance(write, Upsert):
+        return (1, f"{write.object}/{write.external_field}", 0)
+    return (0 if isinstance(write, Once) else 2, "", turn)
 
 
 def _place(write: Write) -> tuple[str, str, str]:

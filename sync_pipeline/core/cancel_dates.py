@@ -1,0 +1,130 @@
+"""The day on which service ends, kept equal from either side: a Contract's cancel date and a subscription's end.
+
+A three-way merge of days. A person who enters a day, moves it or takes it away changes Stripe once it has rested;
+what is scheduled, moved or taken back at Stripe reaches the Contract. Where both moved, Stripe's word stands, and a
+person is told: money already follows from it. Service runs through the day that is entered. A day that is past ends
+nothing: that takes back what was billed, or does not, and a person has to say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+
+from sync_pipeline.core import canonical, writing
+from sync_pipeline.core.canon import CANON
+from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.crosswalk import own_billing
+from sync_pipeline.core.deal import midnight, today
+from sync_pipeline.core.kinds import merge3
+from sync_pipeline.core.lifecycle import ends_at, has_ended
+from sync_pipeline.core.readings import contract_subjects, subscription_of
+from sync_pipeline.core.records import Contract, Subscription
+from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.world import Billing, World
+
+RULE = "contract.cancel_requested_on"
+FIELD = "cancel_requested_on"
+MICROS = 1_000_000
+NEVER = canonical.encode(None)
+
+
+def keep_cancel_dates(world: World, rules: Rules) -> Iterator[Entry]:
+    """What has to be written on either side, for the Contract of every running subscription."""
+    billing = own_billing(world)
+    if billing is None:
+        return
+    for subject in contract_subjects(world):
+        subscription = subscription_of(world, subject.deal) if subject.deal is not None else None
+        if subscription is not None and not has_ended(subscription):
+            yield from _merge(world, rules, billing, subject.record, subscription)
+
+
+def _merge(
+    world: World, rules: Rules, billing: Billing, contract: Contract, subscription: Subscription
+) -> Iterator[Entry]:
+    asked = CANON["text"](contract.cancel_requested_on)
+    end = ends_at(subscription, billing.items)
+    scheduled = today(end, rules.commercial).isoformat() if end is not None else None
+    base = world.base.get((contract.id, RULE))
+    left, right = canonical.encode(asked), canonical.encode(scheduled)
+    # A subscription that we made began without an end; of one that was found nobody knows what it was meant to have.
+    decision = merge3(left, right, base if base is not None or subscription.intent is None else NEVER)
+    if decision == "agree":
+        yield Agreement(contract.id, RULE, left)
+    elif decision == "conflict" and base is None and subscription.intent is None and asked is not None:
+        detail = f"it is to end on {asked} in Salesforce, on {scheduled or 'no day'} at Stripe; make them equal"
+        yield _review(world, contract, detail)
+    elif decision == "write_right":
+        yield from _to_stripe(world, rules.commercial, billing, contract, subscription, asked)
+    else:
+        if decision == "conflict" and asked is not None:
+            detail = f"changed on both sides: {asked} in Salesforce, {scheduled or 'no end'} at Stripe; Stripe wins"
+            yield _review(world, contract, detail)
+        yield from _to_contract(world, rules, contract, scheduled)
+
+
+def _to_contract(world: World, rules: Rules, contract: Contract, scheduled: str | None) -> Iterator[Entry]:
+    agreed = (Agreement(contract.id, RULE, canonical.encode(scheduled)),)
+    reason = "the end of the subscription was changed at Stripe"
+    written = writing.update(
+        world, rules, "contract", contract, {FIELD: scheduled}, rule=RULE, reason=reason, agreements=agreed
+    )
+    if written is not None:
+        yield written
+
+
+def _to_stripe(
+    world: World,
+    commercial: Commercial,
+    billing: Billing,
+    contract: Contract,
+    subscription: Subscription,
+    asked: str | None,
+) -> Iterator[Entry]:
+    day = date.fromisoformat(asked) if asked is not None else None
+    if day is not None and day < today(world.now, commercial):
+        detail = (
+            f"the cancel date {asked} is past, and {subscription.id} goes on; enter a day from today on, "
+            "or cancel it at Stripe at once, with or without giving money back"
+        )
+        yield _review(world, contract, detail)
+        return
+    quiet_until = (contract.modified_at or 0) + commercial.quiet_seconds * MICROS
+    if world.now < quiet_until:
+        yield LookAgain(quiet_until)
+        return
+    target = f"stripe/subscription/{subscription.id}"
+    reason = "the Contract's cancel date was " + ("taken away" if day is None else "entered")
+    if day is not None:
+        end: int | str = _last_moment(day, commercial, billing, subscription)
+        params = {"cancel_at": end, "proration_behavior": commercial.cancel_proration}
+    elif subscription.cancel_at_period_end:
+        params = {"cancel_at_period_end": False}
+    else:
+        params = {"cancel_at": ""}
+    shown = ends_at(subscription, billing.items)
+    before = today(shown, commercial).isoformat() if shown is not None else None
+    yield Command(
+        key=f"set:{target}",
+        account=world.account_id,
+        target=target,
+        action="stripe.update",
+        priority=Priority.CREATE,
+        reason=reason,
+        subject=contract.id,
+        body={"object": "subscription", "id": subscription.id, "params": params},
+        changes=(FieldChange("cancel_at", before, asked, RULE, reason),),
+        agreements=(Agreement(contract.id, RULE, canonical.encode(asked)),),
+    )
+
+
+def _last_moment(day: date, commercial: Commercial, billing: Billing, subscription: Subscription) -> int:
+    """The end of the day, in seconds UTC; the end of the paid period where that falls on the same day."""
+    periods = [item.period_end for item in billing.items if item.subscription == subscription.id and item.period_end]
+    same_day = [end // MICROS for end in periods if today(end, commercial) == day]
+    return max(same_day, default=midnight(day + timedelta(days=1), commercial) - 1)
+
+
+def _review(world: World, contract: Contract, detail: str) -> Review:
+    return Review(f"{RULE}:{contract.id}", world.account_id, RULE, contract.id, detail)
