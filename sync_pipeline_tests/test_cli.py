@@ -197,6 +197,24 @@ def test_a_plan_is_kept_and_written_as_it_was_shown(
     assert run(environment, "plan").returncode == FINE
 
 
+def test_a_run_is_found_shown_and_undone(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    win(sandbox)
+    assert "no run has written anything yet" in run(environment, "undo").stdout
+    assert run(environment, "reconcile").returncode == FINE
+    (line,) = run(environment, "undo").stdout.splitlines()
+    name = next(word for word in line.split() if word.startswith("reconcile-"))
+    assert line.endswith("writes to 1 accounts")
+    shown = run(environment, "undo", name)
+    assert shown.returncode == FINE
+    assert "MRR__c: 3750 -> empty" in shown.stdout
+    assert "the rules would write it again" in shown.stdout
+    assert "was made at Stripe" in shown.stdout
+    assert only(sandbox, "Account")["MRR__c"] == 3750
+    assert run(environment, "undo", name, "--write").returncode == FINE
+    assert "MRR__c" not in only(sandbox, "Account")
+    check_refused(run(environment, "undo", "nothing"), MISUSED, "no write of a run 'nothing'")
+
+
 def test_a_guard_stops_a_run_until_it_is_allowed(
     sandbox: SandboxHandle, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from sync_pipeline.cli.explaining import explain
 from sync_pipeline.cli.keeping import doctor, ledger, resync
 from sync_pipeline.cli.rules import rules
 from sync_pipeline.cli.serving import demo, receiver, worker
+from sync_pipeline.cli.undoing import undo
 from sync_pipeline.config.settings import sandbox_file
 from sync_pipeline.sandbox.command import sandbox
 
@@ -45,7 +46,7 @@ def main() -> None:
     """Keeps Salesforce and Stripe telling the same story, in both directions, to the penny."""
 
 
-for command in (sandbox, receiver, worker, reconcile, plan, apply, explain, resync, doctor, rules, ledger, demo):
+for command in (sandbox, receiver, worker, reconcile, plan, apply, undo, explain, resync, doctor, rules, ledger, demo):
     main.add_command(command)
 
 
@@ -59,10 +60,11 @@ def _exit_code(error: Exception) -> int | None:
     from sync_pipeline.engine.env import ClockUnreachable
     from sync_pipeline.engine.explain import NothingToExplain
     from sync_pipeline.engine.planning import PlanError
+    from sync_pipeline.engine.undo import UndoError
     from sync_pipeline.ledger.database import LedgerError
     from sync_pipeline.systems.outcomes import ReadFailed
 
     wrong_use = (SettingsError, RulesError, LedgerError, WrongSystem, UnknownStory, StoryError)
-    if isinstance(error, (*wrong_use, NothingToExplain, PlanError)):
+    if isinstance(error, (*wrong_use, NothingToExplain, PlanError, UndoError)):
         return 2
     return 1 if isinstance(error, (Halted, ReadFailed, ClockUnreachable)) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -14,16 +15,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def engine(run: str) -> Iterator[Engine]:
-    """The engine of this installation. `run` names the process in the audit."""
+    """The engine of this installation. `run` and the moment name the process in the audit."""
     from sync_pipeline.config.settings import load_settings
-    from sync_pipeline.engine.assembly import open_engine
+    from sync_pipeline.engine.assembly import build_env, open_engine
     from sync_pipeline.ledger import migrations
     from sync_pipeline.ledger.database import shown_url
 
     settings = load_settings()
     if migrations.current(settings.database_url) is None:
         click.echo(f"note: there is no ledger at {shown_url(settings.database_url)} yet; a new one is made", err=True)
-    with open_engine(settings, run=run) as opened:
+    env = build_env(settings)
+    begun = datetime.fromtimestamp(env.wall() // 1_000_000, UTC)
+    name = f"{run}-{begun:%Y%m%dT%H%M%S}-{env.token()[:4]}"
+    with open_engine(settings, run=name) as opened:
         for warning in opened.warnings:
             click.echo(f"warning: {warning}", err=True)
         yield opened

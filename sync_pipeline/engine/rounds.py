@@ -203,7 +203,7 @@ def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: B
             commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
         rows = commands.propose(
             conn,
-            [_new_command(command, versions) for command in sendable],
+            [as_new_command(command, versions) for command in sendable],
             now=now,
             code_version=engine.code_version,
             new_id=engine.env.token,
@@ -238,7 +238,8 @@ def _versions(world: World) -> dict[str, int | None]:
     return {record.id: record.modified_at for record in (*account, *parts)}
 
 
-def _new_command(command: Command, versions: Mapping[str, int | None]) -> NewCommand:
+def as_new_command(command: Command, versions: Mapping[str, int | None]) -> NewCommand:
+    """A command as the outbox takes it. `versions` are those of the records that it was planned from."""
     return NewCommand(
         key=command.key,
         account=command.account,

@@ -130,6 +130,42 @@ def for_account(conn: Connection, account: str, limit: int | None = None) -> lis
     return [AuditRow(**record(row)) for row in rows]
 
 
+def of_run(conn: Connection, run: str) -> list[AuditRow]:
+    """Everything that a run has done, account by account in the order in which it did it."""
+    rows = conn.execute(select(audit).where(audit.c.run == run).order_by(audit.c.account, audit.c.seq))
+    return [AuditRow(**record(row)) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run that has written: its first and last write (microseconds UTC), accounts and rows."""
+
+    run: str
+    first_at: int
+    last_at: int
+    accounts: int
+    rows: int
+
+
+def runs(conn: Connection, limit: int) -> list[RunSummary]:
+    """The newest runs that have written, newest first."""
+    last = func.max(audit.c.at)
+    rows = conn.execute(
+        select(
+            audit.c.run,
+            func.min(audit.c.at).label("first_at"),
+            last.label("last_at"),
+            func.count(audit.c.account.distinct()).label("accounts"),
+            func.count().label("rows"),
+        )
+        .where(audit.c.run.is_not(None))
+        .group_by(audit.c.run)
+        .order_by(last.desc(), audit.c.run)
+        .limit(limit)
+    )
+    return [RunSummary(**record(row)) for row in rows]
+
+
 def _verify_chain(account: str, chain: Iterable[AuditRow], head: tuple[int, str]) -> list[Problem]:
     problems: list[Problem] = []
     seq, previous = 0, ""

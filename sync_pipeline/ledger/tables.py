@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")
@@ -268,6 +268,7 @@ audit = _table(
     _t("hash"),
     PrimaryKeyConstraint("account", "seq"),
     UniqueConstraint("attempt_id"),
+    Index("ix_audit_run", "run"),
 )
 
 # The end of each account's chain. It serialises appends, and shows when the newest rows were cut off.

@@ -1,0 +1,63 @@
+"""The command that sets back what a run has written."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sync_pipeline.cli.opening import engine
+
+if TYPE_CHECKING:
+    from sync_pipeline.ledger.audit import RunSummary
+
+RUNS_SHOWN = 20
+
+
+@click.command(epilog="Example:  sync-pipeline undo reconcile-20261126T020000-4f2a --write")
+@click.argument("run", required=False)
+@click.option("--write", is_flag=True, help="Set the values back; without it they are only shown.")
+def undo(run: str | None, write: bool) -> None:
+    """Set back what a run has written to Salesforce, where it still stands. Without RUN: list the newest runs.
+
+    What was changed since stays, and so does what was written to Stripe; both are shown. Mend the rule or the record
+    that the run followed first: the rules have the last word again right after.
+    """
+    from sync_pipeline.engine.undo import carry_out, plan_undo
+    from sync_pipeline.ledger import audit
+
+    with engine("undo") as running:
+        if run is None:
+            with running.ledger.read() as conn:
+                found = audit.runs(conn, RUNS_SHOWN)
+            click.echo("\n".join(map(_shown, found)) or "no run has written anything yet")
+            return
+        planned = plan_undo(running, run)
+        for command in (each for commands in planned.commands.values() for each in commands):
+            for change in command.changes:
+                click.echo(f"set back: {command.target} {change.field}: {change.old} -> {_value(change.new)}")
+        for line in planned.again:
+            click.echo(f"the rules would write it again: {line.target} {line.field} ({line.why})")
+        for line in planned.stays:
+            click.echo(f"stays: {line.target} {line.field}: {line.why}".replace(" : ", ": "))
+        records = sum(map(len, planned.commands.values()))
+        if not write:
+            click.echo(f"{records} records would be set back, {len(planned.stays)} matters stay; --write does it")
+            return
+        report = carry_out(running, planned)
+    click.echo(f"{report.done} of {records} records set back, {len(planned.stays)} matters stay")
+    if report.waiting:
+        click.echo(f"for later, by the same command: {', '.join(sorted(report.waiting))}")
+    if report.done < records:
+        sys.exit(1)
+
+
+def _value(value: Any) -> Any:
+    return "empty" if value is None else value
+
+
+def _shown(run: RunSummary) -> str:
+    at = datetime.fromtimestamp(run.first_at // 1_000_000, UTC)
+    return f"{at:%Y-%m-%d %H:%M:%S}  {run.run}  {run.rows} writes to {run.accounts} accounts"

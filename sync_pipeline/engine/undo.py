@@ -1,0 +1,145 @@
+"""Setting back what a run has written to Salesforce: planned from the audit and a fresh look, sent like every write."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import Command
+from sync_pipeline.core.foresight import imagine
+from sync_pipeline.core.plan import plan
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.undo import Stays, Written, reverse
+from sync_pipeline.core.world import Billing, World
+from sync_pipeline.engine.apply import Applied, apply
+from sync_pipeline.engine.context import Engine, Halted
+from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.rounds import LEASE_US, as_new_command
+from sync_pipeline.ledger import audit, commands, work
+from sync_pipeline.ledger.audit import AuditRow
+
+AT_ONCE = 50
+DONE = ": done"
+
+
+class UndoError(ValueError):
+    """There is nothing to undo; the message says why."""
+
+
+@dataclass(slots=True)
+class Undo:
+    """`commands` set back what still stands, by account; `stays` is what they cannot or must not set back; `again` are
+    those of their lines that the present rules would write once more."""
+
+    run: str
+    commands: dict[str, list[Command]] = field(default_factory=dict)
+    stays: list[Stays] = field(default_factory=list)
+    again: list[Stays] = field(default_factory=list)
+
+
+def plan_undo(engine: Engine, run: str) -> Undo:
+    """What would be set back now. Reads both systems. Raises UndoError for a run that wrote nothing."""
+    with engine.ledger.read() as conn:
+        rows = audit.of_run(conn, run)
+    if not rows:
+        raise UndoError(f"the audit has no write of a run {run!r}; `sync-pipeline undo` lists the runs")
+    undo = Undo(run, stays=list(_cannot_be_undone(rows)))
+    written: dict[str, list[Written]] = defaultdict(list)
+    for each in _written(rows):
+        written[each.account].append(each)
+    for accounts in _portions(sorted(written)):
+        for name, world in observe(engine, accounts).items():
+            for found in reverse(world, engine.rules, written[name], run):
+                if isinstance(found, Stays):
+                    undo.stays.append(found)
+                else:
+                    undo.commands.setdefault(name, []).append(found)
+            undo.again.extend(_written_again(engine, world, undo.commands.get(name, [])))
+    return undo
+
+
+def carry_out(engine: Engine, undo: Undo) -> Applied:
+    """Sends the writes of the plan. The accounts are due right after, so that their rules have the last word."""
+    total = Applied()
+    owner = engine.env.token()
+    for accounts in _portions(sorted(undo.commands)):
+        now, wall = engine.env.now(), engine.env.wall()
+        with engine.ledger.tx() as conn:
+            work.mark_dirty(conn, accounts, priority=int(Priority.WRITE_BACK), now_wall=wall)
+            claims = work.claim(
+                conn, owner=owner, limit=len(accounts), now_wall=wall, lease_us=LEASE_US, among=accounts
+            )
+            ready = [
+                (
+                    claim,
+                    commands.propose(
+                        conn,
+                        [as_new_command(command, {}) for command in undo.commands[claim.account]],
+                        now=now,
+                        code_version=engine.code_version,
+                        new_id=engine.env.token,
+                    ),
+                )
+                for claim in sorted(claims, key=lambda claim: claim.account)
+            ]
+        applied = apply(engine, ready)
+        with engine.ledger.tx() as conn:
+            for claim in sorted(claims, key=lambda claim: claim.account):
+                wall = engine.env.wall()
+                work.defer(conn, claim, due_at_wall=wall, now_wall=wall)
+        if applied.halted:
+            raise Halted(applied.halted)
+        total.done += applied.done
+        total.parked += applied.parked
+        total.waiting |= applied.waiting | applied.lost | (set(accounts) - {claim.account for claim in claims})
+    return total
+
+
+def _written(rows: Sequence[AuditRow]) -> Iterator[Written]:
+    """The fields that a run has set, each once."""
+    first: dict[tuple[str, str, str], Written] = {}
+    for row in rows:
+        action, target = _told(row)
+        if action != "salesforce.update":
+            continue
+        for change in canonical.decode(row.fields):
+            line = (row.account, target, change["field"])
+            old = first[line].old if line in first else change["old"]
+            first[line] = Written(*line, old=old, new=change["new"], personal=change["personal"])
+    yield from first.values()
+
+
+def _cannot_be_undone(rows: Sequence[AuditRow]) -> Iterator[Stays]:
+    for row in rows:
+        action, target = _told(row)
+        made = canonical.decode(row.evidence).get("object") or target
+        if action.startswith("stripe."):
+            why = "made at Stripe" if action == "stripe.create" else "changed at Stripe"
+            yield Stays(row.account, target, "", f"{made} was {why}, where nothing is undone by itself")
+        elif action in ("salesforce.upsert", "salesforce.once"):
+            yield Stays(row.account, target, "", f"{made} was made in Salesforce; delete it there if it is wrong")
+
+
+def _told(row: AuditRow) -> tuple[str, str]:
+    """Action and target of a row about a write that took effect."""
+    action, _, target = row.what.removesuffix(DONE).partition(" ")
+    return (action, target) if row.what.endswith(DONE) else ("", target)
+
+
+def _written_again(engine: Engine, world: World, undone: Sequence[Command]) -> Iterator[Stays]:
+    after, _ = imagine(world, undone, engine.rules, lambda _: Billing())
+    wanted = {
+        (command.target, change.field): change.reason
+        for command in plan(after, engine.rules, engine.personal_key).commands
+        for change in command.changes
+    }
+    for command in undone:
+        for change in command.changes:
+            if (why := wanted.get((command.target, change.field))) is not None:
+                yield Stays(command.account, command.target, change.field, why)
+
+
+def _portions(accounts: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (accounts[start : start + AT_ONCE] for start in range(0, len(accounts), AT_ONCE))

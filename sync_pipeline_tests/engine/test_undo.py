@@ -1,0 +1,87 @@
+"""A run is undone: what it wrote to Salesforce and still stands is set back, whatever people did since survives."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sync_pipeline.engine.undo import UndoError, carry_out, plan_undo
+from sync_pipeline_tests.engine.installation import Installation
+from sync_pipeline_tests.engine.people import delete, edit, only, pay, records, win
+
+
+@pytest.fixture
+def paid(sync: Installation) -> Installation:
+    """The deal was won and billed in the run `test`, and paid and written back in the run `wrong`."""
+    win(sync.sandbox)
+    sync.rest()
+    pay(sync.sandbox)
+    replace(sync, engine=replace(sync.engine, run="wrong")).rest()
+    return sync
+
+
+def without_rules(sync: Installation, *targets: str) -> Installation:
+    """The rules of these fields were wrong and are switched off."""
+    rules = sync.engine.rules
+    kept = tuple(rule for rule in rules.fields if rule.target not in targets)
+    return replace(sync, engine=replace(sync.engine, rules=replace(rules, fields=kept)))
+
+
+def test_what_a_mended_rule_no_longer_asks_for_is_set_back_and_stays_so(paid: Installation) -> None:
+    account = only(paid.sandbox, "Account")
+    assert account["Lifetime_Value__c"] == 45000
+    mended = without_rules(paid, "account.lifetime_value")
+    undo = plan_undo(mended.engine, "wrong")
+    (value,) = [c for commands in undo.commands.values() for x in commands for c in x.changes if "Lifetime" in c.field]
+    assert (value.old, value.new) == ("45000", "0")
+    assert "Lifetime_Value__c" not in {each.field for each in undo.again}
+    assert "Activation_Status__c" in {each.field for each in undo.again}
+    carry_out(mended.engine, undo)
+    assert only(paid.sandbox, "Account")["Lifetime_Value__c"] == 0
+    assert only(paid.sandbox, "Opportunity")["Activation_Status__c"] == "Pending"
+    mended.rest()
+    assert only(paid.sandbox, "Account")["Lifetime_Value__c"] == 0
+    assert only(paid.sandbox, "Opportunity")["Activation_Status__c"] == "Activated"
+    mended.check_books()
+
+
+def test_what_people_changed_since_survives(paid: Installation) -> None:
+    account = only(paid.sandbox, "Account")["Id"]
+    edit(paid.sandbox, "Account", account, Lifetime_Value__c=123)
+    undo = plan_undo(without_rules(paid, "account.lifetime_value").engine, "wrong")
+    assert "Lifetime_Value__c" not in {c.field for x in undo.commands[account] for c in x.changes}
+    (stays,) = [each for each in undo.stays if each.field == "Lifetime_Value__c"]
+    assert stays.why == "it was changed since: 45000 was written, 123 stands there now"
+
+
+def test_what_was_made_at_stripe_is_shown_and_stays(paid: Installation) -> None:
+    undo = plan_undo(paid.engine, "test")
+    subscription = only(paid.sandbox, "subscription")["id"]
+    assert any(f"{subscription} was made at Stripe" in each.why for each in undo.stays)
+    before = records(paid.sandbox, "subscription")
+    carry_out(paid.engine, undo)
+    assert records(paid.sandbox, "subscription") == before
+
+
+def test_a_record_that_is_gone_stays_gone(paid: Installation) -> None:
+    opportunity = only(paid.sandbox, "Opportunity")["Id"]
+    delete(paid.sandbox, "Opportunity", opportunity)
+    undo = plan_undo(paid.engine, "wrong")
+    gone = {each.target: each.why for each in undo.stays}
+    assert gone == {f"salesforce/Opportunity/{opportunity}": "the record is not there any more"}
+    assert {x.target for commands in undo.commands.values() for x in commands} == {
+        f"salesforce/Account/{only(paid.sandbox, 'Account')['Id']}"
+    }
+
+
+def test_undoing_twice_sets_back_once(paid: Installation) -> None:
+    mended = without_rules(paid, "account.lifetime_value")
+    assert carry_out(mended.engine, plan_undo(mended.engine, "wrong")).done > 0
+    again = plan_undo(mended.engine, "wrong")
+    assert "Lifetime_Value__c" not in {c.field for x in again.commands.values() for y in x for c in y.changes}
+
+
+def test_a_run_that_wrote_nothing_is_refused(paid: Installation) -> None:
+    with pytest.raises(UndoError, match="no write of a run 'wrnog'"):
+        plan_undo(paid.engine, "wrnog")
