@@ -22,7 +22,8 @@ BUSY_TIMEOUT_MS = 30_000
 WAL_TRIES = 600
 WAL_PAUSE_S = 0.05
 CONNECT_TIMEOUT_S = 10
-IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000
+# Shorter than anybody waits for a lock: a process that is frozen in a transaction must not fail the others.
+IDLE_IN_TRANSACTION_TIMEOUT_MS = 15_000
 DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg2")
 # STRICT tables came in 3.37; without them SQLite would store a float in a money column.
 MINIMUM_SQLITE = (3, 37, 0)
@@ -46,7 +47,7 @@ class Ledger:
 
         SQLite takes the write lock at once (BEGIN IMMEDIATE), so that a transaction never fails half
         way because another process wrote. Postgres runs READ COMMITTED, which SKIP LOCKED needs.
-        Raises LedgerError when the database cannot be reached or stays locked for 30 s.
+        Raises LedgerError when the database cannot be reached, goes away or stays locked for 30 s.
         """
         with self._transaction({"ledger_begin": "BEGIN IMMEDIATE"}) as conn:
             yield conn
@@ -89,8 +90,14 @@ class Ledger:
                 transaction = conn.begin()
             except SQLAlchemyError as error:
                 raise _unreachable(self.name, error) from None
-            with transaction:
-                yield conn
+            try:
+                with transaction:
+                    yield conn
+            except OperationalError as error:
+                if conn.dialect.name == "sqlite" and "locked" not in str(error.orig):
+                    raise  # SQLite's word for a statement that is wrong, too
+                # It went away, or somebody kept a row locked: nothing of the transaction is there.
+                raise _unreachable(self.name, error) from None
         finally:
             self._thread.open = False
             conn.close()

@@ -15,7 +15,8 @@ from multiprocessing.process import BaseProcess
 import pytest
 from sqlalchemy import Connection, text
 
-from sync_pipeline.ledger.database import Ledger, open_ledger
+from sync_pipeline.ledger import database, work
+from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline_tests.ledger import claiming
 
 WORKERS = 6
@@ -67,6 +68,30 @@ def test_killed_and_frozen_processes_on_postgres(postgres_ledger_url: str) -> No
         assert claiming.faults(conn) == []
         assert _abandoned_claims(conn) > 5
     ledger.close()
+
+
+@pytest.mark.postgres
+def test_a_process_frozen_in_a_transaction_fails_nobody_else(
+    postgres_ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its locks end before anybody has waited for them too long. In thirtieths of the real times."""
+    for name in ("IDLE_IN_TRANSACTION_TIMEOUT_MS", "BUSY_TIMEOUT_MS"):
+        monkeypatch.setattr(database, name, getattr(database, name) // 30)
+    frozen, other = open_ledger(postgres_ledger_url), open_ledger(postgres_ledger_url)
+
+    def freeze_in_a_transaction() -> None:
+        with frozen.tx() as held:
+            work.mark_dirty(held, ["account"], priority=1, now_wall=1)
+            with other.tx() as conn:
+                work.mark_dirty(conn, ["account"], priority=1, now_wall=2)
+            work.mark_dirty(held, ["another"], priority=1, now_wall=3)
+
+    with pytest.raises(LedgerError, match="cannot use the ledger"):
+        freeze_in_a_transaction()
+    with other.read() as conn:
+        assert work.due(conn, 10) == 1
+    frozen.close()
+    other.close()
 
 
 def test_threads_on_sqlite(sqlite_ledger: Ledger) -> None:
