@@ -51,8 +51,12 @@ def total(frame: pl.DataFrame, by: Sequence[str], *others: pl.Expr) -> pl.DataFr
 
 def rounded(divisor: int = 12) -> pl.Expr:
     """The fraction divided by `divisor`, to the nearest integer, ties to even: yearly amounts as one of 12 months."""
-    numerator = pl.col(NUMERATOR).cast(pl.Int128)
-    denominator = pl.col(DENOMINATOR).cast(pl.Int128) * divisor
+    return round_ratio(pl.col(NUMERATOR), pl.col(DENOMINATOR).cast(pl.Int128) * divisor)
+
+
+def round_ratio(numerator: pl.Expr, denominator: pl.Expr) -> pl.Expr:
+    """A quotient to the nearest integer, ties to even; the denominator is positive."""
+    numerator, denominator = numerator.cast(pl.Int128), denominator.cast(pl.Int128)
     whole = numerator // denominator
     twice = (numerator - whole * denominator) * 2
     up = (twice > denominator) | ((twice == denominator) & (whole % 2 != 0))

@@ -25,7 +25,7 @@ from sync_pipeline.frames.tables import ACCOUNT_MRR, MRR_BRIDGE, MRR_ITEMS, MRR_
 UNIT_SCALE = 12
 """Stripe's prices have at most 12 decimals."""
 
-_ENDED = ("canceled", "incomplete_expired")
+ENDED = ("canceled", "incomplete_expired")
 _WHY_STATUS = {
     "active": None,
     "past_due": "past_due",
@@ -72,7 +72,7 @@ def recurring(
     """
     account_of = mapping.filter(state="matched").select("customer_id", "account_id")
     about = (
-        subscriptions.filter(~pl.col("status").is_in(_ENDED))
+        subscriptions.filter(~pl.col("status").is_in(ENDED))
         .join(account_of, left_on="customer", right_on="customer_id", how="left", suffix="_of_customer")
         .select(
             pl.col("id").alias("subscription"),
@@ -85,7 +85,7 @@ def recurring(
         )
     )
     living = items.join(about, on="subscription")
-    known = _with_yearly(living).with_columns(pl.col("id").alias("item"))
+    known = with_yearly(living).with_columns(pl.col("id").alias("item"))
     return Recurring(known, _after_discounts(living, discounts, lines, at))
 
 
@@ -181,7 +181,7 @@ def _why_not(definition: Definition) -> pl.Expr:
     )
 
 
-def _with_yearly(items: pl.DataFrame) -> pl.DataFrame:
+def with_yearly(items: pl.DataFrame) -> pl.DataFrame:
     """The items with `not_known`, why their amount is not known, and their undiscounted yearly amount (0 then).
 
     The amount is core.mrr.yearly's. What could pass 128 bits on the way goes through core.mrr itself.

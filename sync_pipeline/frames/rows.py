@@ -26,6 +26,9 @@ WhyNot = Literal[
     "no_committed_amount",
     "unknown_interval",
 ]
+HistorySource = Literal["records", "snapshot"]
+MovementKind = Literal["new", "expansion", "contraction", "churn", "reactivation"]
+Period = Literal["day", "month"]
 BridgeReason = Literal["forever_discount", "repeating_discount", "once_discount", WhyNot]
 Evidence = Literal[
     "link",
@@ -144,6 +147,72 @@ class MrrBridge:
     yearly_numerator: Column[int, "Exact yearly difference in minor units: numerator"]
     yearly_denominator: Column[int, "Exact yearly difference in minor units: denominator"]
     mrr_minor: Column[int, "Difference per month, minor units, rounded by itself: for reading"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MrrState:
+    """What an item counted for from a moment on, as it was known from one look to another."""
+
+    definition: Column[DefinitionName, "Definition of monthly recurring revenue"]
+    item: Column[str, "Stripe subscription item (si_...)"]
+    subscription: Column[str, "Stripe subscription (sub_...)"]
+    customer: Column[str, "Stripe customer (cus_...)"]
+    currency: Column[str, "ISO currency"]
+    true_from_at: Column[int, "From when it counted for this, microseconds UTC"]
+    true_until_at: Column[int | None, "Until when; empty where it still does, microseconds UTC"]
+    yearly_numerator: Column[int, "Exact yearly amount in minor units: numerator; 0 from when it counts for nothing"]
+    yearly_denominator: Column[int, "Exact yearly amount in minor units: denominator"]
+    mrr_minor: Column[int, "Rounded by itself, minor units: for reading; sums come from the exact amounts"]
+    source: Column[HistorySource, "records: Stripe's dated records say from when; snapshot: the first look that saw it"]
+    seen_otherwise_at: Column[int | None, "Of a snapshot: the look before it, which saw otherwise, microseconds UTC"]
+    known_from_at: Column[int, "The look from which on this was believed, microseconds UTC"]
+    known_until_at: Column[int | None, "The look that knew better; empty where it is believed, microseconds UTC"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MrrMovement:
+    """How one payer's monthly recurring revenue changed over one day, in one currency and definition."""
+
+    definition: Column[DefinitionName, "Definition of monthly recurring revenue"]
+    day_date: Column[str, "Day in the company's time zone (ISO date)"]
+    payer: Column[str, "Salesforce Account, or the Stripe customer where no Account has it"]
+    currency: Column[str, "ISO currency"]
+    account_id: Column[str | None, "Salesforce Account; empty where none has the customer"]
+    kind: Column[MovementKind, "new, expansion, contraction, churn, or reactivation after a churn"]
+    start_minor: Column[int, "At the start of the day, minor units"]
+    movement_minor: Column[int, "Change, signed minor units"]
+    end_minor: Column[int, "At the end of the day, minor units"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MrrRollForward:
+    """All payers' monthly recurring revenue over one day or month: what it began with, every movement, its end."""
+
+    definition: Column[DefinitionName, "Definition of monthly recurring revenue"]
+    period: Column[Period, "day or month"]
+    from_date: Column[str, "First day of the period, in the company's time zone (ISO date)"]
+    currency: Column[str, "ISO currency in which it is billed"]
+    in_currency: Column[str, "ISO currency of the amounts: the same, or the reporting currency"]
+    start_minor: Column[int, "At the start, minor units"]
+    new_minor: Column[int, "Of payers who never had any, minor units"]
+    expansion_minor: Column[int, "More from those who had some, minor units"]
+    contraction_minor: Column[int, "Less from those who still have some, negative minor units"]
+    churn_minor: Column[int, "All of those who have none left, negative minor units"]
+    reactivation_minor: Column[int, "Of payers who had none left, minor units"]
+    fx_minor: Column[int, "From the change of the exchange rate, signed minor units"]
+    end_minor: Column[int, "At the end: the sum of all of them, minor units"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeRate:
+    """At which rate Stripe settled a day's payments: one minor unit of `currency` is settled/charged of the other."""
+
+    day_date: Column[str, "Day in the company's time zone (ISO date)"]
+    currency: Column[str, "ISO currency in which customers paid"]
+    reporting_currency: Column[str, "ISO currency of the company"]
+    charged_minor: Column[int, "Paid by customers, minor units"]
+    settled_minor: Column[int, "What Stripe settled for it before fees, minor units of the reporting currency"]
+    payments: Column[int, "Charges counted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,30 @@ MRR_BRIDGE = Table(
     ("definition", "item", "reason"),
     "From Stripe's monthly recurring revenue to that of each other definition, item by item and reason by reason.",
 )
+MRR_HISTORY = Table(
+    "derived/mrr_history",
+    rows.MrrState,
+    ("definition", "item", "true_from_at", "known_from_at"),
+    "What every item counted for at every moment, as it is known now and as it was known before.",
+)
+MRR_MOVEMENTS = Table(
+    "derived/mrr_movements",
+    rows.MrrMovement,
+    ("definition", "day_date", "payer", "currency"),
+    "Every change of a payer's monthly recurring revenue, by day: new, expansion, contraction, churn, reactivation.",
+)
+MRR_ROLLFORWARD = Table(
+    "derived/mrr_rollforward",
+    rows.MrrRollForward,
+    ("definition", "period", "from_date", "currency", "in_currency"),
+    "Monthly recurring revenue by day and month: start plus every movement is the end, also in the reporting currency.",
+)
+EXCHANGE_RATES = Table(
+    "derived/exchange_rates",
+    rows.ExchangeRate,
+    ("day_date", "currency"),
+    "The rates at which Stripe settled payments in the reporting currency, day by day.",
+)
 PLAN = Table(
     "sync/plan",
     rows.PlannedWrite,
@@ -92,7 +116,17 @@ SNAPSHOTS: Mapping[str, Table] = {
 }
 """By the name that the engine gives the records (`salesforce/accounts`)."""
 
-DERIVED = (ACCOUNT_LTV, MRR_ITEMS, MRR_SUBSCRIPTIONS, ACCOUNT_MRR, MRR_BRIDGE)
+DERIVED = (
+    ACCOUNT_LTV,
+    MRR_ITEMS,
+    MRR_SUBSCRIPTIONS,
+    ACCOUNT_MRR,
+    MRR_BRIDGE,
+    MRR_HISTORY,
+    MRR_MOVEMENTS,
+    MRR_ROLLFORWARD,
+    EXCHANGE_RATES,
+)
 
 TABLES: Mapping[str, Table] = {
     table.name: table

@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.orchestration.assets import derived, mapping, revenue, snapshots, sync
+from sync_pipeline.orchestration.assets import derived, mapping, movements, revenue, snapshots, sync
 from sync_pipeline.orchestration.assets.sources import sources
 from sync_pipeline.orchestration.drain import drain_inbox
 from sync_pipeline.orchestration.reconcile import reconcile, reconcile_schedule
@@ -24,6 +24,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             mapping.deal_subscriptions,
             derived.account_ltv,
             revenue.monthly_recurring_revenue,
+            movements.mrr_movements,
             sync.plan,
             sync.writeback,
             sync.certificate,

@@ -17,6 +17,7 @@ from pathlib import Path
 import polars as pl
 
 from sync_pipeline.frames.columns import Table
+from sync_pipeline.frames.schema import dtypes, empty
 
 FOOTER_LENGTH_AND_MAGIC = 8
 
@@ -58,6 +59,18 @@ class Warehouse:
     def read(self, table: Table) -> pl.DataFrame:
         """The whole table. Raises TableMissing."""
         return pl.read_parquet(self._existing(table))
+
+    def read_or_empty(self, table: Table) -> tuple[pl.DataFrame, int | None]:
+        """The table as it was last written and when its snapshot was taken (microseconds UTC).
+
+        Empty and None where it was never written, or by a version with other columns: it is then made anew.
+        """
+        if not self.path(table).is_file():
+            return empty(table), None
+        found = self.read(table)
+        if found.schema != pl.Schema(dtypes(table)):
+            return empty(table), None
+        return found, int(self.provenance(table)["taken_at"])
 
     def provenance(self, table: Table) -> dict[str, str]:
         """What `write` was told about where the table comes from. Raises TableMissing."""

@@ -77,6 +77,7 @@ def test_what_guards_the_writes_is_blocking() -> None:
         "each_customer_belongs_to_at_most_one_account",
         "each_deal_has_at_most_one_subscription",
         "every_bridge_is_exact_to_the_last_fraction",
+        "start_and_every_movement_is_the_end",
     }
 
 
