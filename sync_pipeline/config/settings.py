@@ -66,6 +66,9 @@ class Settings(LocalSettings):
     stripe_base_url: str | None
     stripe_webhook_secrets: tuple[Secret, ...]
     clock_url: str | None
+    alert_webhook: Secret | None
+    alert_email: tuple[str, ...]
+    smtp_url: Secret | None
     expect_org_id: str | None
     expect_stripe_account: str | None
     poll_seconds: int
@@ -102,7 +105,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     if not client_secret and not (username and key_file):
         raise SettingsError("set SALESFORCE_CLIENT_SECRET, or SALESFORCE_USERNAME with SALESFORCE_PRIVATE_KEY_FILE")
     local = load_local_settings(values)
-    secrets = tuple(Secret(s.strip()) for s in values.get("STRIPE_WEBHOOK_SECRETS", "").split(",") if s.strip())
+    secrets = tuple(map(Secret, _listed(values, "STRIPE_WEBHOOK_SECRETS")))
     return Settings(
         home=local.home,
         database_url=local.database_url,
@@ -118,6 +121,9 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         stripe_base_url=_url(values, "STRIPE_BASE_URL"),
         stripe_webhook_secrets=secrets,
         clock_url=_url(values, "SYNC_CLOCK_URL"),
+        alert_webhook=_webhook(values),
+        alert_email=_listed(values, "SYNC_ALERT_EMAIL"),
+        smtp_url=_smtp(values),
         expect_org_id=values.get("SYNC_EXPECT_ORG_ID") or None,
         expect_stripe_account=values.get("SYNC_EXPECT_STRIPE_ACCOUNT") or None,
         poll_seconds=_positive(values, "SYNC_POLL_SECONDS", 30),
@@ -181,6 +187,29 @@ def _url(values: Mapping[str, str], name: str) -> str | None:
     if text and urlsplit(text).scheme not in ("http", "https"):
         raise SettingsError(f"{name} is not an http(s) address: {text}")
     return text.rstrip("/") if text else None
+
+
+def _webhook(values: Mapping[str, str]) -> Secret | None:
+    """Whoever knows the address can write to the channel, so it is never shown."""
+    text = values.get("SYNC_ALERT_WEBHOOK")
+    if text and urlsplit(text).scheme not in ("http", "https"):
+        raise SettingsError("SYNC_ALERT_WEBHOOK is not an http(s) address")
+    return Secret(text) if text else None
+
+
+def _smtp(values: Mapping[str, str]) -> Secret | None:
+    text, recipients = values.get("SYNC_SMTP_URL"), _listed(values, "SYNC_ALERT_EMAIL")
+    if bool(text) != bool(recipients):
+        raise SettingsError(
+            "SYNC_ALERT_EMAIL (who gets alerts) and SYNC_SMTP_URL (through which server) need each other"
+        )
+    if text and (urlsplit(text).scheme not in ("smtp", "smtps") or not urlsplit(text).hostname):
+        raise SettingsError("SYNC_SMTP_URL must be written as smtp://user:password@host:587 or smtps://...")
+    return Secret(text) if text else None
+
+
+def _listed(values: Mapping[str, str], name: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in values.get(name, "").split(",") if part.strip())
 
 
 def _positive(values: Mapping[str, str], name: str, default: int) -> int:

@@ -9,7 +9,15 @@ from typing import Any, Literal, get_args
 from sync_pipeline.core import canonical
 from sync_pipeline.core.rules import Priority
 
-Action = Literal["link", "salesforce.once", "stripe.create", "stripe.update", "salesforce.upsert", "salesforce.update"]
+Action = Literal[
+    "link",
+    "salesforce.once",
+    "stripe.create",
+    "stripe.update",
+    "salesforce.upsert",
+    "salesforce.update",
+    "alert.send",
+]
 ACTION_ORDER = get_args(Action)
 STRIPE_CREATE_ORDER = ("customer", "product", "price", "subscription")
 
@@ -42,7 +50,7 @@ class Command:
     `body` by action: stripe.create {object, params}; stripe.update {object, id, params}; salesforce.update {object,
     id, fields}; salesforce.upsert {object, external_field, external_id, fields}; salesforce.once {marker, record},
     both {object, fields}: made together or not at all, and once only, because the marker's key is unique; link
-    {kind, external_id}, which touches the ledger only.
+    {kind, external_id}, which touches the ledger only; alert.send {title, text, link, link_text}, told once to people.
     `subject` is the Salesforce record that a created or linked Stripe object belongs to.
     `agreements` hold as soon as the write took effect, before anybody looks again: an edit made right after it is then
     known as an edit, not taken for a difference that was never settled.

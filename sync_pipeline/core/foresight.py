@@ -111,7 +111,7 @@ def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[
             return _record_changed(world, rules, body)
         case "salesforce.upsert":
             return _record_made(world, rules, body)
-        case "salesforce.once":
+        case "salesforce.once" | "alert.send":
             return replace(world, once=world.once | {command.key})
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from sync_pipeline.core.agreed_terms import unapplied_changes
+from sync_pipeline.core.alerts import payment_alerts
 from sync_pipeline.core.cancel_dates import keep_cancel_dates
 from sync_pipeline.core.churn import churn_records
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Plan, Review
@@ -41,6 +42,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *keep_fields(world, rules, personal_key),
         *keep_seats(world, rules),
         *payment_failure_tasks(world, rules),
+        *payment_alerts(world, rules),
         *keep_cancel_dates(world, rules),
         *keep_contracts(world, rules),
         *churn_records(world, rules),

@@ -70,6 +70,7 @@ class Commercial:
     quiet_seconds: int = 45
     task_for_days: int = 14
     urgent_mrr: int = 1000
+    alert_from: int | None = 10_000
     retry_days: tuple[int, ...] = (3, 5, 7)
     final_action: str = "the subscription is canceled"
     overdue_days: int | None = None

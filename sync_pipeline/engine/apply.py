@@ -1,4 +1,4 @@
-"""The only code that writes to the two systems: write-ahead, send, outcome and audit.
+"""The only code that writes to the two systems and tells people: write-ahead, send, outcome and audit.
 
 Every attempt is in the ledger before its request leaves, with the frozen body, the key and a deadline; the
 outcome, the links that it proves and one audit row are written in one transaction after it. No HTTP call
@@ -24,7 +24,7 @@ from sync_pipeline.ledger import attempts, audit, base, commands, inbox, links
 from sync_pipeline.ledger.attempts import Attempt
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
-from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome
+from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome
 from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, composite_calls
 
 SEND_WITHIN_US = 20_000_000
@@ -61,7 +61,9 @@ def apply(engine: Engine, work: Sequence[tuple[Claim, Sequence[CommandRow]]]) ->
     """Sends the admitted commands of several accounts: Stripe's account by account, Salesforce's pooled."""
     result = Applied()
     pooled: list[tuple[Claim, CommandRow]] = []
+    alerts: list[tuple[Claim, CommandRow]] = []
     for claim, rows in work:
+        alerts.extend((claim, row) for row in rows if row.kind == "alert.send")
         stripe_rows = [row for row in rows if row.kind.startswith("stripe.")]
         result.least += Calls(stripe_writes=len(stripe_rows))
         if all(_send_to_stripe(engine, claim, row, result) for row in stripe_rows):
@@ -70,6 +72,9 @@ def apply(engine: Engine, work: Sequence[tuple[Claim, Sequence[CommandRow]]]) ->
             return result
     if pooled:
         _send_to_salesforce(engine, pooled, result)
+    for claim, row in alerts:
+        if not result.halted:
+            _send_alert(engine, claim, row, result)
     return result
 
 
@@ -87,18 +92,31 @@ def settle(engine: Engine, row: CommandRow, outcome: Outcome) -> None:
 
 def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> bool:
     """True when the command took effect, so that the account's next one may follow."""
+    body, stripe = canonical.decode(row.body), engine.stripe
+
+    def send(attempt: Attempt, guard: Guard) -> Outcome:
+        kind, params, key = body["object"], body["params"], attempt.idempotency_key
+        if row.kind == "stripe.create":
+            return stripe.create(kind, params, key=key, guard=guard)
+        return stripe.update(kind, body["id"], params, key=key, guard=guard)
+
+    return _send_alone(engine, claim, row, result, send)
+
+
+def _send_alert(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
+    alert = canonical.decode(row.body)
+    _send_alone(engine, claim, row, result, lambda _, guard: engine.alerts.send(alert, guard=guard))
+
+
+def _send_alone(
+    engine: Engine, claim: Claim, row: CommandRow, result: Applied, send: Callable[[Attempt, Guard], Outcome]
+) -> bool:
+    """Writes ahead, sends and settles one command; True when it took effect."""
     attempt = _begin(engine, [(claim, row)], result).get(row.id)
     if attempt is None:
         return False
-    body = canonical.decode(row.body)
-    guard = _guard(engine, attempt.deadline_wall)
     try:
-        if row.kind == "stripe.create":
-            outcome = engine.stripe.create(body["object"], body["params"], key=attempt.idempotency_key, guard=guard)
-        else:
-            outcome = engine.stripe.update(
-                body["object"], body["id"], body["params"], key=attempt.idempotency_key, guard=guard
-            )
+        outcome = send(attempt, _guard(engine, attempt.deadline_wall))
     except DeadlinePassed:
         outcome = Outcome("throttled", message="it was not sent in time")
     with engine.ledger.tx() as conn:
@@ -242,7 +260,7 @@ def salesforce_write(kind: str, account: str, body: Mapping[str, Any]) -> Write:
 
 def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:
     """Remembers what was made, so that it is never made again."""
-    if row.kind == "salesforce.once":
+    if row.kind in ("salesforce.once", "alert.send"):
         links.put(conn, links.Link(row.account, "salesforce", "once", row.key, subject=row.key), now)
     if row.kind != "stripe.create" or object_id is None:
         return

@@ -15,6 +15,7 @@ from sync_pipeline.engine.env import Env, SystemEnv
 from sync_pipeline.engine.org_check import require_fitting_rules
 from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.database import Ledger, open_ledger
+from sync_pipeline.systems.alerts import Alerts
 from sync_pipeline.systems.salesforce.client import Login, Salesforce
 from sync_pipeline.systems.stripe.client import Stripe
 
@@ -34,6 +35,10 @@ def build_salesforce(settings: Settings, rules: Rules) -> Salesforce:
         api_version=settings.salesforce_api_version,
     )
     return Salesforce(login, rules.salesforce, rules.commercial.account_team_role)
+
+
+def build_alerts(settings: Settings) -> Alerts:
+    return Alerts(settings.alert_webhook, settings.smtp_url, settings.alert_email)
 
 
 def build_stripe(settings: Settings) -> Stripe:
@@ -66,10 +71,16 @@ def open_engine(settings: Settings, *, run: str) -> Iterator[Engine]:
 
     Raises LedgerError, RulesError, ReadFailed or WrongSystem.
     """
-    file, env = read_rules(settings.rules_file), build_env(settings)
+    file, env, alerts = read_rules(settings.rules_file), build_env(settings), build_alerts(settings)
     salesforce, stripe = build_salesforce(settings, file.rules), build_stripe(settings)
     with open_current_ledger(settings) as ledger:
         require_own_systems(settings, ledger, salesforce, stripe, env.now())
         warnings = require_fitting_rules(ledger, salesforce, file, now=env.now(), wall=env.wall())
-        engine = build_engine(rules=file.rules, ledger=ledger, salesforce=salesforce, stripe=stripe, env=env, run=run)
-        yield replace(engine, warnings=tuple(warnings))
+        rules = file.rules if alerts.is_configured else without_alerts(file.rules)
+        engine = build_engine(rules=rules, ledger=ledger, salesforce=salesforce, stripe=stripe, env=env, run=run)
+        yield replace(engine, warnings=tuple(warnings), alerts=alerts)
+
+
+def without_alerts(rules: Rules) -> Rules:
+    """Where nobody can be told there is nothing to tell."""
+    return replace(rules, commercial=replace(rules.commercial, alert_from=None))

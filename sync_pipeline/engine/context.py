@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from sync_pipeline.core.world import Billing, Catalogue, World
 from sync_pipeline.engine.env import Env
 from sync_pipeline.ledger import cursors
 from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.systems.alerts import Alerts
 from sync_pipeline.systems.salesforce.client import AccountRecords, Salesforce
 from sync_pipeline.systems.stripe.client import Stripe
 
@@ -72,6 +73,7 @@ class Engine:
     personal_key: bytes
     run: str
     code_version: str
+    alerts: Alerts = field(default_factory=Alerts)
     warnings: tuple[str, ...] = ()
     approval: Approval = EVERYTHING
 

@@ -22,7 +22,7 @@ INVOICES = {
     "next": "the next invoice",
     "immediate": "an invoice at once",
 }
-SYSTEMS = {"stripe": "Stripe", "salesforce": "Salesforce"}
+SYSTEMS = {"stripe": "Stripe", "salesforce": "Salesforce", "alert": "Alert"}
 
 
 def as_text(plan: PlanDocument, *, width: int) -> str:
@@ -58,7 +58,8 @@ def _table(rows: Iterable[Sequence[str]], width: int) -> str:
 def _cells(write: PlannedWrite) -> list[str]:
     system, _, record = write.target.partition("/")
     if system not in SYSTEMS:
-        system, record = ("stripe" if write.action != "salesforce.once" else "salesforce"), write.target
+        system, record = write.action.partition(".")[0], write.target
+        system = system if system in SYSTEMS else "stripe"
     after = _value(write.new) if write.field or write.new is None else _made(write)
     return [
         str(write.step),

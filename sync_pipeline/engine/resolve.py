@@ -3,7 +3,7 @@
 Salesforce updates and Stripe updates set absolute values, so sending them again is safe. A create is sent again
 with its own key while Stripe still keeps keys. After that, or when the key was answered with 5xx twice (Stripe
 saves and repeats a failure), the strongly consistent list is asked whether the object exists: adopted if it
-does, a new key if it does not.
+does, a new key if it does not. An alert that may have been sent is never sent twice.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from sync_pipeline.engine.context import Engine
 from sync_pipeline.ledger import attempts, commands
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
+from sync_pipeline.systems.alerts import UNANSWERED
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed
 
 KEY_LIFETIME_US = 23 * 3600 * 1_000_000
@@ -33,6 +34,8 @@ def resolve(engine: Engine, claims: Sequence[Claim]) -> Applied:
                 result.waiting.add(claim.account)
             elif row.kind.startswith("salesforce."):
                 _look_again(engine, row)
+            elif row.kind == "alert.send":
+                settle(engine, row, UNANSWERED)
             elif row.kind == "stripe.create" and _key_is_spent(engine, row):
                 _probe(engine, row, result)
             else:

@@ -87,6 +87,9 @@ def test_a_sign_in_without_secret_or_key_names_both_ways() -> None:
         ("SYNC_POLL_SECONDS", "1.5"),
         ("SYNC_POLL_SECONDS", "²"),
         ("SYNC_LINGER_SECONDS", "soon"),
+        ("SYNC_ALERT_WEBHOOK", "hooks.slack.com/services/T0"),
+        ("SYNC_ALERT_EMAIL", "finance@acme.example"),
+        ("SYNC_SMTP_URL", "smtp://mail.acme.example"),
         ("SALESFORCE_API_VERSION", "v66"),
         ("SALESFORCE_API_VERSION", "66.0/../.."),
     ],
@@ -141,3 +144,18 @@ def test_no_secret_shows_where_settings_are_shown() -> None:
 def test_a_secret_is_still_the_text_that_a_client_needs() -> None:
     assert Secret("sk_1") == "sk_1"
     assert repr({"key": Secret("sk_1")}) == "{'key': '***'}"
+
+
+def test_alerts_have_a_webhook_or_recipients_and_a_server_and_neither_address_is_shown() -> None:
+    webhook, server = "https://hooks.slack.com/services/T0/B0/x", "smtps://sync:pass@mail.acme.example?from=a@b.c"
+    env = REAL | {"SYNC_ALERT_WEBHOOK": webhook, "SYNC_ALERT_EMAIL": "a@b.c, d@e.f", "SYNC_SMTP_URL": server}
+    settings = load_settings(env)
+    assert (settings.alert_webhook, settings.alert_email, settings.smtp_url) == (webhook, ("a@b.c", "d@e.f"), server)
+    assert "services/T0" not in repr(settings)
+    assert "pass@" not in repr(settings)
+
+
+def test_a_mail_server_is_written_as_an_smtp_address() -> None:
+    env = REAL | {"SYNC_ALERT_EMAIL": "a@b.c", "SYNC_SMTP_URL": "mail.acme.example:25"}
+    with pytest.raises(SettingsError, match="SYNC_SMTP_URL must be written as smtp://"):
+        load_settings(env)

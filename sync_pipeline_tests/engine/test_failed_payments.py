@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from sync_pipeline.engine.reconcile import reconcile
-from sync_pipeline_tests.engine.installation import DAY, Installation
+from sync_pipeline.systems.alerts import Alerts
+from sync_pipeline.systems.outcomes import Guard, Outcome
+from sync_pipeline_tests.alert_hook import Hook, serving
+from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation, installed
 from sync_pipeline_tests.engine.people import at_stripe, edit, mark, only, pay, records, win, writes_since
+from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 
 def on_card(sync: Installation) -> dict[str, Any]:
@@ -99,3 +109,66 @@ def test_after_a_stolen_card_no_retry_is_promised_and_dunning_ends_the_subscript
     assert churned["Reason__c"] == "the payment failed for good"
     assert billing(sync) == ("Canceled", 0.0, "Churned")
     settled_for_good(sync)
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    with serving(Hook(200)) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def watched(sandbox: SandboxHandle, tmp_path: Path, hook: Hook) -> Iterator[Installation]:
+    """An installation whose alerts go to `hook`."""
+    with installed(sandbox, tmp_path, extra={"SYNC_ALERT_WEBHOOK": hook.url}) as installation:
+        yield installation
+
+
+def test_an_overdue_invoice_is_told_once_though_the_webhook_was_down_at_first(
+    watched: Installation, hook: Hook
+) -> None:
+    hook.status = 503
+    win(watched.sandbox)
+    watched.rest()
+    watched.wait(34 * DAY)
+    reconcile(watched.engine)
+    watched.drain()
+    assert len(records(watched.sandbox, "Task")) == 1
+    tried = len(hook.bodies)
+    assert tried > 0
+    hook.status = 200
+    watched.wait(700)
+    watched.rest()
+    assert len(hook.bodies) == tried + 1
+    (invoice,) = records(watched.sandbox, "invoice")
+    assert json.loads(hook.bodies[-1])["text"] == (
+        "*Invoice overdue: GBP 45,000.00, Northwind Analytics Ltd*\n"
+        f"Invoice {invoice['number']} over GBP 45,000.00 is 4 days overdue. Nothing happens by itself.\n"
+        f"Monthly recurring revenue at risk: GBP 3,750.00.\n"
+        f"<{invoice['hosted_invoice_url']}|Invoice {invoice['number']}>"
+    )
+    settled_for_good(watched)
+    assert len(hook.bodies) == tried + 1
+
+
+def test_an_alert_of_a_process_that_died_is_not_sent_again(watched: Installation, hook: Hook) -> None:
+    """It died after sending, before it wrote down what came of it."""
+    win(watched.sandbox)
+    watched.rest()
+    watched.wait(34 * DAY)
+    alerts = watched.engine.alerts
+
+    class Killed(Alerts):
+        def send(self, alert: Mapping[str, str], *, guard: Guard) -> Outcome:
+            alerts.send(alert, guard=guard)
+            raise KeyboardInterrupt
+
+    watched.engine = replace(watched.engine, alerts=Killed())
+    with pytest.raises(KeyboardInterrupt):
+        reconcile(watched.engine)
+    watched.engine = replace(watched.engine, alerts=alerts)
+    watched.wait(LEASE_SECONDS)
+    watched.rest()
+    assert len(hook.bodies) == 1
+    settled_for_good(watched)
+    assert len(hook.bodies) == 1
