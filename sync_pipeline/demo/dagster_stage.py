@@ -52,17 +52,16 @@ class DagsterStage:
     logs: Path
     patience_seconds: float = PATIENCE_SECONDS
 
-    def settle(self) -> list[str]:
-        return []
+    def settle(self) -> None:
+        """It works by itself."""
 
-    def pass_time(self, seconds: int, *, receiving: bool = True) -> list[str]:
+    def pass_time(self, seconds: int, *, receiving: bool = True) -> None:
         self.sandbox.control("POST", "/clock", {"advance_seconds": seconds})
-        return []
 
     def wait(self, seconds: float) -> None:
         self.env.sleep(seconds)
 
-    def reconcile(self) -> list[str]:
+    def reconcile(self) -> None:
         """Runs the nightly job in Dagster. Raises StageError unless it succeeds."""
         launched = self._graphql(LAUNCH, {"job": "reconcile"})["launchRun"]
         if "run" not in launched:
@@ -74,7 +73,6 @@ class DagsterStage:
             status = self._graphql(RUN_STATUS, {"id": run_id})["runOrError"]["status"]
         if status != "SUCCESS":
             raise StageError(f"the reconcile run {run_id} is {status}")
-        return []
 
     def drain_runs(self) -> tuple[int, int]:
         """How many drain runs Dagster has seen, and how many of them failed."""

@@ -13,13 +13,16 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import requests
+from sqlalchemy import select
 
 from sync_pipeline.demo.expectations import ABSENT, REVIEWS, WRITTEN, differences
 from sync_pipeline.demo.records import Record, Truth, Unclear, only
 from sync_pipeline.demo.stage import Stage, StageError
 from sync_pipeline.demo.story import Step, Steps, Story
 from sync_pipeline.demo.verbs import VERBS
+from sync_pipeline.demo.words import plain, said, write_in_words
 from sync_pipeline.ledger import commands, reviews
+from sync_pipeline.ledger.tables import command
 
 BETWEEN_STEPS_SECONDS = 10
 POLL_SECONDS = 0.3
@@ -42,12 +45,12 @@ class Play:
 
     stage: Stage
     audience: Audience
-    reconciles: int = RECONCILES
     failures: list[str] = field(default_factory=list)
     checks: int = 0
     settling: bool = True
     mark: int = 0
     truth_now: Truth | None = None
+    told: set[str] = field(default_factory=set)
 
     @property
     def truth(self) -> Truth:
@@ -64,7 +67,7 @@ class Play:
         return only(self.truth, key)
 
     def run(self, story: Story) -> None:
-        """Plays a story to its end. What cannot be done is a failure, and ends it."""
+        """Plays a story to its end. What cannot be done is a failure too."""
         for step in story.given:
             self._do(step, settle=False)
         self.mark = self.stage.sandbox.last_request()
@@ -107,20 +110,31 @@ class Play:
         return datetime.fromtimestamp(self.truth["now"], UTC)
 
     def pass_time(self, seconds: int) -> None:
-        self.audience.wrote(self.stage.pass_time(seconds, receiving=self.settling))
-        self.truth_now = None
+        self.stage.pass_time(seconds, receiving=self.settling)
+        self._look_again()
 
     def reconcile(self) -> None:
-        self.audience.wrote(self.stage.reconcile())
-        self.truth_now = None
+        self.stage.reconcile()
+        self._look_again()
 
     def _moment_later(self) -> None:
         self.pass_time(BETWEEN_STEPS_SECONDS)
 
     def _settle(self) -> None:
         if self.settling:
-            self.audience.wrote(self.stage.settle())
+            self.stage.settle()
+        self._look_again()
+
+    def _look_again(self) -> None:
+        """What was seen of both systems is old; the audience hears what was written since it last heard of it."""
         self.truth_now = None
+        done = select(command.c.id, command.c.kind, command.c.body, command.c.reason).where(command.c.state == "done")
+        with self.stage.ledger.read() as conn:
+            rows = conn.execute(done.order_by(command.c.id)).all()
+        new = [row for row in rows if row.id not in self.told]
+        if new:
+            self.told.update(row.id for row in new)
+            self.audience.wrote([write_in_words(self.truth, row.kind, row.body, row.reason) for row in new])
 
     def expect(self, expected: Mapping[str, Any]) -> None:
         """Every expectation, waiting as long for each as the stage has patience; counts writes anew afterwards."""
@@ -130,11 +144,11 @@ class Play:
             while found and waited < self.stage.patience_seconds:
                 self.stage.wait(POLL_SECONDS)
                 waited += POLL_SECONDS
-                self.truth_now = None
+                self._look_again()
                 found = self._differences(key, wanted)
             self.checks += 1
             self.failures += found
-            self.audience.checked(f"{key}: {_plain(wanted)}", found)
+            self.audience.checked(f"{key}: {plain(wanted)}", found)
         self.mark = self.stage.sandbox.last_request()
 
     def _differences(self, key: str, wanted: Any) -> list[str]:
@@ -166,7 +180,7 @@ class Play:
     def _end(self, story: Story) -> None:
         """Three further reconciles make no write, and what is left for a person is what the story says."""
         self.mark = self.stage.sandbox.last_request()
-        for _ in range(self.reconciles):
+        for _ in range(RECONCILES):
             self.reconcile()
         left, refused = self._open_reviews(), self._refused()
         unnamed = [
@@ -183,17 +197,3 @@ class Play:
             self.checks += 1
             self.failures += [f"at the end: {each}" for each in found]
             self.audience.checked(f"{what}: none", found)
-
-
-def said(step: Step) -> str:
-    """A step as one would read it aloud."""
-    given = [_plain(value) for value in step.given.values() if not isinstance(value, tuple)]
-    return f"{step.phrase}{': ' if given else ''}{'; '.join(given)}"
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name} {_plain(held)}" for name, held in value.items())
-    if isinstance(value, list):
-        return " | ".join(_plain(each) for each in value)
-    return "nothing" if value is None else str(value)

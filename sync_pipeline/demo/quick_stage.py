@@ -26,7 +26,7 @@ from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.env import SystemEnv
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import command, work
+from sync_pipeline.ledger.tables import work
 from sync_pipeline.receiver.app import build_app
 
 DAY_SECONDS = 86_400
@@ -65,23 +65,20 @@ class QuickStage:
     def ledger(self) -> Ledger:
         return self.engine.ledger
 
-    def settle(self) -> list[str]:
-        before = self._commands_done()
+    def settle(self) -> None:
         for _ in range(ECHOES):
             self.sandbox.control("POST", "/webhooks", {"flush": True})
             drain(self.engine, DrainPlan(poll_seconds=0, sweep_seconds=SWEEP_SECONDS))
             self.sandbox.control("POST", "/webhooks", {"flush": True})
             if not self._is_due():
                 break
-        return self._told_since(before)
 
-    def pass_time(self, seconds: int, *, receiving: bool = True) -> list[str]:
+    def pass_time(self, seconds: int, *, receiving: bool = True) -> None:
         """A day at a time, or less where the sync has something to do sooner."""
-        told: list[str] = []
         left = seconds
         for _ in range(seconds // DAY_SECONDS + LOOKS):
             if left <= 0:
-                return told
+                return
             stride = min(left, DAY_SECONDS)
             if receiving and (due := self._next_due()) is not None:
                 stride = max(1, min(stride, -((self.env.wall() - due) // MICROS)))
@@ -89,21 +86,19 @@ class QuickStage:
             self.sandbox.control("POST", "/clock", {"advance_seconds": stride})
             left -= stride
             if receiving and self._is_due():
-                told += self.settle()
+                self.settle()
         raise StageError(f"the sync does not come to rest: it looked {LOOKS} times in {seconds} seconds")
 
     def wait(self, seconds: float) -> None:
         self.env.sleep(seconds)
 
-    def reconcile(self) -> list[str]:
+    def reconcile(self) -> None:
         """Raises StageError also when a sum of money differs between the systems afterwards."""
-        before = self._commands_done()
         certificate = reconcile(self.engine)
         for measure, by_currency in certificate.totals.items():
             for currency, total in by_currency.items():
                 if total.difference:
                     raise StageError(f"{measure} differs by {total.difference} {currency} minor units")
-        return self._told_since(before)
 
     def _next_due(self) -> int | None:
         """When the sync will look at an account next (wall, microseconds)."""
@@ -114,16 +109,6 @@ class QuickStage:
     def _is_due(self) -> bool:
         due = self._next_due()
         return due is not None and due <= self.env.wall()
-
-    def _commands_done(self) -> set[str]:
-        with self.engine.ledger.read() as conn:
-            return set(conn.execute(select(command.c.id).where(command.c.state == "done")).scalars())
-
-    def _told_since(self, before: set[str]) -> list[str]:
-        columns = (command.c.id, command.c.kind, command.c.target, command.c.reason)
-        with self.engine.ledger.read() as conn:
-            rows = conn.execute(select(*columns).where(command.c.state == "done").order_by(command.c.changed_at)).all()
-        return [f"{row.kind} {row.target}: {row.reason}" for row in rows if row.id not in before]
 
 
 @contextmanager

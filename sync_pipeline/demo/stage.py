@@ -45,17 +45,17 @@ class Stage(Protocol):
     @property
     def patience_seconds(self) -> float: ...
 
-    def settle(self) -> list[str]:
-        """Lets the sync do what there is to do now; what it wrote, in words."""
+    def settle(self) -> None:
+        """Lets the sync do what there is to do now."""
 
-    def pass_time(self, seconds: int, *, receiving: bool = True) -> list[str]:
+    def pass_time(self, seconds: int, *, receiving: bool = True) -> None:
         """Time passes for both systems and for the sync, which works on unless it is not `receiving`."""
 
     def wait(self, seconds: float) -> None:
         """Waits for a sync that works by itself."""
 
-    def reconcile(self) -> list[str]:
-        """The nightly comparison; what it wrote, in words. Raises StageError when it fails."""
+    def reconcile(self) -> None:
+        """The nightly comparison. Raises StageError when it fails."""
 
 
 class Sandbox:

@@ -44,7 +44,7 @@ def play_first(home: Path | None) -> int:
     try:
         with dagster_stage((home or Path(".sync/demo")).absolute(), env, telling.say) as stage:
             before = show_state(console, stage.sandbox.truth(), "Before: Stripe knows nothing of the deal")
-            play = Play(stage, telling, reconciles=1)
+            play = Play(stage, telling)
             play.run(story)
             _check_runs(play, stage)
             show_state(console, stage.sandbox.truth(), "After: both systems tell the same story", before)
