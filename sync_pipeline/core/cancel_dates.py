@@ -102,7 +102,8 @@ def _to_stripe(
     elif subscription.cancel_at_period_end:
         params = {"cancel_at_period_end": False}
     else:
-        params = {"cancel_at": ""}
+        # The days after the end are paid for where they were not given back: without this they are billed again.
+        params = {"cancel_at": "", "proration_behavior": commercial.cancel_proration}
     shown = ends_at(subscription, billing.items)
     before = today(shown, commercial).isoformat() if shown is not None else None
     yield Command(

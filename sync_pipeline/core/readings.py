@@ -103,6 +103,24 @@ def _earning_items(billing: Billing) -> list[SubscriptionItem]:
     return [item for item in billing.items if item.subscription in earning]
 
 
+def _lines_by_product(world: World, billing: Billing) -> dict[str, LineItem]:
+    """A line that sells each Stripe product: the products that we made, and those of items that bill a line.
+
+    The latter are of subscriptions that were there before the sync.
+    """
+    deals = sorted(world.deals, key=lambda deal: deal.opportunity.id)
+    lines = {line.id: line for deal in deals for line in deal.lines}
+    sold = {f"sf_{line.product_id}": line for _, line in sorted(lines.items())}
+    items = {item.id: item for item in billing.items}
+    for deal in deals:
+        if (subscription := subscription_of(world, deal)) is None:
+            continue
+        for line in sorted(deal.lines, key=lambda line: line.id):
+            if found := match_item(line, billing.items, subscription.id):
+                sold.setdefault(items[found.id].product, line)
+    return sold
+
+
 def customer_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     customer = first_customer(world)
     return Present(customer.id) if customer is not None else NOT_BILLED
@@ -181,10 +199,12 @@ def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[An
     for item in [item for item in items if item.currency == own] or items:
         revenue[item.product] = revenue.get(item.product, Fraction(0)) + yearly(item)
     largest = max(revenue, key=lambda product: (revenue[product], product))
-    lines = sorted((line for deal in world.deals for line in deal.lines), key=lambda line: line.id)
-    names = {f"sf_{line.product_id}": line.product_name for line in lines}
-    name = names.get(largest)
-    return Present(name) if name else Unknown("the product is on no line of a deal")
+    sold = _lines_by_product(world, billing).get(largest)
+    return (
+        Present(sold.product_name)
+        if sold is not None and sold.product_name
+        else Unknown("the product is on no line of a deal")
+    )
 
 
 def account_retention(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -198,11 +218,11 @@ def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[A
     billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
-    families = {f"sf_{line.product_id}": line.product_family for deal in world.deals for line in deal.lines}
+    sold = _lines_by_product(world, billing)
     items = _earning_items(billing)
-    if any(item.product not in families for item in items):
+    if any(item.product not in sold for item in items):
         return Unknown("a billed product is on no line of a deal")
-    seats = [item for item in items if families.get(item.product) in rules.commercial.seat_families]
+    seats = [item for item in items if sold[item.product].product_family in rules.commercial.seat_families]
     return Present(Decimal(sum(item.quantity or 0 for item in seats or items)))
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Literal
 
 from sync_pipeline.core.money import exponent
 from sync_pipeline.demo.play import Play
 from sync_pipeline.demo.records import STRIPE_KINDS, Record, Unclear, id_of, records, split
+from sync_pipeline.demo.stage import StageError
 from sync_pipeline.demo.verbs import verb
 
 PATHS = {"item": "subscription_items", "tax_id": "tax_ids"}
@@ -25,6 +27,17 @@ def pay(play: Play, deal: str = "") -> None:
         return
     payment = {"customer": invoice["customer"], "outcome": "succeed", "invoice": invoice["id"]}
     play.control("POST", "/payments", payment)
+
+
+@verb("the customer tries to pay in vain")
+def pay_in_vain(play: Play, because: str = "insufficient_funds", deal: str = "") -> None:
+    """By hand, with the card that is on file, which is declined."""
+    invoice = _open_invoice(play, deal)
+    declined = {"customer": invoice["customer"], "outcome": "fail", "decline_code": because}
+    play.control("POST", "/payments", declined)
+    with suppress(StageError):
+        _stripe(play, "POST", f"/v1/invoices/{invoice['id']}/pay", {})
+        raise Unclear("the payment went through")
 
 
 @verb("the customer pays part of the invoice")

@@ -61,8 +61,8 @@ class DagsterStage:
     def wait(self, seconds: float) -> None:
         self.env.sleep(seconds)
 
-    def reconcile(self) -> None:
-        """Runs the nightly job in Dagster. Raises StageError unless it succeeds."""
+    def reconcile(self) -> list[str]:
+        """Runs the nightly job in Dagster, whose checks compare the sums. Raises StageError unless it succeeds."""
         launched = self._graphql(LAUNCH, {"job": "reconcile"})["launchRun"]
         if "run" not in launched:
             raise StageError(f"Dagster did not launch the reconcile job: {launched}")
@@ -73,6 +73,7 @@ class DagsterStage:
             status = self._graphql(RUN_STATUS, {"id": run_id})["runOrError"]["status"]
         if status != "SUCCESS":
             raise StageError(f"the reconcile run {run_id} is {status}")
+        return []
 
     def drain_runs(self) -> tuple[int, int]:
         """How many drain runs Dagster has seen, and how many of them failed."""

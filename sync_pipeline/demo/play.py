@@ -51,6 +51,7 @@ class Play:
     mark: int = 0
     truth_now: Truth | None = None
     told: set[str] = field(default_factory=set)
+    unequal: list[str] = field(default_factory=list)
 
     @property
     def truth(self) -> Truth:
@@ -114,7 +115,7 @@ class Play:
         self._look_again()
 
     def reconcile(self) -> None:
-        self.stage.reconcile()
+        self.unequal = self.stage.reconcile()
         self._look_again()
 
     def _moment_later(self) -> None:
@@ -190,6 +191,7 @@ class Play:
         refusals = [f"refused is {', '.join(sorted(refused)) or 'nothing'}"] if refused != story.refused else []
         last = {
             "writes of further reconciles": self._differences(WRITTEN, 0),
+            "sums of money that differ": [] if story.refused else self.unequal,
             "matters for a person that the story does not name": unnamed,
             "refused writes that the story does not name": refusals,
         }

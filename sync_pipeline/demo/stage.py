@@ -54,8 +54,8 @@ class Stage(Protocol):
     def wait(self, seconds: float) -> None:
         """Waits for a sync that works by itself."""
 
-    def reconcile(self) -> None:
-        """The nightly comparison. Raises StageError when it fails."""
+    def reconcile(self) -> list[str]:
+        """The nightly comparison; the sums of money that differ after it. Raises StageError when it fails."""
 
 
 class Sandbox:

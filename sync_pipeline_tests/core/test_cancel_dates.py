@@ -96,9 +96,9 @@ def test_today_can_still_be_the_last_day_and_yesterday_takes_a_person() -> None:
     assert "the cancel date 2027-01-09 is past" in review.detail
 
 
-def test_a_day_that_is_taken_away_takes_the_end_away() -> None:
+def test_a_day_that_is_taken_away_takes_the_end_away_and_bills_nothing_a_second_time() -> None:
     found = command(merged(None, "2027-03-31", "2027-03-31"))
-    assert found.body["params"] == {"cancel_at": ""}
+    assert found.body["params"] == {"cancel_at": "", "proration_behavior": "none"}
     with_period = merged(None, "2027-11-23", "2027-11-23", cancel_at_period_end=True)
     assert command(with_period).body["params"] == {"cancel_at_period_end": False}
 

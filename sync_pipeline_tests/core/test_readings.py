@@ -88,6 +88,13 @@ def test_a_product_that_is_on_no_line_leaves_seats_and_plan_alone(name: str) -> 
     assert isinstance(reading(name, of), Unknown)
 
 
+def test_products_that_were_at_stripe_before_are_known_by_the_lines_that_their_items_bill() -> None:
+    seat = line(2, product_name="Analyst Seat", product_family="Seats", stripe_item_id="si_1")
+    sold = Deal(opportunity(stripe_subscription_id=SUBSCRIPTION), (seat,))
+    of = replace(billed(subscription(), items=(item(product="prod_of_old", quantity=20),)), deals=(sold,))
+    assert (reading("account_seats", of), reading("account_plan", of)) == (20, "Analyst Seat")
+
+
 def test_seats_of_ended_subscriptions_are_gone() -> None:
     assert reading("account_seats", billed(subscription(status="canceled"), items=story_items())) == 0
 
