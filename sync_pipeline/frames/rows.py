@@ -29,6 +29,9 @@ WhyNot = Literal[
 HistorySource = Literal["records", "snapshot"]
 MovementKind = Literal["new", "expansion", "contraction", "churn", "reactivation"]
 Period = Literal["day", "month"]
+RiskCause = Literal["failing_payment", "overdue_invoice", "dispute", "scheduled_cancel", "trial_without_payment_method"]
+ChurnState = Literal["Open", "Final"]
+CashStage = Literal["not billed", "subscribed", "billed", "partly collected", "collected"]
 BridgeReason = Literal["forever_discount", "repeating_discount", "once_discount", WhyNot]
 Evidence = Literal[
     "link",
@@ -213,6 +216,106 @@ class ExchangeRate:
     charged_minor: Column[int, "Paid by customers, minor units"]
     settled_minor: Column[int, "What Stripe settled for it before fees, minor units of the reporting currency"]
     payments: Column[int, "Charges counted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MrrAtRisk:
+    """A running subscription that may be lost, with the one cause under which its revenue is counted."""
+
+    subscription: Column[str, "Stripe subscription (sub_...)"]
+    customer: Column[str, "Stripe customer (cus_...)"]
+    payer: Column[str, "Salesforce Account, or the Stripe customer where no Account has it"]
+    account_id: Column[str | None, "Salesforce Account; empty where none has the customer"]
+    currency: Column[str, "ISO currency"]
+    status: Column[str, "Stripe status of the subscription"]
+    cause: Column[RiskCause, "Why it is at risk: the first of these that holds"]
+    other_causes: Column[tuple[str, ...], "Further causes that hold; they are not counted again"]
+    in_mrr: Column[bool, "It counts as recurring revenue in Stripe's definition; unpaid ones and trials do not"]
+    mrr_minor: Column[int, "What it bills a month by Stripe's definition, minor units"]
+    open_minor: Column[int, "Of invoices that are failing or overdue, minor units"]
+    oldest_due_at: Column[int | None, "When the oldest of them was due, microseconds UTC"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChurnEpisode:
+    """A subscription that has ended or is to end, as Stripe shows it, and its latest churn record in Salesforce."""
+
+    subscription: Column[str, "Stripe subscription (sub_...)"]
+    customer: Column[str, "Stripe customer (cus_...)"]
+    payer: Column[str, "Salesforce Account, or the Stripe customer where no Account has it"]
+    account_id: Column[str | None, "Salesforce Account; empty where none has the customer"]
+    currency: Column[str, "ISO currency"]
+    state: Column[ChurnState, "Open while the end is ahead, Final when it has come"]
+    requested_at: Column[int | None, "When the end was asked for last, microseconds UTC"]
+    ends_at: Column[int | None, "When it ended or will, microseconds UTC"]
+    effective_date: Column[str | None, "The same in the company's time zone (ISO date)"]
+    lost_mrr_minor: Column[int, "What it counted for by Stripe's definition just before its end, minor units"]
+    is_voluntary: Column[bool, "The customer or we decided; false for failed payments and disputes"]
+    reason: Column[str | None, "Stripe's reason of the cancellation"]
+    feedback: Column[str | None, "What the customer chose as feedback"]
+    churn_record_id: Column[str | None, "Churn record of its latest episode; empty where there is none"]
+    episode: Column[int | None, "Number of that episode"]
+    salesforce_status: Column[str | None, "Open, Rescinded or Final, as Salesforce shows it"]
+    salesforce_date: Column[str | None, "Effective date as Salesforce shows it (ISO date)"]
+    salesforce_lost_mrr_minor: Column[int | None, "Lost revenue as Salesforce shows it, minor units"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewal:
+    """The running term of a deal that is billed: when it ends, what the next one bills, and its Opportunity."""
+
+    opportunity_id: Column[str, "Opportunity of the deal"]
+    subscription_id: Column[str, "Stripe subscription (sub_...)"]
+    account_id: Column[str, "Salesforce Account of both"]
+    customer: Column[str, "Stripe customer (cus_...)"]
+    currency: Column[str, "ISO currency"]
+    months: Column[int, "Length of a term"]
+    term_end_date: Column[str, "First end of a term that is still ahead (ISO date)"]
+    days_left: Column[int, "Days from the snapshot's day to it"]
+    is_due: Column[bool, "It is near enough for a renewal Opportunity"]
+    is_ending: Column[bool, "The subscription is to end, so that there is nothing to renew"]
+    next_term_minor: Column[int, "What the next term bills at today's seats and rates, before discounts, minor units"]
+    renewal_opportunity_id: Column[str | None, "Opportunity of the renewal; empty where there is none yet"]
+    renewal_stage: Column[str | None, "Its stage"]
+    renewal_is_closed: Column[bool | None, "It is won or lost"]
+    renewal_amount_minor: Column[int | None, "Its amount, minor units"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DealToCash:
+    """A won Opportunity and the way of its money: won, invoiced, collected. Amounts are minor units of `currency`."""
+
+    opportunity_id: Column[str, "Salesforce Opportunity"]
+    account_id: Column[str, "Salesforce Account"]
+    subscription_id: Column[str | None, "Stripe subscription (sub_...); empty where nothing bills it"]
+    stage: Column[CashStage, "How far its money has come"]
+    won_date: Column[str | None, "Close date of the Opportunity (ISO date)"]
+    won_currency: Column[str | None, "ISO currency of the Opportunity"]
+    won_minor: Column[int | None, "Amount of the Opportunity, minor units of its currency"]
+    currency: Column[str, "ISO currency that is billed"]
+    billed_minor: Column[int, "Invoices of the subscription less their credit notes, minor units"]
+    collected_minor: Column[int, "Payments of these invoices, minor units"]
+    refunded_minor: Column[int, "Refunds of these payments, minor units"]
+    first_invoice_date: Column[str | None, "Day of the first invoice, in the company's time zone (ISO date)"]
+    first_payment_date: Column[str | None, "Day of the first payment, in the company's time zone (ISO date)"]
+    last_payment_date: Column[str | None, "Day of the latest payment, in the company's time zone (ISO date)"]
+    days_to_invoice: Column[int | None, "From the close date to the first invoice"]
+    days_to_cash: Column[int | None, "From the close date to the first payment"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cohort:
+    """What is left, in one month, of the payers who had their first recurring revenue in the same month."""
+
+    definition: Column[DefinitionName, "Definition of monthly recurring revenue"]
+    currency: Column[str, "ISO currency"]
+    cohort_date: Column[str, "First day of the month of their first recurring revenue (ISO date)"]
+    month_date: Column[str, "First day of the month that the row is about (ISO date)"]
+    age_months: Column[int, "Months between the two"]
+    payers: Column[int, "Payers in the cohort"]
+    active_payers: Column[int, "Those with recurring revenue at the end of the month"]
+    first_month_minor: Column[int, "Recurring revenue at the end of the cohort's first month, minor units"]
+    mrr_minor: Column[int, "Recurring revenue at the end of the month, minor units"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,36 @@ EXCHANGE_RATES = Table(
     ("day_date", "currency"),
     "The rates at which Stripe settled payments in the reporting currency, day by day.",
 )
+MRR_AT_RISK = Table(
+    "derived/mrr_at_risk",
+    rows.MrrAtRisk,
+    ("subscription",),
+    "Monthly recurring revenue that may be lost, by cause; every subscription counts once.",
+)
+CHURN_RECORDS = Table(
+    "derived/churn_records",
+    rows.ChurnEpisode,
+    ("subscription",),
+    "Every subscription that has ended or is to end, with the revenue that goes, beside its Salesforce churn record.",
+)
+RENEWAL_PIPELINE = Table(
+    "derived/renewal_pipeline",
+    rows.Renewal,
+    ("opportunity_id",),
+    "When the term of every deal that is billed ends, what the next one bills, and the renewal Opportunity.",
+)
+DEAL_TO_CASH = Table(
+    "derived/deal_to_cash",
+    rows.DealToCash,
+    ("opportunity_id",),
+    "Every won deal from its close to its cash: won, invoiced, collected, and the days between.",
+)
+COHORTS = Table(
+    "derived/cohorts",
+    rows.Cohort,
+    ("definition", "currency", "cohort_date", "month_date"),
+    "What is left of the payers and the recurring revenue that began in each month, month by month.",
+)
 PLAN = Table(
     "sync/plan",
     rows.PlannedWrite,
@@ -126,6 +156,11 @@ DERIVED = (
     MRR_MOVEMENTS,
     MRR_ROLLFORWARD,
     EXCHANGE_RATES,
+    MRR_AT_RISK,
+    CHURN_RECORDS,
+    RENEWAL_PIPELINE,
+    DEAL_TO_CASH,
+    COHORTS,
 )
 
 TABLES: Mapping[str, Table] = {

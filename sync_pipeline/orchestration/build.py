@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.orchestration.assets import derived, mapping, movements, revenue, snapshots, sync
+from sync_pipeline.orchestration.assets import derived, mapping, movements, revenue, revenue_operations, snapshots, sync
 from sync_pipeline.orchestration.assets.sources import sources
 from sync_pipeline.orchestration.drain import drain_inbox
 from sync_pipeline.orchestration.reconcile import reconcile, reconcile_schedule
@@ -25,6 +25,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             derived.account_ltv,
             revenue.monthly_recurring_revenue,
             movements.mrr_movements,
+            revenue_operations.revenue_operations,
             sync.plan,
             sync.writeback,
             sync.certificate,
