@@ -18,6 +18,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import VERSION
 from sync_pipeline.core.commands import Agreement
 from sync_pipeline.core.customers import slot_of_intent
+from sync_pipeline.engine import retries
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.ledger import attempts, audit, base, commands, inbox, links
@@ -26,6 +27,7 @@ from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome
 from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, composite_calls
+from sync_pipeline.systems.stripe.errors import KEY_REUSED
 
 SEND_WITHIN_US = 20_000_000
 LONGEST_CALL_US = 40_000_000
@@ -112,6 +114,10 @@ def _send_alone(
     engine: Engine, claim: Claim, row: CommandRow, result: Applied, send: Callable[[Attempt, Guard], Outcome]
 ) -> bool:
     """Writes ahead, sends and settles one command; True when it took effect."""
+    system = row.kind.partition(".")[0]
+    if not retries.allowed(engine, system, [row]):
+        result.waiting.add(row.account)
+        return False
     attempt = _begin(engine, [(claim, row)], result).get(row.id)
     if attempt is None:
         return False
@@ -121,6 +127,7 @@ def _send_alone(
         outcome = Outcome("throttled", message="it was not sent in time")
     with engine.ledger.tx() as conn:
         _finish(conn, engine, row, attempt.id, outcome)
+        retries.earned(conn, engine, system, [outcome])
     result.note(row.account, outcome)
     return outcome.state == "done"
 
@@ -138,6 +145,10 @@ def _send_one_call(
     engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], parts: Sequence[Part], result: Applied
 ) -> None:
     """Writes ahead, sends and settles what travels together; the deadline is that of this call."""
+    rows = [pooled[index][1] for part in parts for index in part.indexes]
+    if not retries.allowed(engine, "salesforce", rows):
+        result.waiting.update(row.account for row in rows)
+        return
     made = _begin(engine, [pooled[index] for part in parts for index in part.indexes], result)
     ours = [kept for part in parts if (kept := part.only(lambda index: pooled[index][1].id in made)) is not None]
     if not ours:
@@ -152,6 +163,7 @@ def _send_one_call(
             # The call counts once, however many records travelled in it.
             _finish(conn, engine, row, made[row.id].id, outcomes[index], calls=calls)
             calls = 0
+        retries.earned(conn, engine, "salesforce", outcomes.values())
     for index in by_account:
         result.note(pooled[index][1].account, outcomes[index])
 
@@ -197,14 +209,15 @@ def _finish(
         state=_state_after(outcome, row),
         http_status=outcome.http_status,
         request_id=outcome.request_id,
-        error=f"{outcome.code or ''} {outcome.message}".strip() or None,
+        error=outcome.in_words(),
         now=now,
         cost_calls=calls,
     )
     if not recorded or outcome.state == "ambiguous":
         # What is not known yet is audited when it is: by a look at the list, or by the attempt that settles it.
         return
-    if outcome.state in ("rejected", "stale") or (outcome.state == "done" and row.kind != "stripe.create"):
+    refused = outcome.state in ("rejected", "stale") and outcome.code != KEY_REUSED
+    if refused or (outcome.state == "done" and row.kind != "stripe.create"):
         # Nothing was made, or an update may be wanted again: the old key would only repeat the old answer.
         attempts.next_generation(conn, row.id)
     if outcome.state == "done":

@@ -12,6 +12,7 @@ from sync_pipeline.core.rules import Rules
 from sync_pipeline.engine.binding import require_own_systems
 from sync_pipeline.engine.context import Engine, build_engine
 from sync_pipeline.engine.env import Env, SystemEnv
+from sync_pipeline.engine.gate import LIVE, TEST, Rates
 from sync_pipeline.engine.org_check import require_fitting_rules
 from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.database import Ledger, open_ledger
@@ -76,11 +77,25 @@ def open_engine(settings: Settings, *, run: str) -> Iterator[Engine]:
     with open_current_ledger(settings) as ledger:
         require_own_systems(settings, ledger, salesforce, stripe, env.now())
         warnings = require_fitting_rules(ledger, salesforce, file, now=env.now(), wall=env.wall())
-        rules = file.rules if alerts.is_configured else without_alerts(file.rules)
-        engine = build_engine(rules=rules, ledger=ledger, salesforce=salesforce, stripe=stripe, env=env, run=run)
+        engine = build_engine(
+            rules=file.rules if alerts.is_configured else without_alerts(file.rules),
+            ledger=ledger,
+            salesforce=salesforce,
+            stripe=stripe,
+            env=env,
+            run=run,
+            rates=_rates(settings),
+        )
         yield replace(engine, warnings=tuple(warnings), alerts=alerts)
 
 
 def without_alerts(rules: Rules) -> Rules:
     """Where nobody can be told there is nothing to tell."""
     return replace(rules, commercial=replace(rules.commercial, alert_from=None))
+
+
+def _rates(settings: Settings) -> Rates | None:
+    """What Stripe allows this key. The sandbox of this project counts nothing unless told to."""
+    if settings.stripe_base_url:
+        return None
+    return LIVE if "_live_" in settings.stripe_api_key else TEST

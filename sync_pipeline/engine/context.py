@@ -14,6 +14,7 @@ from sync_pipeline.core.records import Customer
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Catalogue, World
 from sync_pipeline.engine.env import Env
+from sync_pipeline.engine.gate import LedgerGate, Rates
 from sync_pipeline.ledger import cursors
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.systems.alerts import Alerts
@@ -63,7 +64,8 @@ EVERYTHING = EverythingApproved()
 @dataclass(frozen=True, slots=True)
 class Engine:
     """One installation at work. `run` names the process or Dagster run in the audit; `warnings` say in words what of
-    the rules does not fit the org and will be refused; `approval` sees every plan before it is written."""
+    the rules does not fit the org and will be refused; `approval` sees every plan before it is written; `rates` are how
+    often Stripe may be called by all processes together, None where nobody limits it (the sandbox)."""
 
     rules: Rules
     ledger: Ledger
@@ -76,6 +78,11 @@ class Engine:
     alerts: Alerts = field(default_factory=Alerts)
     warnings: tuple[str, ...] = ()
     approval: Approval = EVERYTHING
+    rates: Rates | None = None
+
+    def __post_init__(self) -> None:
+        # Both systems are shared by everything that this engine does, and so is the way to them.
+        self.salesforce.gate = self.stripe.gate = LedgerGate(self.ledger, self.env, self.rates)
 
     @property
     def instance_id(self) -> str:
@@ -83,7 +90,16 @@ class Engine:
         return self.salesforce.org_id
 
 
-def build_engine(*, rules: Rules, ledger: Ledger, salesforce: Salesforce, stripe: Stripe, env: Env, run: str) -> Engine:
+def build_engine(
+    *,
+    rules: Rules,
+    ledger: Ledger,
+    salesforce: Salesforce,
+    stripe: Stripe,
+    env: Env,
+    run: str,
+    rates: Rates | None = None,
+) -> Engine:
     """The engine over an open, migrated ledger."""
     return Engine(
         rules=rules,
@@ -94,6 +110,7 @@ def build_engine(*, rules: Rules, ledger: Ledger, salesforce: Salesforce, stripe
         personal_key=_personal_key(ledger, env),
         run=run,
         code_version=f"{version('sync-pipeline')}+{canonical.sha256(asdict(rules))[:8]}",
+        rates=rates,
     )
 
 

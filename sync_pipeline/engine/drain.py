@@ -9,17 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from sync_pipeline.engine import guard
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.engine import guard, queue
 from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import POLLED, SWEPT, poll_is_due, poll_salesforce, sweep_is_due, sweep_stripe
-from sync_pipeline.engine.rounds import LEASE_US, BatchReport, bring_to_rest
-from sync_pipeline.ledger import cursors, work, workers
+from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
+from sync_pipeline.ledger import commands, cursors, work, workers
 from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import ReadFailed
 
-BATCH = 50
 STALE_US = 15 * 1_000_000
 IDLE_SECONDS = 0.2
 BEAT_US = 3 * 1_000_000
@@ -63,28 +64,42 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
     me = engine.env.token()
     started = last_work = engine.env.wall()
     ends = None if plan.run_seconds is None else started + int(plan.run_seconds * 1_000_000)
-    beaten = 0
     before = calls_so_far(engine.salesforce, engine.stripe)
+    beaten = 0
+
+    def beat() -> None:
+        nonlocal beaten
+        if (wall := engine.env.wall()) - beaten >= BEAT_US:
+            _beat(engine, me, ends)
+            beaten = wall
+
+    def work_on(claims: list[Claim], between: Callable[[], None]) -> None:
+        batch = bring_to_rest(engine, claims, owner=me, between=between)
+        report.batches += 1
+        report.total.add(batch)
+        if on_batch:
+            on_batch(batch)
+
+    def let_urgent_by() -> None:
+        """Within a large batch: whatever is urgent does not wait for its end."""
+        beat()
+        if claims := queue.urgent(engine, me):
+            work_on(claims, beat)
+
     try:
+        _try_again_what_was_refused(engine)
         while ends is None or engine.env.wall() < ends:
-            wall = engine.env.wall()
-            if wall - beaten >= BEAT_US:
-                _beat(engine, me, ends)
-                beaten = wall
+            beat()
             _look_for_changes(engine, plan, report)
-            with engine.ledger.tx() as conn:
-                claims = work.claim(conn, owner=me, limit=BATCH, now_wall=engine.env.wall(), lease_us=LEASE_US)
+            claims = queue.next_batch(engine, me, turn=report.batches)
             if claims:
-                batch = bring_to_rest(engine, claims, owner=me)
-                report.batches += 1
-                report.total.add(batch)
+                work_on(claims, let_urgent_by if len(claims) > queue.BATCH else beat)
                 last_work = engine.env.wall()
-                if on_batch:
-                    on_batch(batch)
             elif engine.env.wall() - last_work >= plan.linger_seconds * 1_000_000:
                 break
             else:
                 engine.env.sleep(IDLE_SECONDS)
+        report.problems.update(queue.held_back(engine))
     finally:
         with engine.ledger.tx() as conn:
             workers.leave(conn, me)
@@ -100,10 +115,17 @@ def drain_is_needed(ledger: Ledger, env: Env) -> bool:
     if guard.hold(ledger) is not None:
         return False
     with ledger.read() as conn:
-        if work.due(conn, wall) == 0:
+        if queue.due(conn, wall) == 0:
             return False
         alive = workers.alive(conn, kind=KIND, now_wall=wall, stale_us=STALE_US)
     return not any(row.ends_wall is None or row.ends_wall > wall + HAND_OVER_US for row in alive)
+
+
+def _try_again_what_was_refused(engine: Engine) -> None:
+    """What was refused under other rules or another version of this program is looked at again."""
+    with engine.ledger.tx() as conn:
+        accounts = commands.parked_under_other_code(conn, engine.code_version)
+        work.mark_dirty(conn, accounts, priority=int(Priority.BULK), now_wall=engine.env.wall())
 
 
 def _beat(engine: Engine, me: str, ends: int | None) -> None:

@@ -6,7 +6,7 @@ facts that a look proves are appended to the ledger here, before anything is pla
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
@@ -24,6 +24,7 @@ from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import AccountRecords
 
 ACCOUNTS_PER_READ = 200
+ACCOUNTS_PER_BREATH = 20
 UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
@@ -44,8 +45,11 @@ def observe(
     *,
     salesforce: SalesforceReads | None = None,
     stripe: StripeReads | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, World]:
     """The worlds of the accounts, from fresh reads unless snapshot tables are given.
+
+    `between` is called every few accounts, because the reads of many take minutes.
 
     Only a fresh read appends the money facts that it proves: a table may be older than what is known.
     """
@@ -60,7 +64,9 @@ def observe(
             if error.access:
                 raise
             records, failure = {}, str(error)
-        for account_id in chunk:
+        for place, account_id in enumerate(chunk):
+            if place % ACCOUNTS_PER_BREATH == 0:
+                between()
             world = _with_salesforce(engine, account_id, remembered[account_id], records, failure)
             worlds[account_id] = _with_stripe(engine.rules, world, stripe or engine.stripe)
     return _with_facts(engine, worlds) if stripe is None else worlds

@@ -7,7 +7,7 @@ delay. What one account does never stops another; only missing access stops ever
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -24,15 +24,16 @@ from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import NOTHING, Calls, Cost, least_reads
 from sync_pipeline.engine.observe import found_links, observe
 from sync_pipeline.engine.resolve import resolve
+from sync_pipeline.engine.retries import delay_us
 from sync_pipeline.ledger import attempts, audit, base, commands, links, reviews, work
 from sync_pipeline.ledger.commands import CommandRow, NewCommand
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import ReadFailed
+from sync_pipeline.systems.stripe.errors import KEY_REUSED
 
 MAX_ROUNDS = 4
 LEASE_US = 120 * 1_000_000
-FIRST_DELAY_SECONDS = 2
-LONGEST_DELAY_SECONDS = 600
+ACCOUNTS_PER_TRANSACTION = 100
 
 
 @dataclass(slots=True)
@@ -81,8 +82,13 @@ class Recorded:
     adopted: bool
 
 
-def bring_to_rest(engine: Engine, claims: Sequence[Claim], *, owner: str) -> BatchReport:
-    """Works on the accounts that `owner` claimed until each is released or given back. Raises Halted."""
+def bring_to_rest(
+    engine: Engine, claims: Sequence[Claim], *, owner: str, between: Callable[[], None] = lambda: None
+) -> BatchReport:
+    """Works on the accounts that `owner` claimed until each is released or given back. Raises Halted.
+
+    `between` is called every now and then while nothing is in flight, and may work on other accounts.
+    """
     report = BatchReport(accounts=len(claims))
     unsettled = list(claims)
     try:
@@ -90,46 +96,51 @@ def bring_to_rest(engine: Engine, claims: Sequence[Claim], *, owner: str) -> Bat
             if not unsettled:
                 break
             report.rounds += 1
-            unsettled = _round(engine, unsettled, owner, report)
+            unsettled = _round(engine, unsettled, owner, report, between)
     except ReadFailed as error:
         _give_back(engine, unsettled, report)
         raise Halted(str(error)) from error
+    except Halted:
+        _give_back(engine, unsettled, report)
+        raise
     _give_back(engine, unsettled, report)
     return report
 
 
-def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchReport) -> list[Claim]:
+def _round(
+    engine: Engine, claims: Sequence[Claim], owner: str, report: BatchReport, between: Callable[[], None]
+) -> list[Claim]:
     """One round; returns the accounts that need another."""
-    with engine.ledger.tx() as conn:
-        wall = engine.env.wall()
-        claims = work.extend(conn, claims, owner=owner, now_wall=wall, lease_us=LEASE_US)
+    extended = 0
+
+    def keep_going() -> None:
+        nonlocal claims, extended
+        between()
+        if (wall := engine.env.wall()) - extended >= LEASE_US // 4:
+            with engine.ledger.tx() as conn:
+                claims = work.extend(conn, claims, owner=owner, now_wall=wall, lease_us=LEASE_US)
+            extended = wall
+
+    keep_going()
     resolved = resolve(engine, claims)
-    _stop_if_halted(engine, resolved, claims, report)
+    _stop_if_halted(resolved)
     rows = engine.salesforce.rows
-    worlds = observe(engine, [claim.account for claim in claims])
+    worlds = observe(engine, [claim.account for claim in claims], between=keep_going)
     report.least += least_reads(engine.salesforce.rows - rows, worlds.values())
     report.worlds |= worlds
     plans = _plans(engine, worlds, report)
-    try:
-        approved = engine.approval.approved(worlds, plans)
-    except Halted:
-        _give_back(engine, claims, report)
-        raise
+    approved = engine.approval.approved(worlds, plans)
     _give_back(engine, [claim for claim in claims if claim.account not in approved], report)
     claims = [claim for claim in claims if claim.account in approved]
-    recorded = {
-        claim.account: made
-        for claim in claims
-        if (made := _record(engine, claim, worlds[claim.account], plans[claim.account], report)) is not None
-    }
+    recorded = _record_all(engine, claims, worlds, plans, report)
     claims = [claim for claim in claims if claim.account in recorded]
     applied = apply(engine, [(claim, recorded[claim.account].rows) for claim in claims])
     report.least += applied.least
     report.writes += applied.done + resolved.done
     report.parked += len(applied.parked) + len(resolved.parked)
-    _stop_if_halted(engine, applied, claims, report)
+    _stop_if_halted(applied)
     waiting = applied.waiting | resolved.waiting
-    again = []
+    again, back, resting, settled = [], [], [], []
     for claim in claims:
         name = claim.account
         if name in applied.lost:
@@ -137,15 +148,23 @@ def _round(engine: Engine, claims: Sequence[Claim], owner: str, report: BatchRep
         unknown = _unknown(worlds[name])
         report.problems.update(unknown)
         if name in waiting or unknown:
-            _give_back(engine, [claim], report)
+            back.append(claim)
         elif recorded[name].rows or recorded[name].adopted:
             again.append(claim)
-        elif (look_again_at := plans[name].look_again_at) is not None:
-            _come_back(engine, claim, look_again_at - worlds[name].now, report)
+        elif plans[name].look_again_at is not None:
+            resting.append(claim)
         else:
-            with engine.ledger.tx() as conn:
-                work.release(conn, claim, now=worlds[name].now, now_wall=engine.env.wall())
-            report.settled += 1
+            settled.append(claim)
+    _give_back(engine, back, report)
+    with engine.ledger.tx() as conn:
+        wall = engine.env.wall()
+        for claim in sorted(resting, key=lambda claim: claim.account):
+            after_us = (plans[claim.account].look_again_at or 0) - worlds[claim.account].now
+            work.defer(conn, claim, due_at_wall=wall + max(0, after_us), now_wall=wall)
+        for claim in sorted(settled, key=lambda claim: claim.account):
+            work.release(conn, claim, now=worlds[claim.account].now, now_wall=wall)
+    report.resting += len(resting)
+    report.settled += len(settled)
     return again
 
 
@@ -163,51 +182,72 @@ def _plans(engine: Engine, worlds: Mapping[str, World], report: BatchReport) -> 
     return plans
 
 
-def _record(engine: Engine, claim: Claim, world: World, planned: Plan, report: BatchReport) -> Recorded | None:
-    """Writes the plan into the ledger in one transaction.
+def _record_all(
+    engine: Engine, claims: Sequence[Claim], worlds: Mapping[str, World], plans: Mapping[str, Plan], report: BatchReport
+) -> dict[str, Recorded]:
+    """Writes the plans into the ledger, some accounts in a transaction.
 
-    None when the account is not ours any more: then its new holder's plan stands, and nothing is written.
+    An account that is not ours any more is left out: then its new holder's plan stands, and nothing is written.
     """
+    recorded = {}
+    ordered = sorted(claims, key=lambda claim: claim.account)
+    for start in range(0, len(ordered), ACCOUNTS_PER_TRANSACTION):
+        some = ordered[start : start + ACCOUNTS_PER_TRANSACTION]
+        with engine.ledger.tx() as conn:
+            ours = work.held(conn, some, now_wall=engine.env.wall(), margin_us=0)
+            stopped = commands.parked_with(conn, ours, error=KEY_REUSED, code_version=engine.code_version)
+            for name in sorted(ours):
+                recorded[name] = _record(conn, engine, worlds[name], plans[name], report, stopped.get(name))
+    return recorded
+
+
+def _record(
+    conn: Connection, engine: Engine, world: World, planned: Plan, report: BatchReport, stopped: CommandRow | None
+) -> Recorded:
+    """Writes one account's plan into the ledger. Nothing of it may be sent while a defect of ours has `stopped` it."""
     now = engine.env.now()
     open_reviews = list(planned.reviews)
-    with engine.ledger.tx() as conn:
-        if not work.held(conn, [claim], now_wall=engine.env.wall(), margin_us=0):
-            return None
-        entries = [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in planned.agreements]
-        base.put(conn, world.account_id, entries, now)
-        wanted = [
-            links.Link(world.account_id, "stripe", found.kind, found.external_id, subject=found.subject)
-            for found in found_links(world)
-        ]
-        conflicts = (_put_link(conn, link, now) for link in wanted)
-        open_reviews.extend(conflict for conflict in conflicts if conflict is not None)
-        adopted = False
-        for command in planned.commands:
-            if command.action == "link":
-                kind, external_id = command.body["kind"], command.body["external_id"]
-                link = links.Link(world.account_id, "stripe", kind, external_id, subject=command.subject)
-                if (conflict := _put_link(conn, link, now)) is not None:
-                    open_reviews.append(conflict)
-                else:
-                    adopted = True
-                    report.linked += 1
-                    _audit_link(engine, conn, command, now)
-        for customer_id, seen in sorted(world.customers.items()):
-            if isinstance(seen, Present) and seen.value.deleted:
-                _forget_customer(conn, engine, world, customer_id, now)
-        versions = _versions(world)
-        sendable = [command for command in planned.commands if command.action != "link"]
-        if not _unknown(world):
-            # A plan from half a look wants less than there is: what it does not mention is not settled by it.
-            reviews.reconcile(conn, world.account_id, open_reviews, now)
-            commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
-        rows = commands.propose(
-            conn,
-            [as_new_command(command, versions) for command in sendable],
-            now=now,
-            code_version=engine.code_version,
-            new_id=engine.env.token,
-        )
+    if stopped is not None:
+        key = f"{KEY_REUSED}:{stopped.key}"
+        open_reviews.append(Review(key, world.account_id, KEY_REUSED, stopped.target, str(stopped.error)))
+    entries = [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in planned.agreements]
+    base.put(conn, world.account_id, entries, now)
+    wanted = [
+        links.Link(world.account_id, "stripe", found.kind, found.external_id, subject=found.subject)
+        for found in found_links(world)
+    ]
+    conflicts = (_put_link(conn, link, now) for link in wanted)
+    open_reviews.extend(conflict for conflict in conflicts if conflict is not None)
+    adopted = False
+    for command in planned.commands:
+        if command.action == "link":
+            kind, external_id = command.body["kind"], command.body["external_id"]
+            link = links.Link(world.account_id, "stripe", kind, external_id, subject=command.subject)
+            if (conflict := _put_link(conn, link, now)) is not None:
+                open_reviews.append(conflict)
+            else:
+                adopted = True
+                report.linked += 1
+                _audit_link(engine, conn, command, now)
+    for customer_id, seen in sorted(world.customers.items()):
+        if isinstance(seen, Present) and seen.value.deleted:
+            _forget_customer(conn, engine, world, customer_id, now)
+    versions = _versions(world)
+    sendable = [command for command in planned.commands if command.action != "link"]
+    if stopped is not None:
+        reviews.reconcile(conn, world.account_id, open_reviews, now)
+        return Recorded([], adopted)
+    if not _unknown(world):
+        # A plan from half a look wants less than there is: what it does not mention is not settled by it.
+        reviews.reconcile(conn, world.account_id, open_reviews, now)
+        commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
+    rows = commands.propose(
+        conn,
+        [as_new_command(command, versions) for command in sendable],
+        now=now,
+        code_version=engine.code_version,
+        new_id=engine.env.token,
+    )
     return Recorded(rows, adopted)
 
 
@@ -247,7 +287,9 @@ def as_new_command(command: Command, versions: Mapping[str, int | None]) -> NewC
         kind=command.action,
         priority=int(command.priority),
         body=canonical.encode(command.body),
-        input_hash=canonical.sha256([command.digest(), versions.get(command.body.get("id", ""))]),
+        input_hash=canonical.sha256(
+            [command.digest(), versions.get(command.body.get("id", "")) or versions.get(command.subject)]
+        ),
         reason=command.reason,
         changes=canonical.encode(command.changes),
         agreements=canonical.encode(command.agreements),
@@ -276,26 +318,17 @@ def _unknown(world: World) -> list[str]:
     return [part.why for part in (world.account, world.billing) if isinstance(part, Unknown) and part is not NOT_READ]
 
 
-def _stop_if_halted(engine: Engine, applied: Applied, claims: Sequence[Claim], report: BatchReport) -> None:
+def _stop_if_halted(applied: Applied) -> None:
     if applied.halted:
-        _give_back(engine, claims, report)
         raise Halted(applied.halted)
-
-
-def _come_back(engine: Engine, claim: Claim, after_us: int, report: BatchReport) -> None:
-    """Nothing more can be done now; the account is due again by itself."""
-    wall = engine.env.wall()
-    with engine.ledger.tx() as conn:
-        work.defer(conn, claim, due_at_wall=wall + max(0, after_us), now_wall=wall)
-    report.resting += 1
 
 
 def _give_back(engine: Engine, claims: Sequence[Claim], report: BatchReport) -> None:
     """Defers accounts: the first time for seconds, then longer and longer, spread by full jitter."""
-    for claim in claims:
-        longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(claim.fails, 10))
-        delay_us = int(longest * (1 + engine.env.jitter()) / 2 * 1_000_000)
+    if not claims:
+        return
+    with engine.ledger.tx() as conn:
         wall = engine.env.wall()
-        with engine.ledger.tx() as conn:
-            work.defer(conn, claim, due_at_wall=wall + delay_us, now_wall=wall)
-        report.deferred += 1
+        for claim in sorted(claims, key=lambda claim: claim.account):
+            work.defer(conn, claim, due_at_wall=wall + delay_us(claim.fails, engine.env.jitter()), now_wall=wall)
+    report.deferred += len(claims)

@@ -172,6 +172,22 @@ def parked(conn: Connection) -> list[CommandRow]:
     return [CommandRow(**record(row)) for row in rows]
 
 
+def parked_with(conn: Connection, accounts: Iterable[str], *, error: str, code_version: str) -> dict[str, CommandRow]:
+    """Per account a command that this version of the program had refused with an error that begins so."""
+    found: dict[str, CommandRow] = {}
+    for batch in batches(accounts):
+        parked_ones = (command.c.account.in_(batch), command.c.state == "parked")
+        rows = conn.execute(_rows().where(*parked_ones, command.c.code_version == code_version))
+        found.update((row.account, CommandRow(**record(row))) for row in rows if (row.error or "").startswith(error))
+    return found
+
+
+def parked_under_other_code(conn: Connection, code_version: str) -> list[str]:
+    """Accounts with commands that were refused while other rules or another version of the program were in force."""
+    refused = select(command.c.account).where(command.c.state == "parked", command.c.code_version != code_version)
+    return sorted(set(conn.execute(refused).scalars()))
+
+
 def counts(conn: Connection) -> dict[str, int]:
     """State -> how many commands; states without commands are not in the result."""
     rows = conn.execute(select(command.c.state, func.count()).group_by(command.c.state).order_by(command.c.state))

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0004"
+SCHEMA_VERSION = "0005"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")
@@ -301,4 +301,33 @@ review = _table(
     _i("closed_at", null=True),
     PrimaryKeyConstraint("account", "key"),
     _partial("ix_review_open", "opened_at", where="closed_at IS NULL"),
+)
+
+# Token buckets, shared by all processes: rates of calls, and the budgets of retries. level is in millionths.
+bucket = _table(
+    "bucket",
+    _t("name"),
+    _i("level"),
+    _i("at_wall"),
+    PrimaryKeyConstraint("name"),
+)
+
+# Operations that failed lately. From a number of failures on nothing is sent before retry_wall, and then one probe.
+breaker = _table(
+    "breaker",
+    _t("operation"),
+    _i("failures"),
+    _i("retry_wall"),
+    _t("why"),
+    PrimaryKeyConstraint("operation"),
+)
+
+# What a system last said of its daily allowance of calls.
+allowance = _table(
+    "allowance",
+    _t("system"),
+    _i("used"),
+    _i("allowed"),
+    _i("seen_wall"),
+    PrimaryKeyConstraint("system"),
 )

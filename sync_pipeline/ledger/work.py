@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true, update
 
 from sync_pipeline.ledger.statements import batches, insert
 from sync_pipeline.ledger.tables import work
@@ -81,16 +81,25 @@ def claim(
     now_wall: int,
     lease_us: int,
     among: Collection[str] | None = None,
+    up_to: int | None = None,
+    ageing_us: int | None = None,
+    oldest_first: bool = False,
 ) -> list[Claim]:
-    """Takes up to `limit` due accounts until `now_wall + lease_us`, the most urgent first; only some if `among` is set.
+    """Takes up to `limit` due accounts until `now_wall + lease_us`, the most urgent first.
 
-    An account that another transaction is just claiming is passed over, never waited for.
+    Only those of `among` and of priority `up_to` or more urgent, where given. With `ageing_us` an account counts as
+    one more urgent for each such time that it has been due, except that none but those of priority 0 ever count as 0.
+    With `oldest_first` the longest due come first, whatever their priority. An account that another transaction is
+    just claiming is passed over, never waited for.
     """
+    some = true() if among is None else work.c.account.in_(among)
+    wanted = and_(_claimable(now_wall), some, _counts_as(up_to, ageing_us, now_wall))
+    by_age = (work.c.due_at_wall, work.c.account)
     # A CTE, not a subquery: Postgres may run a subquery with LIMIT more than once and claim too many.
     pick = (
         select(work.c.account)
-        .where(_claimable(now_wall), true() if among is None else work.c.account.in_(among))
-        .order_by(work.c.priority, work.c.due_at_wall, work.c.account)
+        .where(wanted)
+        .order_by(*(by_age if oldest_first else (work.c.priority, *by_age)))
         .limit(limit)
         .with_for_update(skip_locked=True)
         .cte("pick")
@@ -161,9 +170,10 @@ def defer(conn: Connection, claim: Claim, *, due_at_wall: int, now_wall: int) ->
     )
 
 
-def due(conn: Connection, now_wall: int) -> int:
-    """How many accounts could be claimed now."""
-    return conn.execute(select(func.count()).select_from(work).where(_claimable(now_wall))).scalar_one()
+def due(conn: Connection, now_wall: int, *, up_to: int | None = None, ageing_us: int | None = None) -> int:
+    """How many accounts `claim` would take now, without its limit."""
+    wanted = and_(_claimable(now_wall), _counts_as(up_to, ageing_us, now_wall))
+    return conn.execute(select(func.count()).select_from(work).where(wanted)).scalar_one()
 
 
 def status(conn: Connection, now_wall: int) -> WorkStatus:
@@ -185,6 +195,15 @@ def _claimable(now_wall: int) -> ColumnElement[bool]:
     return and_(
         work.c.dirty_seq > work.c.clean_seq, work.c.due_at_wall <= now_wall, work.c.lease_until_wall <= now_wall
     )
+
+
+def _counts_as(up_to: int | None, ageing_us: int | None, now_wall: int) -> ColumnElement[bool]:
+    if up_to is None:
+        return true()
+    plain = work.c.priority <= up_to
+    if ageing_us is None or up_to < 1:
+        return plain
+    return or_(plain, work.c.due_at_wall + (work.c.priority - up_to) * ageing_us <= now_wall)
 
 
 def _ours(claim: Claim) -> ColumnElement[bool]:

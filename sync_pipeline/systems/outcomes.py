@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 State = Literal["done", "rejected", "ambiguous", "throttled", "stale", "denied"]
 
@@ -20,7 +20,8 @@ class Outcome:
     done: it took effect (`object_id` is set for a create). rejected: the vendor refused these very values,
     nothing happened. ambiguous: it may or may not have happened. throttled: nothing happened, later it may.
     stale: the record is not what we thought, look again. denied: access is missing, nothing happened.
-    `replayed_failure` marks a saved 5xx that the same key would repeat for ever.
+    `replayed_failure` marks a saved 5xx that the same key would repeat for ever. `advice` says to a person what a
+    refusal means and who can mend it.
     """
 
     state: State
@@ -30,6 +31,12 @@ class Outcome:
     message: str = ""
     request_id: str | None = None
     replayed_failure: bool = False
+    advice: str = ""
+
+    def in_words(self) -> str | None:
+        """The refusal for a person; None when there is nothing to say."""
+        said = f"{self.code or ''} {self.message}".strip()
+        return " - ".join(part for part in (said, self.advice) if part) or None
 
 
 class ReadFailed(Exception):
@@ -46,3 +53,35 @@ class DeadlinePassed(Exception):
 
 Guard = Callable[[], None]
 """Called immediately before a write leaves; raises DeadlinePassed when it must not be sent any more."""
+
+
+class NotNow(Exception):
+    """A call was not made, because the system is to be spared for a while; the message says why and how long."""
+
+
+class Gate(Protocol):
+    """Asked before every call to a system and told after it: the place of rate limits and circuit breakers."""
+
+    def before(self, system: str, operation: str) -> None:
+        """Returns when the call may leave, after waiting if need be. Raises NotNow."""
+
+    def worked(self, system: str, operation: str) -> None:
+        """The system answered, be it with a refusal of what was asked."""
+
+    def failed(self, system: str, operation: str, why: str) -> None:
+        """No answer, or a failure of the system itself."""
+
+    def throttled(self, system: str, operation: str) -> None:
+        """The system asked to be called less often."""
+
+
+class OpenGate:
+    """Lets every call through at once."""
+
+    def before(self, system: str, operation: str) -> None: ...
+
+    def worked(self, system: str, operation: str) -> None: ...
+
+    def failed(self, system: str, operation: str, why: str) -> None: ...
+
+    def throttled(self, system: str, operation: str) -> None: ...

@@ -7,6 +7,7 @@ five collections of 200 in one call. Sign-in and token refresh are simple-salesf
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -29,10 +30,16 @@ from sync_pipeline.core.records import (
     Opportunity,
 )
 from sync_pipeline.core.rules import Names
-from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome, ReadFailed
+from sync_pipeline.systems.outcomes import DeadlinePassed, Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline.systems.salesforce.describe import STAGES, org_object, org_stage
-from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, outcome_of_call, outcome_of_errors, read_failure
+from sync_pipeline.systems.salesforce.errors import (
+    CALL_ERRORS,
+    failure_of_system,
+    outcome_of_call,
+    outcome_of_errors,
+    read_failure,
+)
 from sync_pipeline.systems.salesforce.writes import (
     COLLECTIONS_PER_CALL,
     REFUSED,
@@ -43,6 +50,8 @@ from sync_pipeline.systems.salesforce.writes import (
 )
 
 CONNECT_AND_READ_SECONDS = (5, 30)
+SYSTEM = "salesforce"
+USAGE = re.compile(r"(?<![\w-])api-usage=(\d+)/(\d+)")
 SIGN_IN = "/services/oauth2/token"
 QUERIES_PER_CALL = 5
 ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
@@ -96,6 +105,8 @@ class Salesforce:
         self._login = login
         self._names = names
         self._team_role = team_role
+        self._transport = _Transport(login.base_url)
+        self.gate: Gate = OpenGate()
         self.calls = 0
         self.write_calls = 0
         self.rows = 0
@@ -104,7 +115,7 @@ class Salesforce:
     def _session(self) -> Session:
         http = requests.Session()
         http.trust_env = False
-        http.mount("https://", _Transport(self._login.base_url))
+        http.mount("https://", self._transport)
         known: dict[str, Any] = {"session": http, "version": self._login.api_version, "parse_float": parse.decimal}
         known |= {"domain": self._login.domain, "consumer_key": self._login.client_id}
         if self._login.private_key_file:
@@ -129,8 +140,7 @@ class Salesforce:
     @property
     def api_usage(self) -> tuple[int, int] | None:
         """Calls used and allowed in the rolling day, as of the last answer."""
-        usage = (self._session.api_usage or {}).get("api-usage")
-        return (usage.used, usage.total) if usage else None
+        return self._transport.usage
 
     @cached_property
     def described(self) -> Mapping[str, OrgObject]:
@@ -314,11 +324,15 @@ class Salesforce:
     def _post(self, parts: Sequence[Part]) -> Outcome | list[tuple[int, Any]]:
         """Status and body of each collection's answer, or what became of the whole call."""
         body = canonical.encode(composite_body(parts, self._url("composite/sobjects")))
-        self.write_calls += 1
+        before = self.calls
         try:
-            answer = self._send("POST", "composite", data=body)
+            answer = self._send("write", "POST", "composite", data=body)
+        except NotNow as error:
+            return Outcome("throttled", message=str(error))
         except CALL_ERRORS as error:
             return outcome_of_call(error)
+        finally:
+            self.write_calls += self.calls - before
         return [(part["httpStatusCode"], part["body"]) for part in answer["compositeResponse"]]
 
     def _tasks(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[FailureTask]:
@@ -359,13 +373,25 @@ class Salesforce:
 
     def _call(self, method: str, path: str, **options: Any) -> Any:
         try:
-            return self._send(method, path, **options)
+            return self._send("read", method, path, **options)
+        except NotNow as error:
+            raise ReadFailed("Salesforce", str(error)) from None
         except CALL_ERRORS as error:
             raise read_failure(error) from None
 
-    def _send(self, method: str, path: str, **options: Any) -> Any:
+    def _send(self, operation: str, method: str, path: str, **options: Any) -> Any:
+        self.gate.before(SYSTEM, operation)
         self.calls += 1
-        return self._session.restful(path, method=method, **options)
+        try:
+            answer = self._session.restful(path, method=method, **options)
+        except CALL_ERRORS as error:
+            if (why := failure_of_system(error)) is not None:
+                self.gate.failed(SYSTEM, operation, why)
+            else:
+                self.gate.worked(SYSTEM, operation)
+            raise
+        self.gate.worked(SYSTEM, operation)
+        return answer
 
 
 def _children(raw: Mapping[str, Any], relationship: str) -> list[Mapping[str, Any]]:
@@ -374,10 +400,14 @@ def _children(raw: Mapping[str, Any], relationship: str) -> list[Mapping[str, An
 
 
 class _Transport(requests.adapters.HTTPAdapter):
-    """Gives every call a timeout, which the SDK does not, and sends it to the sandbox where one is set."""
+    """Gives every call a timeout, which the SDK does not, and sends it to the sandbox where one is set.
+
+    `usage` is what the latest answer said of the daily allowance: calls used, calls allowed.
+    """
 
     def __init__(self, base_url: str | None) -> None:
         self._base = urlsplit(base_url) if base_url else None
+        self.usage: tuple[int, int] | None = None
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
@@ -388,6 +418,9 @@ class _Transport(requests.adapters.HTTPAdapter):
             target = (self._base.scheme, self._base.netloc, original.path, original.query, original.fragment)
             request.url = urlunsplit(target)
         answer = super().send(request, *args, **options)
+        # Read here and not from the SDK, which forgets it on the very answers that say that nothing is left.
+        if found := USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
+            self.usage = (int(found[1]), int(found[2]))
         if answer.status_code >= 500 and SIGN_IN in str(request.url):
             # The SDK takes every failed sign-in for a refusal; this one is an outage, and passes.
             raise requests.ConnectionError(f"sign-in is not available ({answer.status_code})")

@@ -15,9 +15,9 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.records import Customer, Discount
 from sync_pipeline.core.world import Billing, Catalogue
-from sync_pipeline.systems.outcomes import Guard, Outcome, ReadFailed
+from sync_pipeline.systems.outcomes import Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import parse
-from sync_pipeline.systems.stripe.errors import outcome_of, read_failure
+from sync_pipeline.systems.stripe.errors import burden_of, outcome_of, plain, read_failure
 
 API_VERSION = "2026-10-28.endive"
 CONNECT_AND_READ_SECONDS = (5, 30)
@@ -25,6 +25,9 @@ PAGE = 100
 LOOKUP_KEYS_PER_CALL = 10
 SEARCH_LAG_SECONDS = 3600
 WITH_CHARGES = ["data.balance_transaction", "data.refunds.data.balance_transaction"]
+
+SYSTEM = "stripe"
+ACTIONS = ("search", "create_preview")
 
 PATHS = {
     "customer": "/v1/customers",
@@ -48,6 +51,7 @@ class Stripe:
             max_network_retries=0,
             http_client=stripe.RequestsClient(timeout=CONNECT_AND_READ_SECONDS),
         )
+        self.gate: Gate = OpenGate()
         self.calls = 0
         self.write_calls = 0
 
@@ -259,28 +263,59 @@ class Stripe:
         return self._ask("get", path, **params)
 
     def _ask(self, method: Literal["get", "post"], path: str, **params: Any) -> Mapping[str, Any]:
+        operation = operation_of(method.upper(), path)
+        try:
+            self.gate.before(SYSTEM, operation)
+        except NotNow as error:
+            raise ReadFailed("Stripe", str(error)) from None
         self.calls += 1
         try:
             answer: Mapping[str, Any] = self._client.raw_request(method, path, **params).data
         except stripe.StripeError as error:
+            self._tell_gate(operation, error)
             if error.http_status == 404 and error.code == "resource_missing":
                 raise _Missing("Stripe", f"{path} does not exist") from None
             raise read_failure(error) from None
+        self.gate.worked(SYSTEM, operation)
         return answer
 
     def _write(self, path: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
+        operation = operation_of("POST", path)
+        try:
+            self.gate.before(SYSTEM, operation)
+        except NotNow as error:
+            return Outcome("throttled", message=str(error))
         guard()
         self.calls += 1
         self.write_calls += 1
         try:
             response = self._client.raw_request("post", path, idempotency_key=key, **params)
         except stripe.StripeError as error:
+            self._tell_gate(operation, error)
             return outcome_of(error)
+        self.gate.worked(SYSTEM, operation)
         return Outcome("done", object_id=response.data["id"], http_status=response.code, request_id=response.request_id)
+
+    def _tell_gate(self, operation: str, error: stripe.StripeError) -> None:
+        match burden_of(error):
+            case "failed":
+                self.gate.failed(SYSTEM, operation, plain(error))
+            case "throttled":
+                self.gate.throttled(SYSTEM, operation)
+            case "worked":
+                self.gate.worked(SYSTEM, operation)
 
 
 class _Missing(ReadFailed):
     """The object does not exist at Stripe: its own answer, not a page of something in between."""
+
+
+def operation_of(method: str, path: str) -> str:
+    """The endpoint that a call belongs to, as Stripe's limits count: whatever the id."""
+    parts = path.split("/")
+    if len(parts) > 3 and parts[3] not in ACTIONS:
+        parts[3] = ":id"
+    return f"{method} {'/'.join(parts)}"
 
 
 def _quoted(value: str) -> str:

@@ -1,0 +1,92 @@
+"""The gate before every call to a system: Stripe's rates and the circuit breakers, shared by all processes.
+
+Retries do not happen here. A call waits for its turn for some seconds at most; whatever has to wait longer is not
+made, and its account comes back later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sync_pipeline.engine.env import Env
+from sync_pipeline.ledger import breakers, buckets
+from sync_pipeline.ledger.buckets import Bucket
+from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.systems.outcomes import NotNow
+
+LONGEST_WAIT_US = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Calls per second that Stripe allows (docs.stripe.com/rate-limits): in all, per endpoint, for all searches."""
+
+    account: int
+    endpoint: int = 25
+    search: int = 20
+
+
+LIVE, TEST = Rates(account=100), Rates(account=25)
+
+
+@dataclass
+class LedgerGate:
+    """One process's way to the shared limits. Without `rates` Stripe's calls are not held back (the sandbox)."""
+
+    ledger: Ledger
+    env: Env
+    rates: Rates | None
+    _troubled: set[str] = field(default_factory=set)
+
+    def before(self, system: str, operation: str) -> None:
+        name = f"{system} {operation}"
+        now = self.env.wall()
+        wait: int | None = 0
+        with self.ledger.tx() as conn:
+            trouble = breakers.ask(conn, name, now_wall=now)
+            shut = trouble is not None and trouble.forbids(now)
+            if not shut and (limits := self._limits(system, operation)):
+                wait = buckets.take(conn, limits, cost=1, now_wall=now, longest_wait_us=LONGEST_WAIT_US)
+        if trouble is not None:
+            self._troubled.add(name)
+            if shut:
+                seconds = max(1, (trouble.retry_wall - now) // 1_000_000)
+                raise NotNow(f"left alone for {seconds} s after {trouble.failures} failures in a row ({trouble.why})")
+        if wait is None:
+            raise NotNow(f"more calls wait than its rate limit lets through in {LONGEST_WAIT_US // 1_000_000} s")
+        if wait:
+            self.env.sleep(wait / 1_000_000)
+
+    def worked(self, system: str, operation: str) -> None:
+        name = f"{system} {operation}"
+        if name in self._troubled:
+            self._troubled.discard(name)
+            with self.ledger.tx() as conn:
+                breakers.worked(conn, name)
+
+    def failed(self, system: str, operation: str, why: str) -> None:
+        name = f"{system} {operation}"
+        self._troubled.add(name)
+        with self.ledger.tx() as conn:
+            breakers.failed(conn, name, why, now_wall=self.env.wall(), jitter=self.env.jitter())
+
+    def throttled(self, system: str, operation: str) -> None:
+        """Stripe's limits count seconds: everybody waits one out."""
+        limits = self._limits(system, operation)
+        with self.ledger.tx() as conn:
+            for each in limits:
+                buckets.give(conn, each, tokens=-each.per_second, now_wall=self.env.wall())
+
+    def _limits(self, system: str, operation: str) -> list[Bucket]:
+        if system != "stripe" or self.rates is None:
+            return []
+        scopes = {"stripe": self.rates.account, f"stripe {operation}": self.rates.endpoint}
+        if operation.endswith("/search"):
+            scopes["stripe searches"] = self.rates.search
+        return [_rate(name, limit) for name, limit in sorted(scopes.items())]
+
+
+def _rate(name: str, limit: int) -> Bucket:
+    """Never more than `limit` in any second: a tenth may come at once, the rest flows."""
+    burst = max(1, limit // 10)
+    return Bucket(name, capacity=burst, per_second=max(1, limit - burst))

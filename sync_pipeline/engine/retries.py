@@ -1,0 +1,56 @@
+"""When something is tried again: the delay of an account that failed, and the budget of retries of a system.
+
+The outbox is the only layer that retries. The budget (after the AWS SDKs' standard mode) keeps an outage from being
+answered with more calls than good days have: every retry costs, every success earns a little, and time gives back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from sqlalchemy import Connection
+
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.ledger import buckets
+from sync_pipeline.ledger.buckets import Bucket
+from sync_pipeline.ledger.commands import CommandRow
+from sync_pipeline.systems.outcomes import Outcome
+
+FIRST_DELAY_SECONDS = 2
+LONGEST_DELAY_SECONDS = 600
+TOKENS = 500
+RETRY_COSTS = 5
+TIMEOUT_COSTS = 10
+TOKENS_PER_SECOND = 1
+
+
+def delay_us(fails: int, jitter: float) -> int:
+    """How long an account waits after its `fails + 1`st failure: exponential, with full jitter in [0, 1)."""
+    longest = min(LONGEST_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(fails, 10))
+    return int(longest * jitter * 1_000_000)
+
+
+def allowed(engine: Engine, system: str, together: Sequence[CommandRow]) -> bool:
+    """Whether what leaves in one call may leave; a call with something that was sent before is a retry."""
+    cost = max(map(_cost, together), default=0)
+    if not cost:
+        return True
+    now = engine.env.wall()
+    with engine.ledger.tx() as conn:
+        return buckets.take(conn, [_budget(system)], cost=cost, now_wall=now, longest_wait_us=0) is not None
+
+
+def earned(conn: Connection, engine: Engine, system: str, outcomes: Iterable[Outcome]) -> None:
+    """A call that had an effect earns a token."""
+    if any(outcome.state == "done" for outcome in outcomes):
+        buckets.give(conn, _budget(system), tokens=1, now_wall=engine.env.wall())
+
+
+def _cost(row: CommandRow) -> int:
+    if row.attempt_id is None:
+        return 0
+    return TIMEOUT_COSTS if row.state in ("sending", "ambiguous") else RETRY_COSTS
+
+
+def _budget(system: str) -> Bucket:
+    return Bucket(f"{system} retries", capacity=TOKENS, per_second=TOKENS_PER_SECOND)
