@@ -39,13 +39,15 @@ class LedgerGate:
     _troubled: set[str] = field(default_factory=set)
 
     def before(self, system: str, operation: str) -> None:
-        name = f"{system} {operation}"
+        name, limits = f"{system} {operation}", self._limits(system, operation)
+        if not limits and not self._is_troubled(name):
+            return
         now = self.env.wall()
         wait: int | None = 0
         with self.ledger.tx() as conn:
             trouble = breakers.ask(conn, name, now_wall=now)
             shut = trouble is not None and trouble.forbids(now)
-            if not shut and (limits := self._limits(system, operation)):
+            if limits and not shut:
                 wait = buckets.take(conn, limits, cost=1, now_wall=now, longest_wait_us=LONGEST_WAIT_US)
         if trouble is not None:
             self._troubled.add(name)
@@ -76,6 +78,11 @@ class LedgerGate:
         with self.ledger.tx() as conn:
             for each in limits:
                 buckets.give(conn, each, tokens=-each.per_second, now_wall=self.env.wall())
+
+    def _is_troubled(self, name: str) -> bool:
+        """A look without the write lock, which every call would otherwise queue for."""
+        with self.ledger.read() as conn:
+            return any(each.operation == name for each in breakers.troubled(conn))
 
     def _limits(self, system: str, operation: str) -> list[Bucket]:
         if system != "stripe" or self.rates is None:

@@ -62,8 +62,8 @@ def _claim(
 ) -> list[Claim]:
     wall = engine.env.wall()
     with engine.ledger.tx() as conn:
-        if engine.salesforce.api_usage is not None:
-            allowances.put(conn, Allowance(SYSTEM, *engine.salesforce.api_usage, seen_wall=wall))
+        if (usage := engine.salesforce.news_of_usage()) is not None:
+            allowances.put(conn, Allowance(SYSTEM, *usage, seen_wall=wall))
         up_to = budget.admitted(allowances.get(conn, SYSTEM), wall)
         if up_to == budget.NOBODY:
             return []

@@ -173,12 +173,12 @@ def parked(conn: Connection) -> list[CommandRow]:
 
 
 def parked_with(conn: Connection, accounts: Iterable[str], *, error: str, code_version: str) -> dict[str, CommandRow]:
-    """Per account a command that this version of the program had refused with an error that begins so."""
+    """Per account a command that this version of the program had refused with an error that names this one."""
     found: dict[str, CommandRow] = {}
     for batch in batches(accounts):
         parked_ones = (command.c.account.in_(batch), command.c.state == "parked")
         rows = conn.execute(_rows().where(*parked_ones, command.c.code_version == code_version))
-        found.update((row.account, CommandRow(**record(row))) for row in rows if (row.error or "").startswith(error))
+        found.update((row.account, CommandRow(**record(row))) for row in rows if error in (row.error or ""))
     return found
 
 

@@ -35,7 +35,8 @@ class Outcome:
 
     def in_words(self) -> str | None:
         """The refusal for a person; None when there is nothing to say."""
-        said = f"{self.code or ''} {self.message}".strip()
+        code = self.code if self.code and self.code not in self.message else ""
+        said = f"{code} {self.message}".strip()
         return " - ".join(part for part in (said, self.advice) if part) or None
 
 

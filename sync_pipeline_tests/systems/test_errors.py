@@ -135,3 +135,34 @@ def test_a_lost_connection_to_salesforce_is_ambiguous_and_says_no_address() -> N
     assert salesforce.outcome_of_call(error).state == "ambiguous"
     assert "canary" not in salesforce.outcome_of_call(error).message
     assert not salesforce.read_failure(error).access
+
+
+@pytest.mark.parametrize("code", [*errors.ADVICE, "a_code_of_tomorrow"])
+def test_what_stripe_refuses_tells_a_person_what_to_do(code: str) -> None:
+    found = errors.outcome_of(stripe_error(400, code))
+    assert found.advice
+    assert (found.in_words() or "").endswith(found.advice)
+
+
+@pytest.mark.parametrize("code", [*salesforce.ADVICE, "A_CODE_OF_TOMORROW"])
+def test_what_salesforce_refuses_tells_a_person_what_to_do(code: str) -> None:
+    found = salesforce.outcome_of_errors(400, [{"statusCode": code, "message": "no"}])
+    assert found.state == "rejected"
+    assert (found.in_words() or "").startswith(f"{code} no - ")
+
+
+@pytest.mark.parametrize(
+    ("error", "burden"),
+    [
+        (stripe_error(500), "failed"),
+        (stripe_error(503), "failed"),
+        (stripe_error(None), "failed"),
+        (stripe_error(400, "parameter_missing"), "worked"),
+        (stripe_error(401), "worked"),
+        (stripe_error(409, "idempotency_key_in_use"), "worked"),
+        (stripe_error(429, "lock_timeout"), "worked"),
+        (stripe_error(429, "rate_limit", headers={"Stripe-Rate-Limited-Reason": "global-rate"}), "throttled"),
+    ],
+)
+def test_what_a_call_says_of_stripe_itself(error: stripe.StripeError, burden: str) -> None:
+    assert errors.burden_of(error) == burden

@@ -142,6 +142,11 @@ class Salesforce:
         """Calls used and allowed in the rolling day, as of the last answer."""
         return self._transport.usage
 
+    def news_of_usage(self) -> tuple[int, int] | None:
+        """The same, once for every answer that told it; None when nothing has been heard since."""
+        news, self._transport.unheard = self._transport.usage if self._transport.unheard else None, False
+        return news
+
     @cached_property
     def described(self) -> Mapping[str, OrgObject]:
         """The mapped objects that this user can see, by API name."""
@@ -402,12 +407,14 @@ def _children(raw: Mapping[str, Any], relationship: str) -> list[Mapping[str, An
 class _Transport(requests.adapters.HTTPAdapter):
     """Gives every call a timeout, which the SDK does not, and sends it to the sandbox where one is set.
 
-    `usage` is what the latest answer said of the daily allowance: calls used, calls allowed.
+    `usage` is what the latest answer said of the daily allowance: calls used, calls allowed; `unheard` says that it
+    was told since somebody last set it back.
     """
 
     def __init__(self, base_url: str | None) -> None:
         self._base = urlsplit(base_url) if base_url else None
         self.usage: tuple[int, int] | None = None
+        self.unheard = False
         super().__init__()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
@@ -420,7 +427,7 @@ class _Transport(requests.adapters.HTTPAdapter):
         answer = super().send(request, *args, **options)
         # Read here and not from the SDK, which forgets it on the very answers that say that nothing is left.
         if found := USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
-            self.usage = (int(found[1]), int(found[2]))
+            self.usage, self.unheard = (int(found[1]), int(found[2])), True
         if answer.status_code >= 500 and SIGN_IN in str(request.url):
             # The SDK takes every failed sign-in for a refusal; this one is an outage, and passes.
             raise requests.ConnectionError(f"sign-in is not available ({answer.status_code})")

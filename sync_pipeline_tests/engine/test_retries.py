@@ -1,0 +1,159 @@
+"""When something is tried again: delays, budgets, breakers, and what waits for a person or for new code."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_pipeline.engine import retries
+from sync_pipeline.engine.drain import drain
+from sync_pipeline.engine.gate import TEST, LedgerGate, Rates
+from sync_pipeline.engine.intake import resync
+from sync_pipeline.engine.retries import LONGEST_DELAY_SECONDS, delay_us
+from sync_pipeline.ledger import breakers, buckets, commands
+from sync_pipeline.ledger.breakers import FAILURES_TO_OPEN
+from sync_pipeline.ledger.commands import CommandRow
+from sync_pipeline.systems.outcomes import NotNow
+from sync_pipeline_tests.engine.installation import ONCE, Installation
+from sync_pipeline_tests.engine.people import edit, fault, mark, only, records, requests_since, win
+from sync_pipeline_tests.engine.test_isolation import another_deal
+
+SECOND = 1_000_000
+CREATE = "POST /v1/subscriptions"
+REUSED = {
+    "error": {
+        "type": "idempotency_error",
+        "message": "Keys for idempotent requests can only be used with the same parameters they were first used with.",
+    }
+}
+
+
+@given(st.integers(0, 1000), st.floats(0, 1, exclude_max=True))
+def test_delays_grow_to_ten_minutes_with_full_jitter(fails: int, jitter: float) -> None:
+    delay = delay_us(fails, jitter)
+    assert 0 <= delay <= LONGEST_DELAY_SECONDS * SECOND
+    assert delay <= 2 * SECOND * 2**fails
+    assert delay_us(fails, 0.0) == 0
+    assert delay_us(fails, 0.5) == min(600, 2 ** (fails + 1)) * SECOND // 2
+
+
+def row(state: commands.State, attempt: str | None) -> CommandRow:
+    known: Any = dict.fromkeys(CommandRow.__dataclass_fields__, "")
+    return replace(CommandRow(**known), state=state, attempt_id=attempt)
+
+
+def test_first_tries_are_free_and_retries_stop_when_their_budget_is_spent(sync: Installation) -> None:
+    """500 tokens: forty answers that never came cost 10 each, twenty refusals to serve 5 each, and then it is over."""
+    first, lost, throttled = row("planned", None), row("ambiguous", "a1"), row("planned", "a1")
+    for _ in range(40):
+        assert retries.allowed(sync.engine, "stripe", [lost, throttled])
+    for _ in range(20):
+        assert retries.allowed(sync.engine, "stripe", [throttled])
+    assert not retries.allowed(sync.engine, "stripe", [throttled])
+    assert retries.allowed(sync.engine, "stripe", [first])
+    assert retries.allowed(sync.engine, "salesforce", [lost])
+    sync.env.sleep(5)
+    assert retries.allowed(sync.engine, "stripe", [throttled])
+
+
+def test_an_outage_of_one_endpoint_costs_few_calls_and_heals_by_itself(sync: Installation) -> None:
+    """Ten deals are won while subscriptions cannot be made; customers can, and are."""
+    sandbox = sync.sandbox
+    win(sandbox)
+    for number in range(9):
+        another_deal(sandbox, f"Customer {number} plc")
+    since = mark(sandbox)
+    fault(sandbox, "stripe_503", side="stripe", method="POST", path="^/v1/subscriptions$", times=10_000)
+    for _ in range(20):
+        sync.drain()
+    tried = [each for each in requests_since(sandbox, since, "stripe") if each["endpoint"] == CREATE]
+    assert FAILURES_TO_OPEN <= len(tried) <= FAILURES_TO_OPEN + 8
+    assert len(records(sandbox, "customer")) == 10
+    with sync.ledger.read() as conn:
+        (open_one,) = breakers.troubled(conn)
+    assert open_one.operation == f"stripe {CREATE}"
+    sandbox.control("DELETE", "/faults")
+    sync.rest()
+    assert len(records(sandbox, "subscription")) == 10
+    with sync.ledger.read() as conn:
+        assert breakers.troubled(conn) == []
+    sync.check_books()
+
+
+def test_refusals_and_contention_open_no_breaker(sync: Installation) -> None:
+    win(sync.sandbox)
+    fault(sync.sandbox, "stripe_lock_timeout", side="stripe", method="POST", path="^/v1/customers$", times=8)
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 1
+    with sync.ledger.read() as conn:
+        assert breakers.troubled(conn) == []
+
+
+def test_calls_leave_at_the_rate_that_stripe_allows(sync: Installation) -> None:
+    """A test key may make 25 calls a second: in no second of virtual time leave more, whoever makes them."""
+    gates = [LedgerGate(sync.ledger, sync.env, TEST) for _ in range(2)]
+    left = []
+    for number in range(150):
+        gates[number % 2].before("stripe", f"GET /v1/{number % 4}")
+        left.append(sync.env.wall())
+    assert all(later - earlier >= SECOND for earlier, later in zip(left, left[25:], strict=False))
+    assert left[-1] - left[0] < 9 * SECOND
+
+
+def test_a_rate_limit_makes_everybody_wait_a_second_out(sync: Installation) -> None:
+    gates = [LedgerGate(sync.ledger, sync.env, Rates(account=10)) for _ in range(2)]
+    gates[0].throttled("stripe", "GET /v1/prices")
+    before = sync.env.wall()
+    gates[1].before("stripe", "GET /v1/customers")
+    assert sync.env.wall() - before >= 9 * SECOND // 10
+
+
+def test_whoever_would_wait_too_long_makes_no_call(sync: Installation) -> None:
+    gate = LedgerGate(sync.ledger, sync.env, Rates(account=1))
+    with sync.ledger.tx() as conn:
+        for limit in gate._limits("stripe", "GET /v1/prices"):
+            buckets.give(conn, limit, tokens=-20, now_wall=sync.env.wall())
+    with pytest.raises(NotNow, match="more calls wait than its rate limit lets through"):
+        gate.before("stripe", "GET /v1/prices")
+
+
+def test_a_key_that_was_used_for_something_else_stops_its_account_until_somebody_has_looked(
+    sync: Installation,
+) -> None:
+    sandbox = sync.sandbox
+    win(sandbox)
+    account = only(sandbox, "Account")["Id"]
+    fault(sandbox, "http", side="stripe", method="POST", path="^/v1/subscriptions$", status=400, body=REUSED)
+    another_deal(sandbox, "Other plc")
+    sync.rest()
+    (told,) = [text for rule, text in sync.open_reviews().items() if rule == "idempotency_error"]
+    assert "run resync" in told
+    since = mark(sandbox)
+    edit(sandbox, "Account", account, Name="Northwind Analytics PLC")
+    sync.rest()
+    assert [each["endpoint"] for each in requests_since(sandbox, since, "stripe") if each["method"] == "POST"] == []
+    assert len(records(sandbox, "subscription")) == 1
+    resync(sync.ledger, [account], sync.env)
+    sync.rest()
+    assert len(records(sandbox, "subscription")) == 2
+    assert sync.open_reviews() == {}
+    sync.check_books()
+
+
+def test_new_rules_or_a_new_version_try_again_what_was_refused_under_the_old_ones(sync: Installation) -> None:
+    sandbox = sync.sandbox
+    win(sandbox)
+    refusal = {"error": {"type": "invalid_request_error", "code": "parameter_unknown", "message": "No such parameter."}}
+    fault(sandbox, "http", side="stripe", method="POST", path="^/v1/subscriptions$", status=400, body=refusal)
+    sync.rest()
+    with sync.ledger.read() as conn:
+        (parked,) = commands.parked(conn)
+    assert parked.error == "400 parameter_unknown No such parameter. - this program sent it wrongly: please report it"
+    sync.rest()
+    assert records(sandbox, "subscription") == []
+    drain(replace(sync.engine, code_version="the next one"), ONCE)
+    assert len(records(sandbox, "subscription")) == 1

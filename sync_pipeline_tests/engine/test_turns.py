@@ -1,0 +1,141 @@
+"""Whose turn it is: urgent accounts overtake any wave, nobody starves, and a short allowance is kept for the urgent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.engine import queue
+from sync_pipeline.engine.budget import NOBODY, OLD_US, RESERVES, admitted
+from sync_pipeline.engine.drain import drain
+from sync_pipeline.engine.queue import AGEING_US, BATCH, LARGE_BATCH, TURNS
+from sync_pipeline.engine.rounds import BatchReport
+from sync_pipeline.ledger import allowances, work
+from sync_pipeline.ledger.allowances import Allowance
+from sync_pipeline.systems.salesforce.client import AccountRecords
+from sync_pipeline_tests.engine.installation import LEASE_SECONDS, ONCE, Installation
+from sync_pipeline_tests.engine.people import create, fault, mark, only, requests_since
+
+WAVE = [f"001WAVE{number:08d}" for number in range(100_000)]
+URGENT = "001URGENT00000000"
+
+
+def dirty(sync: Installation, accounts: Iterable[str], priority: Priority, *, due_since_us: int = 0) -> None:
+    with sync.ledger.tx() as conn:
+        work.mark_dirty(conn, accounts, priority=int(priority), now_wall=sync.env.wall() - due_since_us)
+
+
+def use_up(sync: Installation, used: int, allowed: int = 1_000) -> None:
+    """Other programs of the org use the allowance, and Salesforce has just said so."""
+    sync.engine.salesforce.news_of_usage()
+    with sync.ledger.tx() as conn:
+        allowances.put(conn, Allowance("salesforce", used, allowed, seen_wall=sync.env.wall()))
+
+
+def names(claims: Iterable[work.Claim]) -> list[str]:
+    return [claim.account for claim in claims]
+
+
+def test_a_failed_payment_overtakes_a_wave_of_100_000_accounts(sync: Installation) -> None:
+    dirty(sync, WAVE, Priority.BULK, due_since_us=AGEING_US)
+    assert len(queue.next_batch(sync.engine, "one", turn=0)) == LARGE_BATCH
+    dirty(sync, [URGENT], Priority.PAYMENT_FAILED)
+    assert names(queue.next_batch(sync.engine, "other", turn=0)) == [URGENT]
+
+
+def test_a_flood_of_urgent_accounts_starves_nobody(sync: Installation) -> None:
+    dirty(sync, ["001SWEEP"], Priority.SWEEP, due_since_us=1)
+    dirty(sync, WAVE[:1_000], Priority.PAYMENT_FAILED)
+    turns = [queue.next_batch(sync.engine, "me", turn=turn) for turn in range(TURNS)]
+    assert [len(batch) for batch in turns] == [BATCH] * TURNS
+    assert ["001SWEEP" in names(batch) for batch in turns] == [False] * (TURNS - 1) + [True]
+
+
+def test_a_failed_payment_within_a_large_batch_does_not_wait_for_its_end(sync: Installation) -> None:
+    """It becomes known while the first accounts of a batch are being read."""
+    sandbox = sync.sandbox
+    sync.rest()
+    many = [create(sandbox, "Account", Name=f"Customer {number} plc") for number in range(BATCH + 5)]
+    sync.rest()
+    dirty(sync, many, Priority.BULK)
+    urgent = only_story(sync)
+    look = sync.engine.salesforce.accounts
+
+    def looked(ids: list[str]) -> dict[str, AccountRecords]:
+        sync.engine.salesforce.accounts = look  # type: ignore[method-assign]
+        dirty(sync, [urgent], Priority.PAYMENT_FAILED)
+        return look(ids)
+
+    sync.engine.salesforce.accounts = looked  # type: ignore[method-assign, assignment]
+    order: list[BatchReport] = []
+    drain(sync.engine, ONCE, order.append)
+    assert [(report.accounts, report.settled) for report in order] == [(1, 1), (len(many), len(many))]
+
+
+def only_story(sync: Installation) -> str:
+    return str(only(sync.sandbox, "Opportunity")["AccountId"])
+
+
+@pytest.mark.parametrize(
+    ("percent_used", "least_urgent"),
+    [(0, 5), (64, 5), (65, 4), (74, 4), (75, 3), (89, 3), (90, 2), (94, 2), (95, 1), (97, 1), (98, 0), (100, NOBODY)],
+)
+def test_reserves_are_kept_for_the_more_urgent(percent_used: int, least_urgent: int) -> None:
+    assert admitted(Allowance("salesforce", percent_used * 150, 15_000, seen_wall=0), OLD_US) == least_urgent
+
+
+def test_an_allowance_that_nobody_knows_holds_nobody_back() -> None:
+    assert admitted(None, 0) == Priority.SWEEP
+    assert admitted(Allowance("salesforce", 100, 100, seen_wall=0), OLD_US + 1) == Priority.SWEEP
+
+
+@given(st.integers(1, 10**9).flatmap(lambda allowed: st.tuples(st.integers(0, 2 * allowed), st.just(allowed))))
+def test_more_use_never_admits_more(numbers: tuple[int, int]) -> None:
+    used, allowed = numbers
+    least = admitted(Allowance("salesforce", used, allowed, 0), 0)
+    assert admitted(Allowance("salesforce", used + 1, allowed, 0), 0) <= least
+    for priority, reserve in RESERVES.items():
+        assert (priority <= least) == ((allowed - used) * 100 > reserve * allowed)
+
+
+def test_a_short_allowance_lets_the_urgent_through_and_tells_who_waits(sync: Installation) -> None:
+    dirty(sync, WAVE[:30], Priority.BULK)
+    dirty(sync, [URGENT], Priority.PAYMENT_FAILED)
+    use_up(sync, 800)
+    assert names(queue.next_batch(sync.engine, "me", turn=0)) == [URGENT]
+    assert queue.next_batch(sync.engine, "me", turn=0) == []
+    assert queue.next_batch(sync.engine, "me", turn=TURNS - 1) == []
+    (told,) = queue.held_back(sync.engine)
+    assert told.startswith("30 accounts wait: 800 of Salesforce's 1000 calls of the day are used")
+    sync.env.sleep(AGEING_US / 1_000_000)
+    use_up(sync, 800)
+    assert set(WAVE[:30]) <= set(names(queue.next_batch(sync.engine, "me", turn=0)))
+
+
+def test_no_wait_makes_an_account_as_urgent_as_a_failed_payment(sync: Installation) -> None:
+    dirty(sync, WAVE[:3], Priority.CREATE, due_since_us=1000 * AGEING_US)
+    use_up(sync, 985)
+    assert queue.next_batch(sync.engine, "me", turn=0) == []
+
+
+def test_a_spent_allowance_costs_no_more_calls_until_there_are_some_again(sync: Installation) -> None:
+    sandbox = sync.sandbox
+    sync.rest()
+    account = only_story(sync)
+    fault(sandbox, "salesforce_limit", side="salesforce", times=1000)
+    dirty(sync, [account], Priority.PAYMENT_FAILED)
+    sync.drain()
+    since = mark(sandbox)
+    sync.env.sleep(LEASE_SECONDS)
+    for _ in range(5):
+        sync.drain()
+    looks = [each for each in requests_since(sandbox, since, "salesforce") if account in each["body"]]
+    assert looks == []
+    sandbox.control("DELETE", "/faults")
+    sync.rest()
+    with sync.ledger.read() as conn:
+        assert work.status(conn, sync.env.wall()).dirty == 0
