@@ -51,6 +51,7 @@ class DagsterStage:
     dagster_url: str
     logs: Path
     patience_seconds: float = PATIENCE_SECONDS
+    alerts: tuple[Mapping[str, Any], ...] = ()
 
     def settle(self) -> None:
         """It works by itself."""

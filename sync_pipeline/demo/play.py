@@ -16,7 +16,7 @@ import requests
 from sqlalchemy import select
 
 from sync_pipeline.demo.expectations import ABSENT, REVIEWS, WRITTEN, differences
-from sync_pipeline.demo.records import Record, Truth, Unclear, only
+from sync_pipeline.demo.records import ALERT, CHANNEL, Record, Truth, Unclear, only
 from sync_pipeline.demo.stage import Stage, StageError
 from sync_pipeline.demo.story import Step, Steps, Story
 from sync_pipeline.demo.verbs import VERBS
@@ -55,9 +55,9 @@ class Play:
 
     @property
     def truth(self) -> Truth:
-        """Both systems as they are; read once per step."""
+        """Both systems as they are, and the alerts that people got; read once per step."""
         if self.truth_now is None:
-            self.truth_now = self.stage.sandbox.truth()
+            self.truth_now = {**self.stage.sandbox.truth(), CHANNEL: {ALERT: self.stage.alerts}}
         return self.truth_now
 
     def control(self, method: str, path: str, body: Any = None) -> Any:

@@ -10,13 +10,17 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 import yaml
 from sqlalchemy import func, select
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
 
 from sync_pipeline.config.settings import Settings, load_settings, sandbox_environment
 from sync_pipeline.demo.stage import Sandbox, StageError
@@ -60,6 +64,7 @@ class QuickStage:
     engine: Engine
     env: HurriedEnv
     patience_seconds: float = 0
+    alerts: list[Mapping[str, Any]] = field(default_factory=list)
 
     @property
     def ledger(self) -> Ledger:
@@ -114,29 +119,40 @@ class QuickStage:
 @contextmanager
 def quick_stage(sandbox: Sandbox, home: Path, rules: Mapping[str, Any]) -> Iterator[QuickStage]:
     """An installation with an empty ledger under `home`. `rules` is a rules file: what differs from the shipped one."""
-    environment = {**sandbox_environment(sandbox.ready), "SYNC_HOME": str(home)}
-    if rules:
-        file = home / "rules.yaml"
-        file.write_text(yaml.safe_dump(dict(rules), sort_keys=False), "utf-8")
-        environment["SYNC_RULES"] = str(file)
-    settings = load_settings(environment)
-    env = HurriedEnv(settings.clock_url)
-    with open_engine(settings, run="story") as engine, _receiving(sandbox, engine.ledger, settings):
-        yield QuickStage(sandbox, settings, replace(engine, env=env), env)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        environment = {**sandbox_environment(sandbox.ready), "SYNC_HOME": str(home)}
+        environment["SYNC_ALERT_WEBHOOK"] = f"{address}/channel"
+        if rules:
+            file = home / "rules.yaml"
+            file.write_text(yaml.safe_dump(dict(rules), sort_keys=False), "utf-8")
+            environment["SYNC_RULES"] = str(file)
+        settings = load_settings(environment)
+        env = HurriedEnv(settings.clock_url)
+        with open_engine(settings, run="story") as engine:
+            stage = QuickStage(sandbox, settings, replace(engine, env=env), env)
+            with _listening(listener, stage):
+                sandbox.control("POST", "/webhooks", {"url": f"{address}/webhooks/stripe"})
+                yield stage
 
 
 @contextmanager
-def _receiving(sandbox: Sandbox, ledger: Ledger, settings: Settings) -> Iterator[None]:
-    """The webhook receiver on a free port, to which Stripe delivers."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        app = build_app(ledger, SystemEnv(settings.clock_url), settings.stripe_webhook_secrets, settings.expect_org_id)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off"))
-        serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        serving.start()
-        try:
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}/webhooks/stripe"
-            sandbox.control("POST", "/webhooks", {"url": url})
-            yield
-        finally:
-            server.should_exit = True
-            serving.join(timeout=10)
+def _listening(listener: socket.socket, stage: QuickStage) -> Iterator[None]:
+    """The webhook receiver, to which Stripe delivers, and beside it the channel that gets alerts."""
+    settings = stage.settings
+    clock = SystemEnv(settings.clock_url)
+    receiver = build_app(stage.ledger, clock, settings.stripe_webhook_secrets, settings.expect_org_id)
+
+    async def told(request: Request) -> Response:
+        stage.alerts.append(await request.json())
+        return Response()
+
+    app = Starlette(routes=[Route("/channel", told, methods=["POST"]), Mount("/", receiver)])
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, lifespan="off"))
+    serving = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    serving.start()
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        serving.join(timeout=10)

@@ -1,8 +1,8 @@
 """The records of both systems as stories name them: by kind and by the name that people know them by.
 
-A kind with a capital is Salesforce's, one without is Stripe's. Three are not the systems' own: a `Line` is an
-OpportunityLineItem that knows its product's name, an `Opportunity` is one that somebody sold and a `Renewal` one
-that stands for the next term. Deleted records are not there, except under `Deleted`.
+A kind with a capital is Salesforce's, one without is Stripe's; an `alert` is in neither, but in a channel. Three are
+not the systems' own: a `Line` is an OpportunityLineItem that knows its product's name, an `Opportunity` is one that
+somebody sold and a `Renewal` one that stands for the next term. Deleted records are not there, except for restoring.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ SALESFORCE_KINDS = frozenset(
     "Account Churn_Record__c Contact Contract Line Opportunity Pricebook2 Product2 Renewal Stripe_Payment_Attempt__c "
     "Sync_Conflict__c Task User".split()
 )
-KINDS = STRIPE_KINDS | SALESFORCE_KINDS
+CHANNEL, ALERT = "channel", "alert"
+KINDS = STRIPE_KINDS | SALESFORCE_KINDS | {ALERT}
 OBJECTS = {"Line": "OpportunityLineItem", "Renewal": "Opportunity"}
 TABLES = {"item": "subscription_item"}
 RENEWAL_KEY = "Stripe_Renewal_Key__c"
@@ -45,6 +46,8 @@ def split(key: str) -> tuple[str, str]:
 def records(truth: Truth, key: str, *, deleted: bool = False) -> list[Record]:
     """What a key names, oldest first."""
     kind, name = split(key)
+    if kind == ALERT:
+        return list(truth[CHANNEL][ALERT])
     if kind in SALESFORCE_KINDS:
         found = [r for r in truth["salesforce"].get(sobject(kind), []) if bool(r.get("IsDeleted")) == deleted]
         if kind in ("Opportunity", "Renewal"):

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,6 +44,10 @@ class Stage(Protocol):
 
     @property
     def patience_seconds(self) -> float: ...
+
+    @property
+    def alerts(self) -> Sequence[Mapping[str, Any]]:
+        """What was told to people outside of both systems, oldest first."""
 
     def settle(self) -> None:
         """Lets the sync do what there is to do now."""

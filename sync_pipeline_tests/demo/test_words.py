@@ -74,6 +74,7 @@ def test_a_step_is_said_as_it_is_written(step: Step, told: str) -> None:
             '{"object":"subscription_item","id":"si_1","params":{"quantity":25}}',
             "Stripe: item Analyst Seat gets quantity 25",
         ),
+        ("alert.send", '{"title":"Payment failed: GBP 1.00, Northwind"}', "Alert: Payment failed: GBP 1.00, Northwind"),
         ("link", '{"kind":"customer","external_id":"cus_1"}', "why"),
     ],
 )
