@@ -92,7 +92,7 @@ def imagine(
         world = imagined or replace(world, blocked=world.blocked | {command.target})
         base = {(a.subject, a.rule): a.value for a in command.agreements}
         world = replace(world, base={**world.base, **base})
-    return world, is_whole
+    return replace(world, facts=(*world.facts, *unrecorded_facts(world, rules))), is_whole
 
 
 def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[[str], Billing]) -> World | None:

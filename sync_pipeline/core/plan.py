@@ -17,6 +17,7 @@ from sync_pipeline.core.alerts import payment_alerts
 from sync_pipeline.core.cancel_dates import keep_cancel_dates
 from sync_pipeline.core.churn import churn_records
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Plan, Review
+from sync_pipeline.core.contraction import contractions
 from sync_pipeline.core.contracts import keep_contracts
 from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
@@ -46,6 +47,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *keep_cancel_dates(world, rules),
         *keep_contracts(world, rules),
         *churn_records(world, rules),
+        *contractions(world, rules),
         *renewal_opportunities(world, rules),
         *unapplied_changes(world),
     ]

@@ -105,18 +105,22 @@ class Contract:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChurnRecord:
-    """A Salesforce churn record: one episode of a subscription's cancellation."""
+    """A Salesforce churn record: one episode of a subscription's cancellation, or one day's contraction."""
 
     id: Column[str, "Salesforce id, 18 characters"]
     key: Column[str | None, "Subscription and number of the episode: its identity"] = None
     account_id: Column[str | None, "Account that leaves"] = None
     opportunity_id: Column[str | None, "Deal whose subscription ends"] = None
+    kind: Column[str | None, "Churn, or Contraction of a subscription that goes on"] = None
     subscription_id: Column[str | None, "Stripe subscription (sub_...)"] = None
+    currency: Column[str | None, "ISO currency of the record; the org's where it has one currency"] = None
     status: Column[str | None, "Open, Rescinded or Final"] = None
     effective_date: Column[str | None, "Day on which the subscription ends (ISO date)"] = None
     lost_mrr: Column[Decimal | None, "Monthly recurring revenue that ends, major units"] = None
     reason: Column[str | None, "Why, in words"] = None
     feedback: Column[str | None, "What the customer chose as feedback"] = None
+    comment: Column[str | None, "What the customer wrote (personal data)"] = None
+    open_debt: Column[Decimal | None, "Still owed for a subscription that has ended, major units"] = None
     is_voluntary: Column[bool, "The customer or we decided; false for failed payments and disputes"] = False
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
@@ -203,6 +207,7 @@ class Subscription:
     trial_end_at: Column[int | None, "End of the trial, microseconds UTC"] = None
     cancellation_reason: Column[str | None, "Stripe's reason of the cancellation"] = None
     cancellation_feedback: Column[str | None, "Feedback that the customer chose"] = None
+    cancellation_comment: Column[str | None, "What the customer wrote on canceling (personal data)"] = None
     latest_invoice: Column[str | None, "Newest invoice"] = None
     collection_paused: Column[bool, "pause_collection is set: invoices are made, but nothing is collected"] = False
     payment_method: Column[str | None, "Default payment method of the subscription itself (pm_...)"] = None

@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Agreement, Command, FieldChange
 from sync_pipeline.core.money import Money
+from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import World
 
@@ -22,6 +24,14 @@ FORMS = {
     "is_voluntary": "flag",
 }
 """Canonical forms by field name; every other field is a text."""
+PERSONAL = frozenset({"comment"})
+"""Fields in which people write what they like: the audit keeps hashes of them."""
+
+
+def record_currency(world: World, currency: str) -> str | None:
+    """The currency of a record that is made; None where all records of the org have the same one."""
+    several = isinstance(world.account, Present) and world.account.value.currency is not None
+    return currency if several else None
 
 
 def canonical_value(name: str, value: Any) -> Any:
@@ -47,7 +57,7 @@ def update(
         shown, wanted = canonical_value(name, getattr(record, name)), canonical_value(name, value)
         if shown != wanted:
             fields[names.fields[name]] = _as_sent(value)
-            changes.append(FieldChange(names.fields[name], shown, wanted, rule, reason))
+            changes.append(_change(name, names.fields[name], shown, wanted, rule, reason))
     if not fields:
         return None
     target = f"salesforce/{names.object}/{record.id}"
@@ -84,7 +94,7 @@ def create(
     """
     names = rules.salesforce[kind]
     fields = {names.fields[name]: _as_sent(value) for name, value in values.items() if value is not None}
-    written = {names.fields[name]: canonical_value(name, value) for name, value in values.items() if value is not None}
+    written = {name: canonical_value(name, value) for name, value in values.items() if value is not None}
     return Command(
         key=intent,
         account=world.account_id,
@@ -99,8 +109,15 @@ def create(
             "external_id": key,
             "fields": fields,
         },
-        changes=tuple(FieldChange(field, None, value, rule, reason) for field, value in written.items()),
+        changes=tuple(_change(name, names.fields[name], None, value, rule, reason) for name, value in written.items()),
     )
+
+
+def _change(name: str, field: str, old: Any, new: Any, rule: str, reason: str) -> FieldChange:
+    if name not in PERSONAL:
+        return FieldChange(field, old, new, rule, reason)
+    before, after = (value and f"sha256:{canonical.sha256(value)}" for value in (old, new))
+    return FieldChange(field, before, after, rule, reason, personal=True)
 
 
 def _as_sent(value: Any) -> Any:

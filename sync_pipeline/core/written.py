@@ -22,12 +22,16 @@ CREATED: Mapping[str, tuple[str, ...]] = {
         "key",
         "account_id",
         "opportunity_id",
+        "kind",
         "subscription_id",
+        "currency",
         "status",
         "effective_date",
         "lost_mrr",
         "reason",
         "feedback",
+        "comment",
+        "open_debt",
         "is_voluntary",
     ),
     "payment_attempt": ("key", "account_id"),
@@ -39,7 +43,7 @@ UPDATED: Mapping[str, tuple[str, ...]] = {
     "opportunity": ("contract_id", "stage", "close_date", "amount"),
     "contract": ("status", "cancel_requested_on"),
     "line": ("quantity", "unit_price"),
-    "churn_record": tuple(name for name in CREATED["churn_record"] if name != "key"),
+    "churn_record": tuple(name for name in CREATED["churn_record"] if name not in ("key", "currency")),
     "task": ("status",),
 }
 """Fields of records that are there already, beside the targets of the rule table."""
@@ -53,6 +57,7 @@ ONCE_ONLY: Mapping[str, str] = {
 """The external ids that keep a record from being made twice. They hold Stripe ids, which differ by case alone."""
 
 WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
+    ("churn_record", "kind"): ("Churn", "Contraction"),
     ("churn_record", "status"): ("Open", "Rescinded", "Final"),
     ("task", "priority"): ("High", "Normal"),
     ("task", "status"): ("Not Started", "Completed"),

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.churn import churn_records, retention
 from sync_pipeline.core.commands import Command
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import ChurnRecord
+from sync_pipeline.core.records import ChurnRecord, Invoice
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
@@ -40,6 +41,7 @@ SCHEDULED = {
 }
 ENDED = {**SCHEDULED, "status": "canceled", "ended_at": END}
 OPEN_RECORD = {
+    "kind": "Churn",
     "status": "Open",
     "account_id": ACCOUNT,
     "opportunity_id": OPPORTUNITY,
@@ -89,6 +91,7 @@ def test_a_scheduled_end_opens_the_first_episode() -> None:
         "external_field": "Episode_Key__c",
         "external_id": f"{SUBSCRIPTION}:1",
         "fields": {
+            "Kind__c": "Churn",
             "Status__c": "Open",
             "Account__c": ACCOUNT,
             "Opportunity__c": OPPORTUNITY,
@@ -128,8 +131,65 @@ def test_scheduling_again_opens_a_second_episode() -> None:
 
 
 def test_the_end_makes_the_open_episode_final_and_then_nothing_changes() -> None:
-    assert only(canceling(record(), **ENDED)).body["fields"] == {"Status__c": "Final"}
-    assert list(churn_records(canceling(record(status="Final"), **ENDED), RULES)) == []
+    assert only(canceling(record(), **ENDED)).body["fields"] == {"Status__c": "Final", "Open_Debt__c": Decimal("0.00")}
+    final = record(status="Final", open_debt=Decimal(0), reason="edited by a person")
+    assert list(churn_records(canceling(final, **ENDED), RULES)) == []
+
+
+def owing(status: str, remaining: int, subscription_id: str = SUBSCRIPTION) -> Invoice:
+    return Invoice(
+        id=f"in_{status}_{subscription_id}",
+        customer=CUSTOMER,
+        status=status,
+        currency="GBP",
+        created_at=NOW,
+        total=4_500_000,
+        amount_due=4_500_000,
+        amount_paid=4_500_000 - remaining,
+        amount_remaining=remaining,
+        subscription=subscription_id,
+    )
+
+
+def with_invoices(world: World, *invoices: Invoice) -> World:
+    assert isinstance(world.billing, Present)
+    return replace(world, billing=Present(replace(world.billing.value, invoices=invoices)))
+
+
+def test_what_is_still_owed_is_told_until_it_is_paid() -> None:
+    """120.00 open and 45,000.00 given up are debts; what was voided, and what another subscription owes, is not."""
+    debts = (
+        owing("open", 12_000),
+        owing("uncollectible", 4_500_000),
+        owing("void", 4_500_000),
+        owing("open", 7, "sub_x"),
+    )
+    command = only(with_invoices(canceling(record(), **ENDED), *debts))
+    assert command.body["fields"]["Open_Debt__c"] == Decimal("45120.00")
+    final = record(status="Final", open_debt=Decimal(45120), reason="edited by a person")
+    assert list(churn_records(with_invoices(canceling(final, **ENDED), *debts), RULES)) == []
+    later = only(with_invoices(canceling(final, **ENDED), owing("open", 12_000), owing("paid", 0)))
+    assert later.body["fields"] == {"Open_Debt__c": Decimal("120.00")}
+
+
+def test_while_it_runs_an_open_invoice_is_no_debt_of_an_ended_subscription() -> None:
+    command = only(with_invoices(canceling(**SCHEDULED), owing("open", 12_000)))
+    assert "Open_Debt__c" not in command.body["fields"]
+
+
+def test_what_the_customer_wrote_is_told_and_kept_in_the_audit_as_a_hash() -> None:
+    command = only(canceling(**(SCHEDULED | {"cancellation_comment": "Call Ada on 555"})))
+    assert command.body["fields"]["Comment__c"] == "Call Ada on 555"
+    (change,) = (change for change in command.changes if change.field == "Comment__c")
+    assert change.personal
+    assert "Ada" not in canonical.encode(command.changes)
+
+
+def test_in_an_org_with_several_currencies_the_record_is_in_the_subscriptions() -> None:
+    euro = canceling(**(SCHEDULED | {"currency": "EUR"}))
+    assert "CurrencyIsoCode" not in only(euro).body["fields"]
+    several = replace(euro, account=Present(account(currency="GBP")))
+    assert only(several).body["fields"]["CurrencyIsoCode"] == "EUR"
 
 
 def test_an_end_without_warning_is_final_at_once() -> None:

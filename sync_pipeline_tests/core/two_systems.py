@@ -14,6 +14,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import text
 from sync_pipeline.core.cash import proved_cash
 from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.contraction import recurring_revenue
 from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.facts import Fact, corrections
 from sync_pipeline.core.observation import Absent, Observation, Present
@@ -94,7 +95,7 @@ class TwoSystems:
         billing: Observation[Billing] = Absent("no customer")
         if living:
             billing = Present(sum(map(self._billing, living), Billing()))
-            observed = proved_cash(ACCOUNT, billing.value, self.now)
+            observed = [*proved_cash(ACCOUNT, billing.value, self.now), *recurring_revenue(ACCOUNT, billing.value)]
             self.facts += corrections(self.facts, observed, self.now)
         similar = sorted(
             (

@@ -104,6 +104,7 @@ def subscription(raw: Json) -> Subscription:
         trial_end_at=micros(raw.get("trial_end")),
         cancellation_reason=cancellation.get("reason"),
         cancellation_feedback=cancellation.get("feedback"),
+        cancellation_comment=cancellation.get("comment"),
         latest_invoice=id_of(raw.get("latest_invoice")),
         collection_paused=raw.get("pause_collection") is not None,
         payment_method=id_of(raw.get("default_payment_method")) or id_of(raw.get("default_source")),

@@ -1,0 +1,110 @@
+"""Contraction: recurring revenue that a customer gave up while the subscription goes on, as churn records of a kind.
+
+The level of each running subscription's recurring revenue is a fact; its corrections are what it gained and lost,
+and when. What is lost within one business day is one record: a slip that is mended the same day rescinds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+from sync_pipeline.core import writing
+from sync_pipeline.core.commands import Command
+from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
+from sync_pipeline.core.deal import today
+from sync_pipeline.core.facts import Fact
+from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.money import Money, MoneyError, round_half_even
+from sync_pipeline.core.mrr import yearly
+from sync_pipeline.core.records import ChurnRecord, Subscription, SubscriptionItem
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import Billing, World
+
+RULE = "contraction"
+RECURRING = "recurring_revenue"
+"""The kind of the fact that holds a subscription's monthly recurring revenue before discounts, minor units."""
+KIND = "Contraction"
+
+
+def recurring_revenue(account_id: str, billing: Billing) -> Iterator[Fact]:
+    """The level of every running subscription at this moment, as revision 0."""
+    for subscription in billing.subscriptions:
+        if has_ended(subscription) or subscription.status == "incomplete":
+            continue
+        try:
+            level = monthly(subscription, billing.items)
+        except MoneyError:
+            continue
+        at = subscription.created_at
+        yield Fact(RECURRING, subscription.id, 0, account_id, level.currency, level.minor, at)
+
+
+def monthly(subscription: Subscription, items: tuple[SubscriptionItem, ...]) -> Money:
+    """What the subscription's items bill in a month, whatever its status. Raises MoneyError."""
+    own = (item for item in items if item.subscription == subscription.id)
+    return Money(round_half_even(sum(map(yearly, own), Fraction(0)) / 12), subscription.currency)
+
+
+def contractions(world: World, rules: Rules) -> Iterator[Command]:
+    """One record for every day on which a subscription lost recurring revenue and went on."""
+    billing = own_billing(world)
+    if billing is None:
+        return
+    deals = {subscription.id: found for subscription, found in deals_by_subscription(world, billing)}
+    recorded = {record.key: record for record in world.churn_records}
+    for (subscription_id, day), change in sorted(_by_day(world, rules).items()):
+        key = f"{subscription_id}:contraction:{day}"
+        values: dict[str, Any] = {
+            "status": "Final" if change.minor < 0 else "Rescinded",
+            "lost_mrr": Money(max(-change.minor, 0), change.currency),
+        }
+        if key in recorded:
+            command = writing.update(
+                world, rules, "churn_record", recorded[key], values, rule=RULE, reason="the loss of the day changed"
+            )
+            if command is not None:
+                yield command
+        elif change.minor < 0:
+            deal = next(iter(deals.get(subscription_id, ())), None)
+            values |= {
+                "kind": KIND,
+                "account_id": world.account_id,
+                "opportunity_id": deal.opportunity.id if deal else None,
+                "subscription_id": subscription_id,
+                "effective_date": day,
+                "reason": "fewer units or lower prices; the subscription goes on",
+                "is_voluntary": True,
+                "currency": writing.record_currency(world, change.currency),
+            }
+            yield writing.create(
+                world,
+                rules,
+                "churn_record",
+                key,
+                values,
+                key_field="key",
+                intent=f"churn:{key}",
+                subject=world.account_id,
+                rule=RULE,
+                reason="recurring revenue was given up",
+            )
+
+
+def is_contraction(record: ChurnRecord) -> bool:
+    return ":contraction:" in (record.key or "")
+
+
+def _by_day(world: World, rules: Rules) -> dict[tuple[str, str], Money]:
+    """What each subscription gained or lost on each business day after it was first seen, where it lost at all."""
+    changes: dict[tuple[str, str], list[Money]] = {}
+    for fact in world.facts:
+        if fact.kind == RECURRING and fact.revision > 0:
+            day = today(fact.occurred_at, rules.commercial).isoformat()
+            changes.setdefault((fact.external_id, day), []).append(Money(fact.amount_minor, fact.currency))
+    return {
+        key: Money(sum(each.minor for each in moved), moved[0].currency)
+        for key, moved in changes.items()
+        if any(each.minor < 0 for each in moved)
+    }
