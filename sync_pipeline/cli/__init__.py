@@ -13,7 +13,7 @@ import click
 
 from sync_pipeline.cli.comparing import apply, plan, reconcile
 from sync_pipeline.cli.explaining import explain
-from sync_pipeline.cli.keeping import doctor, ledger, resync
+from sync_pipeline.cli.keeping import doctor, ledger, resync, tables
 from sync_pipeline.cli.rules import rules
 from sync_pipeline.cli.serving import demo, receiver, worker
 from sync_pipeline.cli.undoing import undo
@@ -46,7 +46,22 @@ def main() -> None:
     """Keeps Salesforce and Stripe telling the same story, in both directions, to the penny."""
 
 
-for command in (sandbox, receiver, worker, reconcile, plan, apply, undo, explain, resync, doctor, rules, ledger, demo):
+for command in (
+    sandbox,
+    receiver,
+    worker,
+    reconcile,
+    plan,
+    apply,
+    undo,
+    explain,
+    resync,
+    doctor,
+    rules,
+    ledger,
+    tables,
+    demo,
+):
     main.add_command(command)
 
 

@@ -150,3 +150,11 @@ def ledger_rebind(org: str, stripe_account: str) -> None:
         before = bound(conn)
         bind(conn, found, now)
     click.echo(f"the ledger belongs to {found}" + (f"; it belonged to {before}" if before not in (None, found) else ""))
+
+
+@click.command(epilog="Example:  sync-pipeline tables > data_dictionary.md")
+def tables() -> None:
+    """Print the data dictionary: every table and view of the warehouse, in Markdown."""
+    from sync_pipeline.warehouse.dictionary import page
+
+    click.echo(page(), nl=False)

@@ -167,3 +167,8 @@ TABLES: Mapping[str, Table] = {
     table.name: table
     for table in (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, *DERIVED, PLAN, CERTIFICATE)
 }
+
+PUBLISHED: Mapping[str, Table] = {
+    name.replace("/", "_"): table for name, table in TABLES.items() if not name.startswith(SNAPSHOT)
+}
+"""What is also in SQL, by the name there: derived/account_ltv is derived_account_ltv. Snapshots hold personal data."""

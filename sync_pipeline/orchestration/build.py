@@ -5,7 +5,16 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.orchestration.assets import derived, mapping, movements, revenue, revenue_operations, snapshots, sync
+from sync_pipeline.orchestration.assets import (
+    derived,
+    mapping,
+    movements,
+    published,
+    revenue,
+    revenue_operations,
+    snapshots,
+    sync,
+)
 from sync_pipeline.orchestration.assets.sources import sources
 from sync_pipeline.orchestration.drain import drain_inbox
 from sync_pipeline.orchestration.reconcile import reconcile, reconcile_schedule
@@ -29,6 +38,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             sync.plan,
             sync.writeback,
             sync.certificate,
+            published.sql_tables,
         ],
         asset_checks=[derived.ledger_and_listing_agree_on_lifetime_value_to_the_penny],
         jobs=[drain_inbox, reconcile],

@@ -53,8 +53,8 @@ class Warehouse:
         content = buffer.getvalue()
         path = self.path(table)
         path.parent.mkdir(parents=True, exist_ok=True)
-        _replace(path, content)
-        return Written(path, ordered.height, len(content), _content_hash(ordered, content))
+        replace_file(path, content)
+        return Written(path, ordered.height, len(content), _content_hash(ordered.schema, content))
 
     def read(self, table: Table) -> pl.DataFrame:
         """The whole table. Raises TableMissing."""
@@ -72,6 +72,11 @@ class Warehouse:
             return empty(table), None
         return found, int(self.provenance(table)["taken_at"])
 
+    def content_hash(self, table: Table) -> str:
+        """The hash with which the table was written. Raises TableMissing."""
+        path = self._existing(table)
+        return _content_hash(pl.read_parquet_schema(path), path.read_bytes())
+
     def provenance(self, table: Table) -> dict[str, str]:
         """What `write` was told about where the table comes from. Raises TableMissing."""
         found = pl.read_parquet_metadata(self._existing(table))
@@ -84,7 +89,8 @@ class Warehouse:
         return path
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes the file whole: a reader sees the old one or this one."""
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -99,9 +105,9 @@ def _replace(path: Path, content: bytes) -> None:
         raise
 
 
-def _content_hash(frame: pl.DataFrame, content: bytes) -> str:
+def _content_hash(schema: Mapping[str, pl.DataType], content: bytes) -> str:
     """Of the columns and the data pages, without the footer, in which the provenance is."""
     footer = int.from_bytes(content[-FOOTER_LENGTH_AND_MAGIC:-4], "little")
-    digest = hashlib.sha256(repr(list(frame.schema.items())).encode())
+    digest = hashlib.sha256(repr(list(schema.items())).encode())
     digest.update(content[: -FOOTER_LENGTH_AND_MAGIC - footer])
     return digest.hexdigest()

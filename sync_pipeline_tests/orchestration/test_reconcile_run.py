@@ -123,6 +123,7 @@ def test_unchanged_tables_keep_their_data_version(
     people.edit(billed, "Account", people.only(billed, "Account")["Id"], Name="Northwind Holdings Ltd")
     changed = _versions(run("reconcile", settings, memory))
     assert {name for name in changed if changed[name] != versions[1][name]} == {
+        "warehouse/sql_tables",
         "snapshot/salesforce/accounts",
         "sync/plan",
     }

@@ -59,6 +59,12 @@ def test_a_table_that_was_never_written_is_named(tmp_path: Path) -> None:
         Warehouse(tmp_path).provenance(TABLE)
 
 
+def test_the_hash_of_a_table_can_be_asked_for_later(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path)
+    written = warehouse.write(TABLE, to_frame(ACCOUNTS, TABLE), {"taken_at": "1"})
+    assert warehouse.content_hash(TABLE) == written.content_hash
+
+
 @given(records=st.lists(rows(TABLE), min_size=1, max_size=4, unique_by=lambda each: each.id), data=st.data())
 def test_the_hash_depends_on_nothing_but_rows_and_columns(
     tmp_path_factory: pytest.TempPathFactory, records: list[Account], data: st.DataObject
