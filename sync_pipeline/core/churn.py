@@ -118,11 +118,22 @@ def _values(world: World, rules: Rules, billing: Billing, subscription: Subscrip
         "subscription_id": subscription.id,
         "effective_date": today(ends_at, rules.commercial).isoformat() if ends_at is not None else None,
         "lost_mrr": monthly(subscription, billing.items),
-        "reason": REASON_IN_WORDS.get(subscription.cancellation_reason or "", subscription.cancellation_reason),
+        "reason": reason_in_words(subscription),
         "feedback": subscription.cancellation_feedback,
         "comment": subscription.cancellation_comment,
         "is_voluntary": subscription.cancellation_reason in VOLUNTARY,
     }
+
+
+def reason_in_words(subscription: Subscription) -> str | None:
+    """Why it ends; a reason that this version does not know is shown as it is."""
+    return REASON_IN_WORDS.get(subscription.cancellation_reason or "", subscription.cancellation_reason)
+
+
+def churn_reason(subscription: Subscription) -> str | None:
+    """Why it ends with what the customer chose as feedback, in one line."""
+    feedback = (subscription.cancellation_feedback or "").replace("_", " ")
+    return ": ".join(part for part in (reason_in_words(subscription), feedback) if part) or None
 
 
 def _open_debt(billing: Billing, subscription: Subscription) -> Money:

@@ -226,6 +226,7 @@ def _end_changed(world: World, command: Command) -> World | None:
         "cancel_at": at and at * MICROS,
         "cancel_at_period_end": False,
         "canceled_at": at and world.now,
+        "cancellation_comment": params.get("cancellation_details", {}).get("comment"),
         "cancellation_reason": at and "cancellation_requested",
     }
     changed = (replace(s, **end) if s.id == command.body["id"] else s for s in billing.subscriptions)

@@ -26,6 +26,7 @@ from sync_pipeline.core.observation import Absent, Unknown
 from sync_pipeline.core.renewals import renewal_opportunities
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.seats import keep_seats
+from sync_pipeline.core.term_ends import end_terms
 from sync_pipeline.core.world import World
 
 
@@ -49,6 +50,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *churn_records(world, rules),
         *contractions(world, rules),
         *renewal_opportunities(world, rules),
+        *end_terms(world, rules),
         *unapplied_changes(world),
     ]
     commands = _one_per_target(entry for entry in entries if isinstance(entry, Command))

@@ -69,6 +69,12 @@ class Opportunity:
     billing_message: Column[str | None, "What keeps the deal from being billed"] = None
     activation_status: Column[str | None, "Pending until the first payment, then Activated"] = None
     first_payment_at: Column[int | None, "First payment, microseconds UTC"] = None
+    term_end: Column[str | None, "Renews or Ends: what happens when the term is over; empty for the rule's answer"] = (
+        None
+    )
+    owner_id: Column[str | None, "User who owns the deal"] = None
+    owner_active: Column[bool, "The owner can be given work"] = False
+    lost_reason: Column[str | None, "Why the renewal was lost"] = None
     renewal_key: Column[str | None, "Subscription and end of term that this renewal Opportunity is for"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 

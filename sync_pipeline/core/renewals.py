@@ -7,71 +7,93 @@ renewal Opportunity is never billed itself: the subscription that it stands for 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any
 
-from dateutil.relativedelta import relativedelta
-
-from sync_pipeline.core import canonical
-from sync_pipeline.core.canon import CANON, number
-from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange
-from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
+from sync_pipeline.core import canonical, writing
+from sync_pipeline.core.churn import churn_reason
+from sync_pipeline.core.commands import Agreement, Command, Entry, Review
+from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import midnight, today
-from sync_pipeline.core.lifecycle import EARNING, has_ended
+from sync_pipeline.core.lifecycle import EARNING, has_ended, is_ending
 from sync_pipeline.core.money import Money, round_half_even
 from sync_pipeline.core.mrr import yearly
+from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Opportunity, Subscription
-from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.term import term_end, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "renewal"
-KEPT = {"amount": "money", "close_date": "text"}
+KEPT = ("amount", "close_date")
 NAME_LENGTH = 120
 
 
 def renewal_opportunities(world: World, rules: Rules) -> Iterator[Entry]:
-    """What has to be opened, kept current or closed, for every deal with a subscription."""
+    """What has to be opened, kept current or closed, for every subscription that bills a won deal."""
     billing = own_billing(world)
     if billing is None:
         return
-    for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
-        found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
-        if isinstance(found, Match) and deal.opportunity.is_won:
-            subscription = next(s for s in billing.subscriptions if s.id == found.id)
+    for subscription, deals in deals_by_subscription(world, billing):
+        if (deal := leading_deal(deals)) is not None:
             yield from _of_one_deal(world, rules, billing, deal, subscription)
+
+
+def leading_deal(deals: Sequence[Deal]) -> Deal | None:
+    """The won deal whose term a subscription follows: an amendment has the term of what it amends."""
+    won = [deal for deal in deals if deal.opportunity.is_won]
+    return next((deal for deal in won if not deal.opportunity.amends_opportunity_id), won[0] if won else None)
+
+
+def renewals_of(world: World, subscription: Subscription) -> dict[str, Opportunity]:
+    """The renewal Opportunities of a subscription, by their keys in the order of the terms' ends."""
+    prefix = f"{subscription.id}:"
+    keyed = {o.renewal_key: o for o in world.renewals if o.renewal_key and o.renewal_key.startswith(prefix)}
+    return dict(sorted(keyed.items()))
+
+
+def renewal_key(subscription: Subscription, end: date) -> str:
+    return f"{subscription.id}:{end.isoformat()}"
+
+
+def is_open_for_renewal(end: date, commercial: Commercial, now: int) -> bool:
+    """The term ends soon enough for its renewal to be worked on."""
+    return today(now, commercial) >= end - timedelta(days=commercial.renewal_days)
 
 
 def _of_one_deal(
     world: World, rules: Rules, billing: Billing, deal: Deal, subscription: Subscription
 ) -> Iterator[Entry]:
-    commercial = rules.commercial
-    opened = {o.renewal_key: o for o in world.renewals if (o.renewal_key or "").startswith(f"{subscription.id}:")}
-    for key, renewal in sorted(opened.items(), key=lambda pair: str(pair[0])):
-        if not renewal.is_closed and (stage := _closing_stage(billing, subscription, str(key), commercial)):
-            yield _update(world, rules, renewal, {"stage": stage}, "the next term was paid or the subscription ended")
-    months = deal.opportunity.term_months
-    if subscription.status not in EARNING or not months or months <= 0 or months % 1:
+    commercial, opened = rules.commercial, renewals_of(world, subscription)
+    for key, renewal in opened.items():
+        closed = _closing(billing, subscription, key, commercial)
+        if not renewal.is_closed and closed:
+            yield from _update(world, rules, renewal, closed, "the next term was paid or the subscription ended")
+        elif renewal.is_won and _ended_by(subscription, key, commercial):
+            detail = (
+                f"it is won, but {subscription.id} has ended and is never billed again; sell it as a new Opportunity"
+            )
+            yield Review(f"renewal_won_late:{renewal.id}", world.account_id, "renewal_won_late", renewal.id, detail)
+    months = whole_months(deal.opportunity)
+    if subscription.status not in EARNING or months is None:
         return
-    term_end = _term_end(subscription, int(months), commercial, world.now)
-    if today(world.now, commercial) < term_end - timedelta(days=commercial.renewal_days):
+    end = term_end(subscription, months, commercial, world.now)
+    if not is_open_for_renewal(end, commercial, world.now):
         return
-    key = f"{subscription.id}:{term_end.isoformat()}"
-    wanted = {"amount": _next_term(billing, subscription, int(months)), "close_date": term_end.isoformat()}
+    key = renewal_key(subscription, end)
+    wanted = {"amount": _next_term(billing, subscription, months), "close_date": end.isoformat()}
     if key not in opened:
         yield _create(world, rules, deal, key, wanted)
     elif not opened[key].is_closed:
         yield from _keep_current(world, rules, opened[key], wanted)
-
-
-def _term_end(subscription: Subscription, months: int, commercial: Commercial, now: int) -> date:
-    """The first end of a term that is still ahead; terms are counted from the start, so month ends do not drift."""
-    start, day = today(subscription.start_at, commercial), today(now, commercial)
-    terms = 1
-    while start + relativedelta(months=months * terms) <= day:
-        terms += 1
-    return start + relativedelta(months=months * terms)
+    elif not opened[key].is_won and not is_ending(subscription):
+        detail = (
+            f"it is lost, but {subscription.id} renews itself on {end.isoformat()}; "
+            "enter a cancel date in the Contract, or open it again"
+        )
+        yield Review(f"renewal_lost:{key}", world.account_id, "renewal_lost", opened[key].id, detail)
 
 
 def _next_term(billing: Billing, subscription: Subscription, months: int) -> Money:
@@ -80,9 +102,9 @@ def _next_term(billing: Billing, subscription: Subscription, months: int) -> Mon
     return Money(round_half_even(sum(map(yearly, items), Fraction(0)) * months / 12), subscription.currency)
 
 
-def _closing_stage(billing: Billing, subscription: Subscription, key: str, commercial: Commercial) -> str | None:
-    """The stage in which a renewal ends, once its fate is known."""
-    begins = midnight(date.fromisoformat(key.rpartition(":")[2]), commercial) * 1_000_000
+def _closing(billing: Billing, subscription: Subscription, key: str, commercial: Commercial) -> dict[str, Any]:
+    """The fields in which a renewal ends, once its fate is known."""
+    begins = midnight(_end_in(key), commercial) * 1_000_000
     paid = any(
         invoice.subscription == subscription.id
         and invoice.status == "paid"
@@ -91,75 +113,67 @@ def _closing_stage(billing: Billing, subscription: Subscription, key: str, comme
         for invoice in billing.invoices
     )
     if paid:
-        return commercial.won_stage
-    return commercial.lost_stage if has_ended(subscription) else None
+        return {"stage": commercial.won_stage}
+    if has_ended(subscription):
+        return {"stage": commercial.lost_stage, "lost_reason": churn_reason(subscription)}
+    return {}
+
+
+def _end_in(key: str) -> date:
+    return date.fromisoformat(key.rpartition(":")[2])
+
+
+def _ended_by(subscription: Subscription, key: str, commercial: Commercial) -> bool:
+    """Whether the subscription did not live to see the term that the renewal is for."""
+    ended_at = subscription.ended_at
+    return has_ended(subscription) and ended_at is not None and today(ended_at, commercial) <= _end_in(key)
 
 
 def _keep_current(world: World, rules: Rules, renewal: Opportunity, wanted: dict[str, Any]) -> Iterator[Entry]:
     changed: dict[str, Any] = {}
-    for name, form in KEPT.items():
-        shown, value = (CANON[form](v) for v in (getattr(renewal, name), wanted[name]))
+    for name in KEPT:
+        shown, value = (writing.canonical_value(name, v) for v in (getattr(renewal, name), wanted[name]))
         base = world.base.get((renewal.id, f"{RULE}.{name}"))
         if shown == value:
             yield Agreement(renewal.id, f"{RULE}.{name}", canonical.encode(value))
         elif base is None or base == canonical.encode(shown):
             changed[name] = wanted[name]
-    if changed:
-        yield _update(world, rules, renewal, changed, "what the next term bills has changed")
+    yield from _update(world, rules, renewal, changed, "what the next term bills has changed")
 
 
 def _create(world: World, rules: Rules, deal: Deal, key: str, wanted: dict[str, Any]) -> Command:
-    names = rules.salesforce["opportunity"]
-    term_end = wanted["close_date"]
+    end, opportunity = wanted["close_date"], deal.opportunity
     values = {
-        "name": f"{(deal.opportunity.name or 'Subscription')[: NAME_LENGTH - 20]} renewal {term_end[:7]}",
+        "name": f"{(opportunity.name or 'Subscription')[: NAME_LENGTH - 20]} renewal {end[:7]}",
         "account_id": world.account_id,
+        "owner_id": _owner(world, opportunity),
+        "currency": writing.record_currency(world, wanted["amount"].currency),
         "stage": rules.commercial.renewal_stage,
-        "close_date": term_end,
-        "amount": wanted["amount"].decimal(),
+        **wanted,
     }
-    fields = {names.fields[name]: value for name, value in values.items()}
-    reason = f"a term ends on {term_end}"
-    return Command(
-        key=f"renewal:{key}",
-        account=world.account_id,
-        target=f"salesforce/{names.object}/{key}",
-        action="salesforce.upsert",
-        priority=Priority.WRITE_BACK,
-        reason=reason,
-        subject=deal.opportunity.id,
-        body={
-            "object": names.object,
-            "external_field": names.fields["renewal_key"],
-            "external_id": key,
-            "fields": fields,
-        },
-        changes=(FieldChange(names.fields["amount"], None, number(values["amount"]), RULE, reason),),
+    return writing.create(
+        world,
+        rules,
+        "opportunity",
+        key,
+        values,
+        key_field="renewal_key",
+        intent=f"renewal:{key}",
+        subject=opportunity.id,
+        rule=RULE,
+        reason=f"a term ends on {end}",
     )
 
 
-def _update(world: World, rules: Rules, renewal: Opportunity, values: dict[str, Any], reason: str) -> Command:
-    names = rules.salesforce["opportunity"]
-    target = f"salesforce/{names.object}/{renewal.id}"
-    fields = {names.fields[n]: v.decimal() if isinstance(v, Money) else v for n, v in values.items()}
-    changes = tuple(
-        FieldChange(
-            names.fields[name],
-            CANON[KEPT.get(name, "text")](getattr(renewal, name)),
-            CANON[KEPT.get(name, "text")](value),
-            RULE,
-            reason,
-        )
-        for name, value in values.items()
-    )
-    return Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="salesforce.update",
-        priority=Priority.WRITE_BACK,
-        reason=reason,
-        subject=renewal.id,
-        body={"object": names.object, "id": renewal.id, "fields": fields},
-        changes=changes,
-    )
+def _owner(world: World, opportunity: Opportunity) -> str | None:
+    """Who sold the deal, else whose Account it is; one who is gone can own nothing."""
+    if opportunity.owner_id and opportunity.owner_active:
+        return opportunity.owner_id
+    account = world.account.value if isinstance(world.account, Present) else None
+    return account.owner_id if account is not None and account.owner_active else None
+
+
+def _update(world: World, rules: Rules, renewal: Opportunity, values: dict[str, Any], reason: str) -> Iterator[Command]:
+    command = writing.update(world, rules, "opportunity", renewal, values, rule=RULE, reason=reason)
+    if command is not None:
+        yield command

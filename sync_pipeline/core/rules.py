@@ -83,6 +83,7 @@ class Commercial:
     contract_draft: str = "Draft"
     contract_activated: str = "Activated"
     renewal_days: int = 90
+    term_end: Literal["renews", "ends"] = "renews"
     renewal_stage: str = "Prospecting"
     won_stage: str = "Closed Won"
     lost_stage: str = "Closed Lost"

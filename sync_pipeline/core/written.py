@@ -16,7 +16,7 @@ from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
 from sync_pipeline.core.rules import Rules
 
 CREATED: Mapping[str, tuple[str, ...]] = {
-    "opportunity": ("renewal_key", "name", "account_id", "stage", "close_date", "amount"),
+    "opportunity": ("renewal_key", "name", "account_id", "owner_id", "currency", "stage", "close_date", "amount"),
     "contract": ("stripe_subscription_id", "account_id", "status", "start_date", "term_months"),
     "churn_record": (
         "key",
@@ -40,7 +40,7 @@ CREATED: Mapping[str, tuple[str, ...]] = {
 """Fields that are set when a record is made."""
 
 UPDATED: Mapping[str, tuple[str, ...]] = {
-    "opportunity": ("contract_id", "stage", "close_date", "amount"),
+    "opportunity": ("contract_id", "stage", "close_date", "amount", "lost_reason"),
     "contract": ("status", "cancel_requested_on"),
     "line": ("quantity", "unit_price"),
     "churn_record": tuple(name for name in CREATED["churn_record"] if name not in ("key", "currency")),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sync_pipeline.core.commands import Agreement, Command
+from sync_pipeline.core.commands import Agreement, Command, Review
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Invoice, Opportunity
 from sync_pipeline.core.renewals import renewal_opportunities
@@ -164,9 +164,64 @@ def test_it_is_lost_when_the_subscription_has_ended() -> None:
     assert only(world).body["fields"] == {"StageName": "Closed Lost"}
 
 
+def test_what_is_lost_says_why() -> None:
+    why: dict[str, Any] = {"cancellation_reason": "cancellation_requested", "cancellation_feedback": "too_expensive"}
+    ended: dict[str, Any] = {"status": "canceled", "ended_at": noon(date(2027, 11, 23))}
+    world = world_on(date(2027, 12, 1), renewal(), **ended, **why)
+    assert only(world).body["fields"] == {
+        "StageName": "Closed Lost",
+        "Renewal_Lost_Reason__c": "cancellation was requested: too expensive",
+    }
+
+
 def test_a_closed_renewal_is_left_alone() -> None:
-    world = world_on(date(2027, 10, 1), renewal(is_closed=True, amount=Decimal(1)))
+    world = world_on(date(2027, 10, 1), renewal(is_closed=True, is_won=True, amount=Decimal(1)))
     assert list(renewal_opportunities(world, RULES)) == []
+
+
+def reviews(world: World) -> list[str]:
+    return [entry.detail for entry in renewal_opportunities(world, RULES) if isinstance(entry, Review)]
+
+
+def test_a_renewal_that_a_person_lost_while_the_subscription_goes_on_is_asked_about_until_an_end_is_scheduled() -> None:
+    lost = renewal(is_closed=True)
+    (detail,) = reviews(world_on(date(2027, 10, 1), lost))
+    assert detail == (
+        f"it is lost, but {SUBSCRIPTION} renews itself on 2027-11-23; "
+        "enter a cancel date in the Contract, or open it again"
+    )
+    assert reviews(world_on(date(2027, 10, 1), lost, cancel_at=noon(date(2027, 11, 23)))) == []
+
+
+def test_a_renewal_that_is_won_after_the_end_is_never_billed_and_asked_about() -> None:
+    won = renewal(is_closed=True, is_won=True)
+    (detail,) = reviews(world_on(date(2027, 12, 1), won, status="canceled", ended_at=noon(date(2027, 11, 23))))
+    assert "sell it as a new Opportunity" in detail
+    lived = world_on(date(2028, 3, 1), won, status="canceled", ended_at=noon(date(2028, 2, 1)))
+    assert reviews(lived) == []
+
+
+def test_it_belongs_to_who_sold_the_deal_else_to_the_accounts_owner_else_to_nobody_who_is_gone() -> None:
+    day, seller = date(2027, 10, 1), {"owner_id": "005Seller", "owner_active": True}
+    sold = replace(world_on(day), deals=(Deal(opportunity(**seller)),))
+    assert only(sold).body["fields"]["OwnerId"] == "005Seller"
+    left = replace(sold, deals=(Deal(opportunity(**(seller | {"owner_active": False}))),))
+    assert "OwnerId" not in only(left).body["fields"]
+    kept = replace(left, account=Present(account(owner_id="005Keeper", owner_active=True)))
+    assert only(kept).body["fields"]["OwnerId"] == "005Keeper"
+
+
+def test_in_an_org_with_several_currencies_it_is_in_the_subscriptions() -> None:
+    world = replace(world_on(date(2027, 10, 1), currency="EUR"), account=Present(account(currency="GBP")))
+    assert only(world).body["fields"]["CurrencyIsoCode"] == "EUR"
+
+
+def test_an_amendment_of_the_subscription_is_no_second_renewal() -> None:
+    world = world_on(date(2027, 10, 1))
+    amendment = Deal(opportunity(id="006A", amends_opportunity_id=OPPORTUNITY, close_date="2026-01-01"))
+    links = (*world.links, Link("subscription", "006A", SUBSCRIPTION))
+    command = only(replace(world, deals=(amendment, *world.deals), links=links))
+    assert (command.body["external_id"], command.subject) == (KEY, OPPORTUNITY)
 
 
 def test_a_deal_without_a_term_has_no_renewal() -> None:

@@ -1,0 +1,103 @@
+"""Subscriptions that end with their term unless they are renewed: the end is scheduled when the renewal opens.
+
+A deal says whether its term renews itself or ends, else the rules do. The end is scheduled once per term; whoever takes
+it back has the last word. A renewal Opportunity that is won before the end takes it back too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from typing import Any
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import Agreement, Command, FieldChange
+from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
+from sync_pipeline.core.deal import midnight, today
+from sync_pipeline.core.lifecycle import EARNING, ends_at
+from sync_pipeline.core.records import Opportunity, Subscription
+from sync_pipeline.core.renewals import is_open_for_renewal, leading_deal, renewal_key, renewals_of
+from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.term import term_end, whole_months
+from sync_pipeline.core.world import Billing, Deal, World
+
+RULE = "renewal.term_end"
+MICROS = 1_000_000
+WHY = "The term ends and was not renewed."
+
+
+def end_terms(world: World, rules: Rules) -> Iterator[Command]:
+    """The ends to schedule or to take back now."""
+    billing = own_billing(world)
+    if billing is None:
+        return
+    for subscription, deals in deals_by_subscription(world, billing):
+        deal = leading_deal(deals)
+        if deal is not None and subscription.status in EARNING and _ends(deal.opportunity, rules.commercial):
+            yield from _of_one(world, rules.commercial, billing, deal, subscription)
+
+
+def _ends(opportunity: Opportunity, commercial: Commercial) -> bool:
+    return (opportunity.term_end or commercial.term_end).casefold() == "ends"
+
+
+def _of_one(
+    world: World, commercial: Commercial, billing: Billing, deal: Deal, subscription: Subscription
+) -> Iterator[Command]:
+    months = whole_months(deal.opportunity)
+    end = term_end(subscription, months, commercial, world.now) if months is not None else None
+    if end is None or not is_open_for_renewal(end, commercial, world.now):
+        return
+    renewal = renewals_of(world, subscription).get(renewal_key(subscription, end))
+    renewed = renewal is not None and renewal.is_won
+    done = world.base.get((deal.opportunity.id, RULE)) == canonical.encode(end.isoformat())
+    asked = deal.contract is not None and deal.contract.cancel_requested_on is not None
+    scheduled = ends_at(subscription, billing.items)
+    shown = today(scheduled, commercial) if scheduled is not None else None
+    if not done and not renewed and not asked and shown is None:
+        params = {
+            "cancel_at": _moment(end, commercial, billing, subscription),
+            "proration_behavior": "none",
+            "cancellation_details": {"comment": WHY},
+        }
+        yield _write(world, deal, subscription, params, (None, end), f"the term ends on {end.isoformat()}")
+    elif done and renewed and shown == end:
+        yield _write(
+            world,
+            deal,
+            subscription,
+            {"cancel_at": "", "cancellation_details": {"comment": ""}},
+            (end, None),
+            "the renewal was won",
+        )
+
+
+def _moment(end: date, commercial: Commercial, billing: Billing, subscription: Subscription) -> int:
+    """The end of the paid period that ends on that day, else the start of the day; seconds UTC."""
+    periods = [item.period_end for item in billing.items if item.subscription == subscription.id and item.period_end]
+    same_day = [period // MICROS for period in periods if today(period, commercial) == end]
+    return max(same_day, default=midnight(end, commercial))
+
+
+def _write(
+    world: World,
+    deal: Deal,
+    subscription: Subscription,
+    params: Mapping[str, Any],
+    days: tuple[date | None, date | None],
+    reason: str,
+) -> Command:
+    target = f"stripe/subscription/{subscription.id}"
+    before, after = (day.isoformat() if day is not None else None for day in days)
+    return Command(
+        key=f"set:{target}",
+        account=world.account_id,
+        target=target,
+        action="stripe.update",
+        priority=Priority.CREATE,
+        reason=reason,
+        subject=deal.opportunity.id,
+        body={"object": "subscription", "id": subscription.id, "params": params},
+        changes=(FieldChange("cancel_at", before, after, RULE, reason),),
+        agreements=(Agreement(deal.opportunity.id, RULE, canonical.encode(after or before)),),
+    )
