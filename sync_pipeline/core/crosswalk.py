@@ -35,14 +35,21 @@ def match_subscription(
     opportunity: Opportunity, subscriptions: Iterable[Subscription], links: Iterable[Link], org_id: str
 ) -> Match | Ambiguous | None:
     """The subscription of a deal. An ended one still counts: it is never created again."""
-    all_of_them = list(subscriptions)
+    all_of_them, links = list(subscriptions), list(links)
     linked = {link.external_id for link in links if link.kind == "subscription" and link.subject == opportunity.id}
     intent = subscription_intent(org_id, opportunity.id)
     claims = (
         ("link", [s.id for s in all_of_them if s.id in linked]),
         ("metadata.sf_intent", [s.id for s in all_of_them if s.intent == intent]),
         ("metadata.sf_opportunity_id", [s.id for s in all_of_them if s.opportunity_id == opportunity.id]),
-        ("Opportunity field", [s.id for s in all_of_them if s.id == opportunity.stripe_subscription_id]),
+        (
+            "Opportunity field",
+            [
+                s.id
+                for s in all_of_them
+                if s.id == opportunity.stripe_subscription_id and owner_of_named(opportunity, [s], links) is None
+            ],
+        ),
     )
     for evidence, ids in claims:
         if len(ids) == 1:
@@ -61,6 +68,21 @@ def deals_by_subscription(world: World, billing: Billing) -> list[tuple[Subscrip
             deals.setdefault(found.id, []).append(deal)
     ordered = sorted(billing.subscriptions, key=lambda each: each.id)
     return [(subscription, deals[subscription.id]) for subscription in ordered if subscription.id in deals]
+
+
+def owner_of_named(
+    opportunity: Opportunity, subscriptions: Iterable[Subscription], links: Iterable[Link]
+) -> str | None:
+    """The other Opportunity whose subscription this one names in its field, as a copied Opportunity does.
+
+    Only an amendment shares the subscription of another deal.
+    """
+    name = opportunity.stripe_subscription_id
+    if name is None or opportunity.amends_opportunity_id:
+        return None
+    linked = [link.subject for link in links if (link.kind, link.external_id) == ("subscription", name)]
+    owners = linked or [s.opportunity_id for s in subscriptions if s.id == name and s.opportunity_id]
+    return min(owners) if owners and opportunity.id not in owners else None
 
 
 def named_subscriptions(opportunity: Opportunity, links: Iterable[Link]) -> set[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Command, Review
-from sync_pipeline.core.crosswalk import Ambiguous, match_subscription, named_subscriptions
+from sync_pipeline.core.crosswalk import Ambiguous, match_subscription, named_subscriptions, owner_of_named
 from sync_pipeline.core.customers import customer_in, named_customer, new_customers
 from sync_pipeline.core.deal import Rate, Terms, midnight, subscription_intent, today
 from sync_pipeline.core.observation import Present, Unknown
@@ -151,7 +151,8 @@ def _missing_subscriptions(world: World) -> Iterator[Review]:
     for deal in world.deals:
         opportunity = deal.opportunity
         named = named_subscriptions(opportunity, world.links)
-        if named and match_subscription(opportunity, subscriptions, world.links, world.org_id) is None:
+        copied = owner_of_named(opportunity, subscriptions, world.links) is not None
+        if named and not copied and match_subscription(opportunity, subscriptions, world.links, world.org_id) is None:
             detail = f"{', '.join(sorted(named))} bills this Opportunity, but the Account's customer does not have it"
             yield _review(world, "missing_subscription", opportunity.id, detail)
 

@@ -38,7 +38,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
     if isinstance(world.account, Unknown):
         return Plan()
     if isinstance(world.account, Absent):
-        return Plan(reviews=tuple(_deleted_account(world)))
+        return Plan(reviews=tuple(_deleted_account(world, world.account.proof)))
     entries: list[Entry] = [
         *ensure_everything(world, rules),
         *keep_fields(world, rules, personal_key),
@@ -95,8 +95,11 @@ def _deep_union(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
     return united
 
 
-def _deleted_account(world: World) -> Iterator[Review]:
+def _deleted_account(world: World, proof: str) -> Iterator[Review]:
     if any(link.kind == "customer" for link in world.links):
-        detail = "the Account is gone from Salesforce; its billing goes on untouched until a person decides"
+        detail = (
+            f"the Account is gone ({proof}); its billing goes on untouched: restore it from the recycle bin, "
+            "or end its subscriptions at Stripe"
+        )
         account = world.account_id
         yield Review(f"deleted_account:{account}", account, "deleted_account", account, detail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions
+from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions, owner_of_named
 from sync_pipeline.core.customers import home_currency
 from sync_pipeline.core.deal import Incomplete, Terms, is_billable, terms
 from sync_pipeline.core.observation import Present, Unknown
@@ -38,11 +38,27 @@ def unbilled_deals(world: World, rules: Rules) -> Unbilled:
     ]
     ready = [(deal, agreed) for deal, agreed in waiting if isinstance(agreed, Terms)]
     incomplete = {deal.opportunity.id: agreed for deal, agreed in waiting if isinstance(agreed, Incomplete)}
+    incomplete |= dict(_copies(world, rules))
     home = home_currency(world, account, rules.commercial, {agreed.currency for _, agreed in ready})
     if rules.commercial.other_currencies == "refuse":
         incomplete |= dict(_in_other_currencies(ready, home))
         ready = [(deal, agreed) for deal, agreed in ready if deal.opportunity.id not in incomplete]
     return Unbilled(home, tuple(ready), incomplete)
+
+
+def _copies(world: World, rules: Rules) -> Iterable[tuple[str, Incomplete]]:
+    """Won deals that name the subscription of another: a copied Opportunity brings the ids of the first with it."""
+    subscriptions = world.billing.value.subscriptions if isinstance(world.billing, Present) else ()
+    for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
+        opportunity = deal.opportunity
+        owner = owner_of_named(opportunity, subscriptions, world.links)
+        matched = match_subscription(opportunity, subscriptions, world.links, world.org_id)
+        if owner is not None and matched is None and is_billable(deal, rules.commercial):
+            detail = (
+                f"it names {opportunity.stripe_subscription_id}, which bills Opportunity {owner}; "
+                "clear that id if this is a deal of its own, or name the Opportunity that it amends"
+            )
+            yield opportunity.id, Incomplete((detail,))
 
 
 def _was_billed(world: World, deal: Deal) -> bool:

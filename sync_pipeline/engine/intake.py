@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine.env import Env
+from sync_pipeline.engine.merges import back_from_the_bin, follow_merges
 from sync_pipeline.ledger import commands, cursors, inbox, links, work
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.inbox import InboxEvent
@@ -62,12 +63,18 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
 
     Rows become visible at commit with a stamp from before it, hence the overlap; (id, SystemModstamp) makes a
     row that is seen twice one event. Stamps count seconds, so a row that was seen fresh counts once more when
-    no later edit can have the same stamp. The first look ever reads everything.
+    no later edit can have the same stamp. The first look ever reads everything. What belongs to an Account that was
+    merged into another moves to that one.
     """
     settled = env.now() - FRESH_US
     with ledger.read() as conn:
         marks = {name: int(cursors.get(conn, f"salesforce.{name}") or 0) for name in SALESFORCE_RECORDS}
     changes = salesforce.changes_since({name: max(0, mark - OVERLAP_US) for name, mark in marks.items()})
+    accounts = {change.id: change.merged_into for change in changes if change.object == "account"}
+    merged = {old: new for old, new in accounts.items() if new is not None}
+    with ledger.tx() as conn:
+        back_from_the_bin(conn, accounts.keys() - merged.keys())
+        left = follow_merges(conn, merged, env.now())
     events = [
         InboxEvent(
             source="salesforce",
@@ -75,7 +82,7 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
             type=f"{change.object}.changed",
             object_ids=(change.id,),
             created_at=change.modified_at,
-            account=change.account_id,
+            account=left.get(change.id, change.account_id),
         )
         for change in changes
     ]
@@ -121,6 +128,7 @@ def sweep_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
 def _receive(conn: Connection, hints: list[Hint], env: Env) -> int:
     customers = {each.customer for each in hints if each.customer}
     linked = links.accounts_of(conn, "stripe", "customer", customers)
+    left = links.merged_into(conn, {each.account_id for each in hints if each.account_id})
     priorities = {each.event_id: int(each.priority) for each in hints}
     events = [
         InboxEvent(
@@ -129,7 +137,7 @@ def _receive(conn: Connection, hints: list[Hint], env: Env) -> int:
             type=each.type,
             object_ids=each.object_ids,
             created_at=each.created_at,
-            account=linked.get(each.customer or "") or each.account_id,
+            account=linked.get(each.customer or "") or left.get(each.account_id or "", each.account_id),
         )
         for each in hints
     ]

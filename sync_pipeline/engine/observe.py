@@ -14,12 +14,13 @@ from sync_pipeline.core.customers import needs_candidates
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
 from sync_pipeline.core.records import Account, Contract, Opportunity
-from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.engine.context import Engine, SalesforceReads, StripeReads
-from sync_pipeline.ledger import base, commands, facts, links
+from sync_pipeline.engine.merges import follow_merges
+from sync_pipeline.ledger import base, commands, facts, links, work
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import AccountRecords
 
@@ -64,12 +65,28 @@ def observe(
             if error.access:
                 raise
             records, failure = {}, str(error)
+        if merged := _followed(engine, records):
+            remembered |= _remember(engine, sorted(merged))
+        elsewhere = _links_elsewhere(engine, records)
         for place, account_id in enumerate(chunk):
             if place % ACCOUNTS_PER_BREATH == 0:
                 between()
-            world = _with_salesforce(engine, account_id, remembered[account_id], records, failure)
+            known = remembered[account_id]
+            known = replace(known, links=(*known.links, *elsewhere.get(account_id, ())))
+            world = _with_salesforce(engine, account_id, known, records, failure)
             worlds[account_id] = _with_stripe(engine.rules, world, stripe or engine.stripe)
     return _with_facts(engine, worlds) if stripe is None else worlds
+
+
+def find_merges(engine: Engine, account_ids: Sequence[str]) -> dict[str, str]:
+    """Those of some vanished Accounts that were merged, each with the one that has what was theirs. Raises ReadFailed.
+
+    The ledger follows.
+    """
+    left: dict[str, str] = {}
+    for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
+        left |= _followed(engine, engine.salesforce.accounts(account_ids[start : start + ACCOUNTS_PER_READ]))
+    return left
 
 
 def found_links(world: World) -> list[Link]:
@@ -79,9 +96,11 @@ def found_links(world: World) -> list[Link]:
         return []
     known = {link.external_id for link in world.links}
     found = []
-    for deal in world.deals:
+    # Where several deals name one subscription, it belongs to the first that was closed.
+    for deal in sorted(world.deals, key=lambda each: (each.opportunity.close_date or "", each.opportunity.id)):
         match = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
         if isinstance(match, Match) and match.id not in known:
+            known.add(match.id)
             found.append(Link("subscription", deal.opportunity.id, match.id))
     return found
 
@@ -110,6 +129,33 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
     }
 
 
+def _followed(engine: Engine, records: Mapping[str, AccountRecords]) -> dict[str, str]:
+    """The Accounts that were merged into others, each with the one that has now what was theirs."""
+    merged = {name: seen.merged_into for name, seen in records.items() if seen.merged_into is not None}
+    if not merged:
+        return {}
+    with engine.ledger.tx() as conn:
+        left = follow_merges(conn, merged, engine.env.now())
+        work.mark_dirty(conn, left.values(), priority=int(Priority.WRITE_BACK), now_wall=engine.env.wall())
+    return left
+
+
+def _links_elsewhere(engine: Engine, records: Mapping[str, AccountRecords]) -> dict[str, list[Link]]:
+    """By Account the subscriptions of its deals that another Account holds: an Opportunity was moved between them.
+
+    They make known that the deal is billed already.
+    """
+    account_of = {o.id: name for name, seen in records.items() for o in seen.opportunities}
+    with engine.ledger.read() as conn:
+        held = links.of_subjects(conn, "stripe", "subscription", sorted(account_of))
+    found: dict[str, list[Link]] = {}
+    for each in held:
+        if each.account != account_of[each.subject]:
+            link = Link(each.kind, each.subject, each.external_id, each.role)
+            found.setdefault(account_of[each.subject], []).append(link)
+    return found
+
+
 def _with_salesforce(
     engine: Engine,
     account_id: str,
@@ -122,7 +168,7 @@ def _with_salesforce(
     if failure is not None or seen is None:
         account = Unknown(failure or "not read")
     elif seen.account is None:
-        account = Absent(f"no Account {account_id} in a query by id")
+        account = Absent(_why_absent(seen))
     else:
         account = Present(seen.account)
     return World(
@@ -140,6 +186,14 @@ def _with_salesforce(
         blocked=remembered.blocked,
         once=remembered.once,
     )
+
+
+def _why_absent(seen: AccountRecords) -> str:
+    if seen.merged_into is not None:
+        return f"it was merged into {seen.merged_into}"
+    if seen.deleted:
+        return "it was deleted in Salesforce"
+    return "Salesforce does not show it: it was deleted for good, or this user may not see it"
 
 
 def _deals(seen: AccountRecords) -> tuple[Deal, ...]:

@@ -24,7 +24,7 @@ from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.guard import check
-from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.observe import find_merges, observe
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import SalesforceTables, StripeTables, Tables, read_salesforce, read_stripe
 from sync_pipeline.ledger import links, work
@@ -91,6 +91,9 @@ def compare(engine: Engine, tables: Tables) -> Compared:
     salesforce, stripe = SalesforceTables(tables), StripeTables(tables)
     with engine.ledger.read() as conn:
         linked = links.all_accounts(conn, "stripe", "customer")
+    if gone := salesforce.not_shown(linked):
+        moved = find_merges(engine, gone)
+        linked = [moved.get(each, each) for each in linked]
     names = sorted({*salesforce.to_compare(), *linked})
     worlds = observe(engine, names, salesforce=salesforce, stripe=stripe)
     found = {name: facts for name, world in worlds.items() if (facts := unrecorded_facts(world, engine.rules))}

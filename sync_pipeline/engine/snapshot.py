@@ -100,6 +100,10 @@ class SalesforceTables:
             )
         return found
 
+    def not_shown(self, ids: Iterable[str]) -> list[str]:
+        """Those of the Accounts that the snapshot does not have."""
+        return [account_id for account_id in ids if account_id not in self._accounts]
+
     def to_compare(self) -> Iterator[str]:
         """Accounts that billing concerns: they have a won deal, or name a Stripe customer."""
         for account_id, account in self._accounts.items():

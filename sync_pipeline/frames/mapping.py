@@ -65,7 +65,7 @@ def deal_subscriptions(
     )
     pairs = (
         opportunities.filter(pl.col("account_id").is_not_null())
-        .select(pl.col("id").alias("opportunity_id"), "account_id", "stripe_subscription_id")
+        .select(pl.col("id").alias("opportunity_id"), "account_id", "stripe_subscription_id", "amends_opportunity_id")
         .join(billed, on="account_id")
     )
     linked = links.filter(kind="subscription").select(
@@ -78,10 +78,22 @@ def deal_subscriptions(
             pairs.filter(pl.col("intent") == _intent(subscription_intent, org_id, "opportunity_id")),
         ),
         ("metadata.sf_opportunity_id", pairs.filter(pl.col("named_opportunity") == pl.col("opportunity_id"))),
-        ("Opportunity field", pairs.filter(pl.col("stripe_subscription_id") == pl.col("subscription_id"))),
+        ("Opportunity field", _not_copied(pairs, linked)),
         columns=("opportunity_id", "subscription_id", "account_id"),
     )
     return _strongest(claims, of="opportunity_id").select(list(dtypes(DEAL_SUBSCRIPTIONS)))
+
+
+def _not_copied(pairs: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:
+    """The pairs that the Opportunity's field names, unless the subscription is that of another deal.
+
+    Only an amendment shares the subscription of another deal.
+    """
+    named = pairs.filter(pl.col("stripe_subscription_id") == pl.col("subscription_id"))
+    amending = pl.col("amends_opportunity_id").is_not_null() & (pl.col("amends_opportunity_id") != "")
+    own = pl.col("named_opportunity").is_null() | (pl.col("named_opportunity") == pl.col("opportunity_id"))
+    free = named.join(linked, on=["account_id", "subscription_id"], how="anti")
+    return pl.concat([named.filter(amending), free.filter(own & ~amending)])
 
 
 def _intent(name: object, org_id: str, column: str) -> pl.Expr:

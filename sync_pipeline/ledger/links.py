@@ -120,6 +120,25 @@ def accounts_of(conn: Connection, system: System, kind: str, ids: Iterable[str])
     return found
 
 
+def of_subjects(conn: Connection, system: System, kind: str, subjects: Iterable[str]) -> list[Link]:
+    """The live primary links of Salesforce records, whichever account holds them, in a fixed order."""
+    found: list[Link] = []
+    for batch in batches(subjects):
+        rows = conn.execute(
+            select(*_COLUMNS)
+            .where(
+                link.c.system == system,
+                link.c.kind == kind,
+                link.c.subject.in_(batch),
+                link.c.role == "primary",
+                link.c.state == "live",
+            )
+            .order_by(link.c.account, link.c.subject, link.c.external_id)
+        )
+        found.extend(Link(*row) for row in rows)
+    return found
+
+
 def all_accounts(conn: Connection, system: System, kind: str) -> list[str]:
     """Every account with a live link of this kind, sorted."""
     return list(
@@ -141,6 +160,12 @@ def merged_into(conn: Connection, accounts: Iterable[str]) -> dict[str, str]:
         )
         found.update((row.old_id, row.new_id) for row in rows)
     return found
+
+
+def unalias(conn: Connection, accounts: Iterable[str]) -> None:
+    """These accounts are there again after a merge was undone. What moved to the other account stays there."""
+    for batch in batches(accounts):
+        conn.execute(delete(alias).where(alias.c.system == "salesforce", alias.c.old_id.in_(batch)))
 
 
 def move_account(conn: Connection, old: str, new: str, now: int) -> None:

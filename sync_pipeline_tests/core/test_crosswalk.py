@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
-from sync_pipeline.core.crosswalk import Ambiguous, Match, match_item, match_subscription
+from sync_pipeline.core.commands import Command, Review
+from sync_pipeline.core.crosswalk import Ambiguous, Match, match_item, match_subscription, owner_of_named
 from sync_pipeline.core.deal import subscription_intent
+from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.records import Opportunity, Subscription
+from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Link
-from sync_pipeline_tests.core.making import OPPORTUNITY, ORG, item, line, opportunity, subscription
+from sync_pipeline_tests.core.making import OPPORTUNITY, ORG, RULES, billed, deal, item, line, opportunity, subscription
 
 INTENT = subscription_intent(ORG, OPPORTUNITY)
 BY_LINK = subscription(id="sub_link")
@@ -44,6 +48,42 @@ def test_nothing_is_found_by_resemblance() -> None:
     assert (
         found([stranger], LINK, Link("subscription", "006x", "sub_x"), Link("customer", OPPORTUNITY, "sub_x")) is None
     )
+
+
+OTHERS = "006Aa0000000077IAA"
+
+
+@pytest.mark.parametrize(
+    ("named", "links"),
+    [
+        (subscription(id="sub_field", opportunity_id=OTHERS), ()),
+        (subscription(id="sub_field"), (Link("subscription", OTHERS, "sub_field"),)),
+    ],
+)
+def test_a_copied_opportunity_does_not_own_the_subscription_that_it_names(
+    named: Subscription, links: tuple[Link, ...]
+) -> None:
+    copy = opportunity(stripe_subscription_id="sub_field")
+    assert found([named], *links) is None
+    assert owner_of_named(copy, [named], links) == OTHERS
+    amendment = opportunity(stripe_subscription_id="sub_field", amends_opportunity_id=OTHERS)
+    assert match_subscription(amendment, [named], links, ORG) == Match("sub_field", "Opportunity field")
+    assert owner_of_named(amendment, [named], links) is None
+
+
+def test_a_copied_deal_is_not_billed_and_says_why_until_its_id_is_cleared() -> None:
+    first, running = deal(line()), subscription(opportunity_id=OPPORTUNITY)
+    copy = deal(line(2, opportunity_id=OTHERS), id=OTHERS, stripe_subscription_id=running.id)
+    of = replace(billed(running), deals=(first, copy))
+    waiting = unbilled_deals(of, RULES)
+    assert waiting.ready == ()
+    (why,) = waiting.incomplete[OTHERS].missing
+    assert running.id in why
+    assert OPPORTUNITY in why
+    assert [entry.rule for entry in ensure_everything(of, RULES) if isinstance(entry, Review)] == ["incomplete_deal"]
+    assert not any(isinstance(entry, Command) for entry in ensure_everything(of, RULES))
+    cleared = replace(copy, opportunity=replace(copy.opportunity, stripe_subscription_id=None))
+    assert [d.opportunity.id for d, _ in unbilled_deals(replace(of, deals=(first, cleared)), RULES).ready] == [OTHERS]
 
 
 def test_two_claims_of_one_strength_are_for_a_person() -> None:

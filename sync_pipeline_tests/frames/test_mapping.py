@@ -83,6 +83,7 @@ opportunities = st.builds(
     id=st.sampled_from(DEALS),
     account_id=st.none() | st.sampled_from(ACCOUNTS),
     stripe_subscription_id=st.none() | st.sampled_from(SUBSCRIPTIONS),
+    amends_opportunity_id=st.none() | st.sampled_from(DEALS),
 )
 subscriptions = st.builds(
     Subscription,

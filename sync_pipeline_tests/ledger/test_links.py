@@ -214,3 +214,27 @@ def test_merges_in_a_row_end_at_the_last_account(ledger: Ledger) -> None:
         for old, new in (("c", "a"), ("c", "c")):
             with pytest.raises(ValueError, match="cannot merge"):
                 links.move_account(conn, old, new, 4)
+
+
+def test_after_a_merge_is_undone_the_account_has_its_name_again_but_not_what_moved(ledger: Ledger) -> None:
+    with ledger.tx() as conn:
+        links.put(conn, replace(CUSTOMER, account="old", subject="old"), 1)
+        links.move_account(conn, "old", "new", 2)
+        links.unalias(conn, ["old", "never merged"])
+        assert links.merged_into(conn, ["old"]) == {}
+        assert links.account_of(conn, "stripe", "customer", "cus_1") == "new"
+        # The other way round is a merge like any other now.
+        links.move_account(conn, "new", "old", 3)
+        assert links.account_of(conn, "stripe", "customer", "cus_1") == "old"
+
+
+def test_live_links_of_records_are_found_whichever_account_holds_them(ledger: Ledger) -> None:
+    billed = Link("A", "stripe", "subscription", "sub_1", subject="opp_1")
+    with ledger.tx() as conn:
+        links.put(conn, billed, 1)
+        links.put(conn, replace(billed, external_id="sub_0", state="tombstoned"), 1)
+        links.put(conn, replace(billed, external_id="sub_2", role="secondary"), 1)
+        links.put(conn, replace(billed, account="B", external_id="sub_3", subject="opp_2"), 1)
+        found = links.of_subjects(conn, "stripe", "subscription", ["opp_2", "opp_1", "opp_9"])
+        assert [each.external_id for each in found] == ["sub_1", "sub_3"]
+        assert links.of_subjects(conn, "stripe", "customer", ["opp_1"]) == []

@@ -47,10 +47,8 @@ def set_fields(
 def test_an_account_is_read_whole_in_one_call(salesforce: Salesforce, account: Account) -> None:
     assert salesforce.fields
     before = salesforce.calls
-    found = salesforce.accounts([account.id, NOBODY])
+    seen = salesforce.accounts([account.id])[account.id]
     assert salesforce.calls == before + 1
-    assert found[NOBODY].account is None
-    seen = found[account.id]
     assert seen.account is not None
     assert (seen.account.name, seen.account.tax_registration) == ("Northwind Analytics Ltd", "GB123456789")
     (deal,) = seen.opportunities
@@ -64,6 +62,37 @@ def test_an_account_is_read_whole_in_one_call(salesforce: Salesforce, account: A
     rates = {line.product_family: (line.unit_price, line.quantity) for line in seen.lines if line.unit_price != 200}
     assert rates == {"Seats": (Decimal(600), Decimal(20)), "Platform": (Decimal(30_000), Decimal(1))}
     assert len(seen.lines) == 3
+
+
+def test_an_account_that_is_not_shown_is_looked_for_in_the_recycle_bin(
+    sandbox: SandboxHandle, salesforce: Salesforce, account: Account
+) -> None:
+    def human(**what: Any) -> dict[str, Any]:
+        body = {"system": "salesforce", "object": "Account", **what}
+        result: dict[str, Any] = sandbox.control("POST", "/humans", body)["result"]
+        return result
+
+    deleted, winner = (str(human(fields={"Name": name})["Id"]) for name in ("Deleted", "Winner"))
+    human(id=deleted, delete=True)
+    human(merge={"loser": account.id, "winner": winner})
+    since = dict.fromkeys(("account", "opportunity"), 0)
+    assert salesforce.fields
+    before = salesforce.calls
+    found = salesforce.accounts([account.id, winner, deleted, NOBODY])
+    assert salesforce.calls == before + 2
+    assert {name: (seen.account is None, seen.deleted, seen.merged_into) for name, seen in found.items()} == {
+        account.id: (True, True, winner),
+        winner: (False, False, None),
+        deleted: (True, True, None),
+        NOBODY: (True, False, None),
+    }
+    assert len(found[winner].opportunities) == 1
+    changed = {
+        change.id: (change.object, change.account_id, change.merged_into) for change in salesforce.changes_since(since)
+    }
+    assert changed[account.id] == ("account", account.id, winner)
+    assert changed[deleted] == ("account", deleted, None)
+    assert changed[found[winner].opportunities[0].id] == ("opportunity", winner, None)
 
 
 def test_every_number_is_a_decimal(salesforce: Salesforce) -> None:

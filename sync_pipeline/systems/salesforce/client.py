@@ -74,9 +74,14 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class AccountRecords:
-    """Everything that Salesforce shows for one Account; None for an Account that it does not show."""
+    """Everything that Salesforce shows for one Account; None for an Account that it does not show.
+
+    One that is not shown was `deleted`, perhaps by a merge into another, or this user may not see it.
+    """
 
     account: Account | None
+    deleted: bool = False
+    merged_into: str | None = None
     opportunities: tuple[Opportunity, ...] = ()
     lines: tuple[LineItem, ...] = ()
     contracts: tuple[Contract, ...] = ()
@@ -86,12 +91,16 @@ class AccountRecords:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A record that moved: its object and id, the Account that it belongs to, and its SystemModstamp."""
+    """A record that moved: its object and id, the Account that it belongs to, and its SystemModstamp.
+
+    `merged_into` is the Account that took the place of a deleted one.
+    """
 
     object: str
     id: str
     account_id: str | None
     modified_at: int
+    merged_into: str | None = None
 
 
 class Salesforce:
@@ -193,7 +202,10 @@ class Salesforce:
         return seen
 
     def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
-        """What Salesforce shows for each of the Accounts (at most 200), read in one composite call."""
+        """What Salesforce shows for each of the Accounts (at most 200), read in one composite call.
+
+        A second one asks the recycle bin for those that are not shown.
+        """
         churn_account = self._names["churn_record"].fields["account_id"]
         wanted = ", ".join(f"'{record_id}'" for record_id in ids)
         rows = self.query_all(
@@ -212,9 +224,12 @@ class Salesforce:
         contracts = list(self.parsed("contract", rows["contract"]))
         churn_records = list(self.parsed("churn_record", rows["churn_record"]))
         account_of = {opportunity.id: opportunity.account_id for opportunity in opportunities}
+        gone = self._in_the_bin([record_id for record_id in ids if record_id not in accounts])
         return {
             record_id: AccountRecords(
                 account=accounts.get(record_id),
+                deleted=record_id in gone,
+                merged_into=gone.get(record_id),
                 opportunities=tuple(o for o in opportunities if o.account_id == record_id),
                 lines=tuple(line for line in lines if account_of.get(line.opportunity_id) == record_id),
                 contracts=tuple(c for c in contracts if c.account_id == record_id),
@@ -223,6 +238,17 @@ class Salesforce:
             )
             for record_id in ids
         }
+
+    def _in_the_bin(self, ids: Sequence[str]) -> dict[str, str | None]:
+        """The deleted ones of some Accounts, each with the one that it was merged into."""
+        if not ids:
+            return {}
+        wanted = ", ".join(f"'{record_id}'" for record_id in ids)
+        soql = (
+            f"SELECT Id, MasterRecordId FROM {self._names['account'].object} "
+            f"WHERE Id IN ({wanted}) AND IsDeleted = true"
+        )
+        return {raw["Id"]: raw["MasterRecordId"] for raw in self.query_all({"gone": soql}, deleted=True)["gone"]}
 
     def account_of(self, name: str, record_id: str) -> str | None:
         """The Account that a record belongs to; None when there is no such record, or it belongs to none."""
@@ -239,20 +265,25 @@ class Salesforce:
         return paths | {"churn_record": self._names["churn_record"].fields["account_id"]}
 
     def changes_since(self, since: Mapping[str, int]) -> list[Change]:
-        """Records that moved at or after a moment per object (microseconds UTC), in one composite call."""
+        """Records that moved or were deleted at or after a moment per object (microseconds UTC), in one composite call.
+
+        A deleted line shows in its Opportunity alone.
+        """
         paths = self._account_paths
         queries = {}
         for name, moment in since.items():
             api_object = self._names[name].object
             stamp = _soql_moment(moment)
-            columns = ", ".join(dict.fromkeys(["Id", "SystemModstamp", paths[name]]))
+            master = ["MasterRecordId"] if name == "account" else []
+            columns = ", ".join(dict.fromkeys(["Id", "SystemModstamp", paths[name], *master]))
             where = f"WHERE SystemModstamp >= {stamp} ORDER BY SystemModstamp"
             queries[name] = f"SELECT {columns} FROM {api_object} {where}"
         changed = []
-        for name, rows in self.query_all(queries).items():
+        for name, rows in self.query_all(queries, deleted=True).items():
             for raw in rows:
                 stamped = parse.moment(raw["SystemModstamp"]) or 0
-                changed.append(Change(name, raw["Id"], parse.at_path(raw, paths[name]), stamped))
+                account_id, merged_into = parse.at_path(raw, paths[name]), raw.get("MasterRecordId")
+                changed.append(Change(name, raw["Id"], account_id, stamped, merged_into))
         return changed
 
     def open_tasks(self) -> Iterator[FailureTask]:
@@ -273,9 +304,13 @@ class Salesforce:
                 found = replace(found, team_owner_id=min(able, default=None))
             yield found
 
-    def query_all(self, queries: Mapping[str, str]) -> dict[str, list[Mapping[str, Any]]]:
-        """The rows of up to five queries, asked in one composite call and followed to their last page."""
-        answers = self._composite({name: f"query?q={quote(soql)}" for name, soql in queries.items()})
+    def query_all(self, queries: Mapping[str, str], *, deleted: bool = False) -> dict[str, list[Mapping[str, Any]]]:
+        """The rows of up to five queries, asked in one composite call and followed to their last page.
+
+        With `deleted` also those in the recycle bin.
+        """
+        resource = "queryAll" if deleted else "query"
+        answers = self._composite({name: f"{resource}?q={quote(soql)}" for name, soql in queries.items()})
         rows: dict[str, list[Mapping[str, Any]]] = {}
         for name, answer in answers.items():
             rows[name] = list(answer["records"])

@@ -1,0 +1,84 @@
+"""Merged Accounts: whoever notices first, what belonged to the one that is gone belongs to the one that is left."""
+
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.engine.env import SystemEnv
+from sync_pipeline.engine.intake import receive
+from sync_pipeline.engine.merges import back_from_the_bin, follow_merges
+from sync_pipeline.engine.reconcile import compare, read_tables
+from sync_pipeline.ledger import inbox, links
+from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.links import Link
+from sync_pipeline.systems.stripe.events import Hint
+from sync_pipeline_tests.databases import sqlite_ledger
+from sync_pipeline_tests.engine.installation import Installation
+from sync_pipeline_tests.engine.people import create, only, win
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+
+__all__ = ["sqlite_ledger"]
+A, B, C = "001Aa0000000001AAA", "001Aa0000000002AAA", "001Aa0000000003AAA"
+
+
+@pytest.mark.parametrize("order", list(permutations([(A, B), (B, C), (A, B)])))
+def test_merges_in_any_order_end_at_the_account_that_is_left(
+    sqlite_ledger: Ledger, order: tuple[tuple[str, str], ...]
+) -> None:
+    with sqlite_ledger.tx() as conn:
+        for account in (A, B, C):
+            links.put(conn, Link(account, "stripe", "customer", f"cus_{account}", subject=account), 1)
+        for old, new in order:
+            follow_merges(conn, {old: new}, 2)
+        assert follow_merges(conn, {A: B, B: C}, 3) == {A: C, B: C}
+        assert {each.account for each in links.for_accounts(conn, [C])[C]} == {C}
+        primary = [each.external_id for each in links.for_accounts(conn, [C])[C] if each.role == "primary"]
+        assert primary == [f"cus_{C}"]
+
+
+def test_two_merges_into_each_other_move_nothing_in_circles(sqlite_ledger: Ledger) -> None:
+    with sqlite_ledger.tx() as conn:
+        assert follow_merges(conn, {A: B, B: A}, 1) == {A: B}
+
+
+def test_an_event_that_names_the_account_that_is_gone_is_heard_by_the_other(sqlite_ledger: Ledger) -> None:
+    def event(number: int) -> Hint:
+        return Hint(f"evt_{number}", "invoice.paid", 1, ("in_1",), "cus_unknown", A, Priority.WRITE_BACK)
+
+    with sqlite_ledger.tx() as conn:
+        follow_merges(conn, {A: B}, 1)
+    receive(sqlite_ledger, [event(1)], SystemEnv(None))
+    with sqlite_ledger.tx() as conn:
+        assert (inbox.latest(conn, A, 9), inbox.latest(conn, B, 9)) == ([], ["evt_1"])
+        back_from_the_bin(conn, [A])
+    receive(sqlite_ledger, [event(2)], SystemEnv(None))
+    with sqlite_ledger.read() as conn:
+        assert (inbox.latest(conn, A, 9), inbox.latest(conn, B, 9)) == (["evt_2"], ["evt_1"])
+
+
+def test_a_comparison_follows_a_merge_that_no_poll_has_seen(sync: Installation) -> None:
+    old, new = _billed_and_merged(sync)
+    ahead = compare(sync.engine, read_tables(sync.engine)).ahead
+    assert list(ahead) == [new]
+    assert ahead[new].now.reviews == ()
+    with sync.ledger.read() as conn:
+        assert links.merged_into(conn, [old]) == {old: new}
+        assert links.account_of(conn, "stripe", "customer", only(sync.sandbox, "customer")["id"]) == new
+
+
+def _billed_and_merged(sync: Installation) -> tuple[str, str]:
+    """The story's Account is billed, then merged into another that was never billed; both ids."""
+    old = str(only(sync.sandbox, "Account")["Id"])
+    win(sync.sandbox)
+    sync.rest()
+    new = create(sync.sandbox, "Account", Name="Northwind Group plc")
+    _merge(sync.sandbox, old, new)
+    return old, new
+
+
+def _merge(sandbox: SandboxHandle, loser: str, winner: str) -> None:
+    merge = {"loser": loser, "winner": winner}
+    sandbox.control("POST", "/humans", {"system": "salesforce", "object": "Account", "merge": merge})
