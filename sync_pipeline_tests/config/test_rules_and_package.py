@@ -15,6 +15,7 @@ from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
 from sync_pipeline.core.readings import READINGS
 from sync_pipeline.core.written import written_fields
+from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = ROOT / "salesforce_package" / "force-app" / "main" / "default" / "objects"
@@ -71,6 +72,48 @@ def test_every_custom_field_that_is_written_may_be_written() -> None:
     names = ((RULES.salesforce[kind], field) for kind, field in written_fields(RULES))
     written = {f"{named.object}.{named.fields[field]}" for named, field in names}
     assert {name for name in written if name.endswith("__c")} <= editable
+
+
+def test_every_object_and_field_of_the_package_is_one_that_the_rules_name() -> None:
+    """What no rule names nobody fills: a company would look at an empty field and think that the sync is broken."""
+    package = load(DEFAULT_PACKAGE)
+    named = {names.object: set(names.fields.values()) for names in RULES.salesforce.values()}
+    assert package.objects.keys() <= named.keys()
+    strange = {
+        f"{kind}.{field}" for kind, fields in package.fields.items() for field in fields.keys() - named.get(kind, set())
+    }
+    # A field of tasks is one of events too, whether anybody wants it there or not.
+    assert strange == {"Event.Stripe_Failure_Key__c"}
+
+
+def test_the_permission_set_shows_no_object_that_the_rules_do_not_need() -> None:
+    """Products are reached from lines, and a product is seen by those only who see a price book."""
+    grants = load(DEFAULT_PACKAGE).permissions
+    assert set(grants.objects) <= {names.object for names in RULES.salesforce.values()} | {"Product2", "Pricebook2"}
+    assert not any("delete" in verbs for verbs in grants.objects.values())
+
+
+def test_of_a_customer_and_a_product_only_what_the_rules_map_can_be_seen() -> None:
+    """Phone numbers and people's addresses are nothing that billing needs."""
+    grants = load(DEFAULT_PACKAGE).permissions
+    mapped = {f"{names.object}.{field}" for names in RULES.salesforce.values() for field in names.fields.values()}
+    of_products = {f"Product2.{field.partition('.')[2]}" for field in RULES.salesforce["line"].fields.values()}
+    seen = {grant for grant in grants.readable if grant.split(".")[0] in ("Account", "Contact", "Lead", "Product2")}
+    # A billing address is granted whole.
+    assert seen <= mapped | of_products | {"Account.BillingAddress"}
+
+
+def test_a_picklist_of_the_package_has_the_words_that_are_written_and_no_others() -> None:
+    """A word too few refuses the write; a word too many is a choice by hand that the next sync takes back."""
+    package = load(DEFAULT_PACKAGE)
+    checked = 0
+    for (kind, name), use in written_fields(RULES).items():
+        names = RULES.salesforce[kind]
+        declared = package.fields.get(names.object, {}).get(names.fields[name], {})
+        if declared.get("type") == "picklist":
+            assert set(declared["values"]) == set(use.words), (kind, name)
+            checked += 1
+    assert checked >= 6
 
 
 def test_every_rule_has_a_meaning() -> None:
