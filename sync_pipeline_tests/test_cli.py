@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from sync_pipeline.cli import main
 from sync_pipeline.config.settings import CREDENTIALS, sandbox_environment
-from sync_pipeline_tests.engine.people import edit, fault, only, win
+from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, only, records, win, writes_since
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
 FINE, FAILED, MISUSED = 0, 1, 2
@@ -125,6 +125,49 @@ def test_a_matter_for_a_person_is_exit_code_1_and_named(sandbox: SandboxHandle, 
     assert "the term in months is empty" in left.stdout
     status = run(environment, "ledger", "status")
     assert "the term in months is empty" in status.stdout
+
+
+def test_a_new_org_is_begun_with_once_and_mended_by_line(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    """A deal that closed before the day of the beginning is nothing that the sync may bill."""
+    start = mark(sandbox)
+    begun = run(environment, "init")
+    assert begun.returncode == FINE, begun.stdout + begun.stderr
+    rules = Path(environment["SYNC_HOME"]) / "rules.yaml"
+    told = dict(line.strip().split("=", 1) for line in begun.stdout.splitlines() if "=" in line)
+    assert told == {
+        "SYNC_RULES": str(rules),
+        "SYNC_EXPECT_ORG_ID": "00DAa0000000001",
+        "SYNC_EXPECT_STRIPE_ACCOUNT": at_stripe(sandbox, "GET", "/v1/account")["id"],
+    }
+    assert writes_since(sandbox, start) == []
+    bound = {**environment, **told}
+    looked = run(bound, "doctor", "--json")
+    assert looked.returncode == FINE, looked.stdout
+    findings = json.loads(looked.stdout)
+    assert {finding["verdict"] for finding in findings} == {"ok"}, findings
+    edit(sandbox, "Opportunity", only(sandbox, "Opportunity")["Id"], CloseDate="2020-01-01", StageName="Closed Won")
+    assert run(bound, "worker", "--once").returncode == FINE
+    assert records(sandbox, "customer") == []
+
+    rules.write_text(rules.read_text("utf-8") + "  won_stage: Closed Wonn\n", "utf-8")
+    line = len(rules.read_text("utf-8").splitlines())
+    again = run(bound, "init")
+    assert (again.returncode, again.stderr) == (FAILED, "")
+    assert f"kept {rules}" in again.stdout
+    assert f"{rules}:{line}: " in again.stdout
+    assert "did you mean Closed Won?" in again.stdout
+    looked = run(bound, "doctor")
+    assert looked.returncode == FINE
+    assert "warning  Salesforce fields: " in looked.stdout
+
+
+def test_a_rules_file_that_is_not_there_is_made_by_init_and_by_nothing_else(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    mine = {**environment, "SYNC_RULES": str(tmp_path / "mine" / "rules.yaml")}
+    check_refused(run(mine, "worker", "--once"), MISUSED, "no file", "mine/rules.yaml", "sync-pipeline init")
+    assert run(mine, "init").returncode == FINE
+    assert run(mine, "worker", "--once").returncode == FINE
 
 
 def test_a_ledger_is_moved_to_another_org_only_by_naming_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from dataclasses import asdict
 
@@ -46,6 +47,28 @@ def doctor(as_json: bool) -> None:
             click.echo(f"{finding.verdict:8} {finding.check}: {finding.detail}")
     if any(finding.verdict == "failed" for finding in findings):
         sys.exit(1)
+
+
+@click.command(epilog="Example:  sync-pipeline init")
+def init() -> None:
+    """Begin with a new org: make a rules file and the ledger, hold the rules against the org, and say what to set.
+
+    Writes to neither system.
+    """
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.beginning import begin
+
+    begun = begin(load_settings())
+    click.echo(f"{'made' if begun.made else 'kept'} {begun.rules_file}")
+    for fault in begun.faults:
+        click.echo(fault)
+    click.echo("set these, and nothing else will ever be written to:")
+    for name, value in begun.variables.items():
+        click.echo(f"  {name}={shlex.quote(value)}")
+    if begun.faults:
+        click.echo("mend what is told above, then again: sync-pipeline init")
+        sys.exit(1)
+    click.echo("next: sync-pipeline doctor, then: sync-pipeline plan")
 
 
 @click.group()

@@ -67,8 +67,12 @@ def read_rules(path: Path | None = None) -> RulesFile:
         document = parse(path.read_text("utf-8"))
     except LocatedError as error:
         raise RulesError(f"{name}:{error.line}: {error}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RulesError(f"{name}: {error}") from None
+    except FileNotFoundError:
+        raise RulesError(f"there is no file {name}; mend SYNC_RULES, or make one: sync-pipeline init") from None
+    except OSError as error:
+        raise RulesError(f"{name} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RulesError(f"{name} is not a text in UTF-8") from None
     return _read(name, document, _shipped().value)
 
 

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sync_pipeline.config.rules import RulesError, load_rules
+from sync_pipeline.config.rules import RulesError, RulesFile, read_rules
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.core.rules import Rules
 from sync_pipeline.engine.assembly import build_env, build_salesforce, build_stripe
 from sync_pipeline.engine.env import ClockUnreachable
+from sync_pipeline.engine.org_check import check_org
 from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.database import LedgerError
 from sync_pipeline.systems.outcomes import ReadFailed
+from sync_pipeline.systems.salesforce.client import Salesforce
 
 Verdict = Literal["ok", "warning", "failed"]
 LOW_BUDGET_SHARE = 5
@@ -35,12 +36,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order in which a new installation needs them."""
     yield _ledger(settings)
     try:
-        rules = load_rules(settings.rules_file)
+        file = read_rules(settings.rules_file)
     except RulesError as error:
         yield Finding("rules file", "failed", str(error))
         return
-    yield Finding("rules file", "ok", f"{len(rules.fields)} fields are kept")
-    yield from _salesforce(settings, rules)
+    yield Finding("rules file", "ok", f"{len(file.rules.fields)} fields are kept")
+    if file.rules.commercial.go_live is None:
+        detail = "go_live is not set: every deal that was ever won is billed; set it before the first run"
+        yield Finding("go-live", "warning", detail)
+    yield from _salesforce(settings, file)
     yield from _stripe(settings)
     yield _clock(settings)
 
@@ -59,8 +63,8 @@ def _ledger(settings: Settings) -> Finding:
     return Finding("ledger", "ok", f"at {found}")
 
 
-def _salesforce(settings: Settings, rules: Rules) -> Iterator[Finding]:
-    salesforce = build_salesforce(settings, rules)
+def _salesforce(settings: Settings, file: RulesFile) -> Iterator[Finding]:
+    salesforce = build_salesforce(settings, file.rules)
     signed_in = _answered("Salesforce sign-in", lambda: f"org {salesforce.org_id}")
     yield signed_in
     if signed_in.verdict != "ok":
@@ -73,12 +77,26 @@ def _salesforce(settings: Settings, rules: Rules) -> Iterator[Finding]:
         yield Finding("Salesforce org", "failed", f"this is {salesforce.org_id}, expected {expected}")
     else:
         yield Finding("Salesforce org", "ok", "the expected one")
-    yield _answered("Salesforce fields", lambda: f"{sum(map(len, salesforce.fields.values()))} fields can be read")
+    yield from _rules_in_the_org(salesforce, file)
     if salesforce.api_usage is not None:
         used, allowed = salesforce.api_usage
         scarce = (allowed - used) * 100 < allowed * LOW_BUDGET_SHARE
         detail = f"{used} of {allowed} calls of the rolling day are used"
         yield Finding("Salesforce API budget", "warning" if scarce else "ok", detail)
+
+
+def _rules_in_the_org(salesforce: Salesforce, file: RulesFile) -> Iterator[Finding]:
+    try:
+        faults = check_org(salesforce, file)
+    except ReadFailed as error:
+        yield Finding("Salesforce fields", "failed", str(error))
+        return
+    for fault in faults:
+        detail = f"{file.place(fault.part)}: {fault.message}"
+        yield Finding("Salesforce fields", "failed" if fault.fatal else "warning", detail)
+    if not faults:
+        mapped = sum(len(names.fields) for names in file.rules.salesforce.values())
+        yield Finding("Salesforce fields", "ok", f"{mapped} fields fit the rules")
 
 
 def _stripe(settings: Settings) -> Iterator[Finding]:
@@ -87,7 +105,8 @@ def _stripe(settings: Settings) -> Iterator[Finding]:
     yield account
     if account.verdict == "ok":
         if settings.expect_stripe_account is None:
-            detail = "set SYNC_EXPECT_STRIPE_ACCOUNT, so that another account is never written to"
+            found = account.detail.removeprefix("account ")
+            detail = f"set SYNC_EXPECT_STRIPE_ACCOUNT={found}, so that another account is never written to"
             yield Finding("Stripe account", "warning", detail)
         elif not account.detail.endswith(settings.expect_stripe_account):
             yield Finding("Stripe account", "failed", f"{account.detail}, expected {settings.expect_stripe_account}")
