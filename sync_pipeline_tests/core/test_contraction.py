@@ -129,7 +129,10 @@ def test_levels_are_no_cash() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), min_size=1, max_size=12))
 def test_what_the_records_lose_is_what_the_days_lost(looks: list[tuple[int, int]]) -> None:
-    """Every day that ends lower than it began loses exactly the difference; other days lose nothing."""
+    """Every day that ends lower than it began loses exactly the difference; other days lose nothing.
+
+    A subscription is first seen with the first revenue that it has: a level of nothing is no fact.
+    """
     facts: tuple[Fact, ...] = ()
     level, day, at_dawn = None, 0, 0
     lost: dict[int, int] = {}
@@ -138,7 +141,7 @@ def test_what_the_records_lose_is_what_the_days_lost(looks: list[tuple[int, int]
             day, at_dawn = day + passed, level or 0
         facts = seen(seats, MONDAY + day * DAY, facts).facts
         at_dawn = seats if level is None else at_dawn
-        level = seats
+        level = None if level is None and not seats else seats
         lost[day] = max(at_dawn - seats, 0)
     world = seen(looks[-1][0], MONDAY + day * DAY, facts)
     told = {c.body["external_id"]: c.body["fields"]["Lost_MRR__c"] for c in contractions(world, RULES)}
