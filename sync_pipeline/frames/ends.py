@@ -56,7 +56,7 @@ def churn_records(
     )
     lost = total(before, ("subscription",)).select("subscription", rounded().alias("lost_mrr_minor"))
     latest = (
-        records.filter(pl.col("subscription_id").is_not_null())
+        records.filter(pl.col("subscription_id").is_not_null(), pl.col("kind").fill_null("Churn") == "Churn")
         .with_columns(_episode("key").alias("episode"))
         .sort("episode")
         .group_by("subscription_id")
@@ -92,8 +92,12 @@ def renewal_pipeline(
     zone: str,
     renewal_days: int,
     at: int,
+    at_risk: pl.DataFrame,
 ) -> pl.DataFrame:
-    """derived/renewal_pipeline: the end of the running term of every deal that is billed, and its renewal."""
+    """derived/renewal_pipeline: the end of the running term of every deal that is billed, its renewal, and its risk.
+
+    `at_risk` is derived/mrr_at_risk of the same moment.
+    """
     months = pl.col("term_months")
     won = opportunities.filter("is_won", months > 0, months == months.floor()).select(
         pl.col("id").alias("opportunity_id"), months.cast(pl.Int64).alias("months")
@@ -132,6 +136,12 @@ def renewal_pipeline(
         .join(yearly, left_on="subscription_id", right_on="subscription")
         .with_columns(pl.format("{}:{}", "subscription_id", pl.col("term_end_date").dt.to_string("iso")).alias("key"))
         .join(renewals, left_on="key", right_on="renewal_key", how="left")
+        .join(
+            at_risk.select("subscription", pl.col("cause").alias("risk")),
+            left_on="subscription_id",
+            right_on="subscription",
+            how="left",
+        )
     )
     return (
         table.with_columns(

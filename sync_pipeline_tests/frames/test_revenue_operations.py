@@ -207,11 +207,14 @@ def test_churn_is_what_counted_just_before_the_end() -> None:
         effective_date="2026-03-10", lost_mrr=Decimal("40.00"),
     )  # fmt: skip
     older = ChurnRecord(id="a00", key=f"{SUBSCRIPTION}:1", subscription_id=SUBSCRIPTION, status="Rescinded")
+    smaller = ChurnRecord(
+        id="a02", key=f"{SUBSCRIPTION}:contraction:2026-03-01", subscription_id=SUBSCRIPTION, kind="Contraction"
+    )
     frame = churn_records(
         snapshot("stripe/subscriptions", ended),
         snapshot("stripe/subscription_items", *items),
         history,
-        snapshot("salesforce/churn_records", record, older),
+        snapshot("salesforce/churn_records", record, older, smaller),
         mapped(),
         ZONE,
     )
@@ -262,16 +265,38 @@ def won(**changed: Any) -> Opportunity:
 
 def renewals(day: str, sub: Subscription, *opportunities: Opportunity) -> list[Any]:
     items = [item(quantity=3, unit_amount=Decimal(12_000), interval="year")]
+    found, subscriptions = what_recurs(items, [sub]), snapshot("stripe/subscriptions", sub)
+    at_risk = mrr_at_risk(
+        found,
+        subscriptions,
+        snapshot("stripe/customers"),
+        snapshot("stripe/invoices"),
+        snapshot("stripe/invoice_payments"),
+        snapshot("stripe/disputes"),
+        at(day),
+    )
     frame = renewal_pipeline(
-        what_recurs(items, [sub]),
+        found,
         snapshot("salesforce/opportunities", *opportunities),
-        snapshot("stripe/subscriptions", sub),
+        subscriptions,
         to_frame([deal()], DEAL_SUBSCRIPTIONS),
         ZONE,
         90,
         at(day),
+        at_risk,
     )
     return fitting(frame, RENEWAL_PIPELINE)
+
+
+def test_a_renewal_whose_payment_is_late_or_whose_end_is_scheduled_shows_its_risk() -> None:
+    term = won(term_months=Decimal(12))
+    start = at("2025-05-15")
+    (calm,) = renewals("2026-04-15", running(start_at=start), term)
+    (late,) = renewals("2026-04-15", running(start_at=start, status="past_due"), term)
+    (ending,) = renewals("2026-04-15", running(start_at=start, cancel_at_period_end=True), term)
+    assert (calm.risk, calm.is_ending) == (None, False)
+    assert late.risk in ("failing_payment", "overdue_invoice")
+    assert (ending.risk, ending.is_ending) == ("scheduled_cancel", True)
 
 
 def test_a_renewal_is_due_ninety_days_before_the_end_of_its_term() -> None:

@@ -61,11 +61,12 @@ TABLES: Mapping[Table, tuple[Sequence[Table], Lineage]] = {
         },
     ),
     RENEWAL_PIPELINE: (
-        (*RECURS, OPPORTUNITIES, DEAL_SUBSCRIPTIONS),
+        (*RECURS, OPPORTUNITIES, DEAL_SUBSCRIPTIONS, MRR_AT_RISK),
         {
             "term_end_date": [(SUBSCRIPTIONS, "start_at"), (OPPORTUNITIES, "term_months")],
             "next_term_minor": _AMOUNT[:2],
             "renewal_opportunity_id": [(OPPORTUNITIES, "renewal_key")],
+            "risk": [(MRR_AT_RISK, "cause")],
         },
     ),
     DEAL_TO_CASH: (
@@ -112,22 +113,21 @@ def revenue_operations(settings: dg.ResourceParam[Settings]) -> Results:
         mapping, of_deal, subscriptions = read(ACCOUNT_CUSTOMERS), read(DEAL_SUBSCRIPTIONS), read(SUBSCRIPTIONS)
         opportunities, invoices, payments = read(OPPORTUNITIES), read(INVOICES), read(PAYMENTS)
         found = mrr.recurring(read(ITEMS), subscriptions, read(DISCOUNTS), read(LINES), mapping, at)
+        at_risk = risk.mrr_at_risk(found, subscriptions, read(CUSTOMERS), invoices, payments, read(DISPUTES), at)
         frames = {
-            MRR_AT_RISK: risk.mrr_at_risk(
-                found, subscriptions, read(CUSTOMERS), invoices, payments, read(DISPUTES), at
-            ),
+            MRR_AT_RISK: at_risk,
             CHURN_RECORDS: ends.churn_records(
                 subscriptions, read(ITEMS), read(MRR_HISTORY), read(RECORDS), mapping, zone
             ),
             RENEWAL_PIPELINE: ends.renewal_pipeline(
-                found, opportunities, subscriptions, of_deal, zone, commercial.renewal_days, at
+                found, opportunities, subscriptions, of_deal, zone, commercial.renewal_days, at, at_risk
             ),
             DEAL_TO_CASH: deals.deal_to_cash(
                 opportunities, of_deal, subscriptions, invoices, payments, read(REFUNDS), zone
             ),
             COHORTS: deals.cohorts(read(MRR_MOVEMENTS), today(at, commercial)),
         }
-        risky = frames[MRR_AT_RISK].group_by("cause", "currency").agg(pl.col("mrr_minor").sum())
+        risky = at_risk.group_by("cause", "currency").agg(pl.col("mrr_minor").sum())
         numbers = {
             f"at_risk_minor_{cause}_{currency}": int(minor) for cause, currency, minor in sorted(risky.iter_rows())
         }
