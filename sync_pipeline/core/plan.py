@@ -66,11 +66,17 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
 
 
 def _one_per_target(commands: Iterable[Command]) -> Iterator[Command]:
-    """Merges the writes of one object: all its fields in one request."""
+    """Merges the writes of one object: all its fields in one request.
+
+    One that asks for something else than the first of them (another proration, another end) waits for the next round.
+    """
     merged: dict[str, Command] = {}
     for command in commands:
         first = merged.get(command.key)
-        merged[command.key] = command if first is None else _merged(first, command)
+        if first is None:
+            merged[command.key] = command
+        elif not _contradict(first.body, command.body):
+            merged[command.key] = _merged(first, command)
     yield from merged.values()
 
 
@@ -84,6 +90,16 @@ def _merged(first: Command, second: Command) -> Command:
         changes=first.changes + second.changes,
         agreements=first.agreements + second.agreements,
     )
+
+
+def _contradict(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """Whether the two say different things of one part."""
+    for key in first.keys() & second.keys():
+        mine, theirs = first[key], second[key]
+        both = isinstance(mine, Mapping) and isinstance(theirs, Mapping)
+        if _contradict(mine, theirs) if both else mine != theirs:
+            return True
+    return False
 
 
 def _deep_union(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

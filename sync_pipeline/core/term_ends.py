@@ -6,9 +6,8 @@ it back has the last word. A renewal Opportunity that is won before the end take
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import date
-from typing import Any
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Agreement, Command, FieldChange
@@ -55,21 +54,10 @@ def _of_one(
     scheduled = ends_at(subscription, billing.items)
     shown = today(scheduled, commercial) if scheduled is not None else None
     if not done and not renewed and not asked and shown is None:
-        params = {
-            "cancel_at": _moment(end, commercial, billing, subscription),
-            "proration_behavior": "none",
-            "cancellation_details": {"comment": WHY},
-        }
-        yield _write(world, deal, subscription, params, (None, end), f"the term ends on {end.isoformat()}")
+        at = _moment(end, commercial, billing, subscription)
+        yield _write(world, deal, subscription, at, WHY, (None, end), f"the term ends on {end.isoformat()}")
     elif done and renewed and shown == end:
-        yield _write(
-            world,
-            deal,
-            subscription,
-            {"cancel_at": "", "cancellation_details": {"comment": ""}},
-            (end, None),
-            "the renewal was won",
-        )
+        yield _write(world, deal, subscription, "", "", (end, None), "the renewal was won")
 
 
 def _moment(end: date, commercial: Commercial, billing: Billing, subscription: Subscription) -> int:
@@ -83,10 +71,14 @@ def _write(
     world: World,
     deal: Deal,
     subscription: Subscription,
-    params: Mapping[str, Any],
+    cancel_at: int | str,
+    comment: str,
     days: tuple[date | None, date | None],
     reason: str,
 ) -> Command:
+    """The end, or an empty text that takes it away; nothing is credited for it, and nothing billed again."""
+    details = {"comment": comment}
+    params = {"cancel_at": cancel_at, "proration_behavior": "none", "cancellation_details": details}
     target = f"stripe/subscription/{subscription.id}"
     before, after = (day.isoformat() if day is not None else None for day in days)
     return Command(

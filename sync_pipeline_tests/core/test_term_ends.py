@@ -118,7 +118,11 @@ def test_a_deal_can_say_it_for_itself() -> None:
 def test_a_renewal_that_is_won_takes_the_end_back_and_no_other_end() -> None:
     won = {"is_won": True, "is_closed": True}
     command = only(world_on(IN_TIME, done=True, renewal=won, cancel_at=TERM_END))
-    assert command.body["params"] == {"cancel_at": "", "cancellation_details": {"comment": ""}}
+    assert command.body["params"] == {
+        "cancel_at": "",
+        "proration_behavior": "none",
+        "cancellation_details": {"comment": ""},
+    }
     assert list(end_terms(world_on(IN_TIME, renewal=won, cancel_at=TERM_END), ENDS)) == []
     assert list(end_terms(world_on(IN_TIME, done=True, renewal=won, cancel_at=at(date(2027, 10, 31))), ENDS)) == []
 

@@ -81,6 +81,7 @@ def test_a_person_cancels_in_salesforce_moves_it_takes_it_back_and_means_it_in_t
     sync.wait(60)
     sync.rest()
     assert only(sandbox, "subscription")["cancel_at"] is None
+    assert records(sandbox, "invoiceitem") == []
     assert episodes(sync) == [("Rescinded", "2026-07-31")]
     assert only(sandbox, "Account")["Retention_Status__c"] == "Healthy"
     settled_for_good(sync)
