@@ -285,6 +285,7 @@ class Invoice:
     hosted_url: Column[str | None, "Page on which the customer can pay"] = None
     credited_before_payment: Column[int, "Credited while it was open, minor units"] = 0
     credited_after_payment: Column[int, "Credited after it was paid, minor units"] = 0
+    tax: Column[int, "Tax in the total, minor units"] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,8 @@ from decimal import Decimal
 from typing import Annotated as Column
 from typing import Literal
 
+from sync_pipeline.core.differences import DifferenceClass
+
 State = Literal["matched", "ambiguous"]
 RateSource = Literal["same currency", "settled by Stripe", "not settled in it"]
 DefinitionName = Literal["stripe", "chartmogul", "finance"]
@@ -41,6 +43,16 @@ Evidence = Literal[
     "Account field",
     "Opportunity field",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantinedRow:
+    """One thing that is wrong with one row, which is therefore in no table. Without values: they may be personal."""
+
+    table_name: Column[str, "Table that the row is not in"]
+    row_key: Column[str, "Its key there, parts separated by /"]
+    column_name: Column[str, "Column that does not fit; the key's columns where it is there twice"]
+    problem: Column[str, "What is wrong"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,3 +357,37 @@ class CertifiedTotal:
     salesforce_minor: Column[int, "What the Accounts show, minor units"]
     stripe_minor: Column[int, "What follows from Stripe's records, minor units"]
     difference_minor: Column[int, "Salesforce less Stripe, minor units"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedAmount:
+    """One figure of an account in one currency: what each system said, and one class of what lay between.
+
+    A difference of several classes has a row for each; they add up to it.
+    """
+
+    account_id: Column[str, "Salesforce Account"]
+    measure: Column[str, "mrr, mrr_at_risk, lifetime_value, or period_invoice: the deal against the latest invoice"]
+    currency: Column[str, "ISO currency"]
+    subject: Column[str, "Record that the figure is of: the Account, or the Opportunity"]
+    difference_class: Column[DifferenceClass, "What lay between the two before the repair; none where nothing did"]
+    salesforce_minor: Column[int, "What Salesforce said before the repair, minor units"]
+    stripe_minor: Column[int, "What follows from Stripe's records, minor units"]
+    difference_minor: Column[int, "Of Salesforce less Stripe, the part of this class, minor units"]
+    repair: Column[str | None, "What the sync did about it, or why it does nothing"]
+    left_minor: Column[int, "What is left of it after the repair and should not be, minor units"]
+    since_at: Column[int | None, "When a certificate first saw this difference, microseconds UTC"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifiedSum:
+    """One certificate's figures of one measure, currency and class together."""
+
+    certified_at: Column[int, "Time of the certificate, microseconds UTC"]
+    measure: Column[str, "mrr, mrr_at_risk, lifetime_value or period_invoice"]
+    currency: Column[str, "ISO currency"]
+    difference_class: Column[DifferenceClass, "What lay between the two systems; none where nothing did"]
+    figures: Column[int, "How many"]
+    still_different: Column[int, "Those that still differ after the repair and should not"]
+    difference_minor: Column[int, "Sum of Salesforce less Stripe before the repair, minor units"]
+    left_minor: Column[int, "Sum of what is left of it, minor units"]

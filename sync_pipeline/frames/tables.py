@@ -10,6 +10,12 @@ from sync_pipeline.frames.columns import Table
 
 SNAPSHOT = "snapshot/"
 
+QUARANTINE = Table(
+    "quarantine/rows",
+    rows.QuarantinedRow,
+    ("table_name", "row_key", "column_name", "problem"),
+    "Rows of listings and mapping that did not fit their table, with what is wrong; they are left out of everything.",
+)
 ACCOUNT_CUSTOMERS = Table(
     "mapping/account_customers",
     rows.AccountCustomer,
@@ -118,6 +124,18 @@ CERTIFICATE = Table(
     ("measure", "currency"),
     "What both systems say after the repair, per measure and currency, to the minor unit.",
 )
+CERTIFICATE_ACCOUNTS = Table(
+    "sync/certificate_accounts",
+    rows.CertifiedAmount,
+    ("account_id", "measure", "currency", "subject", "difference_class"),
+    "The certificate per Account and currency: what each system said, the difference, its class and its repair.",
+)
+CERTIFICATE_HISTORY = Table(
+    "sync/certificate_history",
+    rows.CertifiedSum,
+    ("certified_at", "measure", "currency", "difference_class"),
+    "Every certificate there was, by measure, currency and class of difference.",
+)
 
 _SNAPSHOTS = (
     ("salesforce/accounts", records.Account, "All Salesforce Accounts."),
@@ -146,6 +164,10 @@ SNAPSHOTS: Mapping[str, Table] = {
 }
 """By the name that the engine gives the records (`salesforce/accounts`)."""
 
+MAPPING = (ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS)
+QUARANTINED = (*SNAPSHOTS.values(), *MAPPING)
+"""Tables of what comes from outside: a row that does not fit is set aside."""
+
 DERIVED = (
     ACCOUNT_LTV,
     MRR_ITEMS,
@@ -163,9 +185,10 @@ DERIVED = (
     COHORTS,
 )
 
+CERTIFICATES = (CERTIFICATE, CERTIFICATE_ACCOUNTS, CERTIFICATE_HISTORY)
+
 TABLES: Mapping[str, Table] = {
-    table.name: table
-    for table in (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, *DERIVED, PLAN, CERTIFICATE)
+    table.name: table for table in (*SNAPSHOTS.values(), *MAPPING, QUARANTINE, *DERIVED, PLAN, *CERTIFICATES)
 }
 
 PUBLISHED: Mapping[str, Table] = {

@@ -11,12 +11,15 @@ import dagster as dg
 
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.frames.columns import SQL_TYPES, Column, Table
+from sync_pipeline.frames.tables import QUARANTINED
 
 if TYPE_CHECKING:
     import polars as pl
 
 OWNERS = ["team:revenue-operations"]
 SCHEMA_CHECK = "every_row_fits_its_schema"
+FEW_ROWS, FEW_SHARE = 10, 100
+"""So many rows, or one in so many, may be set aside without stopping what follows."""
 # Every table is made anew by the nightly reconcile.
 NIGHTLY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26), warn_window=timedelta(hours=25))
 
@@ -55,7 +58,10 @@ def column_schema(table: Table) -> dg.TableSchema:
 
 
 def schema_check(table: Table) -> dg.AssetCheckSpec:
-    """The check that `materialized` answers: nothing is computed from a table whose rows do not fit."""
+    """The check that `materialized` answers: nothing is computed from a table whose rows do not fit.
+
+    Single rows from outside are set aside with a warning, and the rest goes on; many of them are a broken listing.
+    """
     return dg.AssetCheckSpec(
         SCHEMA_CHECK,
         asset=key(table),
@@ -74,22 +80,32 @@ def materialized(
     metadata: Mapping[str, Any] | None = None,
     checks: Sequence[dg.AssetCheckResult] = (),
     value: Any = None,
+    rejected: "pl.DataFrame | None" = None,
 ) -> dg.MaterializeResult[Any]:
-    """Writes the table to the warehouse and says so, with the result of its schema check and of `checks`."""
-    from sync_pipeline.frames.schema import violations
+    """Writes the table to the warehouse and says so, with the result of its schema check and of `checks`.
+
+    `rejected` is the quarantine of rows that are not in the frame any more.
+    """
     from sync_pipeline.warehouse.parquet import Warehouse
 
-    broken = violations(frame, table)
-    written = Warehouse(settings.warehouse).write(table, frame, provenance)
-    fits = dg.AssetCheckResult(
-        check_name=SCHEMA_CHECK,
-        asset_key=key(table),
-        passed=not broken,
-        metadata={f"{each.column}: {each.check}": each.rows for each in broken},
-        description="; ".join(f"{each.column}: {each.check} ({each.rows} rows)" for each in broken) or None,
-    )
+    warehouse = Warehouse(settings.warehouse)
+    quarantined: dict[str, Any] = {}
+    if table in QUARANTINED:
+        from sync_pipeline.frames.quarantine import quarantine_of, set_aside
+
+        rows = frame.height
+        frame, aside = set_aside(frame, table)
+        aside = aside if rejected is None else aside.vstack(rejected)
+        warehouse.write(quarantine_of(table), aside, {})
+        quarantined["rows_quarantined"] = aside["row_key"].n_unique()
+        few = quarantined["rows_quarantined"] <= max(FEW_ROWS, rows // FEW_SHARE)
+        fits = _fits(frame, table, aside, few=few)
+    else:
+        fits = _fits(frame, table, None, few=False)
+    written = warehouse.write(table, frame, provenance)
     found: dict[str, Any] = {
         "dagster/row_count": written.rows,
+        **quarantined,
         "dagster/uri": str(written.path),
         "size_bytes": written.size_bytes,
         **(metadata or {}),
@@ -103,6 +119,25 @@ def materialized(
         data_version=dg.DataVersion(written.content_hash),
         check_results=[fits, *checks],
         **kept,
+    )
+
+
+def _fits(frame: "pl.DataFrame", table: Table, aside: "pl.DataFrame | None", *, few: bool) -> dg.AssetCheckResult:
+    """Whether all rows fitted: those of the frame, and that none was set aside. A few of those are a warning."""
+    from sync_pipeline.frames.schema import violations
+
+    broken = {f"{each.column}: {each.check}": each.rows for each in violations(frame, table)}
+    stops = bool(broken) or not few
+    if aside is not None:
+        counts = aside.group_by("column_name", "problem").len().sort("column_name", "problem")
+        broken |= {f"{column}: {problem}": rows for column, problem, rows in counts.iter_rows()}
+    return dg.AssetCheckResult(
+        check_name=SCHEMA_CHECK,
+        asset_key=key(table),
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.ERROR if stops else dg.AssetCheckSeverity.WARN,
+        metadata=broken,
+        description="; ".join(f"{what} ({rows} rows)" for what, rows in broken.items()) or None,
     )
 
 

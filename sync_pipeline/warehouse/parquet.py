@@ -60,8 +60,8 @@ class Warehouse:
         """The whole table. Raises TableMissing."""
         return pl.read_parquet(self._existing(table))
 
-    def read_or_empty(self, table: Table) -> tuple[pl.DataFrame, int | None]:
-        """The table as it was last written and when its snapshot was taken (microseconds UTC).
+    def read_or_empty(self, table: Table, taken: str = "taken_at") -> tuple[pl.DataFrame, int | None]:
+        """The table as it was last written and when, by its provenance of that name (microseconds UTC).
 
         Empty and None where it was never written, or by a version with other columns: it is then made anew.
         """
@@ -70,7 +70,7 @@ class Warehouse:
         found = self.read(table)
         if found.schema != pl.Schema(dtypes(table)):
             return empty(table), None
-        return found, int(self.provenance(table)["taken_at"])
+        return found, int(self.provenance(table)[taken])
 
     def content_hash(self, table: Table) -> str:
         """The hash with which the table was written. Raises TableMissing."""

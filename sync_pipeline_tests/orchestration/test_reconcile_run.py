@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import dagster as dg
 import pytest
+from sqlalchemy import text
 
 from sync_pipeline.config.settings import Settings
+from sync_pipeline.engine.assembly import open_current_ledger
 from sync_pipeline.frames.convert import to_records
-from sync_pipeline.frames.tables import ACCOUNT_LTV, CERTIFICATE, PLAN, TABLES
+from sync_pipeline.frames.tables import (
+    ACCOUNT_LTV,
+    CERTIFICATE,
+    CERTIFICATE_ACCOUNTS,
+    CERTIFICATE_HISTORY,
+    PLAN,
+    PUBLISHED,
+    TABLES,
+)
 from sync_pipeline.ledger import facts
 from sync_pipeline.ledger.database import open_ledger
 from sync_pipeline.orchestration.build import build_defs
@@ -91,6 +104,47 @@ def test_every_table_is_there_and_says_what_happened(
     }
 
 
+def test_the_certificate_says_what_it_found_and_links_its_page(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    result = run("reconcile", settings, memory)
+    warehouse = Warehouse(settings.warehouse)
+    rows: list[Any] = to_records(warehouse.read(CERTIFICATE_ACCOUNTS), CERTIFICATE_ACCOUNTS)
+    found = {row.measure: row for row in rows}
+    account = people.only(billed, "Account")["Id"]
+    ltv = found["lifetime_value"]
+    # 45,000 pounds were paid after the last look; recurring revenue had been written when the deal was billed.
+    assert (ltv.account_id, ltv.stripe_minor, ltv.salesforce_minor - ltv.stripe_minor) == (
+        account,
+        4_500_000,
+        -4_500_000,
+    )
+    assert ltv.difference_class in ("missing", "timing")
+    assert (ltv.repair, ltv.left_minor) == ("written to the Account", 0)
+    assert found["mrr"].difference_class == "none"
+    assert (found["period_invoice"].difference_class, found["period_invoice"].stripe_minor) == ("none", 4_500_000)
+    linked = metadata(result, "sync/certificate")["page"]
+    page = Path(url2pathname(urlsplit(linked).path)).read_text("utf-8")
+    assert "agree to the penny" in page
+    assert "45,000.00 GBP" in page
+    assert checks(result)["sync/certificate_accounts:every_difference_is_the_sum_of_its_classes"]
+
+    again: list[Any] = to_records(warehouse.read(CERTIFICATE_HISTORY), CERTIFICATE_HISTORY)
+    assert {row.certified_at for row in again} == {int(warehouse.provenance(CERTIFICATE_HISTORY)["certified_at"])}
+
+
+def test_the_published_tables_are_the_nights(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    assert run("reconcile", settings, memory).success
+    with open_current_ledger(settings) as ledger, ledger.read() as conn:
+        (row,) = conn.execute(text("SELECT account_id, currency, mrr_minor, lifetime_value_minor FROM account_revenue"))
+        assert tuple(row) == (people.only(billed, "Account")["Id"], "GBP", 375_000, 4_500_000)
+        for name, table in PUBLISHED.items():
+            rows = conn.execute(text(f"SELECT COUNT(*) FROM {name}")).scalar()
+            assert rows == Warehouse(settings.warehouse).read(table).height, name
+
+
 def test_column_lineage_leads_to_columns_that_exist(
     billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
 ) -> None:
@@ -123,7 +177,6 @@ def test_unchanged_tables_keep_their_data_version(
     people.edit(billed, "Account", people.only(billed, "Account")["Id"], Name="Northwind Holdings Ltd")
     changed = _versions(run("reconcile", settings, memory))
     assert {name for name in changed if changed[name] != versions[1][name]} == {
-        "warehouse/sql_tables",
         "snapshot/salesforce/accounts",
         "sync/plan",
     }
@@ -202,5 +255,6 @@ def _versions(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     return {
         "/".join(event.asset_key.path): str((event.materialization.tags or {})["dagster/data_version"])
         for event in result.get_asset_materialization_events()
-        if event.asset_key is not None and event.asset_key.path[-1] != "writeback"
+        if event.asset_key is not None
+        and event.asset_key.path[-1] not in ("writeback", "certificate_history", "sql_tables")
     }

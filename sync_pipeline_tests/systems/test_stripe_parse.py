@@ -109,6 +109,12 @@ def test_an_invoice_names_its_subscription_in_its_parent() -> None:
     )
 
 
+def test_the_tax_of_an_invoice_is_the_sum_of_its_taxes() -> None:
+    taxes = [{"amount": 2_000, "tax_behavior": "exclusive"}, {"amount": 600, "tax_behavior": "inclusive"}]
+    assert parse.invoice(raw.invoice(total_taxes=taxes)).tax == 2_600
+    assert parse.invoice(raw.invoice(total_taxes=None)).tax == 0
+
+
 @pytest.mark.parametrize("parent", [None, {"type": "quote_details", "subscription_details": None}])
 def test_an_invoice_of_no_subscription(parent: Any) -> None:
     found = parse.invoice(raw.invoice(parent=parent, due_date=None, number=None))

@@ -83,8 +83,9 @@ def stripe_snapshot(context: dg.AssetExecutionContext, settings: dg.ResourcePara
 def _results(
     settings: Settings, system: str, tables: Mapping[str, list[Any]], provenance: Mapping[str, str]
 ) -> Results:
-    from sync_pipeline.frames.convert import to_frame
+    from sync_pipeline.frames.quarantine import convert
 
     for name in _names(system):
         table = SNAPSHOTS[name]
-        yield materialized(settings, table, to_frame(tables[name], table), provenance)
+        frame, rejected = convert(tables[name], table)
+        yield materialized(settings, table, frame, provenance, rejected=rejected)

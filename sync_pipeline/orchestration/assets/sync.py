@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, ACCOUNT_LTV, CERTIFICATE, DEAL_SUBSCRIPTIONS, PLAN, SNAPSHOTS
+from sync_pipeline.frames.tables import (
+    ACCOUNT_CUSTOMERS,
+    ACCOUNT_LTV,
+    CERTIFICATE,
+    CERTIFICATE_ACCOUNTS,
+    CERTIFICATE_HISTORY,
+    DEAL_SUBSCRIPTIONS,
+    MRR_AT_RISK,
+    PLAN,
+    SNAPSHOTS,
+)
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import ALLOW, one_clear_failure
 from sync_pipeline.orchestration.table_assets import OWNERS, Results, key, materialized, schema_check, table_spec
@@ -20,7 +30,13 @@ if TYPE_CHECKING:
 
 WRITEBACK = dg.AssetKey(["sync", "writeback"])
 AGREE = "salesforce_and_stripe_agree_to_the_penny"
+ADDS_UP = "every_difference_is_the_sum_of_its_classes"
 MEMORY = "run_memory"
+CERTIFIED_FROM = tuple(
+    SNAPSHOTS[name]
+    for name in SNAPSHOTS
+    if name not in ("salesforce/contracts", "salesforce/churn_records", "salesforce/failure_tasks")
+)
 LEFT_SHOWN = 20
 BEFORE_PLAN = [*map(key, (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, ACCOUNT_LTV))]
 
@@ -118,9 +134,25 @@ def writeback(plan: Any) -> Any:
 
 @dg.multi_asset(
     name="certificate",
-    specs=[table_spec(CERTIFICATE, group="sync", kinds={"parquet"}, deps=[key(PLAN), WRITEBACK])],
+    specs=[
+        table_spec(CERTIFICATE, group="sync", kinds={"parquet"}, deps=[key(PLAN), WRITEBACK]),
+        table_spec(
+            CERTIFICATE_ACCOUNTS,
+            group="sync",
+            kinds={"polars", "parquet"},
+            deps=[WRITEBACK, *map(key, (*CERTIFIED_FROM, ACCOUNT_CUSTOMERS, MRR_AT_RISK))],
+        ),
+        table_spec(CERTIFICATE_HISTORY, group="sync", kinds={"polars", "parquet"}, deps=[key(CERTIFICATE_ACCOUNTS)]),
+    ],
     check_specs=[
         schema_check(CERTIFICATE),
+        schema_check(CERTIFICATE_ACCOUNTS),
+        schema_check(CERTIFICATE_HISTORY),
+        dg.AssetCheckSpec(
+            ADDS_UP,
+            asset=key(CERTIFICATE_ACCOUNTS),
+            description="The classes of every difference add up to what lies between the two systems.",
+        ),
         dg.AssetCheckSpec(
             AGREE,
             asset=key(CERTIFICATE),
@@ -135,20 +167,39 @@ def writeback(plan: Any) -> Any:
 def certificate(
     context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings], plan: Any, written: Any
 ) -> Results:
-    """Looks at every account that differed once more and adds up what both systems say."""
+    """Looks at every account that differed once more, adds up what both systems say, and makes the page."""
+    import polars as pl
+
     from sync_pipeline.engine.assembly import open_engine
     from sync_pipeline.engine.reconcile import certify
+    from sync_pipeline.frames.certificate import BASE, MEASURES
     from sync_pipeline.frames.convert import to_frame
+    from sync_pipeline.warehouse.certificate import certify_amounts, write_page
+    from sync_pipeline.warehouse.parquet import Warehouse
 
     with one_clear_failure():
         with open_engine(settings, run=context.run.run_id) as engine:
             found = certify(engine, plan, written)
+            commercial = engine.rules.commercial
+        agreed = [
+            (name, measure, value)
+            for name, each in plan.ahead.items()
+            for measure in MEASURES
+            if (value := each.before.base.get((name, f"account.{measure}"))) is not None
+        ]
+        warehouse = Warehouse(settings.warehouse)
+        provenance = {"certified_at": str(found.at)}
+        left = {each.account for each in found.left}
+        base_frame = pl.DataFrame(agreed, schema=BASE, orient="row")
+        amounts = certify_amounts(warehouse, commercial, base_frame, left, found.at)
+        path = write_page(warehouse, amounts, commercial, agrees=found.agrees, at=found.at)
         yield materialized(
             settings,
             CERTIFICATE,
             to_frame(_totals(found), CERTIFICATE),
-            {"certified_at": str(found.at)},
+            provenance,
             metadata={
+                "page": dg.MetadataValue.url(path.as_uri()),
                 "accounts": found.accounts,
                 "agreed": found.agreed,
                 "repaired": found.repaired,
@@ -159,6 +210,26 @@ def certificate(
             },
             checks=[dg.AssetCheckResult(check_name=AGREE, asset_key=key(CERTIFICATE), passed=found.agrees)],
         )
+        classes = amounts.amounts["difference_class"].value_counts().sort("difference_class")
+        yield materialized(
+            settings,
+            CERTIFICATE_ACCOUNTS,
+            amounts.amounts,
+            provenance,
+            metadata={
+                "page": dg.MetadataValue.url(path.as_uri()),
+                **{f"class_{name}": count for name, count in classes.iter_rows()},
+            },
+            checks=[
+                dg.AssetCheckResult(
+                    check_name=ADDS_UP,
+                    asset_key=key(CERTIFICATE_ACCOUNTS),
+                    passed=amounts.wrong.is_empty(),
+                    metadata={"figures": amounts.wrong.height},
+                )
+            ],
+        )
+        yield materialized(settings, CERTIFICATE_HISTORY, amounts.history, provenance)
 
 
 def _totals(certificate: "Certificate") -> list[Any]:

@@ -205,6 +205,7 @@ def invoice(raw: Json) -> Invoice:
         next_attempt_at=micros(raw.get("next_payment_attempt")),
         hosted_url=raw.get("hosted_invoice_url"),
         credited_before_payment=raw.get("pre_payment_credit_notes_amount") or 0,
+        tax=sum(each["amount"] for each in raw.get("total_taxes") or ()),
         credited_after_payment=raw.get("post_payment_credit_notes_amount") or 0,
     )
 

@@ -1,0 +1,19 @@
+"""The sorts of difference that money of both systems can have. What decides between them is in frames.certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+DifferenceClass = Literal["none", "timing", "proration", "tax", "discount", "fx", "missing", "human_edit", "real"]
+CLASSES: Mapping[DifferenceClass, str] = {
+    "none": "Both say the same.",
+    "timing": "Stripe has moved since both last agreed, or the next invoice will bill it.",
+    "proration": "A change within a period is billed for part of it.",
+    "tax": "Stripe adds tax; the deal is without.",
+    "discount": "Stripe takes a discount off the deal's price.",
+    "fx": "It is in another currency than the Account's, without an exact amount in that.",
+    "missing": "Salesforce shows nothing yet.",
+    "human_edit": "Somebody has changed what Salesforce showed.",
+    "real": "None of these: both sides say something else.",
+}

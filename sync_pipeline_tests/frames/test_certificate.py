@@ -1,0 +1,238 @@
+"""The certificate of agreement: every class of difference by hand, parts that add up, the age of a difference."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sync_pipeline.core.records import Account, InvoiceLine
+from sync_pipeline.frames.cash import Listings, cash
+from sync_pipeline.frames.certificate import (
+    BASE,
+    Money,
+    account_figures,
+    does_not_add_up,
+    period_invoices,
+    repaired,
+    since_when,
+    with_history,
+)
+from sync_pipeline.frames.convert import to_frame, to_records
+from sync_pipeline.frames.schema import empty, violations
+from sync_pipeline.frames.tables import (
+    CERTIFICATE_ACCOUNTS,
+    CERTIFICATE_HISTORY,
+    DEAL_SUBSCRIPTIONS,
+    MRR_AT_RISK,
+)
+from sync_pipeline_tests.core.making import ACCOUNT, NOW, OPPORTUNITY, item, subscription
+from sync_pipeline_tests.frames.recurring import DAY, line, mapped, what_recurs
+from sync_pipeline_tests.frames.test_revenue_operations import deal, invoice, paid, snapshot, won
+
+MONEY = ("invoices", "invoice_payments", "charges", "refunds", "disputes", "credit_notes")
+
+
+def figures(
+    mrr: str | None = "10.00",
+    agreed: str | None = None,
+    *,
+    items: list[Any] | None = None,
+    subscriptions: list[Any] | None = None,
+    payments: list[Any] | None = None,
+    ltv: str | None = None,
+    currency: str = "GBP",
+) -> dict[tuple[str, str], tuple[int, int, int, str]]:
+    """measure, currency -> Salesforce, Stripe, difference, class; 10.00 a month recur unless a test says otherwise."""
+    listings = {name: snapshot(f"stripe/{name}") for name in MONEY}
+    listings["invoice_payments"] = snapshot("stripe/invoice_payments", *(payments or []))
+    found = what_recurs([item()] if items is None else items, subscriptions)
+    account = Account(
+        id=ACCOUNT,
+        currency=currency,
+        mrr=None if mrr is None else Decimal(mrr),
+        mrr_at_risk=Decimal(0),
+        lifetime_value=None if ltv is None else Decimal(ltv),
+    )
+    base = [] if agreed is None else [(ACCOUNT, "mrr", f'"{agreed}"')]
+    rows = account_figures(
+        Money(found, empty(MRR_AT_RISK), cash(Listings(*listings.values()))),
+        snapshot("salesforce/accounts", account),
+        mapped(),
+        pl.DataFrame(base, schema=BASE, orient="row"),
+        "GBP",
+        NOW,
+    )
+    assert violations(rows, CERTIFICATE_ACCOUNTS) == []
+    assert does_not_add_up(rows).is_empty()
+    return {
+        (row.measure, row.currency): (
+            row.salesforce_minor, row.stripe_minor, row.difference_minor, row.difference_class,
+        )
+        for row in to_records(rows, CERTIFICATE_ACCOUNTS)
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shown", "agreed", "expected"),
+    [
+        ("10.00", None, (1_000, 1_000, 0, "none")),
+        ("10", "10", (1_000, 1_000, 0, "none")),
+        (None, None, (0, 1_000, -1_000, "missing")),
+        # Both agreed on 8; Stripe now has 10.
+        ("8.00", "8", (800, 1_000, -200, "timing")),
+        # Both agreed on 10; somebody has typed 12.34.
+        ("12.34", "10", (1_234, 1_000, 234, "human_edit")),
+        # Both agreed on 7, and neither has it now.
+        ("12.00", "7", (1_200, 1_000, 200, "real")),
+        ("12.00", None, (1_200, 1_000, 200, "real")),
+    ],
+)
+def test_what_lies_between_the_two(shown: str | None, agreed: str | None, expected: tuple[int, int, int, str]) -> None:
+    assert figures(shown, agreed)["mrr", "GBP"] == expected
+
+
+def test_an_empty_field_and_nothing_in_stripe_are_the_same() -> None:
+    assert figures(None, items=[], ltv=None)["mrr", "GBP"] == (0, 0, 0, "none")
+
+
+def test_what_is_past_due_recurs_and_what_is_unpaid_does_not() -> None:
+    subs = [subscription(status="past_due"), subscription(id="sub_2", status="unpaid")]
+    items = [item(), item(id="si_2", subscription="sub_2")]
+    assert figures("10.00", items=items, subscriptions=subs)["mrr", "GBP"][3] == "none"
+
+
+def test_another_currency_stands_by_itself() -> None:
+    subs = [subscription(), subscription(id="sub_e", currency="EUR")]
+    items = [item(), item(id="si_e", subscription="sub_e", currency="EUR", unit_amount=Decimal(700))]
+    found = figures("10.00", items=items, subscriptions=subs)
+    assert found["mrr", "GBP"][3] == "none"
+    assert found["mrr", "EUR"] == (0, 700, -700, "fx")
+
+
+def test_collected_cash_is_held_against_the_field() -> None:
+    found = figures(payments=[paid(amount_paid=4_500)], ltv="45.00")
+    assert found["lifetime_value", "GBP"] == (4_500, 4_500, 0, "none")
+    assert figures(payments=[paid(amount_paid=4_501)], ltv="45.00")["lifetime_value", "GBP"] == (
+        4_500, 4_501, -1, "real",
+    )  # fmt: skip
+
+
+def test_yen_has_no_pennies() -> None:
+    yen = {"currency": "JPY"}
+    found = figures(
+        "1000", items=[item(unit_amount=Decimal(1000), **yen)], subscriptions=[subscription(**yen)], currency="JPY"
+    )
+    assert found["mrr", "JPY"] == (1_000, 1_000, 0, "none")
+
+
+def billed(amount: str, lines: list[InvoiceLine], items: list[Any], **changed: Any) -> dict[str, int]:
+    """Class -> part of the deal's amount less the invoice's total."""
+    bill = invoice(billing_reason="subscription_cycle", **changed)
+    rows = period_invoices(
+        snapshot("salesforce/opportunities", won(amount=Decimal(amount))),
+        to_frame([deal()], DEAL_SUBSCRIPTIONS),
+        snapshot("stripe/subscription_items", *items),
+        snapshot("stripe/invoices", bill, invoice(9, billing_reason="manual", created_at=NOW)),
+        snapshot("stripe/invoice_lines", *lines),
+        NOW,
+    )
+    assert violations(rows, CERTIFICATE_ACCOUNTS) == []
+    assert does_not_add_up(rows).is_empty()
+    shown: list[Any] = to_records(rows, CERTIFICATE_ACCOUNTS)
+    assert {(row.subject, row.stripe_minor) for row in shown} == {(OPPORTUNITY, bill.total)}
+    return {row.difference_class: row.difference_minor for row in shown}
+
+
+def test_an_invoice_as_agreed() -> None:
+    assert billed("120.00", [line(amount=12_000)], [item(unit_amount=Decimal(12_000))]) == {"none": 0}
+
+
+def test_discount_tax_and_proration_each_have_their_part() -> None:
+    # 120.00 agreed; 20.00 off, 30.00 for a part of a period, 20% of the 130.00 as tax: 156.00 billed.
+    lines = [
+        line(amount=12_000, discounts=("di_1:1500", "di_2:500")),
+        line(id="il_2", amount=4_000, is_proration=True),
+        line(id="il_3", amount=-1_000, is_proration=True),
+    ]
+    assert billed("120.00", lines, [item(unit_amount=Decimal(12_000))], total=15_600, tax=2_600) == {
+        "discount": 2_000,
+        "proration": -3_000,
+        "tax": -2_600,
+    }
+
+
+def test_seats_that_the_next_invoice_bills_are_a_matter_of_time() -> None:
+    # The deal and the subscription say 3 seats of 60.00, the last invoice billed 2.
+    assert billed("180.00", [line(amount=12_000)], [item(unit_amount=Decimal(6_000), quantity=3)]) == {"timing": 6_000}
+
+
+def test_what_nothing_explains_is_real() -> None:
+    assert billed("125.00", [line(amount=12_000)], [item(unit_amount=Decimal(12_000))]) == {"real": 500}
+
+
+@given(
+    st.integers(0, 10**9), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(-(10**6), 10**6),
+    st.integers(0, 10**6),
+)  # fmt: skip
+def test_the_parts_always_add_up(amount: int, full: int, off: int, prorated: int, tax: int) -> None:
+    lines = [line(amount=full, discounts=(f"di_1:{off}",)), line(id="il_2", amount=prorated, is_proration=True)]
+    total = full - off + prorated + tax
+    found = billed(str(Decimal(amount).scaleb(-2)), lines, [item()], total=total, tax=tax)
+    assert sum(found.values()) == amount - total
+
+
+def rows_of(*causes: str, at: int = NOW) -> pl.DataFrame:
+    base = {"account_id": ACCOUNT, "measure": "mrr", "currency": "GBP", "salesforce_minor": 100, "stripe_minor": 90}
+    made = [
+        CERTIFICATE_ACCOUNTS.row(
+            **base, subject=f"{ACCOUNT}{n}", difference_class=cause, difference_minor=0 if cause == "none" else 10,
+            repair=None, left_minor=0, since_at=None if cause == "none" else at,
+        )
+        for n, cause in enumerate(causes)
+    ]  # fmt: skip
+    return to_frame(made, CERTIFICATE_ACCOUNTS)
+
+
+def test_a_difference_is_as_old_as_the_certificate_that_first_saw_it() -> None:
+    later = since_when(rows_of("real", "timing", "real", at=NOW + DAY), rows_of("real", "real", "none"))
+    found = {row.subject[-1]: row.since_at for row in to_records(later, CERTIFICATE_ACCOUNTS)}
+    assert found == {"0": NOW, "1": NOW + DAY, "2": NOW + DAY}
+
+
+def test_history_keeps_every_certificate_once() -> None:
+    first = with_history(rows_of("none", "none", "real"), empty(CERTIFICATE_HISTORY), NOW)
+    assert violations(first, CERTIFICATE_HISTORY) == []
+    again = with_history(rows_of("none", "none", "real"), first, NOW)
+    assert again.height == first.height == 2
+    both: list[Any] = to_records(with_history(rows_of("real", at=NOW + DAY), again, NOW + DAY), CERTIFICATE_HISTORY)
+    assert sorted(
+        (row.certified_at - NOW, row.difference_class, row.figures, row.difference_minor) for row in both
+    ) == [
+        (0, "none", 2, 0),
+        (0, "real", 1, 10),
+        (DAY, "real", 1, 10),
+    ]
+
+
+def test_only_an_accounts_own_figures_can_be_left() -> None:
+    waiting = repaired(rows_of("real", "none", "fx"), [ACCOUNT])
+    found = {row.difference_class: (row.left_minor, row.repair) for row in to_records(waiting, CERTIFICATE_ACCOUNTS)}
+    assert found["real"] == (10, "not yet: see what the plan has left for this Account")
+    assert found["none"] == (0, None)
+    assert found["fx"][0] == 0
+    done = repaired(rows_of("real"), [])
+    assert [(row.left_minor, row.repair) for row in to_records(done, CERTIFICATE_ACCOUNTS)] == [
+        (0, "written to the Account")
+    ]
+
+
+def test_a_figure_that_does_not_add_up_is_found() -> None:
+    good = rows_of("real")
+    assert does_not_add_up(good).is_empty()
+    wrong = good.with_columns((pl.col("difference_minor") + 1).alias("difference_minor"))
+    assert does_not_add_up(wrong).height == 1
