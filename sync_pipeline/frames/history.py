@@ -33,7 +33,7 @@ def billed(lines: pl.DataFrame, items: pl.DataFrame, prices: pl.DataFrame, disco
 
     Columns item, subscription, start, end, is_proration, gross_* (exact yearly amount before discounts), amount, and
     what was taken off the amount: off_forever by discounts that last for ever, off by all. A credit says that its
-    item ended, unless a debit of the same moment says what followed.
+    item ended, unless a debit of the same moment says what followed. Periods that say the same are one row.
     """
     about = items.select(pl.col("id").alias("item"), "product", "interval", "interval_count", "usage_type")
     of_price = prices.select(
@@ -83,7 +83,7 @@ def billed(lines: pl.DataFrame, items: pl.DataFrame, prices: pl.DataFrame, disco
             *(pl.lit(0, pl.Int64).alias(name) for name in ("amount", "off_forever", "off")),
         )
     )
-    return pl.concat([said, ended.select(said.columns)]).sort("item", "start")
+    return _runs(pl.concat([said, ended.select(said.columns)]).sort("item", "start"))
 
 
 def history(
@@ -139,6 +139,16 @@ def believed_at(table: pl.DataFrame, at: int | None = None) -> pl.DataFrame:
     moment = pl.lit(at).cast(MOMENT)
     until = pl.col("known_until_at")
     return table.filter((pl.col("known_from_at") <= moment) & (until.is_null() | (until > moment)))
+
+
+def _runs(said: pl.DataFrame) -> pl.DataFrame:
+    """One row for periods that follow each other and say the same: most of them do. Sorted by item and start."""
+    same = [name for name in said.columns if name not in ("start", "end")]
+    repeats = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in same)
+    follows = (repeats & (pl.col("end").shift(1) >= pl.col("start"))).fill_null(False)
+    marked = said.with_columns((~follows).alias("begins"))
+    last_ends = marked.filter(pl.col("begins").shift(-1, fill_value=True))["end"]
+    return marked.filter("begins").drop("begins").with_columns(last_ends)
 
 
 def _taken_off(lines: pl.DataFrame, discounts: pl.DataFrame) -> pl.DataFrame:

@@ -92,6 +92,28 @@ def test_months_at_the_same_rate_are_one_step_and_one_movement() -> None:
     assert moved(table) == [("2026-01-01", "new", 1_000)]
 
 
+def test_a_month_that_nothing_bills_is_no_revenue() -> None:
+    table = look("2026-03-10", [item()], [SAME[0], SAME[2]])
+    assert moved(table) == [
+        ("2026-01-01", "new", 1_000),
+        ("2026-02-01", "churn", -1_000),
+        ("2026-03-01", "reactivation", 1_000),
+    ]
+
+
+def test_months_that_say_the_same_are_kept_as_one_row() -> None:
+    items = to_frame([item()], SNAPSHOTS["stripe/subscription_items"])
+    lines = [*SAME, period("2026-04-01", "2026-05-01", quantity=2, amount=2_000), period("2026-06-01", "2026-07-01")]
+    said = billed(
+        to_frame(lines, SNAPSHOTS["stripe/invoice_lines"]),
+        items,
+        empty(SNAPSHOTS["stripe/prices"]),
+        empty(SNAPSHOTS["stripe/discounts"]),
+    )
+    shown = [(f"{start:%m-%d}", f"{end:%m-%d}") for start, end in said.select("start", "end").iter_rows()]
+    assert shown == [("01-01", "04-01"), ("04-01", "05-01"), ("06-01", "07-01")]
+
+
 def test_a_second_look_that_sees_the_same_changes_nothing() -> None:
     first = look("2026-03-10", [item()], SAME)
     second = look("2026-03-11", [item()], SAME, known=first, before="2026-03-10")
