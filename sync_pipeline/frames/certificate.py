@@ -266,6 +266,12 @@ def since_when(rows: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def unlike_the_planner(rows: pl.DataFrame, quiet: Iterable[str]) -> pl.DataFrame:
+    """Own figures that differ on Accounts where the planner found nothing to write."""
+    own = pl.col("measure").is_in(MEASURES) & ~pl.col("difference_class").is_in(["none", "fx"])
+    return rows.filter(own & pl.col("account_id").is_in(sorted(quiet)))
+
+
 def with_history(rows: pl.DataFrame, before: pl.DataFrame, at: int) -> pl.DataFrame:
     """sync/certificate_history: what it was, and the sums of the certificate of this moment (microseconds UTC)."""
     dated = rows.with_columns(pl.lit(at).cast(DTYPES["moment"]).alias("certified_at"))

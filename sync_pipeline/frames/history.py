@@ -23,6 +23,7 @@ SLACK = 1
 _AMOUNT = (NUMERATOR, DENOMINATOR)
 _MINOR = round_ratio(pl.col(NUMERATOR), pl.col(DENOMINATOR) * 12).alias("mrr_minor")
 _NOTHING = pl.lit(0).cast(DTYPES["amount"]).alias("mrr_minor")
+_BILLS = ("item", "subscription", "price", "amount", "quantity", "unit_amount", "is_proration")
 _BEFORE = ((NUMERATOR, 0), (DENOMINATOR, 1))
 _STEP = ("item", "true_from_at", *_AMOUNT, "mrr_minor", "source", "seen_otherwise_at")
 _STEP_FROM_START = ("item", pl.col("start").alias("true_from_at"), *_STEP[2:])
@@ -42,7 +43,8 @@ def billed(lines: pl.DataFrame, items: pl.DataFrame, prices: pl.DataFrame, disco
         pl.col("interval").alias("priced_interval"),
         pl.col("interval_count").alias("priced_count"),
     )
-    debits = lines.filter((pl.col("amount") > 0) | ((pl.col("amount") == 0) & ~pl.col("is_proration")))
+    billing = lines.filter((pl.col("amount") > 0) | ((pl.col("amount") == 0) & ~pl.col("is_proration")))
+    debits = _runs(billing)
     known = (
         debits.join(about, on="item", how="left")
         .join(of_price, on="price", how="left")
@@ -71,11 +73,12 @@ def billed(lines: pl.DataFrame, items: pl.DataFrame, prices: pl.DataFrame, disco
     )
     # The latest word of a moment: a renewal bills what a proration of that moment has changed.
     said = said.sort("item", "start", "is_proration", "end").unique(["item", "start"], keep="last")
+    credits = lines.filter(pl.col("amount") < 0)
+    billed_too = billing.join(credits, on=["item", "period_start"], how="semi")
     ended = (
-        lines.filter(pl.col("amount") < 0)
+        credits.join(billed_too, on=["item", "period_start"], how="anti")
         .select("item", "subscription", pl.col("period_start").alias("start"), pl.col("period_end").alias("end"))
         .unique(["item", "start"])
-        .join(said, on=["item", "start"], how="anti")
         .with_columns(
             pl.lit(True).alias("is_proration"),
             pl.lit(0, pl.Int128).alias("gross_numerator"),
@@ -83,7 +86,7 @@ def billed(lines: pl.DataFrame, items: pl.DataFrame, prices: pl.DataFrame, disco
             *(pl.lit(0, pl.Int64).alias(name) for name in ("amount", "off_forever", "off")),
         )
     )
-    return _runs(pl.concat([said, ended.select(said.columns)]).sort("item", "start"))
+    return pl.concat([said, ended.select(said.columns)]).sort("item", "start")
 
 
 def history(
@@ -141,13 +144,14 @@ def believed_at(table: pl.DataFrame, at: int | None = None) -> pl.DataFrame:
     return table.filter((pl.col("known_from_at") <= moment) & (until.is_null() | (until > moment)))
 
 
-def _runs(said: pl.DataFrame) -> pl.DataFrame:
-    """One row for periods that follow each other and say the same: most of them do. Sorted by item and start."""
-    same = [name for name in said.columns if name not in ("start", "end")]
-    repeats = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift(1)) for name in same)
-    follows = (repeats & (pl.col("end").shift(1) >= pl.col("start"))).fill_null(False)
-    marked = said.with_columns((~follows).alias("begins"))
-    last_ends = marked.filter(pl.col("begins").shift(-1, fill_value=True))["end"]
+def _runs(lines: pl.DataFrame) -> pl.DataFrame:
+    """One line for those of an item that follow each other and bill the same: most of them do."""
+    ordered = lines.sort("item", "period_start", "is_proration")
+    same = (*map(pl.col, _BILLS), pl.col("discounts").list.join(","))
+    repeats = pl.all_horizontal(each.eq_missing(each.shift(1)) for each in same)
+    follows = (repeats & (pl.col("period_end").shift(1) >= pl.col("period_start"))).fill_null(False)
+    marked = ordered.with_columns((~follows).alias("begins"))
+    last_ends = marked.filter(pl.col("begins").shift(-1, fill_value=True))["period_end"]
     return marked.filter("begins").drop("begins").with_columns(last_ends)
 
 

@@ -20,6 +20,7 @@ from sync_pipeline.frames.certificate import (
     period_invoices,
     repaired,
     since_when,
+    unlike_the_planner,
     with_history,
 )
 from sync_pipeline.frames.convert import to_frame, to_records
@@ -229,6 +230,14 @@ def test_only_an_accounts_own_figures_can_be_left() -> None:
     assert [(row.left_minor, row.repair) for row in to_records(done, CERTIFICATE_ACCOUNTS)] == [
         (0, "written to the Account")
     ]
+
+
+def test_the_tables_contradict_the_planner_only_where_it_finds_nothing_to_write() -> None:
+    rows = rows_of("real", "none", "fx")
+    assert unlike_the_planner(rows, ["001Other"]).is_empty()
+    assert unlike_the_planner(rows, [ACCOUNT])["difference_class"].to_list() == ["real"]
+    deals = rows.with_columns(pl.lit("period_invoice").alias("measure"))
+    assert unlike_the_planner(deals, [ACCOUNT]).is_empty()
 
 
 def test_a_figure_that_does_not_add_up_is_found() -> None:

@@ -128,6 +128,7 @@ def test_the_certificate_says_what_it_found_and_links_its_page(
     assert "agree to the penny" in page
     assert "45,000.00 GBP" in page
     assert checks(result)["sync/certificate_accounts:every_difference_is_the_sum_of_its_classes"]
+    assert checks(result)["sync/certificate_accounts:planner_and_tables_agree_on_every_account_to_the_penny"]
 
     again: list[Any] = to_records(warehouse.read(CERTIFICATE_HISTORY), CERTIFICATE_HISTORY)
     assert {row.certified_at for row in again} == {int(warehouse.provenance(CERTIFICATE_HISTORY)["certified_at"])}
@@ -245,7 +246,9 @@ def test_a_guard_fails_the_run_with_the_plan_attached_until_a_person_allows_it(
 def test_a_certificate_without_its_plan_says_what_to_do(
     billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
 ) -> None:
-    job = dg.define_asset_job("certificate_only", dg.AssetSelection.assets(["sync", "certificate"]))
+    job = dg.define_asset_job(
+        "certificate_only", dg.AssetSelection.assets(["sync", "certificate"]).required_multi_asset_neighbors()
+    )
     definitions = dg.Definitions.merge(build_defs({"settings": settings}), dg.Definitions(jobs=[job]))
     result = definitions.resolve_job_def("certificate_only").execute_in_process(instance=memory, raise_on_error=False)
     assert failure(result) == "sync/plan was not made in this run; materialize both together"

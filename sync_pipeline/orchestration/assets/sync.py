@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 WRITEBACK = dg.AssetKey(["sync", "writeback"])
 AGREE = "salesforce_and_stripe_agree_to_the_penny"
+INDEPENDENT = "planner_and_tables_agree_on_every_account_to_the_penny"
 ADDS_UP = "every_difference_is_the_sum_of_its_classes"
 MEMORY = "run_memory"
 CERTIFIED_FROM = tuple(
@@ -154,6 +155,14 @@ def writeback(plan: Any) -> Any:
             description="The classes of every difference add up to what lies between the two systems.",
         ),
         dg.AssetCheckSpec(
+            INDEPENDENT,
+            asset=key(CERTIFICATE_ACCOUNTS),
+            description=(
+                "Where the planner, which computes account by account, finds nothing to write, the figures computed"
+                " over whole tables are those that Salesforce shows."
+            ),
+        ),
+        dg.AssetCheckSpec(
             AGREE,
             asset=key(CERTIFICATE),
             description="After the repair nothing differs and no account waits for a person; all totals are equal.",
@@ -172,7 +181,7 @@ def certificate(
 
     from sync_pipeline.engine.assembly import open_engine
     from sync_pipeline.engine.reconcile import certify
-    from sync_pipeline.frames.certificate import BASE, MEASURES
+    from sync_pipeline.frames.certificate import BASE, MEASURES, unlike_the_planner
     from sync_pipeline.frames.convert import to_frame
     from sync_pipeline.warehouse.certificate import certify_amounts, write_page
     from sync_pipeline.warehouse.parquet import Warehouse
@@ -210,6 +219,9 @@ def certificate(
             },
             checks=[dg.AssetCheckResult(check_name=AGREE, asset_key=key(CERTIFICATE), passed=found.agrees)],
         )
+        # What changed since the listing, or waits for a person, says nothing about the computation.
+        quiet = plan.ahead.keys() - set(plan.different()) - left
+        apart = unlike_the_planner(amounts.amounts, quiet)
         classes = amounts.amounts["difference_class"].value_counts().sort("difference_class")
         yield materialized(
             settings,
@@ -226,7 +238,13 @@ def certificate(
                     asset_key=key(CERTIFICATE_ACCOUNTS),
                     passed=amounts.wrong.is_empty(),
                     metadata={"figures": amounts.wrong.height},
-                )
+                ),
+                dg.AssetCheckResult(
+                    check_name=INDEPENDENT,
+                    asset_key=key(CERTIFICATE_ACCOUNTS),
+                    passed=apart.is_empty(),
+                    metadata={"accounts": len(quiet), "first": ", ".join(apart["account_id"].head(LEFT_SHOWN))},
+                ),
             ],
         )
         yield materialized(settings, CERTIFICATE_HISTORY, amounts.history, provenance)
