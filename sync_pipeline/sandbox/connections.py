@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import nullcontext
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any, cast
@@ -42,7 +43,8 @@ def system_application(sandbox: Sandbox, side: str, written: Callable[[], None])
         fault = sandbox.strike(side, call)
         try:
             if fault is not None and fault.kind == "delay":
-                await asyncio.sleep(fault.seconds)
+                with sandbox.faults.contention.working_on(call) if side == "stripe" else nullcontext():
+                    await asyncio.sleep(fault.seconds)
             answer = sandbox.answer(side, call, fault)
             if call.method != "GET":
                 written()

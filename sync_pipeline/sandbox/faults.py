@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sync_pipeline.sandbox.contention import Contention
 from sync_pipeline.sandbox.inputs import Fields
 from sync_pipeline.sandbox.wire import Call, Reply
 
@@ -140,11 +141,15 @@ class Rule:
 
 @dataclass
 class Faults:
-    """The rules in force. The first rule that strikes decides."""
+    """The rules in force. The first rule that strikes decides, unless another call is in the way."""
 
     rules: list[Rule] = field(default_factory=list)
+    contention: Contention = field(default_factory=Contention)
 
     def strike(self, side: str, call: Call) -> Fault | None:
+        kind = self.contention.refusal(call) if side == "stripe" else None
+        if kind is not None:
+            return Fault(kind, VENDOR_FAULTS[kind], commits=False)
         return next((rule.fault for rule in self.rules if rule.strikes(side, call)), None)
 
     def add(self, described: list[Any]) -> None:
@@ -158,6 +163,7 @@ class Faults:
 
     def clear(self) -> None:
         self.rules.clear()
+        self.contention.clear()
 
     def listing(self) -> list[dict[str, Any]]:
         return [rule.described | {"matched": rule.matched, "hits": rule.hits} for rule in self.rules]

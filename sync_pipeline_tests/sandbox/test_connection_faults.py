@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -63,6 +66,42 @@ def test_delay_holds_the_work_itself_back(sandbox: SandboxHandle) -> None:
     with pytest.raises(requests.ReadTimeout):
         create(sandbox, "Later", timeout=0.5)
     assert calls.customers(sandbox) == []
+
+
+@contextmanager
+def held_back(handle: SandboxHandle, path: str, **form: str) -> Iterator[Future[requests.Response]]:
+    """A write that a fault holds back for a while."""
+    put_fault(handle, kind="delay", seconds=1.5, match=POSTS | {"path": f"^{path}$"})
+    with ThreadPoolExecutor() as pool:
+        held = pool.submit(calls.stripe, handle, "POST", path, **form)
+        while not handle.control("GET", "/faults")["rules"][-1]["hits"]:
+            pass
+        yield held
+
+
+def test_a_call_under_way_has_its_key_and_its_objects_to_itself(sandbox: SandboxHandle) -> None:
+    """facts/stripe.md 5.4: a key in use is 409; 5.1: contention for an object is `lock_timeout`, no reason given."""
+    path = f"/v1/customers/{create(sandbox, 'Held').json()['id']}"
+    with held_back(sandbox, path, name="Slow", key="k1") as held:
+        same_key = calls.stripe(sandbox, "POST", path, name="Slow", key="k1")
+        same_object = calls.stripe(sandbox, "POST", path, name="Other", key="k2")
+        elsewhere, seen = create(sandbox, "Free"), calls.stripe(sandbox, "GET", path)
+        assert held.result().json()["name"] == "Slow"
+    assert (same_key.status_code, same_key.json()["error"]["code"]) == (409, "idempotency_key_in_use")
+    assert (same_object.status_code, same_object.json()["error"]["code"]) == (429, "lock_timeout")
+    assert "stripe-rate-limited-reason" not in same_object.headers
+    assert (elsewhere.status_code, seen.json()["name"]) == (200, "Held")
+    again = calls.stripe(sandbox, "POST", path, name="Slow", key="k1")
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert calls.stripe(sandbox, "POST", path, name="Other", key="k2").json()["name"] == "Other"
+
+
+def test_clearing_the_faults_clears_the_way(sandbox: SandboxHandle) -> None:
+    path = f"/v1/customers/{create(sandbox, 'Held').json()['id']}"
+    with held_back(sandbox, path, name="Slow", key="k1") as held:
+        sandbox.control("DELETE", "/faults")
+        assert calls.stripe(sandbox, "POST", path, name="Between", key="k2").json()["name"] == "Between"
+        assert held.result().json()["name"] == "Slow"
 
 
 def test_an_http_fault_answers_as_told_and_commits_only_if_told(sandbox: SandboxHandle) -> None:

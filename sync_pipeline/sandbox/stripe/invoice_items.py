@@ -171,7 +171,7 @@ def change_item(world: World, item: Row, params: Params) -> Row:
     if params.keys() & {"amount", "quantity", "unit_amount_decimal", "pricing", "price_data"}:
         old = item.get("pricing") or {}
         known = (old.get("price_details") or {}).get("price")
-        given = {"quantity": item["quantity"], **params}
+        given = {"quantity": item["quantity"], "discountable": item["discountable"], **params}
         if not params.keys() & {"amount", "unit_amount_decimal", "pricing", "price_data"}:
             given |= {"price": known} if known else {"unit_amount_decimal": old.get("unit_amount_decimal", "0")}
         if "amount" in params:

@@ -31,7 +31,13 @@ def create_invoice(world: World, params: Params, args: list[str]) -> Row:
     if not params.get("customer") and subscription is None:
         raise errors.required("customer")
     customer = world.need("customer", params.get("customer") or (subscription or {})["customer"], "customer")
-    currency = params.get("currency") or (subscription or customer).get("currency") or world.settings.default_currency
+    pending = [] if params.get("pending_invoice_items_behavior") != "include" and subscription is None else [
+        i for i in world.find("invoiceitem", customer=customer["id"]) if "invoice" not in i
+        and (subscription is None or i.get("_subscription") in (None, subscription["id"]))
+    ]  # fmt: skip
+    # A customer who was never billed has no currency yet: what waits for the invoice gives it one.
+    waiting = next((i["currency"] for i in pending), world.settings.default_currency)
+    currency = params.get("currency") or (subscription or customer).get("currency") or waiting
     inherited = (subscription or {}).get("collection_method", "charge_automatically")
     method = str(params.get("collection_method") or inherited)
     invoice = new_draft(world, customer, {
@@ -42,15 +48,12 @@ def create_invoice(world: World, params: Params, args: list[str]) -> Row:
     }, subscription)  # fmt: skip
     if "discounts" in params:
         invoice = world.update(invoice, {"discounts": _discounts(world, invoice, params)})
-    if params.get("pending_invoice_items_behavior") == "include" or subscription:
-        for item in world.find("invoiceitem", customer=customer["id"]):
-            owner = item.get("_subscription")
-            mine = subscription is None or owner in (None, subscription["id"])
-            if "invoice" not in item and item["currency"] == invoice["currency"] and mine:
-                add_invoice_item_line(world, invoice, item)
-        if subscription and not lines_of(world, invoice["id"]):
-            raise StripeError("Nothing to invoice for subscription", code="invoice_no_subscription_line_items",
-                              param="subscription")  # fmt: skip
+    for item in pending:
+        if item["currency"] == invoice["currency"]:
+            add_invoice_item_line(world, invoice, item)
+    if subscription and not lines_of(world, invoice["id"]):
+        raise StripeError("Nothing to invoice for subscription", code="invoice_no_subscription_line_items",
+                          param="subscription")  # fmt: skip
     invoice = _schedule(world, sum_up(world, invoice))
     world.emit("invoice.created", invoice)
     return invoice

@@ -78,6 +78,7 @@ SPECIAL: dict[tuple[str, str], Predicate] = {
     ("subscription_schedule", "scheduled"): lambda w, r, v: (r["status"] == "not_started") == v,
     ("promotion_code", "coupon"): lambda w, r, v: r["_coupon"] == v,
 }
+_ALTERNATIVES = (("starting_after", "ending_before"), ("type", "types"))
 _MAX_VALUES = {("price", "lookup_keys"): 10, ("event", "types"): 20}
 
 
@@ -135,6 +136,10 @@ def _limit(params: Params) -> int:
 
 
 def _check_filters(world: World, kind: str, params: Params) -> None:
+    for one, other in _ALTERNATIVES:
+        if one in params and other in params:
+            raise errors.StripeError(f"You may only specify one of these parameters: {one}, {other}.",
+                                     code="parameters_exclusive", param=one)  # fmt: skip
     for name, value in params.items():
         if name in _PAGING or name in ("created", "test_clock"):
             continue

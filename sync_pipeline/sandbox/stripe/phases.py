@@ -189,9 +189,7 @@ def _collection(schedule: Row, phase: Row) -> Params:
         days = (phase.get("invoice_settings") or defaults["invoice_settings"]).get("days_until_due")
         params["days_until_due"] = days
     for name in ("default_payment_method", "description"):
-        value = phase.get(name) or defaults.get(name)
-        if value:
-            params[name] = value
+        params[name] = phase.get(name) or defaults.get(name)
     return params
 
 

@@ -113,7 +113,7 @@ def _from_subscription(world: World, params: Params) -> Row:
     }  # fmt: skip
     if subscription["status"] == "trialing":
         phase["trial_end"] = subscription["trial_end"]
-    defaults = {"collection_method": subscription["collection_method"]}
+    defaults = pick(subscription, "collection_method default_payment_method description")
     if "days_until_due" in subscription:
         defaults["invoice_settings"] = {"days_until_due": subscription["days_until_due"]}
     row = world.create(KIND, {

@@ -465,6 +465,23 @@ def test_an_invoice_item_can_be_given_a_discount_later(sandbox: Sandbox) -> None
     assert sandbox.v1.invoices.retrieve(invoice.id).total == 1000
 
 
+def test_another_amount_leaves_an_invoice_item_undiscountable(sandbox: Sandbox) -> None:
+    """A parameter that is not sent stays as it is (SDK:params/_invoice_item_modify_params.py)."""
+    customer = sandbox.customer()
+    create, change = sandbox.v1.invoice_items.create, sandbox.v1.invoice_items.update
+    item = create({"customer": customer.id, "amount": 1000, "currency": "gbp", "discountable": False})
+    assert change(item.id, {"amount": 2000}).discountable is False
+    assert change(item.id, {"discountable": True}).discountable is True
+
+
+def test_what_waits_gives_a_first_invoice_its_currency(sandbox: Sandbox) -> None:
+    """Facts 2.1: the currency of a customer is null until it is billed; nothing that waits is left behind."""
+    customer = sandbox.customer()
+    sandbox.v1.invoice_items.create({"customer": customer.id, "amount": 1000, "currency": "usd"})
+    invoice = sandbox.v1.invoices.create({"customer": customer.id, "pending_invoice_items_behavior": "include"})
+    assert (invoice.currency, invoice.total) == ("usd", 1000)
+
+
 def test_foreign_money_is_settled_in_the_account_currency(make_sandbox: Callable[..., Sandbox]) -> None:
     """Facts 2.7: the balance transaction is "the only place for fees and settlement currency"; amount times
     exchange_rate is the amount in the account's currency. A refund is the mirror of its part."""

@@ -32,6 +32,20 @@ def test_limits_of_pages(sandbox: Sandbox) -> None:
     assert caught.value.code == "resource_missing"
 
 
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"type": "customer.created", "types": ["customer.created"]},
+        {"starting_after": "evt_1", "ending_before": "evt_2"},
+    ],
+)
+def test_alternatives_exclude_each_other(sandbox: Sandbox, params: dict[str, Any]) -> None:
+    """SDK:params/_event_list_params.py: "You may pass either `type` or `types`, but not both"; pages go one way."""
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.events.list(params)
+    assert (caught.value.code, caught.value.param) == ("parameters_exclusive", next(iter(params)))
+
+
 def test_created_ranges(sandbox: Sandbox) -> None:
     """Facts 5.5: created accepts an integer or gt, gte, lt, lte."""
     ids = []

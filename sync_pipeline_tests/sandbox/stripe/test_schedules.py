@@ -165,6 +165,23 @@ def test_default_settings_that_are_not_sent_stay(sandbox: Sandbox) -> None:
     assert after.description == "Second"
     subscription = sandbox.v1.subscriptions.retrieve(made.subscription)
     assert (subscription.description, subscription.days_until_due) == ("Second", 30)
+    assert update(made.id, {"default_settings": {"description": ""}}).default_settings.description is None
+    assert sandbox.v1.subscriptions.retrieve(made.subscription).description is None
+
+
+def test_a_schedule_of_a_subscription_keeps_how_it_is_paid_and_described(sandbox: Sandbox) -> None:
+    """Facts 2.5: `from_subscription` takes over what is there; the subscription stays what it was."""
+    customer = sandbox.customer("pm_card_visa")
+    card = sandbox.v1.payment_methods.attach("pm_card_mastercard", {"customer": customer.id})
+    price = sandbox.price(1000)
+    subscription = sandbox.subscribe(customer, price, description="Ours", default_payment_method=card.id)
+    made = sandbox.v1.subscription_schedules.create({"from_subscription": subscription.id})
+    assert (made.default_settings.description, made.default_settings.default_payment_method) == ("Ours", card.id)
+    phase = {"items": [{"price": price.id, "quantity": 2}], "start_date": made.phases[0].start_date,
+             "duration": {"interval": "month"}}  # fmt: skip
+    sandbox.v1.subscription_schedules.update(made.id, {"phases": [phase]})
+    after = sandbox.v1.subscriptions.retrieve(subscription.id)
+    assert (after.description, after.default_payment_method) == ("Ours", card.id)
 
 
 def test_the_end_of_a_scheduled_subscription_is_set_on_its_schedule(sandbox: Sandbox) -> None:
