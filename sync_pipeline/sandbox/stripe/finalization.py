@@ -8,7 +8,7 @@ from sync_pipeline.sandbox.stripe.balances import adjust_balance
 from sync_pipeline.sandbox.stripe.discounts import spend
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoices import refresh_customer, subscription_parent, sum_up
-from sync_pipeline.sandbox.stripe.money import chargeable, minimum_charge
+from sync_pipeline.sandbox.stripe.money import settle_balance
 from sync_pipeline.sandbox.stripe.settings import DAY
 from sync_pipeline.sandbox.stripe.world import World, timer
 
@@ -44,7 +44,7 @@ def finalize(world: World, invoice: Row) -> Row:
     invoice = sum_up(world, refresh_customer(world, invoice))
     world.set_timer("finalize", invoice["id"], None)
     customer = world.store.table("customer")[invoice["customer"]]
-    due, ending = settle_balance(invoice, customer)
+    due, ending = settle_balance(invoice["total"], customer["balance"], invoice["currency"])
     number = f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04d}"
     subscription = world.get("subscription", invoice.get("_subscription"))
     now = world.now()
@@ -72,15 +72,6 @@ def finalize(world: World, invoice: Row) -> Row:
     if invoice["collection_method"] == "send_invoice":
         world.set_timer("overdue", invoice["id"], invoice["due_date"])
     return invoice
-
-
-def settle_balance(invoice: Row, customer: Row) -> tuple[int, int]:
-    """(amount due, customer's balance afterwards). What is too small to charge stays on the balance."""
-    owed = invoice["total"] + customer["balance"]
-    if owed <= 0:
-        return 0, owed
-    due = chargeable(owed, invoice["currency"])
-    return (0, owed) if due < minimum_charge(invoice["currency"]) else (due, owed - due)
 
 
 def _settle_customer(world: World, customer: Row, invoice: Row, ending: int) -> None:

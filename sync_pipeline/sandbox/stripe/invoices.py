@@ -12,7 +12,7 @@ from sync_pipeline.sandbox.stripe.discounts import apply_discounts, discounts_fo
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.listing import embedded
-from sync_pipeline.sandbox.stripe.money import round_half_up
+from sync_pipeline.sandbox.stripe.money import round_half_up, settle_balance
 from sync_pipeline.sandbox.stripe.pictures import all_of, page, parts
 from sync_pipeline.sandbox.stripe.taxes import apply_taxes
 from sync_pipeline.sandbox.stripe.world import World
@@ -108,7 +108,7 @@ def sum_up(world: World, invoice: Row) -> Row:
             discounted[part["discount"]] = discounted.get(part["discount"], 0) + part["amount"]
     total = subtotal - sum(discounted.values()) + exclusive
     balance = customer.get("balance", 0)
-    due = max(0, total + balance)
+    due, _ = settle_balance(total, balance, invoice["currency"])
     return world.update(invoice, {
         "subtotal": subtotal, "total": total, "total_taxes": taxes, "subtotal_excluding_tax": subtotal - inclusive,
         "total_excluding_tax": total - exclusive - inclusive, "starting_balance": balance,

@@ -53,6 +53,15 @@ def chargeable(amount: int, currency: str) -> int:
     return floor(Fraction(amount, step) + Fraction(1, 2)) * step
 
 
+def settle_balance(total: int, balance: int, currency: str) -> tuple[int, int]:
+    """(amount due, customer's balance afterwards) of an invoice. What is too small to charge stays on the balance."""
+    owed = total + balance
+    if owed <= 0:
+        return 0, owed
+    due = chargeable(owed, currency)
+    return (0, owed) if due < minimum_charge(currency) else (due, owed - due)
+
+
 def round_half_up(value: Fraction) -> int:
     """Halves away from zero, so that a credit is the exact mirror of the debit it reverses."""
     return floor(value + Fraction(1, 2)) if value >= 0 else -floor(-value + Fraction(1, 2))

@@ -12,7 +12,6 @@ from sync_pipeline.sandbox.stripe.billing import add_item_line, add_pending, beg
 from sync_pipeline.sandbox.stripe.cycles import full_period, schedule_next
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.finalization import settle_balance
 from sync_pipeline.sandbox.stripe.invoice_items import add_charges
 from sync_pipeline.sandbox.stripe.invoices import sum_up
 from sync_pipeline.sandbox.stripe.money import check_currency, exact_amount
@@ -96,14 +95,12 @@ def _first_invoice(world: World, subscription: Row, params: Params) -> Row:
             _bill_first(world, invoice, subscription, item, params)
     add_pending(world, invoice, pending_items(world, subscription))
     invoice = sum_up(world, invoice)
-    customer = world.need("customer", subscription["customer"])
-    due, _ = settle_balance(invoice, customer)
     if params.get("schedule"):
         return _leave_draft(world, subscription, invoice)
     automatic = subscription["collection_method"] == "charge_automatically"
     behaviour = params.get("payment_behavior", "allow_incomplete")
     changes: Row = {"latest_invoice": invoice["id"]}
-    if automatic and due:
+    if automatic and invoice["amount_due"]:
         changes["status"] = "incomplete"
         if behaviour != "default_incomplete" and method_for(world, invoice) is None:
             raise StripeError(
@@ -115,7 +112,7 @@ def _first_invoice(world: World, subscription: Row, params: Params) -> Row:
     subscription = world.update(subscription, changes)
     world.emit("customer.subscription.created", subscription)
     world.emit("invoice.created", invoice)
-    if automatic and due:
+    if automatic and invoice["amount_due"]:
         limit = now + world.settings.incomplete_seconds
         world.set_timer("expire_incomplete", subscription["id"], limit)
     invoice = settle_now(world, invoice, behaviour)

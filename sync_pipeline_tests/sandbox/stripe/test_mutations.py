@@ -14,9 +14,9 @@ from sync_pipeline.sandbox.stripe import (
     customers,
     cycles,
     expand,
-    finalization,
     idempotency,
     listing,
+    money,
     parameters,
     pictures,
     proration,
@@ -170,7 +170,7 @@ def nothing_falls_overdue(patch: Patch) -> None:
 
 
 def tiny_totals_are_charged(patch: Patch) -> None:
-    patch.setattr(finalization, "minimum_charge", lambda currency: 0)
+    patch.setattr(money, "minimum_charge", lambda currency: 0)
 
 
 def any_tax_id_will_do(patch: Patch) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import stripe
 
-from sync_pipeline_tests.sandbox.stripe.conftest import DAY, START, Sandbox
+from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, START, Sandbox
 
 APRIL = int(datetime(2026, 4, 1, tzinfo=UTC).timestamp())  # a month of 30 days
 
@@ -215,6 +215,22 @@ def test_preview_equals_what_is_billed(sandbox: Sandbox, behaviour: str) -> None
 
     assert told(billed) == told(preview)
     assert (billed.total, billed.amount_due) == (preview.total, preview.amount_due)
+
+
+@pytest.mark.parametrize(("currency", "amount", "due"), [("gbp", 20, 0), ("kwd", "54703", 54_700)])
+def test_previews_and_drafts_show_what_can_be_charged(
+    sandbox: Sandbox, currency: str, amount: int | str, due: int
+) -> None:
+    """Facts 3.8, 3.10: totals below the minimum, and what is no whole step of the currency, are carried; the
+    docstring of `amount_due` says so of every invoice."""
+    price = sandbox.price(amount, currency=currency)
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), price)
+    sandbox.v1.customers.update(subscription.customer, {"balance": 0})
+    preview = sandbox.v1.invoices.create_preview({"subscription": subscription.id})
+    sandbox.advance(31 * DAY + HOUR // 2)
+    draft = sandbox.v1.invoices.list({"subscription": subscription.id}).data[0]
+    assert draft.status == "draft"
+    assert [i.amount_due for i in (preview, draft, sandbox.v1.invoices.finalize_invoice(draft.id))] == [due] * 3
 
 
 def test_preview_of_a_new_subscription_and_of_cancelling(sandbox: Sandbox) -> None:
