@@ -71,6 +71,7 @@ class Org:
         if fixed:
             raise ValueError(f"{', '.join(sorted(fixed))} cannot be changed in a running org")
         self.settings = replace(self.settings, **changes)
+        self.configured_at = self.clock.now()
         self.saver.settings = self.settings
         self.limits.allowed = self.settings.daily_requests
         self.db.visibility_delay = self.settings.visibility_delay

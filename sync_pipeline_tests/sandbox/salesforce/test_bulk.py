@@ -134,8 +134,19 @@ def test_relationship_columns(org: Org) -> None:
     ],
 )
 def test_a_file_that_cannot_be_read_fails_the_job(org: Org, data: str, message: str) -> None:
-    done = Job(org, "insert", data).finish()
+    """3.2; what was not read is unprocessed, as far as its rows can be told apart."""
+    job = Job(org, "insert", data)
+    done = job.finish()
     assert (done["state"], done["errorMessage"]) == ("Failed", message)
+    assert job.results("unprocessedrecords") == ([{"Nope__c": "1"}] if "Nope__c" in data else [])
+
+
+def test_rows_that_name_no_record_say_why(org: Org) -> None:
+    """2.8, as in a collection: MALFORMED_ID for what is no id, INVALID_CROSS_REFERENCE_KEY for one of nothing."""
+    job = Job(org, "update", "Id,Name\nbad,A\n001000000000000AAA,B\n,C\n")
+    assert job.finish()["numberRecordsFailed"] == 3
+    codes = {row["Name"]: row["sf__Error"].split(":")[0] for row in job.results("failedResults")}
+    assert codes == {"A": "MALFORMED_ID", "B": "INVALID_CROSS_REFERENCE_KEY", "C": "MISSING_ARGUMENT"}
 
 
 def test_delete_and_hard_delete(org: Org) -> None:

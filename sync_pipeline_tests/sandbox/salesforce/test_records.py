@@ -212,6 +212,16 @@ def test_conditional_requests(org: Org) -> None:
         org.sf.Account.get(record_id, headers={"If-Modified-Since": now})
 
 
+@pytest.mark.parametrize("path", ["sobjects", "sobjects/Account/describe"])
+def test_describe_is_conditional(org: Org, path: str) -> None:
+    """2.1: If-Modified-Since holds for Describe and Describe Global; a permission that is taken away is a change."""
+    now = {"If-Modified-Since": format_datetime(datetime.fromtimestamp(START, UTC), usegmt=True)}
+    assert org.call("GET", path, headers=now).status_code == 304
+    org.clock.move_to(START + 1)
+    org.system.configure(hidden_fields=("Account.MRR__c",))
+    assert org.call("GET", path, headers=now).status_code == 200
+
+
 def test_ids_have_the_published_checksum() -> None:
     """5.1: 18 = 15 + checksum (ids from the facts)."""
     assert ids.to18("00D7F00000107Xs") == "00D7F00000107XsUAI"

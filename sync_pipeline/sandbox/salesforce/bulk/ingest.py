@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from sync_pipeline.sandbox.salesforce import ids, recycle_bin
 from sync_pipeline.sandbox.salesforce.access import ObjectAccess
 from sync_pipeline.sandbox.salesforce.bulk import csv_text, jobs
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
-from sync_pipeline.sandbox.salesforce.rest.collections import upsert_record
+from sync_pipeline.sandbox.salesforce.rest.collections import delete_record, update_record, upsert_record
 from sync_pipeline.sandbox.salesforce.rest.records import key_field
 from sync_pipeline.sandbox.salesforce.saving import Actor
 from sync_pipeline.sandbox.store import Row
@@ -32,10 +31,13 @@ def run(org: Org, job: Row) -> None:
     actor = org.api_actor(job["user"])
     try:
         header, rows = csv_text.read(job["data"], info["columnDelimiter"], info["lineEnding"])
+    except csv_text.CsvError as error:
+        _finish(org, job, [], [], [], header=[], failure=f"ClientInputError : {error}")
+        return
+    try:
         write = _writer(org, actor, info, header, rows)
-    except (csv_text.CsvError, BatchError) as error:
-        kind = "ClientInputError" if isinstance(error, csv_text.CsvError) else "InvalidBatch"
-        _finish(org, job, [], [], [], header=[], failure=f"{kind} : {error}")
+    except BatchError as error:
+        _finish(org, job, [], [], _readable(header, rows), header=header, failure=f"InvalidBatch : {error}")
         return
     stop = org.fail_job_after if org.fail_job_after is not None else len(rows)
     good: list[list[str]] = []
@@ -50,9 +52,13 @@ def run(org: Org, job: Row) -> None:
             good.append([record_id, str(created).lower(), *cells])
         except SalesforceError as error:
             bad.append([_given_id(header, cells), _error_text(error), *cells])
-    unprocessed = [row if isinstance(row, list) else [""] * len(header) for row in rows[stop:]]
+    unprocessed = _readable(header, rows[stop:])
     failure = "TooManyLockFailure : the job gave up after too many retries" if unprocessed else None
     _finish(org, job, good, bad, unprocessed, header=header, failure=failure)
+
+
+def _readable(header: list[str], rows: list[list[str] | str]) -> list[list[str]]:
+    return [row if isinstance(row, list) else [""] * len(header) for row in rows]
 
 
 def _finish(
@@ -96,7 +102,7 @@ def _writer(
     if operation == "insert":
         return lambda row: (org.saver.insert(access.object, _fields(columns, row), actor)["Id"], True)
     if operation == "update":
-        return lambda row: _update(org, access, _fields(columns, row), actor)
+        return lambda row: (update_record(org.saver, access, _fields(columns, row), actor)["Id"], False)
     return _upserter(org, access, info, columns, rows, actor)
 
 
@@ -117,7 +123,7 @@ def _upserter(
         fields = _fields(columns, row)
         if f.type == "id":
             if fields.get("Id"):
-                return _update(org, access, fields, actor)
+                return update_record(org.saver, access, fields, actor)["Id"], False
             return org.saver.insert(access.object, {k: v for k, v in fields.items() if k != "Id"}, actor)["Id"], True
         result = upsert_record(org.saver, access, f, fields, actor, given[f.index_key(row[at])] > 1)
         return result["id"], result["created"]
@@ -125,19 +131,8 @@ def _upserter(
     return write
 
 
-def _update(org: Org, access: ObjectAccess, fields: dict[str, Any], actor: Actor) -> tuple[str, bool]:
-    fields = dict(fields)
-    record_id = ids.normalise(fields.pop("Id", None))
-    if record_id is None or org.schema.of_id(record_id) is not access.object:
-        raise SalesforceError("MISSING_ARGUMENT", "Id not specified in an update call", ["Id"])
-    return org.saver.update(access.object, record_id, fields, actor)["Id"], False
-
-
 def _delete(org: Org, access: ObjectAccess, text: str, actor: Actor, *, hard: bool) -> tuple[str, bool]:
-    record_id = ids.normalise(text)
-    if record_id is None or org.schema.of_id(record_id) is not access.object:
-        raise SalesforceError("MALFORMED_ID", f"malformed id {text}", ["Id"])
-    recycle_bin.delete(org.saver, access.object, record_id, actor)
+    record_id = delete_record(org.saver, text, actor, access.object)
     if hard:
         org.db.remove(access.object, record_id)
     return record_id, False

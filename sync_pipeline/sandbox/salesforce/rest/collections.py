@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -18,7 +19,7 @@ from sync_pipeline.sandbox.salesforce.rest.records import (
 )
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, method_not_allowed
 from sync_pipeline.sandbox.salesforce.saving import Actor, Saver
-from sync_pipeline.sandbox.salesforce.schema import Field
+from sync_pipeline.sandbox.salesforce.schema import Field, SObject
 from sync_pipeline.sandbox.salesforce.values import accept
 from sync_pipeline.sandbox.store import Row
 
@@ -133,16 +134,21 @@ def _create(request: Request, name: str, record: dict[str, Any]) -> dict[str, An
 
 
 def _update(request: Request, name: str, record: dict[str, Any]) -> dict[str, Any]:
-    access = _access(request, name)
+    return result_of(update_record(request.org.saver, _access(request, name), record, request.actor))
+
+
+def update_record(saver: Saver, access: ObjectAccess, record: dict[str, Any], actor: Actor) -> Row:
+    """Updates the record whose id is one of the fields. Raises SalesforceError."""
     record = dict(record)
     given = next((record.pop(k) for k in list(record) if k.lower() == "id"), None)
     if given is None:
         raise SalesforceError("MISSING_ARGUMENT", "Id not specified in an update call", [])
     record_id = ids.normalise(given)
-    if record_id is None or request.org.db.schema.of_id(record_id) is not access.object:
+    if record_id is None or saver.db.schema.of_id(record_id) is not access.object:
         message = f"{access.object.label} ID: id value of incorrect type: {given}"
         raise SalesforceError("MALFORMED_ID", message, ["Id"])
-    return result_of(_as_row_error(lambda: request.org.saver.update(access.object, record_id, record, request.actor)))
+    with _missing_is_a_wrong_reference():
+        return saver.update(access.object, record_id, record, actor)
 
 
 def _upsert_row(
@@ -181,18 +187,25 @@ def _delete(request: Request) -> Answer:
 
 
 def _delete_row(request: Request, text: str) -> dict[str, Any]:
+    return result_of({"Id": delete_record(request.org.saver, text, request.actor)})
+
+
+def delete_record(saver: Saver, text: str, actor: Actor, o: SObject | None = None) -> str:
+    """Deletes the record (of `o`, if that is given) with this id; returns the id. Raises SalesforceError."""
     record_id = ids.normalise(text)
-    o = request.org.db.schema.of_id(record_id) if record_id else None
-    if record_id is None or o is None:
-        raise SalesforceError("MALFORMED_ID", f"malformed id {text}", [])
-    _as_row_error(lambda: recycle_bin.delete(request.org.saver, o, record_id, request.actor))
-    return {"id": record_id, "success": True, "errors": []}
+    found = saver.db.schema.of_id(record_id) if record_id else None
+    if record_id is None or found is None or o not in (None, found):
+        raise SalesforceError("MALFORMED_ID", f"malformed id {text}", ["Id"])
+    with _missing_is_a_wrong_reference():
+        recycle_bin.delete(saver, found, record_id, actor)
+    return record_id
 
 
-def _as_row_error(write: Callable[[], Any]) -> Any:
-    """A missing record is a wrong reference here, not a wrong address."""
+@contextmanager
+def _missing_is_a_wrong_reference() -> Iterator[None]:
+    """In a row of many, a missing record is no wrong address."""
     try:
-        return write()
+        yield
     except SalesforceError as error:
         if error.code == "NOT_FOUND":
             raise SalesforceError("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference id", []) from None

@@ -1,4 +1,4 @@
-"""Conditional requests on single records: ETag on Account only, modification dates on every object."""
+"""Conditional requests: ETag on Accounts only, modification dates on every record and on describe."""
 
 from __future__ import annotations
 
@@ -26,11 +26,16 @@ def check_preconditions(request: Request, o: SObject, row: Row) -> None:
     """Raises SalesforceError 412, or NotModified."""
     if o.name == "Account":
         _check_etag(request, row)
+    check_dates(request, epoch_of(row["SystemModstamp"]))
+
+
+def check_dates(request: Request, modified: float) -> None:
+    """Raises SalesforceError 412, or NotModified, for what was last changed at `modified` (epoch seconds)."""
     since = _moment(request, "if-modified-since")
-    if since is not None and request.method == "GET" and epoch_of(row["SystemModstamp"]) <= since:
+    if since is not None and request.method == "GET" and modified <= since:
         raise NotModified
     until = _moment(request, "if-unmodified-since")
-    if until is not None and epoch_of(row["SystemModstamp"]) > until:
+    if until is not None and modified > until:
         raise _failed()
 
 

@@ -9,7 +9,7 @@ from sync_pipeline.sandbox.salesforce import ids, recycle_bin
 from sync_pipeline.sandbox.salesforce.access import ObjectAccess
 from sync_pipeline.sandbox.salesforce.describe import describe, describe_global
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, not_found
-from sync_pipeline.sandbox.salesforce.rest.conditional import check_preconditions, etag
+from sync_pipeline.sandbox.salesforce.rest.conditional import check_dates, check_preconditions, etag
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, method_not_allowed
 from sync_pipeline.sandbox.salesforce.schema import Field
 from sync_pipeline.sandbox.salesforce.soql.scope import address
@@ -21,6 +21,7 @@ def objects(request: Request) -> Answer:
     """GET sobjects"""
     if request.method != "GET":
         raise method_not_allowed(request, "GET", "HEAD")
+    check_dates(request, request.org.configured_at)
     return Answer(200, describe_global(request.actor.access, request.base))
 
 
@@ -40,6 +41,7 @@ def collection(request: Request, name: str) -> Answer:
 
 def described(request: Request, name: str) -> Answer:
     access = visible(request, name)
+    check_dates(request, request.org.configured_at)
     return Answer(200, describe(request.org.db, request.actor.access, access, request.base))
 
 
