@@ -13,6 +13,7 @@ from sync_pipeline.sandbox.stripe.invoices import new_draft, sum_up
 from sync_pipeline.sandbox.stripe.operations import operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.proration import credit
+from sync_pipeline.sandbox.stripe.schedules import turn_phase
 from sync_pipeline.sandbox.stripe.standing import ENDED
 from sync_pipeline.sandbox.stripe.subscription_changes import change_subscription
 from sync_pipeline.sandbox.stripe.subscription_create import create_subscription
@@ -56,11 +57,11 @@ def upcoming_id(id: str) -> str:
 
 @operation(
     "POST /v1/invoices/create_preview",
-    "customer subscription currency discounts preview_mode invoice_items automatic_tax.enabled "
+    "customer subscription schedule currency discounts preview_mode invoice_items automatic_tax.enabled "
     + " ".join(f"subscription_details.{name}" for name in _DETAILS.split()),
 )
 def create_preview(world: World, params: Params, args: list[str]) -> Row:
-    if not params.keys() & {"customer", "subscription"}:
+    if not params.keys() & {"customer", "subscription", "schedule"}:
         raise errors.required("customer")
     if params.get("preview_mode") == "recurring":
         raise errors.unsupported("previews of what recurs", "preview_mode")
@@ -77,10 +78,11 @@ def _preview(world: World, params: Params) -> Row:
     if details.get("proration_date") is not None and details.get("proration_behavior") == "none":
         raise StripeError("You cannot specify `proration_date` when `proration_behavior=none`.",
                           param="subscription_details[proration_date]")  # fmt: skip
-    if params.get("subscription"):
+    if params.get("schedule") and not params.get("subscription"):
+        schedule = world.need("subscription_schedule", params["schedule"], "schedule")
+        invoice = _of_schedule(world, schedule, params, details)
+    elif params.get("subscription"):
         subscription = world.need("subscription", params["subscription"], "subscription")
-        if subscription["status"] in ENDED:
-            raise StripeError("No upcoming invoices for customer", code="invoice_upcoming_none", status=404)
         invoice = _of_subscription(world, subscription, params, details)
     else:
         customer = world.need("customer", params["customer"], "customer")
@@ -121,7 +123,25 @@ def _of_items(world: World, customer: Row, params: Params) -> Row:
     return _discount(world, invoice, params)
 
 
+def _of_schedule(world: World, schedule: Row, params: Params, details: Params) -> Row:
+    """The next invoice of its subscription, or the first one that it will make."""
+    if schedule["status"] != "not_started":
+        subscription = world.need("subscription", schedule.get("subscription") or "", "schedule")
+        return _of_subscription(world, subscription, params, details)
+    with world.at(schedule["phases"][0]["start_date"], world.clock_id):
+        turn_phase(world, schedule["id"])
+    begun = world.need("subscription_schedule", schedule["id"])
+    latest = world.need("subscription", begun["subscription"])["latest_invoice"]
+    return _discount(world, world.need("invoice", latest), params)
+
+
+def _nothing_upcoming() -> StripeError:
+    return StripeError("No upcoming invoices for customer", code="invoice_upcoming_none", status=404)
+
+
 def _of_subscription(world: World, subscription: Row, params: Params, details: Params) -> Row:
+    if subscription["status"] in ENDED:
+        raise _nothing_upcoming()
     customer = world.store.table("customer")[subscription["customer"]]
     _add_items(world, customer, params, subscription)
     if details.get("cancel_now"):
@@ -152,16 +172,31 @@ def _pending_only(world: World, subscription: Row, params: Params) -> Row:
 
 
 def _next(world: World, subscription: Row, params: Params) -> Row:
-    end = period_end(world, subscription)
+    end, before = period_end(world, subscription), subscription["latest_invoice"]
+    while (turn := _next_turn(world, subscription)) is not None and turn <= end:
+        with world.at(turn, world.clock_id):
+            turn_phase(world, subscription["schedule"])
+        subscription = world.need("subscription", subscription["id"])
+        if subscription["status"] in ENDED:
+            raise _nothing_upcoming()
+        if subscription["latest_invoice"] != before:  # what the phase prorates is invoiced at once
+            return _discount(world, world.need("invoice", subscription["latest_invoice"]), params)
+        end = period_end(world, subscription)
     if subscription.get("cancel_at") is not None and subscription["cancel_at"] <= end:
         waiting = pending_items(world, subscription, loose=False)
         if not waiting:
-            raise StripeError("No upcoming invoices for customer", code="invoice_upcoming_none", status=404)
+            raise _nothing_upcoming()
         return _pending_only(world, subscription, params)
     with world.at(end, world.clock_id):
         renew(world, subscription)
     latest = world.need("subscription", subscription["id"])["latest_invoice"]
     return _discount(world, world.need("invoice", latest), params)
+
+
+def _next_turn(world: World, subscription: Row) -> int | None:
+    """When the schedule of a subscription turns to its next phase, or ends."""
+    schedule = world.get("subscription_schedule", subscription.get("schedule"))
+    return schedule["current_phase"]["end_date"] if schedule and schedule["status"] == "active" else None
 
 
 def _of_new_subscription(world: World, customer: Row, params: Params, details: Params) -> Row:

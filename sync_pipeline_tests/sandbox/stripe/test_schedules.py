@@ -45,6 +45,33 @@ def test_phases_follow_each_other(sandbox: Sandbox) -> None:
     assert found == ["subscription_schedule.expiring", "subscription_schedule.released"]
 
 
+def test_a_preview_knows_the_next_phase(sandbox: Sandbox) -> None:
+    """Facts 3.5, issue B: a preview is what is then billed, also where the schedule turns before that."""
+    preview = sandbox.v1.invoices.create_preview
+    planned = schedule(sandbox, 1000, 2500, start_date=START + DAY, end_behavior="cancel")
+    assert preview({"schedule": planned.id}).total == 1000
+    assert sandbox.v1.subscriptions.list().data == []
+    sandbox.advance(DAY + HOUR)
+    subscription = sandbox.v1.subscription_schedules.retrieve(planned.id).subscription
+    told = [preview({"subscription": subscription}).total, preview({"schedule": planned.id}).total]
+    sandbox.advance(31 * DAY)
+    assert told == [totals(sandbox, subscription)[1]] * 2 == [2500] * 2
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        preview({"subscription": subscription})
+    assert caught.value.code == "invoice_upcoming_none"
+
+
+def test_a_preview_knows_what_a_turn_within_the_period_prorates(sandbox: Sandbox) -> None:
+    """Facts 3.4, 3.5: 15 of January's 31 days at 1000 become 15 days at 2500, on the invoice of February."""
+    made = schedule(sandbox, 1000, phases=[
+        {"items": [{"price": sandbox.price(amount).id}], "end_date": START + end * DAY}
+        for amount, end in ((1000, 16), (2500, 90))
+    ])  # fmt: skip
+    told = sandbox.v1.invoices.create_preview({"subscription": made.subscription}).total
+    sandbox.advance(31 * DAY + HOUR)
+    assert told == totals(sandbox, made.subscription)[1] == 2500 - 484 + 1210
+
+
 def test_start_in_the_future(sandbox: Sandbox) -> None:
     """Facts 2.5: not_started until its start date."""
     made = schedule(sandbox, 1000, start_date=START + 5 * DAY)
