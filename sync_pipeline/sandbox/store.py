@@ -7,10 +7,14 @@ That is what makes rollback, snapshot and events with `previous_attributes` chea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 Row = dict[str, Any]
+
+
+class _TriedError(Exception):
+    pass
 
 
 class Store:
@@ -54,6 +58,13 @@ class Store:
         if outer is not None:
             outer.extend(self._journal)
         self._journal = outer
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Everything that is written is undone at the end, whatever happens."""
+        with suppress(_TriedError), self.transaction():
+            yield
+            raise _TriedError
 
     def snapshot(self) -> dict[str, dict[str, Row]]:
         """The whole state. Shares rows with the live store, which never changes a row in place."""

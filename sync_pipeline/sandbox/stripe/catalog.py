@@ -67,8 +67,7 @@ def delete_product(world: World, params: Params, args: list[str]) -> Row:
 def create_price(world: World, params: Params, args: list[str]) -> Row:
     if ("product" in params) == ("product_data" in params):
         if "product" in params:
-            raise StripeError("You may only specify one of these parameters: product, product_data.",
-                              code="parameters_exclusive", param="product")  # fmt: skip
+            raise errors.exclusive("product", "product_data")
         raise errors.required("product")
     if "product" in params:
         if not world.get("product", params["product"]):
@@ -123,8 +122,7 @@ def _create_price(world: World, params: Params) -> Row:
 
 def _unit_amount(params: Params, currency: str) -> Row:
     if "unit_amount" in params and "unit_amount_decimal" in params:
-        raise StripeError("You may only specify one of these parameters: unit_amount, unit_amount_decimal.",
-                          code="parameters_exclusive", param="unit_amount")  # fmt: skip
+        raise errors.exclusive("unit_amount", "unit_amount_decimal")
     if params.get("unit_amount") is None and params.get("unit_amount_decimal") is None:
         raise StripeError("Missing required param: unit_amount.", code="parameter_missing", param="unit_amount")
     check_step(params.get("unit_amount") or 0, currency, "unit_amount")

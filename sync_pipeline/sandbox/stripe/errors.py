@@ -42,6 +42,12 @@ def required(param: str) -> StripeError:
     return StripeError(f"Missing required param: {param}.", code="parameter_missing", param=param, keep=False)
 
 
+def exclusive(one: str, other: str, param: str | None = None) -> StripeError:
+    """Two parameters of which a call may have one; `param` is the name of `one` where it is nested."""
+    message = f"You may only specify one of these parameters: {one}, {other}."
+    return StripeError(message, code="parameters_exclusive", param=param or one)
+
+
 def unsupported(what: str, param: str | None = None) -> StripeError:
     """Part of Stripe's contract that this sandbox does not imitate."""
     message = f"The sandbox does not implement {what}."

@@ -107,8 +107,7 @@ def amount_fields(world: World, params: Params, currency: str) -> Row:
         fields["description"] = fields["description"] or world.store.table("product")[price["product"]].get("name")
     elif params.get("amount") is not None:
         if "quantity" in params or "unit_amount_decimal" in params:
-            raise StripeError("You may only specify one of these parameters: amount, quantity.",
-                              code="parameters_exclusive", param="amount")  # fmt: skip
+            raise errors.exclusive("amount", "quantity")
         check_step(params["amount"], (params.get("currency") or currency).lower(), "amount")
         exact = Fraction(params["amount"])
         fields |= {"pricing": _plain(Decimal(params["amount"]))}

@@ -138,8 +138,7 @@ def _limit(params: Params) -> int:
 def _check_filters(world: World, kind: str, params: Params) -> None:
     for one, other in _ALTERNATIVES:
         if one in params and other in params:
-            raise errors.StripeError(f"You may only specify one of these parameters: {one}, {other}.",
-                                     code="parameters_exclusive", param=one)  # fmt: skip
+            raise errors.exclusive(one, other)
     for name, value in params.items():
         if name in _PAGING or name in ("created", "test_clock"):
             continue

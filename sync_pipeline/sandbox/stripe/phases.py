@@ -124,8 +124,7 @@ def _one_currency(phase: Params, prices: list[Row], param: str) -> str:
 def _end(world: World, phase: Params, begin: int, recurring: Row, param: str) -> int:
     end = phase.get("end_date")
     if end is not None and phase.get("duration"):
-        raise StripeError("You may only specify one of these parameters: end_date, duration.",
-                          code="parameters_exclusive", param=f"{param}[end_date]")  # fmt: skip
+        raise errors.exclusive("end_date", "duration", f"{param}[end_date]")
     if end is None:
         length = phase.get("duration") or recurring
         end = add_interval(begin, length["interval"], length.get("interval_count", 1))
@@ -140,8 +139,7 @@ def _trial_end(phase: Params, begin: int, end: int, param: str) -> int | None:
     """`trial` makes a trial of the whole phase, `trial_end` of its first part."""
     trial_end = phase.get("trial_end")
     if phase.get("trial") and trial_end is not None:
-        raise StripeError("You may only specify one of these parameters: trial, trial_end.",
-                          code="parameters_exclusive", param=f"{param}[trial]")  # fmt: skip
+        raise errors.exclusive("trial", "trial_end", f"{param}[trial]")
     if phase.get("trial"):
         trial_end = end
     if trial_end is None:

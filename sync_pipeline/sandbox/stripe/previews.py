@@ -26,13 +26,6 @@ _DETAILS = (
 )
 
 
-class _Undo(Exception):
-    """Carries the preview out of the transaction that it undoes."""
-
-    def __init__(self, invoice: Row) -> None:
-        self.invoice = invoice
-
-
 @timer("upcoming_invoice")
 def announce_upcoming(world: World, id: str) -> None:
     """Some days before a renewal that will be charged: its preview, as an event."""
@@ -40,14 +33,12 @@ def announce_upcoming(world: World, id: str) -> None:
     if subscription is None or subscription["status"] not in ("active", "trialing", "past_due"):
         return
     try:
-        with world.store.transaction():
-            raise _Undo(pictures.take(world, _next(world, subscription, {})))
-    except _Undo as undo:
-        row = undo.invoice["row"]
-        upcoming = {**row, "id": upcoming_id(row["id"]), "billing_reason": "upcoming"}
-        world.emit_picture("invoice.upcoming", {**undo.invoice, "row": upcoming})
+        with world.store.trial():
+            picture = pictures.take(world, _next(world, subscription, {}))
     except StripeError:
         return  # it ends before: there is nothing to announce
+    upcoming = {**picture["row"], "id": upcoming_id(picture["row"]["id"]), "billing_reason": "upcoming"}
+    world.emit_picture("invoice.upcoming", {**picture, "row": upcoming})
 
 
 def upcoming_id(id: str) -> str:
@@ -66,11 +57,8 @@ def create_preview(world: World, params: Params, args: list[str]) -> Row:
     if params.get("preview_mode") == "recurring":
         raise errors.unsupported("previews of what recurs", "preview_mode")
     world.request = None  # what is only tried out counts towards no limit
-    try:
-        with world.store.transaction():
-            raise _Undo(_preview(world, params))
-    except _Undo as undo:
-        return undo.invoice
+    with world.store.trial():
+        return _preview(world, params)
 
 
 def _preview(world: World, params: Params) -> Row:

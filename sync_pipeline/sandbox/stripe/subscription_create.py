@@ -229,8 +229,7 @@ def _trial_end(params: Params, now: int) -> int | None:
     days = params.get("trial_period_days")
     end = params.get("trial_end")
     if days is not None and end is not None:
-        raise StripeError("You may only specify one of these parameters: trial_end, trial_period_days.",
-                          code="parameters_exclusive", param="trial_end")  # fmt: skip
+        raise errors.exclusive("trial_end", "trial_period_days")
     if days:
         end = now + days * DAY
     if end is None or end == "now" or days == 0:
@@ -248,8 +247,7 @@ def _anchor(world: World, params: Params, recurring: Row, start: int, trial_end:
         raise StripeError("`backdate_start_date` must be in the past.", param="backdate_start_date")
     if "billing_cycle_anchor_config" in params:
         if "billing_cycle_anchor" in params:
-            raise StripeError("You may only specify one of these parameters: billing_cycle_anchor, "
-                              "billing_cycle_anchor_config.", code="parameters_exclusive")  # fmt: skip
+            raise errors.exclusive("billing_cycle_anchor", "billing_cycle_anchor_config")
         return _configured_anchor(params["billing_cycle_anchor_config"], trial_end or now)
     anchor = params.get("billing_cycle_anchor")
     if anchor is None:
@@ -293,8 +291,7 @@ def set_cancellation(world: World, subscription: Row, params: Params) -> Row:
     items = items_of(world, subscription["id"])
     ends = [i["current_period_end"] for i in items]
     if "cancel_at" in params and params.get("cancel_at_period_end"):
-        raise StripeError("You may only specify one of these parameters: cancel_at, cancel_at_period_end.",
-                          code="parameters_exclusive", param="cancel_at")  # fmt: skip
+        raise errors.exclusive("cancel_at", "cancel_at_period_end")
     if "cancel_at" in params:
         at = {"min_period_end": min(ends), "max_period_end": max(ends)}.get(params["cancel_at"], params["cancel_at"])
         if isinstance(at, str):
