@@ -69,7 +69,7 @@ def test_delay_holds_the_work_itself_back(sandbox: SandboxHandle) -> None:
 
 
 @contextmanager
-def held_back(handle: SandboxHandle, path: str, **form: str) -> Iterator[Future[requests.Response]]:
+def held_back(handle: SandboxHandle, path: str, **form: Any) -> Iterator[Future[requests.Response]]:
     """A write that a fault holds back for a while."""
     put_fault(handle, kind="delay", seconds=1.5, match=POSTS | {"path": f"^{path}$"})
     with ThreadPoolExecutor() as pool:
