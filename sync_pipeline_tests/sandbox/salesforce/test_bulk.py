@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,22 @@ def test_states_over_time(org: Org) -> None:
     assert (done["state"], done["numberRecordsProcessed"], done["numberRecordsFailed"]) == ("JobComplete", 1, 0)
     assert org.system.next_due() is None
     assert org.query("SELECT Name FROM Account") == [{"Name": "A"}]
+
+
+def test_job_and_rows_in_one_request(org: Org) -> None:
+    """3.1: the multipart variant, parts `job` and `content`, completes the upload by itself."""
+    job = json.dumps({"object": "Account", "operation": "insert", "contentType": "CSV", "lineEnding": "LF"})
+    parts = {
+        "job": ("", job, "application/json"),
+        "content": ("content", 'Name,Description\n"Ümläut, Ltd","one\ntwo"\n'.encode(), "text/csv"),
+    }
+    made = org.call("POST", "jobs/ingest", files=parts).json()
+    assert (made["state"], made["contentUrl"]) == ("UploadComplete", None)
+    org.clock.move_to(START + 10)
+    assert org.call("GET", f"jobs/ingest/{made['id']}").json()["state"] == "JobComplete"
+    assert org.query("SELECT Name, Description FROM Account") == [{"Name": "Ümläut, Ltd", "Description": "one\ntwo"}]
+    too_much = parts | {"content": ("content", b"Name\n" + b"x" * 100_000, "text/csv")}
+    assert org.call("POST", "jobs/ingest", files=too_much).json()[0]["errorCode"] == "ExceededQuota"
 
 
 def test_polling_a_standing_clock_gets_ahead(org: Org) -> None:

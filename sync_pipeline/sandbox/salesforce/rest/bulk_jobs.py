@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from email import message_from_bytes
 from typing import TYPE_CHECKING, Any
 
 from sync_pipeline.sandbox.salesforce.bulk import csv_text, ingest, jobs, query_jobs
@@ -15,14 +17,16 @@ if TYPE_CHECKING:
 _CSV = "text/csv; charset=UTF-8"
 _OPERATIONS = ("insert", "update", "upsert", "delete", "hardDelete")
 _INGEST, _QUERY = "V2Ingest", "V2Query"
-_MOST_CHARACTERS = 100 * 1024 * 1024
+_MOST_CHARACTERS, _MOST_CHARACTERS_WITH_JOB = 100 * 1024 * 1024, 100_000
 
 
 def ingest_jobs(request: Request, tail: list[str]) -> Answer:
     """Everything below jobs/ingest"""
     match [request.method, *tail]:
+        case ["POST"] if request.headers.get("content-type", "").startswith("multipart/"):
+            return Answer(200, _create_with_content(request)["info"])
         case ["POST"]:
-            return Answer(200, _create_ingest(request)["info"])
+            return Answer(200, _create_ingest(request, request.json_object)["info"])
         case ["GET"]:
             return Answer(200, jobs.listing(request, _INGEST))
         case [_, job_id]:
@@ -61,10 +65,24 @@ def _run(org: Org, job: Row) -> Row:
     return org.store.table(jobs.TABLE)[job["info"]["id"]]
 
 
-def _create_ingest(request: Request) -> Row:
-    if request.headers.get("content-type", "").startswith("multipart/"):
-        raise unsupported("multipart creation of ingest jobs")
-    body = request.json_object
+def _create_with_content(request: Request) -> Row:
+    """Job and rows in one request, for little of them; the upload is then complete."""
+    head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+    parts = {
+        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True)
+        for part in message_from_bytes(head + request.raw).walk()
+        if not part.is_multipart()
+    }
+    job, content = (parts.get(name) for name in ("job", "content"))
+    if not isinstance(job, bytes) or not isinstance(content, bytes):
+        raise SalesforceError("InvalidJob", "a multipart request needs the parts job and content")
+    if len(content) > _MOST_CHARACTERS_WITH_JOB:
+        raise SalesforceError("ExceededQuota", "the part content is larger than 100,000 characters")
+    made = _create_ingest(request, replace(request, headers={}, raw=job).json_object)
+    return jobs.start(request.org, _take(request, made, content), contentUrl=None)
+
+
+def _create_ingest(request: Request, body: dict[str, Any]) -> Row:
     operation, name = body.get("operation"), str(body.get("object"))
     access = request.actor.access.get(name)
     if operation not in _OPERATIONS:
@@ -128,12 +146,16 @@ def _upload(request: Request, job: Row) -> Answer:
         raise SalesforceError("InvalidJobState", "a job takes one upload, while it is open")
     if len(request.raw) > _MOST_CHARACTERS:
         raise SalesforceError("ExceededQuota", "the upload is larger than 100 MB")
+    _take(request, job, request.raw)
+    return Answer(201)
+
+
+def _take(request: Request, job: Row, upload: bytes) -> Row:
     try:
-        text = request.raw.decode()
+        text = upload.decode()
     except UnicodeDecodeError:
         raise SalesforceError("InvalidBatch", "the upload is not UTF-8") from None
-    request.org.store.put(jobs.TABLE, job["info"]["id"], job | {"data": text, "uploaded": True})
-    return Answer(201)
+    return request.org.store.put(jobs.TABLE, job["info"]["id"], job | {"data": text, "uploaded": True})
 
 
 def _results(request: Request, job: Row, kind: str) -> Answer:
