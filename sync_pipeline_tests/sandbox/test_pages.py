@@ -151,7 +151,20 @@ def test_the_packages_own_records_are_shown_with_the_account(page: Page, story: 
     fields = {"Account__c": account, "Key__c": "in_1:attempt:1"}
     story.control("POST", "/humans", {"system": "salesforce", "object": "Stripe_Payment_Attempt__c", "fields": fields})
     open_account(page)
-    expect(page.get_by_role("row").filter(has_text="in_1:attempt:1")).to_be_visible()
+    expect(page.get_by_role("definition").filter(has_text="in_1:attempt:1")).to_be_visible()
+
+
+def test_nothing_stands_out_of_its_card(page: Page, story: SandboxHandle) -> None:
+    """What people look at during the demo: no column is cut off on a laptop (on a telephone, cards scroll)."""
+    customer = bill_the_deal(story)
+    account = calls.soql(story, "SELECT Id FROM Account")[0]["Id"]
+    deal = {"Account__c": account, "Episode_Key__c": "sub_1:1", "Status__c": "Open", "Comment__c": "word " * 40}
+    story.control("POST", "/humans", {"system": "salesforce", "object": "Churn_Record__c", "fields": deal})
+    page.set_viewport_size({"width": 1280, "height": 900})
+    for path in ("/", f"/accounts/{account}", f"/customers/{customer}", "/deals", "/invoices", "/events"):
+        page.goto(path)
+        over = page.locator(".card").evaluate_all("cards => cards.filter(c => c.scrollWidth > c.clientWidth).length")
+        assert (path, over) == (path, 0)
 
 
 def test_a_person_makes_the_next_payment_fail(page: Page, story: SandboxHandle) -> None:

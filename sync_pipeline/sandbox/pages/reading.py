@@ -133,9 +133,12 @@ def _details(desk: Desk, account_id: str) -> list[Record]:
         shown = [each for each in kind.fields.values() if each.custom and each.type != "reference"]
         fields = ", ".join(["Id", *(each.name for each in shown)])
         where = f"WHERE {parent.name} = {soql_text(account_id)} ORDER BY CreatedDate DESC LIMIT 20"
-        rows = [[row[each.name] for each in shown] for row in desk.query(f"SELECT {fields} FROM {kind.name} {where}")]
+        rows = [
+            [(each.label, row[each.name]) for each in shown if row[each.name] is not None]
+            for row in desk.query(f"SELECT {fields} FROM {kind.name} {where}")
+        ]
         if rows:
-            found.append({"title": kind.plural, "columns": [each.label for each in shown], "rows": rows})
+            found.append({"title": kind.plural, "rows": rows})
     return found
 
 
