@@ -45,7 +45,7 @@ class HurriedEnv(SystemEnv):
     """The real environment, except that to wait is to move its own clock on."""
 
     def __init__(self, clock_url: str | None) -> None:
-        super().__init__(clock_url)
+        super().__init__(clock_url, at_once=1)
         self.ahead_us = 0
 
     def wall(self) -> int:

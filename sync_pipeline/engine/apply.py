@@ -31,6 +31,7 @@ from sync_pipeline.systems.stripe.errors import KEY_REUSED
 
 SEND_WITHIN_US = 20_000_000
 LONGEST_CALL_US = 40_000_000
+ACCOUNTS_PER_BREATH = 20
 # An audit row names this many of the events that were heard of its account before the write.
 EVENTS_NAMED = 5
 LINKED_KINDS = ("customer", "subscription")
@@ -58,26 +59,47 @@ class Applied:
         elif outcome.state != "stale":
             self.waiting.add(account)
 
+    def add(self, other: Applied) -> None:
+        self.done += other.done
+        self.least += other.least
+        self.waiting |= other.waiting
+        self.lost |= other.lost
+        self.parked += other.parked
+        self.halted = self.halted or other.halted
 
-def apply(engine: Engine, work: Sequence[tuple[Claim, Sequence[CommandRow]]]) -> Applied:
-    """Sends the admitted commands of several accounts: Stripe's account by account, Salesforce's pooled."""
+
+def apply(
+    engine: Engine, work: Sequence[tuple[Claim, Sequence[CommandRow]]], *, between: Callable[[], None] = lambda: None
+) -> Applied:
+    """Sends the admitted commands of several accounts: Stripe's some accounts at a time, Salesforce's pooled.
+
+    `between` is called every now and then while nothing is in flight, because many writes outlast a lease.
+    """
     result = Applied()
     pooled: list[tuple[Claim, CommandRow]] = []
-    alerts: list[tuple[Claim, CommandRow]] = []
-    for claim, rows in work:
-        alerts.extend((claim, row) for row in rows if row.kind == "alert.send")
-        stripe_rows = [row for row in rows if row.kind.startswith("stripe.")]
-        result.least += Calls(stripe_writes=len(stripe_rows))
-        if all(_send_to_stripe(engine, claim, row, result) for row in stripe_rows):
-            pooled.extend((claim, row) for row in rows if row.kind.startswith("salesforce."))
+    for place in range(0, len(work), ACCOUNTS_PER_BREATH):
+        between()
+        breath = work[place : place + ACCOUNTS_PER_BREATH]
+        served = engine.env.each(lambda one: _serve_stripe(engine, *one), breath)
+        for (claim, rows), (through, applied) in zip(breath, served, strict=True):
+            result.add(applied)
+            if through:
+                pooled.extend((claim, row) for row in rows if row.kind.startswith("salesforce."))
         if result.halted:
             return result
-    if pooled:
-        _send_to_salesforce(engine, pooled, result)
-    for claim, row in alerts:
-        if not result.halted:
-            _send_alert(engine, claim, row, result)
+    _send_to_salesforce(engine, pooled, result, between)
+    for claim, rows in work:
+        for row in rows:
+            if row.kind == "alert.send" and not result.halted:
+                _send_alert(engine, claim, row, result)
     return result
+
+
+def _serve_stripe(engine: Engine, claim: Claim, rows: Sequence[CommandRow]) -> tuple[bool, Applied]:
+    """Sends an account's Stripe commands in order; whether all of them took effect, so that the rest may follow."""
+    ours = [row for row in rows if row.kind.startswith("stripe.")]
+    result = Applied(least=Calls(stripe_writes=len(ours)))
+    return all(_send_to_stripe(engine, claim, row, result) for row in ours), result
 
 
 def resend(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
@@ -132,10 +154,13 @@ def _send_alone(
     return outcome.state == "done"
 
 
-def _send_to_salesforce(engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], result: Applied) -> None:
+def _send_to_salesforce(
+    engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], result: Applied, between: Callable[[], None]
+) -> None:
     writes = [salesforce_write(row.kind, row.account, canonical.decode(row.body)) for _, row in pooled]
     result.least += Calls(salesforce_writes=least_salesforce_writes(writes))
     for parts in composite_calls(writes):
+        between()
         _send_one_call(engine, pooled, parts, result)
         if result.halted:
             return

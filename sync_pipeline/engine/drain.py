@@ -18,7 +18,6 @@ from sync_pipeline.engine.intake import POLLED, SWEPT, poll_is_due, poll_salesfo
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.ledger import commands, cursors, work, workers
 from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import ReadFailed
 
 STALE_US = 15 * 1_000_000
@@ -73,27 +72,27 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
             _beat(engine, me, ends)
             beaten = wall
 
-    def work_on(claims: list[Claim], between: Callable[[], None]) -> None:
-        batch = bring_to_rest(engine, claims, owner=me, between=between)
-        report.batches += 1
-        report.total.add(batch)
-        if on_batch:
-            on_batch(batch)
+    def work_on(batch: queue.Batch) -> None:
+        def between() -> None:
+            beat()
+            if len(batch.claims) > queue.SOON_OVER:
+                work_on(queue.more_urgent(engine, me, than=batch.gives_way_to))
 
-    def let_urgent_by() -> None:
-        """Within a large batch: whatever is urgent does not wait for its end."""
-        beat()
-        if claims := queue.urgent(engine, me):
-            work_on(claims, beat)
+        if batch.claims:
+            done = bring_to_rest(engine, batch.claims, owner=me, between=between)
+            report.batches += 1
+            report.total.add(done)
+            if on_batch:
+                on_batch(done)
 
     try:
         _try_again_what_was_refused(engine)
         while ends is None or engine.env.wall() < ends:
             beat()
             _look_for_changes(engine, plan, report)
-            claims = queue.next_batch(engine, me, turn=report.batches)
-            if claims:
-                work_on(claims, let_urgent_by if len(claims) > queue.BATCH else beat)
+            batch = queue.next_batch(engine, me, turn=report.batches)
+            if batch.claims:
+                work_on(batch)
                 last_work = engine.env.wall()
             elif engine.env.wall() - last_work >= plan.linger_seconds * 1_000_000:
                 break

@@ -55,7 +55,7 @@ def observe(
     Only a fresh read appends the money facts that it proves: a table may be older than what is known.
     """
     remembered = _remember(engine, account_ids)
-    worlds = {}
+    worlds: dict[str, World] = {}
     for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
         chunk = account_ids[start : start + ACCOUNTS_PER_READ]
         try:
@@ -67,14 +67,15 @@ def observe(
             records, failure = {}, str(error)
         if merged := _followed(engine, records):
             remembered |= _remember(engine, sorted(merged))
-        elsewhere = _links_elsewhere(engine, records)
-        for place, account_id in enumerate(chunk):
-            if place % ACCOUNTS_PER_BREATH == 0:
-                between()
-            known = remembered[account_id]
-            known = replace(known, links=(*known.links, *elsewhere.get(account_id, ())))
-            world = _with_salesforce(engine, account_id, known, records, failure)
-            worlds[account_id] = _with_stripe(engine.rules, world, stripe or engine.stripe)
+        for account_id, links in _links_elsewhere(engine, records).items():
+            kept = remembered[account_id]
+            remembered[account_id] = replace(kept, links=(*kept.links, *links))
+        for place in range(0, len(chunk), ACCOUNTS_PER_BREATH):
+            between()
+            breath = chunk[place : place + ACCOUNTS_PER_BREATH]
+            seen = [_with_salesforce(engine, each, remembered[each], records, failure) for each in breath]
+            whole = engine.env.each(lambda world: _with_stripe(engine.rules, world, stripe or engine.stripe), seen)
+            worlds.update((world.account_id, world) for world in whole)
     return _with_facts(engine, worlds) if stripe is None else worlds
 
 

@@ -1,12 +1,14 @@
 """Whose turn it is: what a worker claims next from the queue of dirty accounts.
 
-The urgent classes come first, in small batches that are soon over. The rest comes in large ones, because a call to
-Salesforce takes a thousand records; a large batch lets urgent accounts by while it is at work. Every fifth batch goes
-to whoever has waited longest, so that no flood of urgent work starves anybody. And while Salesforce's daily allowance
-runs low, only those classes are claimed that may still use it.
+The most urgent class that is due comes first, a thousand accounts of it at a time, because a call to Salesforce takes
+a thousand records. A large batch lets more urgent accounts by while it is at work. Every fifth batch goes to whoever
+has waited longest, so that no flood of urgent work starves anybody. And while Salesforce's daily allowance runs low,
+only those classes are claimed that may still use it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -18,25 +20,38 @@ from sync_pipeline.ledger import allowances, work
 from sync_pipeline.ledger.allowances import Allowance
 from sync_pipeline.ledger.work import Claim
 
-BATCH = 50
-LARGE_BATCH = 1_000
+AT_MOST = 1_000
+SOON_OVER = 50
+"""Nobody has to be let by while so few accounts are served."""
 TURNS = 5
-LEAST_URGENT = Priority.WRITE_BACK
-"""The urgent classes are this one and those before it."""
 AGEING_US = 3_600 * 1_000_000
 SYSTEM = "salesforce"
 
 
-def next_batch(engine: Engine, owner: str, *, turn: int) -> list[Claim]:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Accounts to work on together. Those of a priority below `gives_way_to` need not wait for its end."""
+
+    claims: list[Claim]
+    gives_way_to: int
+
+
+def next_batch(engine: Engine, owner: str, *, turn: int) -> Batch:
     """The accounts to work on now, none when nothing is due; `turn` counts the batches before."""
     if turn % TURNS == TURNS - 1:
-        return _claim(engine, owner, limit=BATCH, oldest_first=True)
-    return urgent(engine, owner) or _claim(engine, owner, limit=LARGE_BATCH)
+        # It gives way to failed payments only: what it is there for would starve otherwise.
+        return Batch(_claim(engine, owner, oldest_first=True), gives_way_to=Priority.CREATE)
+    return more_urgent(engine, owner, than=max(Priority) + 1)
 
 
-def urgent(engine: Engine, owner: str) -> list[Claim]:
-    """The due accounts of the urgent classes."""
-    return _claim(engine, owner, limit=BATCH, most=int(LEAST_URGENT))
+def more_urgent(engine: Engine, owner: str, *, than: int) -> Batch:
+    """The due accounts of the most urgent class before `than`."""
+    wall = engine.env.wall()
+    with engine.ledger.read() as conn:
+        first = work.most_urgent(conn, wall)
+    if first is None or first >= than:
+        return Batch([], gives_way_to=0)
+    return Batch(_claim(engine, owner, most=first) or _claim(engine, owner, most=than - 1), gives_way_to=first)
 
 
 def due(conn: Connection, now_wall: int) -> int:
@@ -57,9 +72,7 @@ def held_back(engine: Engine) -> list[str]:
     return [f"{waiting} accounts wait: {used}, and the rest is kept for more urgent work"]
 
 
-def _claim(
-    engine: Engine, owner: str, *, limit: int, most: int = max(Priority), oldest_first: bool = False
-) -> list[Claim]:
+def _claim(engine: Engine, owner: str, *, most: int = max(Priority), oldest_first: bool = False) -> list[Claim]:
     wall = engine.env.wall()
     with engine.ledger.tx() as conn:
         if (usage := engine.salesforce.news_of_usage()) is not None:
@@ -70,10 +83,11 @@ def _claim(
         return work.claim(
             conn,
             owner=owner,
-            limit=limit,
+            limit=AT_MOST,
             now_wall=wall,
             lease_us=LEASE_US,
-            up_to=min(up_to, most),
-            ageing_us=AGEING_US if most >= up_to else None,
+            most=most,
+            up_to=up_to,
+            ageing_us=AGEING_US,
             oldest_first=oldest_first,
         )

@@ -8,7 +8,7 @@ does, a new key if it does not. An alert that may have been sent is never sent t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sync_pipeline.core import canonical
 from sync_pipeline.engine.apply import Applied, resend, settle
@@ -23,13 +23,17 @@ KEY_LIFETIME_US = 23 * 3600 * 1_000_000
 GRACE_US = 120 * 1_000_000
 
 
-def resolve(engine: Engine, claims: Sequence[Claim]) -> Applied:
-    """Tries to settle every unresolved command of the claimed accounts; what stays open blocks its target."""
+def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], None]) -> Applied:
+    """Tries to settle every unresolved command of the claimed accounts; what stays open blocks its target.
+
+    `between` is called before each account that has some, while nothing is in flight.
+    """
     result = Applied()
     with engine.ledger.read() as conn:
         open_rows = commands.unresolved(conn, [claim.account for claim in claims])
-    for claim in claims:
-        for row in open_rows.get(claim.account, []):
+    for claim in [claim for claim in claims if claim.account in open_rows]:
+        between()
+        for row in open_rows[claim.account]:
             if row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
                 result.waiting.add(claim.account)
             elif row.kind.startswith("salesforce."):

@@ -122,7 +122,7 @@ def _round(
             extended = wall
 
     keep_going()
-    resolved = resolve(engine, claims)
+    resolved = resolve(engine, claims, between=keep_going)
     _stop_if_halted(resolved)
     rows = engine.salesforce.rows
     worlds = observe(engine, [claim.account for claim in claims], between=keep_going)
@@ -134,7 +134,7 @@ def _round(
     claims = [claim for claim in claims if claim.account in approved]
     recorded = _record_all(engine, claims, worlds, plans, report)
     claims = [claim for claim in claims if claim.account in recorded]
-    applied = apply(engine, [(claim, recorded[claim.account].rows) for claim in claims])
+    applied = apply(engine, [(claim, recorded[claim.account].rows) for claim in claims], between=keep_going)
     report.least += applied.least
     report.writes += applied.done + resolved.done
     report.parked += len(applied.parked) + len(resolved.parked)

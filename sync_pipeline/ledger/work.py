@@ -81,18 +81,22 @@ def claim(
     now_wall: int,
     lease_us: int,
     among: Collection[str] | None = None,
+    most: int | None = None,
     up_to: int | None = None,
     ageing_us: int | None = None,
     oldest_first: bool = False,
 ) -> list[Claim]:
     """Takes up to `limit` due accounts until `now_wall + lease_us`, the most urgent first.
 
-    Only those of `among` and of priority `up_to` or more urgent, where given. With `ageing_us` an account counts as
-    one more urgent for each such time that it has been due, except that none but those of priority 0 ever count as 0.
+    Only those of `among`, of priority `most` or more urgent, and that count as `up_to` or more urgent, where given.
+    With `ageing_us` an account counts as one more urgent for each such time that it has been due, except that none but
+    those of priority 0 ever count as 0.
     With `oldest_first` the longest due come first, whatever their priority. An account that another transaction is
     just claiming is passed over, never waited for.
     """
-    some = true() if among is None else work.c.account.in_(among)
+    some = and_(
+        true() if among is None else work.c.account.in_(among), true() if most is None else work.c.priority <= most
+    )
     wanted = and_(_claimable(now_wall), some, _counts_as(up_to, ageing_us, now_wall))
     by_age = (work.c.due_at_wall, work.c.account)
     # A CTE, not a subquery: Postgres may run a subquery with LIMIT more than once and claim too many.
@@ -168,6 +172,12 @@ def defer(conn: Connection, claim: Claim, *, due_at_wall: int, now_wall: int) ->
         fails=work.c.fails + 1,
         due_at_wall=case((work.c.dirty_seq > claim.dirty_seq, now_wall), else_=due_at_wall),
     )
+
+
+def most_urgent(conn: Connection, now_wall: int) -> int | None:
+    """The highest priority of the accounts that could be claimed now; None when there are none."""
+    found: int | None = conn.execute(select(func.min(work.c.priority)).where(_claimable(now_wall))).scalar_one()
+    return found
 
 
 def due(conn: Connection, now_wall: int, *, up_to: int | None = None, ageing_us: int | None = None) -> int:

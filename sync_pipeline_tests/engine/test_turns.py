@@ -12,7 +12,7 @@ from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import queue
 from sync_pipeline.engine.budget import NOBODY, OLD_US, RESERVES, admitted
 from sync_pipeline.engine.drain import drain
-from sync_pipeline.engine.queue import AGEING_US, BATCH, LARGE_BATCH, TURNS
+from sync_pipeline.engine.queue import AGEING_US, AT_MOST, SOON_OVER, TURNS, Batch
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.ledger import allowances, work
 from sync_pipeline.ledger.allowances import Allowance
@@ -36,22 +36,22 @@ def use_up(sync: Installation, used: int, allowed: int = 1_000) -> None:
         allowances.put(conn, Allowance("salesforce", used, allowed, seen_wall=sync.env.wall()))
 
 
-def names(claims: Iterable[work.Claim]) -> list[str]:
-    return [claim.account for claim in claims]
+def names(batch: Batch) -> list[str]:
+    return [claim.account for claim in batch.claims]
 
 
 def test_a_failed_payment_overtakes_a_wave_of_100_000_accounts(sync: Installation) -> None:
     dirty(sync, WAVE, Priority.BULK, due_since_us=AGEING_US)
-    assert len(queue.next_batch(sync.engine, "one", turn=0)) == LARGE_BATCH
+    assert len(names(queue.next_batch(sync.engine, "one", turn=0))) == AT_MOST
     dirty(sync, [URGENT], Priority.PAYMENT_FAILED)
     assert names(queue.next_batch(sync.engine, "other", turn=0)) == [URGENT]
 
 
 def test_a_flood_of_urgent_accounts_starves_nobody(sync: Installation) -> None:
     dirty(sync, ["001SWEEP"], Priority.SWEEP, due_since_us=1)
-    dirty(sync, WAVE[:1_000], Priority.PAYMENT_FAILED)
+    dirty(sync, WAVE[: 5 * AT_MOST], Priority.PAYMENT_FAILED)
     turns = [queue.next_batch(sync.engine, "me", turn=turn) for turn in range(TURNS)]
-    assert [len(batch) for batch in turns] == [BATCH] * TURNS
+    assert [len(names(batch)) for batch in turns] == [AT_MOST] * TURNS
     assert ["001SWEEP" in names(batch) for batch in turns] == [False] * (TURNS - 1) + [True]
 
 
@@ -59,7 +59,7 @@ def test_a_failed_payment_within_a_large_batch_does_not_wait_for_its_end(sync: I
     """It becomes known while the first accounts of a batch are being read."""
     sandbox = sync.sandbox
     sync.rest()
-    many = [create(sandbox, "Account", Name=f"Customer {number} plc") for number in range(BATCH + 5)]
+    many = [create(sandbox, "Account", Name=f"Customer {number} plc") for number in range(SOON_OVER + 5)]
     sync.rest()
     dirty(sync, many, Priority.BULK)
     urgent = only_story(sync)
@@ -78,6 +78,18 @@ def test_a_failed_payment_within_a_large_batch_does_not_wait_for_its_end(sync: I
 
 def only_story(sync: Installation) -> str:
     return str(only(sync.sandbox, "Opportunity")["AccountId"])
+
+
+def test_classes_are_served_apart_and_a_batch_gives_way_to_the_more_urgent(sync: Installation) -> None:
+    dirty(sync, WAVE[:3], Priority.BULK)
+    dirty(sync, [URGENT], Priority.SEATS)
+    first, second = (queue.next_batch(sync.engine, "me", turn=turn) for turn in (0, 1))
+    assert (names(first), first.gives_way_to) == ([URGENT], Priority.SEATS)
+    assert (names(second), second.gives_way_to) == (WAVE[:3], Priority.BULK)
+    dirty(sync, ["001SAME"], Priority.BULK)
+    assert names(queue.more_urgent(sync.engine, "me", than=second.gives_way_to)) == []
+    dirty(sync, ["001MORE"], Priority.WRITE_BACK)
+    assert names(queue.more_urgent(sync.engine, "me", than=second.gives_way_to)) == ["001MORE"]
 
 
 @pytest.mark.parametrize(
@@ -107,19 +119,20 @@ def test_a_short_allowance_lets_the_urgent_through_and_tells_who_waits(sync: Ins
     dirty(sync, [URGENT], Priority.PAYMENT_FAILED)
     use_up(sync, 800)
     assert names(queue.next_batch(sync.engine, "me", turn=0)) == [URGENT]
-    assert queue.next_batch(sync.engine, "me", turn=0) == []
-    assert queue.next_batch(sync.engine, "me", turn=TURNS - 1) == []
+    assert names(queue.next_batch(sync.engine, "me", turn=0)) == []
+    assert names(queue.next_batch(sync.engine, "me", turn=TURNS - 1)) == []
     (told,) = queue.held_back(sync.engine)
     assert told.startswith("30 accounts wait: 800 of Salesforce's 1000 calls of the day are used")
     sync.env.sleep(AGEING_US / 1_000_000)
     use_up(sync, 800)
-    assert set(WAVE[:30]) <= set(names(queue.next_batch(sync.engine, "me", turn=0)))
+    assert names(queue.next_batch(sync.engine, "me", turn=0)) == [URGENT]
+    assert names(queue.next_batch(sync.engine, "me", turn=0)) == WAVE[:30]
 
 
 def test_no_wait_makes_an_account_as_urgent_as_a_failed_payment(sync: Installation) -> None:
     dirty(sync, WAVE[:3], Priority.CREATE, due_since_us=1000 * AGEING_US)
     use_up(sync, 985)
-    assert queue.next_batch(sync.engine, "me", turn=0) == []
+    assert names(queue.next_batch(sync.engine, "me", turn=0)) == []
 
 
 def test_a_spent_allowance_costs_no_more_calls_until_there_are_some_again(sync: Installation) -> None:

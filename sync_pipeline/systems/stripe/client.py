@@ -6,6 +6,7 @@ clock of Stripe's objects is seconds; everything handed out is microseconds UTC.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
@@ -54,6 +55,7 @@ class Stripe:
         self.gate: Gate = OpenGate()
         self.calls = 0
         self.write_calls = 0
+        self._counting = threading.Lock()
 
     def account_id(self) -> str:
         return str(self._get("/v1/account")["id"])
@@ -268,7 +270,7 @@ class Stripe:
             self.gate.before(SYSTEM, operation)
         except NotNow as error:
             raise ReadFailed("Stripe", str(error)) from None
-        self.calls += 1
+        self._count()
         try:
             answer: Mapping[str, Any] = self._client.raw_request(method, path, **params).data
         except stripe.StripeError as error:
@@ -286,8 +288,7 @@ class Stripe:
         except NotNow as error:
             return Outcome("throttled", message=str(error))
         guard()
-        self.calls += 1
-        self.write_calls += 1
+        self._count(writes=1)
         try:
             response = self._client.raw_request("post", path, idempotency_key=key, **params)
         except stripe.StripeError as error:
@@ -295,6 +296,11 @@ class Stripe:
             return outcome_of(error)
         self.gate.worked(SYSTEM, operation)
         return Outcome("done", object_id=response.data["id"], http_status=response.code, request_id=response.request_id)
+
+    def _count(self, writes: int = 0) -> None:
+        with self._counting:
+            self.calls += 1
+            self.write_calls += writes
 
     def _tell_gate(self, operation: str, error: stripe.StripeError) -> None:
         match burden_of(error):
