@@ -1,0 +1,260 @@
+"""What the engine costs in API calls, and how fast it is: calls used against the least that would do, and rates.
+
+    python benchmarks/engine.py [--accounts 1000] [--records 100000]
+
+Two parts. The first is a company of so many accounts in the sandbox, over real HTTP: it is brought to rest, compared
+without a change, and then somebody changes every Account on both sides, once in calm and once while 5 % of all calls
+fail. The second is a wave of lifetime values, again in calm and with faults: queue, observation, planner, ledger and
+pooling are the real ones, and Salesforce's answers come from memory, because no sandbox holds so many accounts.
+
+The bounds are those of engine/cost.py. Bars: writes to Stripe 1.00 and to Salesforce at most 1.10 times the bound in
+calm, and no write where nothing has changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from sync_pipeline.config.rules import load_rules
+from sync_pipeline.config.settings import load_settings, sandbox_environment
+from sync_pipeline.core.facts import Fact
+from sync_pipeline.core.observation import Observation, Present
+from sync_pipeline.core.plan import plan
+from sync_pipeline.core.records import Account, Customer
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.world import Billing, World
+from sync_pipeline.engine import queue
+from sync_pipeline.engine.assembly import open_engine
+from sync_pipeline.engine.context import Engine, build_engine
+from sync_pipeline.engine.cost import Cost, calls_so_far
+from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.engine.env import SystemEnv
+from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
+from sync_pipeline.ledger import facts, migrations, work
+from sync_pipeline.ledger.database import open_ledger
+from sync_pipeline.systems.outcomes import Outcome
+from sync_pipeline.systems.salesforce.client import AccountRecords, Login, Salesforce
+from sync_pipeline.systems.salesforce.errors import outcome_of_errors
+from sync_pipeline.systems.salesforce.writes import Part
+from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+
+FAULTS = 0.05
+STRIPE_FAULTS = ("stripe_503", "stripe_429", "drop_before", "drop_after", "stripe_lock_timeout")
+SALESFORCE_FAULTS = ("salesforce_503", "salesforce_row_lock", "drop_before", "drop_after")
+LONG_ENOUGH_SECONDS = 700
+ORG = "00D000000000001"
+SHOWN = {"lifetime_value": "Lifetime_Value__c", "mrr": "MRR__c", "mrr_at_risk": "MRR_At_Risk__c"}
+
+
+class Impatient(SystemEnv):
+    """The real environment, except that to wait is to move its own clock on: rates are those of work, not of pauses."""
+
+    ahead_us = 0
+
+    def wall(self) -> int:
+        return super().wall() + self.ahead_us
+
+    def sleep(self, seconds: float) -> None:
+        self.ahead_us += int(seconds * 1_000_000)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def tell(what: str, report: BatchReport, seconds: float) -> None:
+    cost = Cost(report.used, report.least).report()
+    say(f"{what}: {report.accounts} accounts served, {report.writes} writes in {seconds:.1f} s")
+    for name in ("stripe_writes", "salesforce_writes", "stripe_reads", "salesforce_reads"):
+        used, least = (int(cost[f"{name}_{part}"]) for part in ("calls", "least"))
+        ratio = f"{used / least:.3f}" if least else "-"
+        say(f"    {name.replace('_', ' '):18} {used:7} calls, bound {least:7}, ratio {ratio}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    say(f"    {report.accounts / seconds:.0f} accounts/s, {report.writes / seconds:.0f} writes/s, peak {peak:.0f} MB")
+
+
+def company(accounts: int) -> None:
+    with (
+        start_sandbox("--data", "company", "--accounts", str(accounts)) as sandbox,
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        settings = load_settings({**sandbox_environment(sandbox.ready), "SYNC_HOME": folder})
+        with open_engine(settings, run="benchmark") as opened:
+            engine = replace(opened, env=Impatient(settings.clock_url))
+            worlds: dict[str, World] = {}
+            tell("first look at a company", *to_rest(engine, worlds.update))
+            planner(engine, list(worlds.values()))
+            certificate = reconcile(engine)
+            say(f"reconcile without a change: {certificate.accounts} accounts, {certificate.writes} writes")
+            change_everybody(sandbox, "Inc.")
+            tell(f"{accounts} Accounts changed on both sides, in calm", *to_rest(engine))
+            change_everybody(sandbox, "plc")
+            with faults(sandbox):
+                worse = to_rest(engine)
+            tell(f"{accounts} Accounts changed on both sides, {FAULTS:.0%} of calls fail", *worse)
+            certificate = reconcile(engine)
+            say(f"reconcile after the faults: {certificate.accounts} accounts, {certificate.writes} writes")
+
+
+def to_rest(
+    engine: Engine, seen: Callable[[dict[str, World]], None] = lambda worlds: None
+) -> tuple[BatchReport, float]:
+    """Drains until no account waits; the sum of what was done, and the seconds that it took."""
+    total, started = BatchReport(), time.perf_counter()
+    while True:
+        total.add(drain(engine, DrainPlan(poll_seconds=0, allow=True), lambda batch: seen(batch.worlds)).total)
+        with engine.ledger.read() as conn:
+            if not work.status(conn, engine.env.wall()).dirty:
+                return total, time.perf_counter() - started
+        engine.env.sleep(LONG_ENOUGH_SECONDS)
+
+
+def planner(engine: Engine, worlds: Sequence[World]) -> None:
+    started = time.perf_counter()
+    for world in worlds:
+        plan(world, engine.rules, engine.personal_key)
+    say(f"planner: {len(worlds) / (time.perf_counter() - started):.0f} accounts/s on one core")
+
+
+def change_everybody(sandbox: SandboxHandle, form: str) -> None:
+    """Every Account gets another name, which is Stripe's to learn, and a wrong figure, which is Salesforce's."""
+    sandbox.control("POST", "/clock", {"advance_seconds": 60})
+    accounts = sandbox.control("GET", "/state")["salesforce"]["Account"]
+    for account in accounts:
+        fields = {"Name": f"{account['Name'].rpartition(' ')[0]} {form}", "Lifetime_Value__c": -1}
+        edit = {"system": "salesforce", "object": "Account", "id": account["Id"], "fields": fields}
+        sandbox.control("POST", "/humans", edit)
+    sandbox.control("POST", "/clock", {"advance_seconds": 60})
+
+
+@contextmanager
+def faults(sandbox: SandboxHandle) -> Iterator[None]:
+    """Both systems fail at random, in every way that passes."""
+    for side, kinds in (("stripe", STRIPE_FAULTS), ("salesforce", SALESFORCE_FAULTS)):
+        for number, kind in enumerate(kinds):
+            match = {"side": side, "path": "^/(v1|services/data)/"}
+            rule = {"match": match, "kind": kind, "probability": FAULTS / len(kinds), "seed": number, "times": 10**6}
+            sandbox.control("POST", "/faults", rule)
+    yield
+    sandbox.control("DELETE", "/faults")
+
+
+class Remembered(Salesforce):
+    """An org of Accounts without deals, in memory. Of its calls and rows a share fails, by chance of a fixed seed."""
+
+    def __init__(self, names: Any, share: float) -> None:
+        super().__init__(Login(domain="x", client_id="x", client_secret="x"), names)
+        self.written: dict[str, dict[str, Any]] = {}
+        self._share, self._chance = share, random.Random(1)
+
+    @property
+    def org_id(self) -> str:
+        return ORG
+
+    def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
+        self.calls += 1
+        self.rows += len(ids)
+        return {each: AccountRecords(self._account(each)) for each in ids}
+
+    def _account(self, name: str) -> Account:
+        return Account(id=name, stripe_customer_id=f"cus_{name}", **self.written.get(name, {}))
+
+    def _post(self, parts: Sequence[Part]) -> Outcome | list[tuple[int, Any]]:
+        self.calls += 1
+        self.write_calls += 1
+        if self._fails():
+            return outcome_of_errors(503, [{"errorCode": "SERVER_UNAVAILABLE", "message": "later"}])
+        return [(200, [self._write(record) for record in part.records()]) for part in parts]
+
+    def _write(self, record: dict[str, Any]) -> dict[str, Any]:
+        if self._fails():
+            return {"success": False, "errors": [{"statusCode": "UNABLE_TO_LOCK_ROW", "message": "later"}]}
+        shown = {name: record[field] for name, field in SHOWN.items() if field in record}
+        self.written.setdefault(record["id"], {}).update(shown)
+        return {"success": True, "id": record["id"], "errors": []}
+
+    def _fails(self) -> bool:
+        return self._chance.random() < self._share
+
+
+class WithoutSubscriptions(Stripe):
+    """A Stripe in memory whose customers have nothing: what they paid is known as facts. It takes no calls."""
+
+    def customer(self, customer_id: str) -> Observation[Customer]:
+        return Present(Customer(id=customer_id, account_id=customer_id.removeprefix("cus_")))
+
+    def billing(self, customer_id: str) -> Billing:
+        return Billing()
+
+
+def wave(records: int, share: float) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        url = f"sqlite:///{folder}/ledger.db"
+        migrations.upgrade(url)
+        rules, ledger = load_rules(), open_ledger(url)
+        salesforce = Remembered(rules.salesforce, share)
+        engine = build_engine(
+            rules=rules,
+            ledger=ledger,
+            salesforce=salesforce,
+            stripe=WithoutSubscriptions("sk_test_x"),
+            env=Impatient(),
+            run="benchmark",
+        )
+        ids = [f"001{number:015d}" for number in range(records)]
+        with ledger.tx() as conn:
+            paid = (Fact("payment", f"in_{each}", 0, each, "GBP", 4_500_000, engine.env.now()) for each in ids)
+            facts.append(conn, list(paid))
+            work.mark_dirty(conn, ids, priority=int(Priority.BULK), now_wall=engine.env.wall())
+        tell(f"a wave of {records} lifetime values, {share:.0%} of calls and rows fail", *flow(engine))
+        ledger.close()
+        if wrong := [each for each in ids if salesforce.written[each]["lifetime_value"] != 45_000]:
+            raise SystemExit(f"{len(wrong)} of {records} lifetime values are wrong")
+
+
+def flow(engine: Engine) -> tuple[BatchReport, float]:
+    """What a drain does with its queue, without the polls for changes."""
+    total, started = BatchReport(), time.perf_counter()
+    for turn in itertools.count():
+        batch = queue.next_batch(engine, "benchmark", turn=turn)
+        if batch.claims:
+            total.add(bring_to_rest(engine, batch.claims, owner="benchmark"))
+            continue
+        with engine.ledger.read() as conn:
+            if not work.status(conn, engine.env.wall()).dirty:
+                break
+        engine.env.sleep(LONG_ENOUGH_SECONDS)
+    total.used = calls_so_far(engine.salesforce, engine.stripe)
+    return total, time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--accounts", type=int, default=1_000, help="size of the company; 0 leaves this part out")
+    parser.add_argument("--records", type=int, default=100_000, help="size of the wave; 0 leaves this part out")
+    wanted = parser.parse_args()
+    if wanted.accounts:
+        company(wanted.accounts)
+    if wanted.records:
+        for share in (0.0, FAULTS):
+            wave(wanted.records, share)
+
+
+if __name__ == "__main__":
+    main()
