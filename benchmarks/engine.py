@@ -83,8 +83,9 @@ def tell(what: str, report: BatchReport, seconds: float) -> None:
     say(f"{what}: {report.accounts} accounts served, {report.writes} writes in {seconds:.1f} s")
     for name in ("stripe_writes", "salesforce_writes", "stripe_reads", "salesforce_reads"):
         used, least = (int(cost[f"{name}_{part}"]) for part in ("calls", "least"))
-        ratio = f"{used / least:.3f}" if least else "-"
-        say(f"    {name.replace('_', ' '):18} {used:7} calls, bound {least:7}, ratio {ratio}")
+        if used:
+            ratio = f"{used / least:.3f}" if least else "-"
+            say(f"    {name.replace('_', ' '):18} {used:7} calls, bound {least:7}, ratio {ratio}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     say(f"    {report.accounts / seconds:.0f} accounts/s, {report.writes / seconds:.0f} writes/s, peak {peak:.0f} MB")
 

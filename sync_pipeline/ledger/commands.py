@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Literal
 
 from sqlalchemy import Connection, Select, and_, delete, exists, func, or_, select, update
@@ -84,6 +85,8 @@ def propose(
     `commands`, and one that is parked and would meet the same refusal (same inputs, same code).
     """
     wanted = list(commands)
+    if not wanted:
+        return []
     earlier = newest(conn, (item.key for item in wanted))
     blocked = {
         (row.account, row.target)
@@ -135,10 +138,8 @@ def get_all(conn: Connection, command_ids: Iterable[str]) -> dict[str, CommandRo
 def newest(conn: Connection, keys: Iterable[str]) -> dict[str, CommandRow]:
     """The newest command of each key that has one."""
     found: dict[str, CommandRow] = {}
-    newer = command.alias("newer_command")
-    last = ~exists().where(newer.c.key == command.c.key, newer.c.number > command.c.number)
     for batch in batches(keys):
-        rows = conn.execute(_rows().where(command.c.key.in_(batch), last))
+        rows = conn.execute(_newest_rows().where(command.c.key.in_(batch)))
         found.update((row.key, CommandRow(**record(row))) for row in rows)
     return found
 
@@ -243,8 +244,15 @@ def _supersede(conn: Connection, command_id: str, now: int) -> None:
     conn.execute(update(command).where(command.c.id == command_id).values(state="superseded", changed_at=now))
 
 
+@cache
+def _newest_rows() -> Select[tuple[object, ...]]:
+    newer = command.alias("newer_command")
+    return _rows().where(~exists().where(newer.c.key == command.c.key, newer.c.number > command.c.number))
+
+
+@cache
 def _rows() -> Select[tuple[object, ...]]:
-    """Commands together with their latest attempt."""
+    """Commands together with their latest attempt. Kept, because putting it together takes longer than running it."""
     newer = attempt.alias("newer")
     latest = select(func.max(newer.c.number)).where(newer.c.command_id == command.c.id).scalar_subquery()
     joined = command.outerjoin(attempt, and_(attempt.c.command_id == command.c.id, attempt.c.number == latest))
