@@ -104,11 +104,17 @@ def company(accounts: int) -> None:
             certificate = reconcile(engine)
             say(f"reconcile without a change: {certificate.accounts} accounts, {certificate.writes} writes")
             change_everybody(sandbox, "Inc.")
-            tell(f"{accounts} Accounts changed on both sides, in calm", *to_rest(engine))
+            calm, seconds = to_rest(engine)
+            tell(f"{accounts} Accounts changed on both sides, in calm", calm, seconds)
             change_everybody(sandbox, "plc")
             with faults(sandbox):
-                worse = to_rest(engine)
-            tell(f"{accounts} Accounts changed on both sides, {FAULTS:.0%} of calls fail", *worse)
+                rough, seconds = to_rest(engine)
+            # The same changes: what the faults made necessary counts as too much.
+            tell(
+                f"{accounts} Accounts changed on both sides, {FAULTS:.0%} fail",
+                replace(rough, least=calm.least),
+                seconds,
+            )
             certificate = reconcile(engine)
             say(f"reconcile after the faults: {certificate.accounts} accounts, {certificate.writes} writes")
 
@@ -204,7 +210,8 @@ class WithoutSubscriptions(Stripe):
         return Billing()
 
 
-def wave(records: int, share: float) -> None:
+def wave(records: int, share: float) -> tuple[BatchReport, float]:
+    """Every Account has paid, and Salesforce does not know it yet."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/ledger.db"
         migrations.upgrade(url)
@@ -223,10 +230,11 @@ def wave(records: int, share: float) -> None:
             paid = (Fact("payment", f"in_{each}", 0, each, "GBP", 4_500_000, engine.env.now()) for each in ids)
             facts.append(conn, list(paid))
             work.mark_dirty(conn, ids, priority=int(Priority.BULK), now_wall=engine.env.wall())
-        tell(f"a wave of {records} lifetime values, {share:.0%} of calls and rows fail", *flow(engine))
+        report, seconds = flow(engine)
         ledger.close()
         if wrong := [each for each in ids if salesforce.written[each]["lifetime_value"] != 45_000]:
             raise SystemExit(f"{len(wrong)} of {records} lifetime values are wrong")
+        return report, seconds
 
 
 def flow(engine: Engine) -> tuple[BatchReport, float]:
@@ -253,8 +261,10 @@ def main() -> None:
     if wanted.accounts:
         company(wanted.accounts)
     if wanted.records:
-        for share in (0.0, FAULTS):
-            wave(wanted.records, share)
+        calm, seconds = wave(wanted.records, 0)
+        tell(f"a wave of {wanted.records} lifetime values, in calm", calm, seconds)
+        rough, seconds = wave(wanted.records, FAULTS)
+        tell(f"the same wave, {FAULTS:.0%} of calls and of rows fail", replace(rough, least=calm.least), seconds)
 
 
 if __name__ == "__main__":
