@@ -111,7 +111,8 @@ def _billed_items(world: World, billing: Billing) -> Iterator[_Billed]:
 
 def agreed_quantities(quantities: Iterable[tuple[str, Decimal | int | None]]) -> tuple[Agreement, ...]:
     """The merge base of these lines, by line id."""
-    return tuple(Agreement(line, RULE, canonical.encode(number(quantity))) for line, quantity in quantities)
+    ordered = sorted(quantities, key=lambda each: each[0])
+    return tuple(Agreement(line, RULE, canonical.encode(number(quantity))) for line, quantity in ordered)
 
 
 def _agreed(billed: _Billed) -> tuple[Agreement, ...]:
