@@ -26,6 +26,7 @@ from sync_pipeline.systems.salesforce.client import AccountRecords
 
 ACCOUNTS_PER_READ = 200
 ACCOUNTS_PER_BREATH = 20
+NOTHING_KNOWN: Mapping[str, World] = {}
 UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
@@ -46,9 +47,13 @@ def observe(
     *,
     salesforce: SalesforceReads | None = None,
     stripe: StripeReads | None = None,
+    known: Mapping[str, World] = NOTHING_KNOWN,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, World]:
     """The worlds of the accounts, from fresh reads unless snapshot tables are given.
+
+    `known` are worlds of an earlier look under the same claims, of accounts to which nothing was written at Stripe
+    since: their Stripe side is not read again. A change of somebody else makes the account due once more.
 
     `between` is called every few accounts, because the reads of many take minutes.
 
@@ -56,6 +61,10 @@ def observe(
     """
     remembered = _remember(engine, account_ids)
     worlds: dict[str, World] = {}
+
+    def look(world: World) -> World:
+        return _with_stripe(engine.rules, world, known.get(world.account_id), stripe or engine.stripe)
+
     for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
         chunk = account_ids[start : start + ACCOUNTS_PER_READ]
         try:
@@ -74,7 +83,7 @@ def observe(
             between()
             breath = chunk[place : place + ACCOUNTS_PER_BREATH]
             seen = [_with_salesforce(engine, each, remembered[each], records, failure) for each in breath]
-            whole = engine.env.each(lambda world: _with_stripe(engine.rules, world, stripe or engine.stripe), seen)
+            whole = engine.env.each(look, seen)
             worlds.update((world.account_id, world) for world in whole)
     return _with_facts(engine, worlds) if stripe is None else worlds
 
@@ -231,18 +240,17 @@ def _contract(opportunity: Opportunity, won: Sequence[Opportunity], seen: Accoun
     return free[0] if len(won) == 1 and len(free) == 1 else None
 
 
-def _with_stripe(rules: Rules, world: World, stripe: StripeReads) -> World:
-    """Adds what Stripe shows, asking only what this account needs."""
+def _with_stripe(rules: Rules, world: World, known: World | None, stripe: StripeReads) -> World:
+    """Adds what Stripe shows, asking only what this account needs and is not known."""
     if not isinstance(world.account, Present):
         return world
     account = world.account.value
     try:
-        customers = {each: stripe.customer(each) for each in _known_customers(world, account)}
-        living = [c.value.id for c in customers.values() if isinstance(c, Present) and not c.value.deleted]
-        billing: Observation[Billing] = Absent("no customer")
-        if living:
-            billing = Present(sum(map(stripe.billing, living), Billing()))
-        world = replace(world, customers=customers, billing=billing)
+        named = _known_customers(world, account)
+        if known is not None and list(known.customers) == named and isinstance(known.billing, Present):
+            world = replace(world, customers=known.customers, billing=known.billing)
+        else:
+            world = _with_billing(world, named, stripe)
         waiting = unbilled_deals(world, rules)
         if not waiting.ready:
             return world
@@ -263,6 +271,15 @@ def _with_stripe(rules: Rules, world: World, stripe: StripeReads) -> World:
         # One object that this version cannot read must not keep every other account from being served.
         why = f"Stripe: something of Account {world.account_id} cannot be read ({type(error).__name__})"
         return replace(world, billing=Unknown(why))
+
+
+def _with_billing(world: World, customer_ids: Sequence[str], stripe: StripeReads) -> World:
+    customers = {each: stripe.customer(each) for each in customer_ids}
+    living = [c.value.id for c in customers.values() if isinstance(c, Present) and not c.value.deleted]
+    billing: Observation[Billing] = Absent("no customer")
+    if living:
+        billing = Present(sum(map(stripe.billing, living), Billing()))
+    return replace(world, customers=customers, billing=billing)
 
 
 def _known_customers(world: World, account: Account) -> list[str]:

@@ -7,7 +7,7 @@ delay. What one account does never stops another; only missing access stops ever
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
@@ -91,12 +91,13 @@ def bring_to_rest(
     """
     report = BatchReport(accounts=len(claims))
     unsettled = list(claims)
+    known: dict[str, World] = {}
     try:
         for _ in range(MAX_ROUNDS + 1):
             if not unsettled:
                 break
             report.rounds += 1
-            unsettled = _round(engine, unsettled, owner, report, between)
+            unsettled = _round(engine, unsettled, owner, report, between, known)
     except ReadFailed as error:
         _give_back(engine, unsettled, report)
         raise Halted(str(error)) from error
@@ -108,9 +109,14 @@ def bring_to_rest(
 
 
 def _round(
-    engine: Engine, claims: Sequence[Claim], owner: str, report: BatchReport, between: Callable[[], None]
+    engine: Engine,
+    claims: Sequence[Claim],
+    owner: str,
+    report: BatchReport,
+    between: Callable[[], None],
+    known: dict[str, World],
 ) -> list[Claim]:
-    """One round; returns the accounts that need another."""
+    """One round; returns the accounts that need another. `known` are those whose Stripe side stays as it was seen."""
     extended = 0
 
     def keep_going() -> None:
@@ -125,8 +131,10 @@ def _round(
     resolved = resolve(engine, claims, between=keep_going)
     _stop_if_halted(resolved)
     rows = engine.salesforce.rows
-    worlds = observe(engine, [claim.account for claim in claims], between=keep_going)
-    report.least += least_reads(engine.salesforce.rows - rows, worlds.values())
+    worlds = observe(engine, [claim.account for claim in claims], known=known, between=keep_going)
+    report.least += least_reads(
+        engine.salesforce.rows - rows, (world for name, world in worlds.items() if name not in known)
+    )
     report.worlds |= worlds
     plans = _plans(engine, worlds, report)
     approved = engine.approval.approved(worlds, plans)
@@ -135,6 +143,8 @@ def _round(
     recorded = _record_all(engine, claims, worlds, plans, report)
     claims = [claim for claim in claims if claim.account in recorded]
     applied = apply(engine, [(claim, recorded[claim.account].rows) for claim in claims], between=keep_going)
+    known.clear()
+    known.update((name, worlds[name]) for name, made in recorded.items() if not _touches_stripe(made.rows))
     report.least += applied.least
     report.writes += applied.done + resolved.done
     report.parked += len(applied.parked) + len(resolved.parked)
@@ -166,6 +176,10 @@ def _round(
     report.resting += len(resting)
     report.settled += len(settled)
     return again
+
+
+def _touches_stripe(rows: Iterable[CommandRow]) -> bool:
+    return any(row.kind.startswith("stripe.") for row in rows)
 
 
 def _plans(engine: Engine, worlds: Mapping[str, World], report: BatchReport) -> dict[str, Plan]:
