@@ -103,10 +103,10 @@ def company(accounts: int) -> None:
             planner(engine, list(worlds.values()))
             certificate = reconcile(engine)
             say(f"reconcile without a change: {certificate.accounts} accounts, {certificate.writes} writes")
-            change_everybody(sandbox, "Inc.")
+            change_everybody(sandbox, "Group")
             calm, seconds = to_rest(engine)
             tell(f"{accounts} Accounts changed on both sides, in calm", calm, seconds)
-            change_everybody(sandbox, "plc")
+            change_everybody(sandbox, "Holdings")
             with faults(sandbox):
                 rough, seconds = to_rest(engine)
             # The same changes: what the faults made necessary counts as too much.
