@@ -109,7 +109,8 @@ def _values(world: World, rules: Rules, billing: Billing, subscription: Subscrip
     periods = (item.period_end for item in billing.items if item.subscription == subscription.id)
     ends = max((end for end in periods if end is not None), default=None)
     ends_at = subscription.ended_at or subscription.cancel_at or ends
-    deal = next((d for d in world.deals if _bills(world, billing, d, subscription)), None)
+    deals = sorted(world.deals, key=lambda each: each.opportunity.id)
+    deal = next((d for d in deals if _bills(world, billing, d, subscription)), None)
     return {
         "kind": "Churn",
         "status": status,
