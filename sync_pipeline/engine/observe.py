@@ -76,9 +76,9 @@ def observe(
             records, failure = {}, str(error)
         if merged := _followed(engine, records):
             remembered |= _remember(engine, sorted(merged))
-        for account_id, links in _links_elsewhere(engine, records).items():
+        for account_id, held in _links_elsewhere(engine, records).items():
             kept = remembered[account_id]
-            remembered[account_id] = replace(kept, links=(*kept.links, *links))
+            remembered[account_id] = replace(kept, links=(*kept.links, *held))
         for place in range(0, len(chunk), ACCOUNTS_PER_BREATH):
             between()
             breath = chunk[place : place + ACCOUNTS_PER_BREATH]

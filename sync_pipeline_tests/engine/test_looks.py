@@ -1,0 +1,51 @@
+"""How often the systems are looked at: what was seen under a claim and not written to since is not read again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.ledger import work
+from sync_pipeline_tests.engine.installation import Installation
+from sync_pipeline_tests.engine.people import at_stripe, edit, mark, only, records, requests_since, win
+
+
+def test_what_is_only_written_to_salesforce_costs_one_look_at_stripe(sync: Installation) -> None:
+    sandbox = sync.sandbox
+    win(sandbox)
+    sync.rest()
+    account = only(sandbox, "Account")["Id"]
+    edit(sandbox, "Account", account, MRR__c=1)
+    with sync.ledger.tx() as conn:
+        work.mark_dirty(conn, [account], priority=1, now_wall=sync.env.wall())
+    since = mark(sandbox)
+    # Without polls: our own write would come back as a change, and be looked at.
+    drain(sync.engine, DrainPlan(poll_seconds=10**6, sweep_seconds=10**6))
+    assert sorted(each["endpoint"] for each in requests_since(sandbox, since, "stripe")) == [
+        "GET /v1/charges",
+        "GET /v1/customers/{id}",
+        "GET /v1/invoices",
+        "GET /v1/subscriptions",
+    ]
+    assert only(sandbox, "Account")["MRR__c"] == 3750.0
+
+
+def test_a_change_at_stripe_after_the_look_is_not_missed(sync: Installation) -> None:
+    """A customer takes more seats in the portal while the first write of the round is on its way to Salesforce."""
+    sandbox = sync.sandbox
+    win(sandbox)
+    sync.rest()
+    item = max(only(sandbox, "subscription")["items"]["data"], key=lambda each: each["quantity"])
+    edit(sandbox, "Account", only(sandbox, "Account")["Id"], MRR__c=1)
+    send = sync.engine.salesforce.send
+
+    def sent(*parts: Any, **options: Any) -> Any:
+        sync.engine.salesforce.send = send  # type: ignore[method-assign]
+        at_stripe(sandbox, "POST", f"/v1/subscription_items/{item['id']}", quantity=item["quantity"] + 5)
+        return send(*parts, **options)
+
+    sync.engine.salesforce.send = sent  # type: ignore[method-assign]
+    drain(sync.engine, DrainPlan(poll_seconds=0, sweep_seconds=0))
+    sync.rest()
+    (line,) = [each for each in records(sandbox, "OpportunityLineItem") if each["Quantity"] == item["quantity"] + 5]
+    assert line["Stripe_Subscription_Item_Id__c"] == item["id"]
