@@ -96,6 +96,11 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
     for name in ("SALESFORCE_DOMAIN", "SALESFORCE_CLIENT_ID", "STRIPE_API_KEY"):
         if not values.get(name):
             raise SettingsError(f"{name} is not set; set it, or unset all credentials to use the sandbox")
+    if values["STRIPE_API_KEY"].startswith(("pk_", "whsec_")):
+        raise SettingsError(
+            "STRIPE_API_KEY holds a publishable key or a webhook secret; it has to be a restricted key (rk_...) "
+            "or a secret one (sk_...)"
+        )
     username, key_file = values.get("SALESFORCE_USERNAME"), values.get("SALESFORCE_PRIVATE_KEY_FILE")
     client_secret = values.get("SALESFORCE_CLIENT_SECRET")
     if key_file and not username:

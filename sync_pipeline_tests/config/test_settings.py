@@ -90,6 +90,8 @@ def test_a_sign_in_without_secret_or_key_names_both_ways() -> None:
         ("SYNC_ALERT_WEBHOOK", "hooks.slack.com/services/T0"),
         ("SYNC_ALERT_EMAIL", "finance@acme.example"),
         ("SYNC_SMTP_URL", "smtp://mail.acme.example"),
+        ("STRIPE_API_KEY", "pk_test_canary"),
+        ("STRIPE_API_KEY", "whsec_canary"),
         ("SALESFORCE_API_VERSION", "v66"),
         ("SALESFORCE_API_VERSION", "66.0/../.."),
     ],
