@@ -92,7 +92,7 @@ def show_end(console: Console, stage: DagsterStage) -> None:
 
 def _salesforce(org: dict[str, Any]) -> Rows:
     account, opportunity = _first(org, "Account"), _first(org, "Opportunity")
-    lines = org.get("OpportunityLineItem") or []
+    lines = _there(org, "OpportunityLineItem")
     contract = _first(org, "Contract")
     return {
         "Salesforce Account": _text(account.get("Name")),
@@ -132,9 +132,12 @@ def _is_linked(line: dict[str, Any]) -> bool:
 
 
 def _first(system: dict[str, Any], kind: str) -> dict[str, Any]:
-    records = system.get(kind) or [{}]
-    found: dict[str, Any] = records[0]
-    return found
+    return next(iter(_there(system, kind)), {})
+
+
+def _there(system: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    """The records that are neither in the recycle bin nor deleted at Stripe."""
+    return [each for each in system.get(kind) or () if not each.get("IsDeleted") and not each.get("deleted")]
 
 
 def _text(value: Any) -> str:
