@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")
@@ -151,6 +151,7 @@ link = _table(
         unique=True,
     ),
     Index("ix_link_account", "account"),
+    Index("ix_link_subject", "subject"),
 )
 
 # Account ids that were merged away, always pointing at the account that is left.
