@@ -443,3 +443,16 @@ def test_demo_lists_its_stories_and_plays_one_by_name(tmp_path: Path) -> None:
     assert played.returncode == FINE, played.stdout
     assert "sales edits: Opportunity StageName Closed Lost" in played.stdout
     check_refused(run({}, "demo", "deal-lots"), MISUSED, "deal-lots", "deal-lost", "demo --list")
+
+
+def test_demo_plays_stories_of_ones_own(tmp_path: Path) -> None:
+    own, head = tmp_path / "own.yaml", "topic: Ours\nstories:\n  ours: {title: A lost deal, shows: nothing, timeline: "
+    own.write_text(head + "[expect: {customer: 1}]}\n")
+    options = ("--stories", str(own), "--keep", str(tmp_path / "demo"))
+    assert "A lost deal" in run({}, "demo", "--list", *options).stdout
+    played = run({}, "demo", "ours", *options)
+    assert played.returncode == FAILED, played.stdout
+    assert "customer: found 0, expected 1" in played.stdout
+    own.write_text(head + "[sales close the deal]}\n")
+    check_refused(run({}, "demo", "--list", *options), MISUSED, "own.yaml:3", "did you mean 'sales closes the deal'?")
+    check_refused(run({}, "demo", "--stories", str(tmp_path / "none.yaml")), MISUSED, "none.yaml")

@@ -80,15 +80,18 @@ def worker(once: bool, allow: bool) -> None:
 @click.command(epilog="Example:  sync-pipeline demo deal-won-and-paid")
 @click.argument("name", required=False)
 @click.option("--list", "listed", is_flag=True, help="Show every story with its title.")
+@click.option("--stories", type=click.Path(path_type=Path, dir_okay=False), help="A file of stories of your own.")
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Folder for the demo's state.")
-def demo(name: str | None, listed: bool, keep: Path | None) -> None:
+def demo(name: str | None, listed: bool, stories: Path | None, keep: Path | None) -> None:
     """Play a story in a local Salesforce and a local Stripe, and check what both say.
 
     Without NAME the first story is played through the receiver and Dagster; with it any story on a quick stage.
     """
+    from sync_pipeline.demo.story_file import shipped_stories, stories_of
     from sync_pipeline.demo.theatre import list_stories, play_first, play_story
 
+    known = stories_of(stories) if stories else shipped_stories()
     if listed:
-        list_stories()
+        list_stories(known)
     else:
-        sys.exit(play_story(name, keep) if name else play_first(keep))
+        sys.exit(play_story(known, name, keep) if name else play_first(known, keep))

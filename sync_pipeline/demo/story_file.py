@@ -47,6 +47,14 @@ def shipped_stories() -> dict[str, Story]:
     return stories
 
 
+def stories_of(file: Path) -> dict[str, Story]:
+    """The stories of a file, by name. Raises StoryError."""
+    try:
+        return read_stories(file.read_text("utf-8"), file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoryError(f"{file}: {error}") from None
+
+
 def read_stories(text: str, file: str | Path) -> dict[str, Story]:
     """The stories of a file's text, by name. `file` is what mistakes are named after. Raises StoryError."""
     try:
@@ -74,12 +82,10 @@ class _Reader:
         if "topic" not in top or "stories" not in top:
             self.mistakes.append(f"{self._file}:{_line(node)}: needs 'topic' and 'stories'")
             return {}
-        topic = str(self._value(top["topic"]))
-        return {
-            name: story
-            for name, held in self._entries(top["stories"]).items()
-            if (story := self._story(name, topic, held)) is not None
-        }
+        topic, told = str(self._value(top["topic"])), self._entries(top["stories"])
+        if not told:
+            self._wrong(top["stories"], "tells no story")
+        return {name: story for name, held in told.items() if (story := self._story(name, topic, held)) is not None}
 
     def _story(self, name: str, topic: str, node: yaml.Node) -> Story | None:
         held = self._entries(node, STORY_KEYS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +21,25 @@ from sync_pipeline.demo.quick_stage import quick_stage
 from sync_pipeline.demo.show import Telling, show_end, show_list, show_state, show_verdict
 from sync_pipeline.demo.stage import MINIMUM_PROFILE, StageError, running_sandbox
 from sync_pipeline.demo.story import Story, UnknownStory
-from sync_pipeline.demo.story_file import shipped_stories
 from sync_pipeline.demo.verbs import near
 from sync_pipeline.engine.env import Env, SystemEnv
 
+Stories = Mapping[str, Story]
 PLAIN_WIDTH = 110
 SIDES = ("salesforce", "stripe")
 QUICK_START = "1768471200"
 """2026-01-15 10:00 UTC: where the clock stands when a story begins on the quick stage."""
 
 
-def list_stories() -> None:
-    """Prints every story with its title, by topic. Raises StoryError."""
-    show_list(_console(), shipped_stories().values())
+def list_stories(stories: Stories) -> None:
+    """Prints every story with its title, by topic."""
+    show_list(_console(), stories.values())
 
 
-def play_first(home: Path | None) -> int:
+def play_first(stories: Stories, home: Path | None) -> int:
     """Plays the first story through the real path: receiver, sensors, drain runs; the UI stays up in a terminal."""
     console, env = _console(), SystemEnv()
-    story = next(iter(shipped_stories().values()))
+    story = next(iter(stories.values()))
     telling = Telling(console, env)
     console.print(f"[bold]{story.title}[/bold], on a local Salesforce and a local Stripe; one to two minutes.")
     try:
@@ -60,9 +61,8 @@ def play_first(home: Path | None) -> int:
         return 130
 
 
-def play_story(name: str, home: Path | None) -> int:
+def play_story(stories: Stories, name: str, home: Path | None) -> int:
     """Plays a story on the quick stage, telling what happens and what the sync does about it. Raises UnknownStory."""
-    stories = shipped_stories()
     if name not in stories:
         raise UnknownStory(f"there is no story {name!r}; {near(name, stories)}, or see `sync-pipeline demo --list`")
     story, console = stories[name], _console()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -30,3 +31,11 @@ def sandbox_for(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
             return running[key]
 
         yield sandbox
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A folder for a ledger, in memory where there is any on the machine: a story makes some hundred commits."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        yield Path(folder)

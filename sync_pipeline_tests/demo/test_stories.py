@@ -54,9 +54,9 @@ def played(story: Story, sandbox: Sandbox, home: Path) -> Play:
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_story(name: str, sandbox_for: Callable[[Story], Sandbox], tmp_path: Path) -> None:
+def test_story(name: str, sandbox_for: Callable[[Story], Sandbox], home: Path) -> None:
     story = STORIES[name]
-    assert played(story, sandbox_for(story), tmp_path).failures == []
+    assert played(story, sandbox_for(story), home).failures == []
 
 
 def test_the_suite_begins_with_the_deal_of_45000_pounds() -> None:
@@ -64,10 +64,10 @@ def test_the_suite_begins_with_the_deal_of_45000_pounds() -> None:
 
 
 def test_a_story_whose_expectations_do_not_hold_fails_at_each_of_them(
-    sandbox_for: Callable[[Story], Sandbox], tmp_path: Path
+    sandbox_for: Callable[[Story], Sandbox], home: Path
 ) -> None:
     (story,) = read_stories(SPOILED, "spoiled.yaml").values()
-    failures = played(story, sandbox_for(story), tmp_path).failures
+    failures = played(story, sandbox_for(story), home).failures
     assert failures[:3] == [
         "line 9: Account MRR__c: found 3750.0, expected 3750.01",
         "line 9: item: found 3, expected 4",

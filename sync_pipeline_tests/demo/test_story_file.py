@@ -46,6 +46,7 @@ def test_steps_inside_a_step_are_read_as_steps() -> None:
         ("", "seats.yaml: it is empty"),
         ("a: [", "seats.yaml:1: expected the node content, but found '<stream end>'"),
         ("topic: Seats\n", "seats.yaml:1: needs 'topic' and 'stories'"),
+        ("topic: Seats\nstories: {}\n", "seats.yaml:2: tells no story"),
         (HEAD, "seats.yaml:4: the story 'one' has no timeline"),
         (HEAD + "    titel: x\n    timeline: []\n", "seats.yaml:6: 'titel' is not known here; did you mean 'title'?"),
         (HEAD + "    title: x\n    timeline: []\n", "seats.yaml:6: 'title' stands twice"),
