@@ -1,23 +1,22 @@
-"""Where a billed deal and its subscription say different things that this version does not carry over by itself.
+"""Deals that are billed and are no deals any more: not won after all, gone, or on another interval.
 
-Prices, added and removed lines, a deal that is no longer won, an Opportunity that is gone: each is told to a
-person and nothing is changed, because money follows from it. While one is open the two systems do not agree.
+Each is told to a person and nothing is changed, because a CRM record that vanished must never cancel billing. While
+one is open the two systems do not agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sync_pipeline.core.canon import number
+from sync_pipeline.core.billed_items import running_deals
 from sync_pipeline.core.commands import Review
-from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, own_billing
+from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
 from sync_pipeline.core.lifecycle import has_ended
-from sync_pipeline.core.money import MoneyError, minor_units
-from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
-from sync_pipeline.core.world import Billing, Deal, World
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import World
 
 
-def unapplied_changes(world: World) -> Iterator[Review]:
+def unapplied_changes(world: World, rules: Rules) -> Iterator[Review]:
     """One review per difference, for every running subscription of a deal."""
     billing = own_billing(world)
     if billing is None:
@@ -26,46 +25,28 @@ def unapplied_changes(world: World) -> Iterator[Review]:
     known = {deal.opportunity.id for deal in world.deals}
     for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
         found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
-        if isinstance(found, Match) and found.id in running:
-            yield from _of_one_deal(world, billing, deal, running[found.id])
+        if isinstance(found, Match) and found.id in running and not deal.opportunity.is_won:
+            detail = f"it is not won any more, but {found.id} goes on billing it; cancel that, or win it again"
+            yield _review(world, "billed_deal_not_won", deal.opportunity.id, detail)
     for link in sorted(world.links, key=lambda each: each.external_id):
         if link.kind == "subscription" and link.external_id in running and link.subject not in known:
             detail = f"the Opportunity is gone from Salesforce, but {link.external_id} goes on billing it"
             yield _review(world, "billed_deal_gone", link.subject, detail)
+    yield from _intervals(world, rules)
 
 
-def _of_one_deal(world: World, billing: Billing, deal: Deal, subscription: Subscription) -> Iterator[Review]:
-    if not deal.opportunity.is_won:
-        detail = f"it is not won any more, but {subscription.id} goes on billing it; cancel that, or win it again"
-        yield _review(world, "billed_deal_not_won", deal.opportunity.id, detail)
-    items = {item.id: item for item in billing.items if item.subscription == subscription.id}
-    billed = set()
-    for line in sorted(deal.lines, key=lambda each: each.id):
-        found = match_item(line, items.values(), subscription.id)
-        name = line.product_name or line.id
-        if found is None:
-            detail = f"line {name} is on no item of {subscription.id}; add it there, or take it off the deal"
-            yield _review(world, "line_not_billed", line.id, detail)
-            continue
-        billed.add(found.id)
-        if not _same_price(line, items[found.id]):
-            shown = number(items[found.id].unit_amount)
-            detail = f"line {name} says {number(line.unit_price)}, Stripe bills {shown} minor units; make them equal"
-            yield _review(world, "price_differs", line.id, detail)
-    for item_id in sorted(items.keys() - billed):
-        item = items[item_id]
-        detail = f"Stripe bills {item.quantity} of {item.product} ({item_id}), which is on no line of the deal"
-        yield _review(world, "item_on_no_line", deal.opportunity.id, detail, item_id)
+def _intervals(world: World, rules: Rules) -> Iterator[Review]:
+    """An interval that was edited after billing began would move every date and amount: never by itself."""
+    for running in running_deals(world, rules.commercial):
+        said = running.deal.opportunity.billing_interval
+        wanted = rules.commercial.intervals.get(said or "")
+        billed = {(each.item.interval, each.item.interval_count) for each in running.items}
+        if billed and wanted not in billed and running.subscription.intent is not None:
+            detail = (
+                f"the deal's billing interval is {said or 'empty'}, which is not what {running.subscription.id} has"
+            )
+            yield _review(world, "interval_differs", running.deal.opportunity.id, detail)
 
 
-def _same_price(line: LineItem, item: SubscriptionItem) -> bool:
-    if line.unit_price is None or item.unit_amount is None:
-        return False
-    try:
-        return minor_units(line.unit_price, item.currency) == item.unit_amount
-    except MoneyError:
-        return False
-
-
-def _review(world: World, rule: str, subject: str, detail: str, key: str = "") -> Review:
-    return Review(f"{rule}:{key or subject}", world.account_id, rule, subject, detail)
+def _review(world: World, rule: str, subject: str, detail: str) -> Review:
+    return Review(f"{rule}:{subject}", world.account_id, rule, subject, detail)

@@ -33,7 +33,10 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One field of one write: canonical values before and after, the rule that asks for it, and why."""
+    """One field of one write: canonical values before and after, the rule that asks for it, and why.
+
+    `put_back` names the thing whose field somebody had edited, where the write undoes that; the ledger keeps count.
+    """
 
     field: str
     old: Any
@@ -41,6 +44,7 @@ class FieldChange:
     rule: str
     reason: str
     personal: bool = False
+    put_back: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ with the same price; the item remembers all its lines.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -163,6 +163,12 @@ def customer_intent(org_id: str, slot: str) -> str:
     The first slot is the Account's id; customers.py says what further ones are.
     """
     return f"cus:{org_id[:15]}:{slot}"
+
+
+def rate_of(line: LineItem, currency: str, interval: tuple[str, int]) -> Rate | Incomplete:
+    """The rate that one line asks for, whatever its quantity; or why there is none."""
+    faults = _faults(replace(line, quantity=Decimal(1)), currency)
+    return Incomplete(tuple(faults)) if faults else _rate_card((line,), currency, *interval)[0]
 
 
 def _faults(line: LineItem, currency: str) -> list[str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Command, Review
 from sync_pipeline.core.crosswalk import Ambiguous, match_subscription, named_subscriptions, owner_of_named
 from sync_pipeline.core.customers import customer_in, named_customer, new_customers
-from sync_pipeline.core.deal import Rate, Terms, midnight, subscription_intent, today
+from sync_pipeline.core.deal import Terms, midnight, subscription_intent, today
 from sync_pipeline.core.observation import Present, Unknown
-from sync_pipeline.core.records import Customer, Price
+from sync_pipeline.core.prices import agreed_rates, as_agreed
+from sync_pipeline.core.rate_card import is_priced_at, rate_card
+from sync_pipeline.core.records import Customer
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import agreed_quantities
 from sync_pipeline.core.unbilled import unbilled_deals
@@ -45,39 +46,8 @@ def ensure_everything(world: World, rules: Rules) -> Iterator[Command | Review]:
     }
     if isinstance(world.catalogue, Present):
         ready = [(deal, agreed) for deal, agreed in waiting.ready if agreed.currency in decided | customers.keys()]
-        yield from _rate_card(world, world.catalogue.value, [rate for _, t in ready for rate in t.rates])
+        yield from rate_card(world, world.catalogue.value, [rate for _, t in ready for rate in t.rates])
         yield from _subscriptions(world, world.catalogue.value, rules, ready, customers)
-
-
-def _rate_card(world: World, catalogue: Catalogue, rates: list[Rate]) -> Iterator[Command]:
-    for product, rate in sorted({rate.stripe_product: rate for rate in rates}.items()):
-        if product not in catalogue.products:
-            metadata = {"sf_product_id": rate.product_id}
-            params: dict[str, Any] = {"id": product, "name": rate.product_name, "metadata": metadata}
-            yield _create(world, "product", product, f"the rate card has {rate.product_name}", params)
-    for key, rate in sorted({rate.lookup_key: rate for rate in rates}.items()):
-        if key not in catalogue.prices:
-            params = {
-                "product": rate.stripe_product,
-                "currency": rate.currency.lower(),
-                "unit_amount_decimal": number(rate.unit_amount),
-                "recurring": {"interval": rate.interval, "interval_count": rate.interval_count},
-                "lookup_key": key,
-            }
-            yield _create(world, "price", key, f"a new negotiated rate of {rate.product_name}", params)
-
-
-def _create(world: World, kind: str, key: str, reason: str, params: dict[str, Any]) -> Command:
-    return Command(
-        key=f"{kind}:{key}@{world.account_id}",
-        account=world.account_id,
-        target=f"{kind}:{key}",
-        action="stripe.create",
-        priority=Priority.CREATE,
-        reason=reason,
-        subject="",
-        body={"object": kind, "params": params},
-    )
 
 
 def _subscriptions(
@@ -95,7 +65,7 @@ def _subscriptions(
         if customer is None or any(rate.lookup_key not in catalogue.prices for rate in agreed.rates):
             continue
         opportunity = deal.opportunity
-        if moved := [rate for rate in agreed.rates if not _is_priced_at(catalogue.prices[rate.lookup_key], rate)]:
+        if moved := [rate for rate in agreed.rates if not is_priced_at(catalogue.prices[rate.lookup_key], rate)]:
             ids = ", ".join(catalogue.prices[rate.lookup_key].id for rate in moved)
             detail = f"{ids} is archived or has not the terms that its lookup key says; move the key to one that fits"
             yield _review(world, "price_mismatch", opportunity.id, detail)
@@ -132,15 +102,11 @@ def _subscriptions(
             reason=f"Opportunity {opportunity.id} was won",
             subject=opportunity.id,
             body={"object": "subscription", "params": params},
-            agreements=agreed_quantities((line.id, line.quantity) for line in deal.lines),
+            agreements=(
+                *agreed_quantities((line.id, line.quantity) for line in deal.lines),
+                *(each for rate in agreed.rates for each in agreed_rates(rate.line_ids, as_agreed(rate))),
+            ),
         )
-
-
-def _is_priced_at(price: Price, rate: Rate) -> bool:
-    """A person can archive a price or move its lookup key to another, and a wrong amount must never be billed."""
-    promised = (rate.stripe_product, rate.currency, rate.interval, rate.interval_count, rate.unit_amount)
-    terms_of_price = (price.product, price.currency, price.interval, price.interval_count, price.unit_amount)
-    return price.active and terms_of_price == promised
 
 
 def _missing_subscriptions(world: World) -> Iterator[Review]:

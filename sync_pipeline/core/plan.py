@@ -22,10 +22,10 @@ from sync_pipeline.core.contracts import keep_contracts
 from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.fields import keep_fields
+from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Absent, Unknown
 from sync_pipeline.core.renewals import renewal_opportunities
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.seats import keep_seats
 from sync_pipeline.core.term_ends import end_terms
 from sync_pipeline.core.world import World
 
@@ -42,7 +42,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
     entries: list[Entry] = [
         *ensure_everything(world, rules),
         *keep_fields(world, rules, personal_key),
-        *keep_seats(world, rules),
+        *keep_line_terms(world, rules),
         *payment_failure_tasks(world, rules),
         *payment_alerts(world, rules),
         *keep_cancel_dates(world, rules),
@@ -51,7 +51,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *contractions(world, rules),
         *renewal_opportunities(world, rules),
         *end_terms(world, rules),
-        *unapplied_changes(world),
+        *unapplied_changes(world, rules),
     ]
     commands = _one_per_target(entry for entry in entries if isinstance(entry, Command))
     free = (command for command in commands if command.target not in world.blocked)

@@ -54,6 +54,7 @@ class Opportunity:
     account_id: Column[str | None, "Account of the deal"] = None
     name: Column[str | None, "Name of the deal"] = None
     stage: Column[str | None, "Stage name"] = None
+    type: Column[str | None, "Type of the deal"] = None
     is_won: Column[bool, "The stage counts as won"] = False
     is_closed: Column[bool, "The stage counts as closed"] = False
     amount: Column[Decimal | None, "Amount in major units; the sum of the lines where there are lines"] = None
@@ -90,6 +91,9 @@ class LineItem:
     product_family: Column[str | None, "Family of the product, e.g. Seats"] = None
     quantity: Column[Decimal | None, "Quantity"] = None
     unit_price: Column[Decimal | None, "Negotiated price per unit and billing interval, major units"] = None
+    service_date: Column[str | None, "Day from which the line counts (ISO date)"] = None
+    pricebook_entry_id: Column[str | None, "Price book entry of the line"] = None
+    amends_line_id: Column[str | None, "Line of an amendment that this line brings to the deal"] = None
     stripe_item_id: Column[str | None, "Stripe subscription item (si_...)"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 

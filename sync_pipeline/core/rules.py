@@ -68,6 +68,13 @@ class Commercial:
     days_until_due: int = 30
     other_currencies: Literal["own_customer", "refuse"] = "own_customer"
     quiet_seconds: int = 45
+    on_stripe_quantity: Reaction = "accept"
+    on_stripe_price: Reaction = "review"
+    on_stripe_items: Literal["revert", "review"] = "review"
+    changes_after_billing: Literal["carry", "review"] = "carry"
+    removed_lines: Literal["carry", "review"] = "review"
+    reverts_before_review: int = 3
+    reverts_within_hours: int = 24
     task_for_days: int = 14
     urgent_mrr: int = 1000
     alert_from: int | None = 10_000
@@ -92,6 +99,10 @@ class Commercial:
     )
     seat_families: frozenset[str] = frozenset({"Seats"})
     unusable_names: frozenset[str] = frozenset({"unknown", "tbd", "test", "n/a", "-"})
+
+    @property
+    def reverts_within_us(self) -> int:
+        return self.reverts_within_hours * 3_600_000_000
 
 
 @dataclass(frozen=True, slots=True)

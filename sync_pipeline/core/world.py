@@ -100,8 +100,8 @@ class World:
     `customers` are those that the account is linked to, and the one that it names where its first slot is
     free, each by its id; `candidates` are customers that might be the account's, looked up only when a deal
     needs one in a currency in which there is none. `blocked` are targets with a command whose
-    outcome is not known; `once` are the keys of what was made once and is never made again. `now` is
-    microseconds UTC.
+    outcome is not known; `once` are the keys of what was made once and is never made again; `reverts` says when
+    a field (subject, rule name) was put back of late. `now` and moments are microseconds UTC.
     """
 
     account_id: str
@@ -121,3 +121,4 @@ class World:
     facts: tuple[Fact, ...] = ()
     blocked: frozenset[str] = frozenset()
     once: frozenset[str] = frozenset()
+    reverts: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)

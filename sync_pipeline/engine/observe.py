@@ -13,6 +13,7 @@ from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
+from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.records import Account, Contract, Opportunity
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.unbilled import unbilled_deals
@@ -39,6 +40,7 @@ class Remembered:
     facts: tuple[Fact, ...]
     blocked: frozenset[str]
     once: frozenset[str]
+    reverts: Mapping[tuple[str, str], tuple[int, ...]]
 
 
 def observe(
@@ -116,11 +118,13 @@ def found_links(world: World) -> list[Link]:
 
 
 def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembered]:
+    since = engine.env.now() - engine.rules.commercial.reverts_within_us
     with engine.ledger.read() as conn:
         linked = links.for_accounts(conn, account_ids)
         bases = base.for_accounts(conn, account_ids)
         known_facts = facts.for_accounts(conn, account_ids)
         unresolved = commands.unresolved(conn, account_ids)
+        put_back = commands.put_back(conn, account_ids, since)
     return {
         account_id: Remembered(
             links=tuple(
@@ -134,6 +138,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
             facts=tuple(known_facts.get(account_id, [])),
             blocked=frozenset(row.target for row in unresolved.get(account_id, [])),
             once=frozenset(link.external_id for link in linked.get(account_id, []) if link.kind == "once"),
+            reverts=put_back.get(account_id, {}),
         )
         for account_id in account_ids
     }
@@ -195,6 +200,7 @@ def _with_salesforce(
         facts=remembered.facts,
         blocked=remembered.blocked,
         once=remembered.once,
+        reverts=remembered.reverts,
     )
 
 
@@ -252,14 +258,14 @@ def _with_stripe(rules: Rules, world: World, known: World | None, stripe: Stripe
         else:
             world = _with_billing(world, named, stripe)
         waiting = unbilled_deals(world, rules)
-        if not waiting.ready:
+        rates = [rate for _, terms in waiting.ready for rate in terms.rates] + list(changed_rates(world, rules))
+        if not rates:
             return world
-        rates = [rate for _, terms in waiting.ready for rate in terms.rates]
         catalogue: Catalogue = stripe.catalogue(
             {rate.stripe_product for rate in rates}, {rate.lookup_key for rate in rates}
         )
         world = replace(world, catalogue=Present(catalogue))
-        if needs_candidates(world, account, waiting.currencies, waiting.home):
+        if waiting.ready and needs_candidates(world, account, waiting.currencies, waiting.home):
             similar = stripe.customers_like(account.id, account.name or "", world.now)
             world = replace(world, candidates=Present(tuple(similar)))
         return world

@@ -23,6 +23,7 @@ from typing import Literal
 from sqlalchemy import Connection, Select, and_, delete, exists, func, or_, select, update
 from sqlalchemy import insert as plain_insert
 
+from sync_pipeline.core import canonical
 from sync_pipeline.ledger.database import LedgerError, NewId
 from sync_pipeline.ledger.statements import batches, record
 from sync_pipeline.ledger.tables import UNRESOLVED_STATES, attempt, command
@@ -165,6 +166,25 @@ def unpark(conn: Connection, account: str, now: int) -> None:
     """What was refused to the account may be tried once more: a person says that the reason is gone."""
     parked_ones = (command.c.account == account, command.c.state == "parked")
     conn.execute(update(command).where(*parked_ones).values(state="superseded", changed_at=now))
+
+
+def put_back(
+    conn: Connection, accounts: Iterable[str], since: int
+) -> dict[str, dict[tuple[str, str], tuple[int, ...]]]:
+    """When fields were put back after a moment: account -> (subject, rule) -> moments, oldest first."""
+    found: dict[str, dict[tuple[str, str], tuple[int, ...]]] = {}
+    for batch in batches(accounts):
+        done = (command.c.account.in_(batch), command.c.state == "done", command.c.changed_at > since)
+        some = select(command.c.account, command.c.changes, command.c.changed_at).where(*done)
+        rows = conn.execute(
+            some.where(command.c.changes.contains('"put_back":"', autoescape=True)).order_by(command.c.changed_at)
+        )
+        for account, changes, at in rows:
+            for change in canonical.decode(changes):
+                if subject := change.get("put_back"):
+                    moments = found.setdefault(account, {})
+                    moments[subject, change["rule"]] = (*moments.get((subject, change["rule"]), ()), at)
+    return found
 
 
 def parked(conn: Connection) -> list[CommandRow]:

@@ -1,4 +1,4 @@
-"""What is told to a person where a billed deal and its subscription say different things."""
+"""What is told to a person of a deal that is billed and is no deal any more."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from sync_pipeline_tests.core.making import (
     NOW,
     OPPORTUNITY,
     ORG,
+    RULES,
     SUBSCRIPTION,
     account,
     customer,
@@ -31,7 +32,7 @@ def billed(**changed: Any) -> World:
     """A deal of two lines, billed by two items at the same prices."""
     lines = (line(1, unit_price=Decimal(600)), line(2, unit_price=Decimal("200.50")))
     items = tuple(
-        item(id=f"si_{n}", unit_amount=Decimal(cents), line_ids=(each.id,))
+        item(id=f"si_{n}", unit_amount=Decimal(cents), interval="year", line_ids=(each.id,))
         for n, (cents, each) in enumerate(zip((60_000, 20_050), lines, strict=True), 1)
     )
     deal = Deal(opportunity(**changed), lines)
@@ -48,35 +49,11 @@ def billed(**changed: Any) -> World:
 
 
 def told(world: World) -> dict[str, str]:
-    return {review.key: review.detail for review in unapplied_changes(world)}
-
-
-def with_lines(world: World, *lines: Any) -> World:
-    (deal,) = world.deals
-    return replace(world, deals=(replace(deal, lines=lines),))
+    return {review.key: review.detail for review in unapplied_changes(world, RULES)}
 
 
 def test_equal_terms_are_no_matter() -> None:
     assert told(billed()) == {}
-
-
-def test_a_price_edited_after_billing_began() -> None:
-    first, second = billed().deals[0].lines
-    world = with_lines(billed(), replace(first, unit_price=Decimal(700)), second)
-    assert told(world) == {
-        f"price_differs:{first.id}": "line Product 1 says 700, Stripe bills 60000 minor units; make them equal"
-    }
-
-
-def test_a_line_that_was_added() -> None:
-    world = with_lines(billed(), *billed().deals[0].lines, line(3))
-    detail = f"line Product 3 is on no item of {SUBSCRIPTION}; add it there, or take it off the deal"
-    assert told(world) == {f"line_not_billed:{line(3).id}": detail}
-
-
-def test_a_line_that_was_removed() -> None:
-    world = with_lines(billed(), billed().deals[0].lines[0])
-    assert told(world) == {"item_on_no_line:si_2": "Stripe bills 1 of prod_1 (si_2), which is on no line of the deal"}
 
 
 def test_a_deal_that_is_lost_after_all() -> None:
@@ -101,3 +78,15 @@ def test_what_has_ended_is_no_matter_any_more(status: str) -> None:
     assert isinstance(world.billing, Present)
     ended = replace(world.billing.value, subscriptions=(subscription(status=status),))
     assert told(replace(world, billing=Present(ended))) == {}
+
+
+@pytest.mark.parametrize("interval", ["Monthly", None])
+def test_an_interval_that_was_edited_after_billing_began(interval: str | None) -> None:
+    world = billed(billing_interval=interval)
+    assert isinstance(world.billing, Present)
+    ours = replace(world.billing.value, subscriptions=(subscription(intent="sub:ours:1"),))
+    assert told(replace(world, billing=Present(ours))) == {
+        f"interval_differs:{OPPORTUNITY}": (
+            f"the deal's billing interval is {interval or 'empty'}, which is not what {SUBSCRIPTION} has"
+        )
+    }

@@ -48,6 +48,9 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
+YEAR = 365 * 86_400 * MICROS
+
+
 class Refused(Exception):
     """One of the systems says no."""
 
@@ -71,6 +74,8 @@ class TwoSystems:
     base: dict[tuple[str, str], str] = field(default_factory=dict)
     facts: list[Fact] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
+    reverts: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    _items_ever: int = 0
 
     def put(self, *records: Any) -> None:
         """Salesforce records."""
@@ -124,6 +129,7 @@ class TwoSystems:
             links=tuple(self.links),
             base=dict(self.base),
             facts=tuple(self.facts),
+            reverts=dict(self.reverts),
         )
 
     def step(self) -> Plan:
@@ -161,6 +167,10 @@ class TwoSystems:
                 self.requests.append(("stripe", body["object"], None, body["params"]))
                 getattr(self, f"_create_{body['object']}")(body["params"])
         self.base |= {(a.subject, a.rule): a.value for a in command.agreements}
+        for change in command.changes:
+            if change.put_back is not None:
+                key = (change.put_back, change.rule)
+                self.reverts[key] = (*self.reverts.get(key, ()), self.now)
 
     def pay(self, invoice_id: str) -> None:
         """The customer pays an open invoice in full."""
@@ -252,7 +262,58 @@ class TwoSystems:
         self.customers[customer_id] = replace(known, **changed)
 
     def _update_subscription_item(self, item_id: str, params: dict[str, Any]) -> None:
-        self.items[item_id] = replace(self.items[item_id], quantity=params["quantity"])
+        held = self.items[item_id]
+        if "price" in params:
+            held = replace(self._at_price(held, self.prices[params["price"]]), quantity=params.get("quantity", 1))
+        if "metadata" in params:
+            held = replace(held, line_ids=_lines(params["metadata"]))
+        self.items[item_id] = replace(held, quantity=params.get("quantity", held.quantity))
+
+    def _update_subscription(self, subscription_id: str, params: dict[str, Any]) -> None:
+        for entry in params["items"]:
+            if entry.get("deleted"):
+                del self.items[entry["id"]]
+                continue
+            price = self.prices[entry["price"]]
+            if any(i.price == price.id and i.subscription == subscription_id for i in self.items.values()):
+                raise Refused("two items with the same price")
+            self._add_item(subscription_id, price, entry)
+        if not any(item.subscription == subscription_id for item in self.items.values()):
+            raise Refused("a subscription needs an item")
+
+    @staticmethod
+    def _at_price(item: SubscriptionItem, price: Price) -> SubscriptionItem:
+        assert price.interval is not None
+        assert price.interval_count is not None
+        return replace(
+            item,
+            price=price.id,
+            product=price.product,
+            currency=price.currency,
+            interval=price.interval,
+            interval_count=price.interval_count,
+            unit_amount=price.unit_amount,
+        )
+
+    def _add_item(self, subscription_id: str, price: Price, entry: dict[str, Any]) -> None:
+        if len(entry["metadata"]["sf_line_id"]) > 500:
+            raise Refused("a metadata value has at most 500 characters")
+        self._items_ever += 1
+        made = SubscriptionItem(
+            id=f"si_made{self._items_ever}",
+            subscription=subscription_id,
+            price=price.id,
+            product=price.product,
+            currency=price.currency,
+            interval="",
+            interval_count=0,
+            usage_type="licensed",
+            quantity=entry["quantity"],
+            line_ids=_lines(entry["metadata"]),
+            period_start=self.now,
+            period_end=self.now + YEAR,
+        )
+        self.items[made.id] = self._at_price(made, price)
 
     def _create_customer(self, params: dict[str, Any]) -> None:
         made = Customer(
@@ -319,25 +380,8 @@ class TwoSystems:
         total = Decimal(0)
         for each, price in zip(params["items"], wanted, strict=True):
             assert price.unit_amount is not None
-            assert price.interval is not None
-            assert price.interval_count is not None
             total += price.unit_amount * each["quantity"]
-            if len(each["metadata"]["sf_line_id"]) > 500:
-                raise Refused("a metadata value has at most 500 characters")
-            si = f"si_made{len(self.items)}"
-            self.items[si] = SubscriptionItem(
-                id=si,
-                subscription=made.id,
-                price=price.id,
-                product=price.product,
-                currency=price.currency,
-                interval=price.interval,
-                interval_count=price.interval_count,
-                usage_type="licensed",
-                unit_amount=price.unit_amount,
-                quantity=each["quantity"],
-                line_ids=tuple(sorted(each["metadata"]["sf_line_id"].split(","))),
-            )
+            self._add_item(made.id, price, each)
         due = round(total)
         self.invoices[f"in_made{number}"] = Invoice(
             id=f"in_made{number}",
@@ -352,3 +396,7 @@ class TwoSystems:
             subscription=made.id,
         )
         self.links.append(Link("subscription", metadata["sf_opportunity_id"], made.id))
+
+
+def _lines(metadata: dict[str, str]) -> tuple[str, ...]:
+    return tuple(sorted(filter(None, metadata["sf_line_id"].split(","))))

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, select
 
+from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import FieldChange
 from sync_pipeline.ledger import attempts, commands, work
 from sync_pipeline.ledger.attempts import Attempt, Outcome
 from sync_pipeline.ledger.commands import CommandRow, NewCommand, State
@@ -94,6 +96,21 @@ def test_an_unknown_outcome_blocks_its_key_and_its_target(outbox: Outbox, outcom
     (open_,) = commands.unresolved(outbox.conn, ["A", "B"])["A"]
     assert (open_.id, open_.attempt_id, open_.deadline_wall) == (row.id, made.id, made.deadline_wall)
     assert commands.retire(outbox.conn, "A", wanted=[], now=11) == 0
+
+
+def test_what_was_put_back_is_counted_once_it_is_done_and_while_it_is_recent(outbox: Outbox) -> None:
+    def put_back(number: int, *subjects: str | None) -> NewCommand:
+        made = [FieldChange("price", "1", "2", "item.unit_price", "put back", put_back=each) for each in subjects]
+        return replace(new_command(f"k{number}"), changes=canonical.encode(made))
+
+    for number, subjects in enumerate([("line",), ("line", None), (None,), ("line", "other")], start=1):
+        outbox.now = number * 10
+        (row,) = outbox.propose(put_back(number, *subjects))
+        (made,) = outbox.begin(row)
+        outbox.finish(made, "done", "done")
+    outbox.propose(put_back(5, "line"))
+    found = commands.put_back(outbox.conn, ["A", "B"], since=10)
+    assert found == {"A": {("line", "item.unit_price"): (20, 40), ("other", "item.unit_price"): (40,)}}
 
 
 def test_the_write_ahead_freezes_key_and_time(outbox: Outbox) -> None:

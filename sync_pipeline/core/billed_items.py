@@ -1,0 +1,194 @@
+"""Which lines of a deal each item of its running subscription bills.
+
+Lines of one rate share an item. A line whose price was edited away from that of the others leaves their item; a line
+without an item joins one that bills its rate; what is left over is new, or has no item any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import number
+from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, own_billing
+from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.money import MoneyError, minor_units
+from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
+from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.world import Deal, World
+
+RATE = "item.unit_price"
+
+
+@dataclass(frozen=True, slots=True)
+class BilledItem:
+    """One item and the lines that it bills, by id, those included that it has to be told of (`joining`).
+
+    `leaving` are lines that it bills until now and another item has to bill from now on; `gone` are ids of lines that
+    it names and the deal has no longer.
+    """
+
+    deal: Deal
+    subscription: Subscription
+    item: SubscriptionItem
+    lines: tuple[LineItem, ...]
+    joining: tuple[LineItem, ...] = ()
+    leaving: tuple[LineItem, ...] = ()
+    gone: tuple[str, ...] = ()
+
+    @property
+    def made_by_us(self) -> bool:
+        return self.subscription.intent is not None
+
+    @property
+    def edited_at(self) -> int:
+        """When the last of the lines was edited, microseconds UTC."""
+        return max(line.modified_at or 0 for line in (*self.lines, *self.leaving))
+
+    @property
+    def agreed_lines(self) -> list[str]:
+        """The lines whose agreed values make up what both sides last agreed on."""
+        joining = {line.id for line in self.joining}
+        held = [line.id for line in (*self.lines, *self.leaving) if line.id not in joining]
+        return [*held, *self.gone]
+
+    @property
+    def names_are_stale(self) -> bool:
+        """The item does not name exactly the lines that it bills."""
+        return bool(self.joining or self.leaving or self.gone)
+
+
+@dataclass(frozen=True, slots=True)
+class RunningDeal:
+    """A won deal with its running subscription. `new` are lines on no item, `unlined` items that bill no line."""
+
+    deal: Deal
+    subscription: Subscription
+    items: tuple[BilledItem, ...]
+    new: tuple[LineItem, ...]
+    unlined: tuple[SubscriptionItem, ...]
+
+
+def running_deals(world: World, commercial: Commercial) -> Iterator[RunningDeal]:
+    """Every won deal whose subscription runs, by id."""
+    billing = own_billing(world)
+    if billing is None:
+        return
+    running = {s.id: s for s in billing.subscriptions if not has_ended(s)}
+    for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
+        found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
+        if deal.opportunity.is_won and isinstance(found, Match) and found.id in running:
+            items = [item for item in billing.items if item.subscription == found.id]
+            yield _matched(world, deal, running[found.id], sorted(items, key=lambda item: item.id), commercial)
+
+
+def minor_price(line: LineItem, currency: str) -> Decimal | None:
+    """A line's unit price in minor units; None where it says nothing that could be billed."""
+    if line.unit_price is None or line.unit_price < 0:
+        return None
+    try:
+        return minor_units(line.unit_price, currency)
+    except MoneyError:
+        return None
+
+
+def line_names(lines: Iterable[LineItem]) -> dict[str, str]:
+    """An item's metadata that names its lines."""
+    return {"sf_line_id": ",".join(sorted(line.id for line in lines))}
+
+
+def _matched(
+    world: World, deal: Deal, subscription: Subscription, items: Sequence[SubscriptionItem], commercial: Commercial
+) -> RunningDeal:
+    lines = sorted(deal.lines, key=lambda each: each.id)
+    found = {line.id: match.id for line in lines if (match := match_item(line, items, subscription.id)) is not None}
+    loose = [line for line in lines if line.id not in found]
+    billed: dict[str, BilledItem] = {}
+    for item in items:
+        together = [line for line in lines if found.get(line.id) == item.id]
+        staying, leaving = _by_price(world, together, item)
+        loose += leaving
+        gone = tuple(sorted(set(item.line_ids) - {line.id for line in lines}))
+        billed[item.id] = BilledItem(deal, subscription, item, staying, leaving=leaving, gone=gone)
+    new = []
+    interval = commercial.intervals.get(deal.opportunity.billing_interval or "")
+    for line in sorted(loose, key=lambda each: each.id):
+        home = next((each for each in billed.values() if _bills_rate_of(line, each, interval)), None)
+        if home is None:
+            new.append(line)
+        else:
+            lines_of_home = tuple(sorted((*home.lines, line), key=lambda each: each.id))
+            billed[home.item.id] = replace(home, lines=lines_of_home, joining=(*home.joining, line))
+    return RunningDeal(
+        deal,
+        subscription,
+        tuple(each for each in billed.values() if each.lines),
+        tuple(new),
+        tuple(each.item for each in billed.values() if not each.lines),
+    )
+
+
+def _by_price(
+    world: World, lines: Sequence[LineItem], item: SubscriptionItem
+) -> tuple[tuple[LineItem, ...], tuple[LineItem, ...]]:
+    """The lines that keep the item, and those whose price a person edited away from theirs.
+
+    The item goes on with the lines at its own price, or else with those that nobody edited, or else with the first.
+    """
+    if not lines:
+        return (), ()
+    prices = {line.id: minor_price(line, item.currency) for line in lines}
+    unmoved = [line.id for line in lines if agreed_price(world, line) == prices[line.id]]
+    first = unmoved[0] if unmoved else lines[0].id
+    kept = item.unit_amount if item.unit_amount in prices.values() else prices[first]
+    staying = tuple(line for line in lines if prices[line.id] == kept or line.id in unmoved)
+    return staying, tuple(line for line in lines if line not in staying)
+
+
+def agreed_price(world: World, line: LineItem) -> Decimal | None:
+    """The price in minor units on which both sides last agreed."""
+    rate = agreed_rate(world, line)
+    return rate.unit_amount if rate else None
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedRate:
+    """What an item billed when both sides last agreed on its price; the unit amount is minor units."""
+
+    product: str
+    interval: str
+    interval_count: int
+    unit_amount: Decimal
+
+    def remembered(self) -> str:
+        parts = [self.product, self.interval, self.interval_count, number(self.unit_amount)]
+        return canonical.encode(parts)
+
+
+def agreed_rate(world: World, line: LineItem) -> AgreedRate | None:
+    value = world.base.get((line.id, RATE))
+    if value is None:
+        return None
+    product, interval, count, amount = canonical.decode(value)
+    return AgreedRate(product, interval, count, Decimal(amount))
+
+
+def rate_of_item(item: SubscriptionItem) -> AgreedRate | None:
+    """None for a tiered price, which has no unit amount."""
+    if item.unit_amount is None:
+        return None
+    return AgreedRate(item.product, item.interval, item.interval_count, item.unit_amount)
+
+
+def _bills_rate_of(line: LineItem, billed: BilledItem, interval: tuple[str, int] | None) -> bool:
+    """The item bills exactly the rate of a line, and goes on doing so."""
+    item = billed.item
+    price = minor_price(line, item.currency)
+    return (
+        price is not None
+        and item.product == f"sf_{line.product_id}"
+        and (item.unit_amount, (item.interval, item.interval_count)) == (price, interval)
+        and (not billed.lines or minor_price(billed.lines[0], item.currency) == price)
+    )

@@ -1,0 +1,150 @@
+"""Prices of a running subscription: what its items bill per unit, and the unit prices of their lines.
+
+The base is the whole rate (product, interval, unit amount), so that a change of plan made at Stripe is told from an
+edit of the line's price. Lines of one item are decided one by one: they may have been written only in part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from sync_pipeline.core.billed_items import (
+    RATE,
+    AgreedRate,
+    BilledItem,
+    RunningDeal,
+    agreed_rate,
+    minor_price,
+    rate_of_item,
+    running_deals,
+)
+from sync_pipeline.core.canon import number
+from sync_pipeline.core.commands import Agreement, Entry, Review
+from sync_pipeline.core.deal import Incomplete, Rate, rate_of
+from sync_pipeline.core.money import MoneyError, exponent
+from sync_pipeline.core.records import LineItem, SubscriptionItem
+from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.two_way import Decision, Term, decide
+from sync_pipeline.core.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What is to happen to the price of one item: `rate` is what it should bill instead, by `decision`; `following`
+    lines take the item's price; `agreed` ones show it."""
+
+    decision: Decision
+    rate: Rate | None = None
+    following: tuple[LineItem, ...] = ()
+    agreed: tuple[LineItem, ...] = ()
+
+
+def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
+    """Which side's price counts, for every line of an item."""
+    shown = rate_of_item(billed.item)
+    if shown is None:
+        detail = f"{billed.item.price} has no unit amount, which a line could show"
+        return Prices(Decision("leave", (_review(world, billed.lines[0], detail),)))
+    told: list[Entry] = []
+    following, agreed, writes = [], [], []
+    for line in billed.lines:
+        wanted = _wanted(world, line, shown, billed.item.currency)
+        if wanted is None:
+            told.append(_review(world, line, f"the unit price is {number(line.unit_price) or 'empty'}"))
+            continue
+        decision = _decide(world, rules.commercial, billed, line, wanted, shown)
+        told += decision.told
+        if decision.move == "agree":
+            agreed.append(line)
+        elif decision.move == "to_salesforce":
+            following.append(line)
+        elif decision.writes_stripe:
+            writes.append((line, decision, wanted))
+    if not writes:
+        moved = Decision("agree" if len(agreed) == len(billed.lines) else "leave", tuple(told))
+        return Prices(moved, following=tuple(following), agreed=tuple(agreed))
+    line, decision, wanted = writes[0]
+    rate = rate_of(line, billed.item.currency, (wanted.interval, wanted.interval_count))
+    if isinstance(rate, Incomplete):
+        told += [_review(world, line, "; ".join(rate.missing))]
+        return Prices(Decision("leave", tuple(told)), following=tuple(following), agreed=tuple(agreed))
+    return Prices(replace(decision, told=tuple(told)), rate, tuple(following), tuple(agreed))
+
+
+def agreed_rates(line_ids: Iterable[str], rate: AgreedRate) -> tuple[Agreement, ...]:
+    """The merge base of these lines."""
+    return tuple(Agreement(line, RATE, rate.remembered()) for line in line_ids)
+
+
+def as_agreed(rate: Rate) -> AgreedRate:
+    """What is agreed on once an item bills the rate."""
+    return AgreedRate(rate.stripe_product, rate.interval, rate.interval_count, rate.unit_amount)
+
+
+def rate_of_new(running: RunningDeal, line: LineItem, commercial: Commercial) -> Rate | Incomplete:
+    """What a line on no item asks for; a running subscription keeps its currency, and the deal its interval."""
+    interval = commercial.intervals.get(running.deal.opportunity.billing_interval or "")
+    if interval is None:
+        return Incomplete((f"the billing interval is {running.deal.opportunity.billing_interval!r}",))
+    currency = (running.deal.opportunity.currency or commercial.default_currency).upper()
+    if currency != running.subscription.currency:
+        return Incomplete((f"the deal is in {currency}, its subscription in {running.subscription.currency}",))
+    return rate_of(line, currency, interval)
+
+
+def changed_rates(world: World, rules: Rules) -> Iterator[Rate]:
+    """The rates that running subscriptions may have to bill next; their prices have to be known to plan it."""
+    adds = rules.commercial.changes_after_billing == "carry" or rules.commercial.on_stripe_items == "revert"
+    for running in running_deals(world, rules.commercial):
+        for line in running.new if adds and running.subscription.intent is not None else ():
+            if isinstance(rate := rate_of_new(running, line, rules.commercial), Rate):
+                yield rate
+        for billed in running.items:
+            if (changed := decide_price(world, rules, billed).rate) is not None:
+                yield changed
+
+
+def _wanted(world: World, line: LineItem, shown: AgreedRate, currency: str) -> AgreedRate | None:
+    """What the line says: its own price for the product and interval that were agreed on."""
+    price = minor_price(line, currency)
+    if price is None:
+        return None
+    return replace(agreed_rate(world, line) or shown, unit_amount=price)
+
+
+def _decide(
+    world: World, commercial: Commercial, billed: BilledItem, line: LineItem, wanted: AgreedRate, shown: AgreedRate
+) -> Decision:
+    base = agreed_rate(world, line)
+    words = f"line {line.product_name or line.id} says {number(line.unit_price)}, Stripe bills {_shown(billed.item)}"
+    same_plan = base is None or replace(shown, unit_amount=base.unit_amount) == base
+    if not same_plan:
+        words = f"line {line.product_name or line.id} is billed as {shown.product} now, at {_shown(billed.item)}"
+    term = Term(
+        subject=line.id,
+        rule=RATE,
+        salesforce=wanted.remembered(),
+        stripe=shown.remembered(),
+        base=base.remembered() if base else None,
+        words=words,
+    )
+    reaction = commercial.on_stripe_price if same_plan else commercial.on_stripe_items
+    carries = base is not None and commercial.changes_after_billing == "carry"
+    return decide(world, commercial, term, reaction, carries=carries)
+
+
+def _shown(item: SubscriptionItem) -> str:
+    """What an item bills, in words: major units where the currency is known."""
+    amount = item.unit_amount
+    assert amount is not None
+    every = f"{item.interval_count} {item.interval}s" if item.interval_count > 1 else item.interval
+    try:
+        major = number(amount.scaleb(-exponent(item.currency)))
+    except MoneyError:
+        return f"{item.currency} {number(amount)} (minor units) per {every}"
+    return f"{item.currency} {major} per {every}"
+
+
+def _review(world: World, line: LineItem, detail: str) -> Review:
+    return Review(f"{RATE}:{line.id}", world.account_id, RATE, line.id, detail)

@@ -1,0 +1,52 @@
+"""The negotiated rate card at Stripe: reusable products and prices, each found by a key that we choose."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sync_pipeline.core.canon import number
+from sync_pipeline.core.commands import Command
+from sync_pipeline.core.deal import Rate
+from sync_pipeline.core.records import Price
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.world import Catalogue, World
+
+
+def rate_card(world: World, catalogue: Catalogue, rates: Sequence[Rate]) -> Iterator[Command]:
+    """Creates the products and prices of the rates that do not exist yet."""
+    for product, rate in sorted({rate.stripe_product: rate for rate in rates}.items()):
+        if product not in catalogue.products:
+            metadata = {"sf_product_id": rate.product_id}
+            params: dict[str, Any] = {"id": product, "name": rate.product_name, "metadata": metadata}
+            yield _create(world, "product", product, f"the rate card has {rate.product_name}", params)
+    for key, rate in sorted({rate.lookup_key: rate for rate in rates}.items()):
+        if key not in catalogue.prices:
+            params = {
+                "product": rate.stripe_product,
+                "currency": rate.currency.lower(),
+                "unit_amount_decimal": number(rate.unit_amount),
+                "recurring": {"interval": rate.interval, "interval_count": rate.interval_count},
+                "lookup_key": key,
+            }
+            yield _create(world, "price", key, f"a new negotiated rate of {rate.product_name}", params)
+
+
+def _create(world: World, kind: str, key: str, reason: str, params: dict[str, Any]) -> Command:
+    return Command(
+        key=f"{kind}:{key}@{world.account_id}",
+        account=world.account_id,
+        target=f"{kind}:{key}",
+        action="stripe.create",
+        priority=Priority.CREATE,
+        reason=reason,
+        subject="",
+        body={"object": kind, "params": params},
+    )
+
+
+def is_priced_at(price: Price, rate: Rate) -> bool:
+    """A person can archive a price or move its lookup key to another, and a wrong amount must never be billed."""
+    promised = (rate.stripe_product, rate.currency, rate.interval, rate.interval_count, rate.unit_amount)
+    terms_of_price = (price.product, price.currency, price.interval, price.interval_count, price.unit_amount)
+    return price.active and terms_of_price == promised

@@ -1,0 +1,90 @@
+"""What a difference of a two-way term means, once the three-way merge has said which side moved.
+
+Salesforce owns the terms of a deal, so its edits are carried to Stripe. A change made at Stripe is followed, put back
+or told to a person, by the rule of the field. What is put back again and again is fought over: then it is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sync_pipeline.core.commands import Entry, LookAgain, Review
+from sync_pipeline.core.kinds import merge3
+from sync_pipeline.core.rules import Commercial, Reaction
+from sync_pipeline.core.world import World
+
+Move = Literal["agree", "to_stripe", "to_salesforce", "put_back", "leave"]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which side is written, and what is told besides. `put_back` writes Salesforce's value to Stripe."""
+
+    move: Move
+    told: tuple[Entry, ...] = ()
+
+    @property
+    def writes_stripe(self) -> bool:
+        return self.move in ("to_stripe", "put_back")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One term on both sides, in canonical form. `rule` and `subject` name it; `words` say it to a person."""
+
+    subject: str
+    rule: str
+    salesforce: str
+    stripe: str
+    base: str | None
+    words: str
+
+
+def decide(world: World, commercial: Commercial, term: Term, reaction: Reaction, *, carries: bool) -> Decision:
+    """What to do about one term. `carries` is whether Salesforce's edits are billed without asking a person."""
+    decision = merge3(term.salesforce, term.stripe, term.base)
+    if decision == "agree":
+        return Decision("agree")
+    if decision == "write_left":
+        return _changed_at_stripe(world, commercial, term, reaction)
+    if not carries:
+        return _asked(world, term, f"{term.words}; make them equal")
+    if decision == "write_right" or term.base is None:
+        return Decision("to_stripe")
+    return Decision("to_stripe", (_review(world, term, f"changed on both sides: {term.words}; Salesforce wins"),))
+
+
+def braked_until(world: World, commercial: Commercial, subject: str, rule: str) -> int | None:
+    """When a field may be put back again (microseconds UTC), where it was put back too often of late."""
+    since = world.now - commercial.reverts_within_us
+    recent = sorted(moment for moment in world.reverts.get((subject, rule), ()) if moment > since)
+    if len(recent) < commercial.reverts_before_review:
+        return None
+    return recent[-commercial.reverts_before_review] + commercial.reverts_within_us
+
+
+def edit_war(world: World, commercial: Commercial, subject: str, rule: str, until: int) -> Sequence[Entry]:
+    """One review of a field that something else keeps changing, and when it is tried again."""
+    often, hours = commercial.reverts_before_review, commercial.reverts_within_hours
+    detail = f"{rule} was put back {often} times in {hours} hours and changed again; find what changes it"
+    return (Review(f"edit_war:{rule}:{subject}", world.account_id, "edit_war", subject, detail), LookAgain(until))
+
+
+def _changed_at_stripe(world: World, commercial: Commercial, term: Term, reaction: Reaction) -> Decision:
+    if reaction == "accept":
+        return Decision("to_salesforce")
+    if reaction == "review":
+        return _asked(world, term, f"changed at Stripe: {term.words}; make them equal")
+    if (until := braked_until(world, commercial, term.subject, term.rule)) is not None:
+        return Decision("leave", tuple(edit_war(world, commercial, term.subject, term.rule, until)))
+    return Decision("put_back")
+
+
+def _asked(world: World, term: Term, detail: str) -> Decision:
+    return Decision("leave", (_review(world, term, detail),))
+
+
+def _review(world: World, term: Term, detail: str) -> Review:
+    return Review(f"{term.rule}:{term.subject}", world.account_id, term.rule, term.subject, detail)
