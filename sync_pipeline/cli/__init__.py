@@ -16,6 +16,7 @@ from sync_pipeline.cli.explaining import explain
 from sync_pipeline.cli.keeping import doctor, init, ledger, resync, tables
 from sync_pipeline.cli.rules import rules
 from sync_pipeline.cli.serving import demo, receiver, worker
+from sync_pipeline.cli.simulating import simulate
 from sync_pipeline.cli.undoing import undo
 from sync_pipeline.config.settings import sandbox_file
 from sync_pipeline.sandbox.command import sandbox
@@ -61,6 +62,7 @@ for command in (
     rules,
     ledger,
     tables,
+    simulate,
     demo,
 ):
     main.add_command(command)

@@ -24,12 +24,14 @@ from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.ledger import attempts, audit, base, commands, inbox, links
 from sync_pipeline.ledger.attempts import Attempt
 from sync_pipeline.ledger.commands import CommandRow
+from sync_pipeline.ledger.tables import UNRESOLVED_STATES
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome
 from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, composite_calls
 from sync_pipeline.systems.stripe.errors import KEY_REUSED
 
 SEND_WITHIN_US = 20_000_000
+KEY_LIFETIME_US = 23 * 3600 * 1_000_000
 LONGEST_CALL_US = 40_000_000
 ACCOUNTS_PER_BREATH = 20
 # An audit row names this many of the events that were heard of its account before the write.
@@ -108,10 +110,9 @@ def resend(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> No
 
 
 def settle(engine: Engine, row: CommandRow, outcome: Outcome) -> None:
-    """Writes down what came of a command's latest attempt, without sending anything."""
-    assert row.attempt_id is not None
+    """Writes down what came of a command's attempt whose answer is missing, without sending anything."""
     with engine.ledger.tx() as conn:
-        _finish(conn, engine, row, row.attempt_id, outcome)
+        _finish(conn, engine, row, attempts.unanswered(conn, row.id), outcome)
 
 
 def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> bool:
@@ -197,6 +198,10 @@ def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result:
     """The write-ahead: one transaction that checks the claims and notes the attempts, by command id."""
     with engine.ledger.tx() as conn:
         wall = engine.env.wall()
+        for _, row in sendings:
+            if row.state == "planned" and key_is_old(engine, row):
+                # All its attempts are known to have done nothing, and Stripe may have forgotten its key.
+                attempts.next_generation(conn, row.id)
         made = attempts.begin(
             conn,
             sendings,
@@ -209,6 +214,11 @@ def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result:
         )
     result.lost.update(row.account for _, row in sendings if row.id not in made)
     return made
+
+
+def key_is_old(engine: Engine, row: CommandRow) -> bool:
+    """Stripe may have forgotten the key: it keeps one for a day at least (docs.stripe.com/api/idempotent_requests)."""
+    return row.first_sent is not None and engine.env.now() - row.first_sent > KEY_LIFETIME_US
 
 
 def _guard(engine: Engine, deadline_wall: int) -> Callable[[], None]:
@@ -279,6 +289,9 @@ def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
         case "rejected":
             return "parked"
         case "ambiguous":
+            return "ambiguous"
+        case "throttled" | "denied" if row.kind == "stripe.create" and row.state in UNRESOLVED_STATES:
+            # What did not happen now tells nothing of the attempt before, whose answer is still missing.
             return "ambiguous"
         case "throttled" | "stale" | "denied":
             return "planned"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sync_pipeline.core import canonical
-from sync_pipeline.engine.apply import Applied, resend, settle
+from sync_pipeline.engine.apply import Applied, key_is_old, resend, settle
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.ledger import attempts, commands
 from sync_pipeline.ledger.commands import CommandRow
@@ -19,7 +19,6 @@ from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.alerts import UNANSWERED
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed
 
-KEY_LIFETIME_US = 23 * 3600 * 1_000_000
 GRACE_US = 120 * 1_000_000
 
 
@@ -53,9 +52,8 @@ def _look_again(engine: Engine, row: CommandRow) -> None:
 
 
 def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
-    too_old = row.first_sent is not None and engine.env.now() - row.first_sent > KEY_LIFETIME_US
     failed_twice = (row.attempt_number or 0) > 1 and (row.http_status or 0) >= 500
-    return too_old or failed_twice
+    return key_is_old(engine, row) or failed_twice
 
 
 def _probe(engine: Engine, row: CommandRow, result: Applied) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, delete, exists, func, or_, select, update
 from sqlalchemy import insert as plain_insert
 
 from sync_pipeline.ledger import work
@@ -28,7 +28,7 @@ STATES_AFTER: dict[Outcome, tuple[State, ...]] = {
     "done": ("done",),
     "rejected": ("rejected", "parked"),
     "ambiguous": ("ambiguous",),
-    "throttled": ("planned",),
+    "throttled": ("planned", "ambiguous"),
     "stale": ("planned",),
 }
 
@@ -104,8 +104,8 @@ def finish(
     """Records what came of an attempt and puts its command into `state`.
 
     False, and nothing changes, when that is known already. An ambiguous attempt may still end as done
-    or rejected (a late answer, or a look that found the object) while it is the command's latest and
-    the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not
+    or rejected (a late answer, or a look that found the object) while it is the command's latest without
+    an answer and the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not
     follow from the outcome.
     """
     if state not in STATES_AFTER[outcome]:
@@ -119,7 +119,7 @@ def finish(
     if row is None:
         raise LedgerError(f"there is no attempt {attempt_id} in the ledger")
     settled = outcome in ("done", "rejected")
-    late = row.outcome == row.state == "ambiguous" and settled and get(conn, row.id).attempt_id == attempt_id
+    late = row.outcome == row.state == "ambiguous" and settled and unanswered(conn, row.id) == attempt_id
     if row.outcome is not None and not late:
         return False
     conn.execute(
@@ -136,6 +136,23 @@ def finish(
     )
     conn.execute(update(command).where(command.c.id == row.id).values(state=state, changed_at=now))
     return True
+
+
+def unanswered(conn: Connection, command_id: str) -> str:
+    """The command's latest attempt whose answer is missing; those after it were turned away, which answers nothing.
+
+    LedgerError where there is none.
+    """
+    missing = or_(attempt.c.outcome.is_(None), attempt.c.outcome == "ambiguous")
+    found = conn.execute(
+        select(attempt.c.id)
+        .where(attempt.c.command_id == command_id, missing)
+        .order_by(attempt.c.number.desc())
+        .limit(1)
+    ).scalar()
+    if found is None:
+        raise LedgerError(f"every attempt of command {command_id} has its answer")
+    return str(found)
 
 
 def idempotency_key(instance_id: str, key: str, generation: int) -> str:

@@ -79,5 +79,43 @@ def test_an_object_that_was_made_is_not_made_again_while_the_list_cannot_be_read
         sync.check_books()
 
 
+def test_a_retry_that_is_turned_away_settles_nothing_of_the_attempt_before(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    """A simulated seed (21) found it: with "planned" the list was not asked, and after a day the key was forgotten."""
+    played = play(sandbox, tmp_path, "won")
+    url = played.begin(sandbox, tmp_path)
+    at = {"side": "stripe", "method": "POST", "path": "^/v1/subscriptions$"}
+    fault(sandbox, "drop_after", **at)
+    fault(sandbox, "stripe_429", **at, times=5)
+    with installed(sandbox, tmp_path, url=url) as sync:
+        for _ in range(3):
+            sync.drain()
+            sync.wait(700)
+        assert _ambiguous(sync)
+        sandbox.control("DELETE", "/faults")
+        sync.wait(A_DAY_AND_AN_HOUR)
+        since = mark(sandbox)
+        sync.rest()
+        assert story(sandbox) == played.wanted
+        assert [e for e in requests_since(sandbox, since, "stripe") if e["endpoint"] == "POST /v1/subscriptions"] == []
+        sync.check_books()
+
+
+def test_what_never_happened_gets_a_new_key_after_a_day(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    played = play(sandbox, tmp_path, "won")
+    url = played.begin(sandbox, tmp_path)
+    fault(sandbox, "stripe_429", side="stripe", method="POST", path="^/v1/subscriptions$", times=20)
+    with installed(sandbox, tmp_path, url=url) as sync:
+        sync.drain()
+        sandbox.control("DELETE", "/faults")
+        sync.wait(A_DAY_AND_AN_HOUR)
+        sync.rest()
+        assert story(sandbox) == played.wanted
+        sent = select(command.c.generation).where(command.c.key.startswith("sub:"), command.c.state == "done")
+        assert [row.generation for row in sync.rows(sent)] == [1]
+        sync.check_books()
+
+
 def _ambiguous(sync: Installation) -> list[str]:
     return [row.key for row in sync.rows(select(command.c.key).where(command.c.state == "ambiguous"))]

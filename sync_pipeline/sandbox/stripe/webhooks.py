@@ -103,10 +103,10 @@ def due(world: World, wall: Callable[[], float] = time.time) -> list[Delivery]:
         endpoint = world.store.table("webhook_endpoint")[row["endpoint"]]
         if not row["ready"]:
             continue
-        if endpoint.get("deleted") or endpoint["status"] != "enabled":
+        event = world.store.get("event", row["event"])
+        if event is None or endpoint.get("deleted") or endpoint["status"] != "enabled":
             _settle(world, key, row)
             continue
-        event = world.store.table("event")[row["event"]]
         body = json.dumps(world.render(event), indent=2, ensure_ascii=False).encode()
         found.append(
             Delivery(key, endpoint["url"], body, _headers(body, _active_secrets(world, endpoint), int(wall())))

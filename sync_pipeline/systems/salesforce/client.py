@@ -108,13 +108,21 @@ class Salesforce:
 
     `calls` counts what was sent, `write_calls` those of them that write; `rows` counts the rows that were read.
     `team_role`: the role in an Account's team whose member is read; None where the org has no Account Teams.
+    `transport` is what calls go through, where no network is between.
     """
 
-    def __init__(self, login: Login, names: Mapping[str, Names], team_role: str | None = None) -> None:
+    def __init__(
+        self,
+        login: Login,
+        names: Mapping[str, Names],
+        team_role: str | None = None,
+        *,
+        transport: requests.adapters.BaseAdapter | None = None,
+    ) -> None:
         self._login = login
         self._names = names
         self._team_role = team_role
-        self._transport = _Transport(login.base_url)
+        self._transport = _Transport(login.base_url, transport or requests.adapters.HTTPAdapter())
         self.gate: Gate = OpenGate()
         self.calls = 0
         self.write_calls = 0
@@ -439,18 +447,22 @@ def _children(raw: Mapping[str, Any], relationship: str) -> list[Mapping[str, An
     return list((raw.get(relationship) or {}).get("records", []))
 
 
-class _Transport(requests.adapters.HTTPAdapter):
+class _Transport(requests.adapters.BaseAdapter):
     """Gives every call a timeout, which the SDK does not, and sends it to the sandbox where one is set.
 
     `usage` is what the latest answer said of the daily allowance: calls used, calls allowed; `unheard` says that it
     was told since somebody last set it back.
     """
 
-    def __init__(self, base_url: str | None) -> None:
+    def __init__(self, base_url: str | None, through: requests.adapters.BaseAdapter) -> None:
         self._base = urlsplit(base_url) if base_url else None
         self.usage: tuple[int, int] | None = None
         self.unheard = False
+        self._through = through
         super().__init__()
+
+    def close(self) -> None:
+        self._through.close()
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         options["timeout"] = CONNECT_AND_READ_SECONDS
@@ -459,7 +471,7 @@ class _Transport(requests.adapters.HTTPAdapter):
             request.headers.setdefault("Host", original.netloc)
             target = (self._base.scheme, self._base.netloc, original.path, original.query, original.fragment)
             request.url = urlunsplit(target)
-        answer = super().send(request, *args, **options)
+        answer = self._through.send(request, *args, **options)
         # Read here and not from the SDK, which forgets it on the very answers that say that nothing is left.
         if found := USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
             self.usage, self.unheard = (int(found[1]), int(found[2])), True

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+import requests
 import stripe
 
 from sync_pipeline.core.money import Money
@@ -40,9 +41,14 @@ PATHS = {
 
 
 class Stripe:
-    """One Stripe account. `base_url` is set for the sandbox only. `write_calls` are part of `calls`."""
+    """One Stripe account. `base_url` is set for the sandbox only, `transport` where no network is between.
 
-    def __init__(self, api_key: str, *, base_url: str | None = None) -> None:
+    `write_calls` are part of `calls`.
+    """
+
+    def __init__(
+        self, api_key: str, *, base_url: str | None = None, transport: requests.adapters.BaseAdapter | None = None
+    ) -> None:
         stripe.enable_telemetry = False
         addresses: Any = {"api": base_url.rstrip("/")} if base_url else {}
         self._client = stripe.StripeClient(
@@ -50,7 +56,7 @@ class Stripe:
             base_addresses=addresses,
             stripe_version=API_VERSION,
             max_network_retries=0,
-            http_client=stripe.RequestsClient(timeout=CONNECT_AND_READ_SECONDS),
+            http_client=stripe.RequestsClient(timeout=CONNECT_AND_READ_SECONDS, session=_session(transport)),
         )
         self.gate: Gate = OpenGate()
         self.calls = 0
@@ -310,6 +316,15 @@ class Stripe:
                 self.gate.throttled(SYSTEM, operation)
             case "worked":
                 self.gate.worked(SYSTEM, operation)
+
+
+def _session(transport: requests.adapters.BaseAdapter | None) -> requests.Session | None:
+    """None lets the SDK make sessions of its own."""
+    if transport is None:
+        return None
+    session = requests.Session()
+    session.mount("http://", transport)
+    return session
 
 
 class _Missing(ReadFailed):

@@ -138,6 +138,14 @@ def renewal(sandbox: Sandbox) -> tuple[Any, Callable[[int | None], None]]:
     return draft, answer
 
 
+def test_a_delivery_that_outlives_its_event_ends(sandbox: Sandbox) -> None:
+    """Facts 4.3: events are kept for 30 days. A simulated seed had an endpoint that was not tried for longer."""
+    sandbox.system.register_webhook(URL)
+    sandbox.customer()
+    sandbox.advance(40 * DAY)
+    assert sandbox.system.deliveries_due() == []
+
+
 def test_a_draft_waits_for_an_endpoint_that_fails_its_event(sandbox: Sandbox) -> None:
     """Facts 3.8: if any endpoint fails invoice.created, finalization is delayed up to 72 h; the hour begins with the
     delivery that succeeds."""

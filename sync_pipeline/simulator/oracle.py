@@ -1,0 +1,321 @@
+"""What must hold, told from the wire, the books and the two systems, without asking the planner.
+
+Numbers are those of the invariants that this product promises (the README lists them in words). `Watch` checks what
+must hold at every call; `at_rest` what must hold once nothing goes wrong any more and every account is at rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+from typing import Any
+
+from sqlalchemy import func, select, text
+
+from sync_pipeline.ledger import audit
+from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.tables import attempt, command, review
+from sync_pipeline.ledger.tables import audit as audit_table
+from sync_pipeline.sandbox.wire import Call, Reply
+from sync_pipeline.sandbox.world import Sandbox
+from sync_pipeline.simulator.people import CANARY, People
+from sync_pipeline.simulator.stage import MICROS, Stage
+from sync_pipeline.simulator.transport import is_write
+
+STANDARD_FIELDS = frozenset(
+    f"{kind}.{name}"
+    for kind, names in {
+        "Opportunity": "Name AccountId OwnerId StageName CloseDate Amount",
+        "OpportunityLineItem": "Quantity UnitPrice",
+        "Contract": "AccountId Status StartDate ContractTerm",
+        "Task": "WhatId OwnerId Subject Description ActivityDate Priority Status",
+    }.items()
+    for name in names.split()
+)
+"""Fields of Salesforce's own that the sync may write; everything else that it writes is in its permission set."""
+KEY_LIVES_SECONDS = 23 * 3600
+TOLD_FOR_SECONDS = 14 * 86_400
+ENDED = ("canceled", "incomplete_expired")
+Rows = list[dict[str, Any]]
+
+
+class Watch:
+    """Every call of the sync. `ledger` is set once it is open.
+
+    What does not hold is noted in `violations`, not raised: an SDK would take it for trouble of the network.
+    """
+
+    def __init__(self, stage: Stage, sandbox: Sandbox, writable: frozenset[str]) -> None:
+        self._stage, self._sandbox, self._writable = stage, sandbox, writable
+        self.ledger: Ledger | None = None
+        self.violations: list[str] = []
+        self.written: Callable[[], None] = lambda: None
+        self.writes = 0
+        self._first_sent: dict[str, int] = {}
+        self._values: dict[str, set[Fraction]] = defaultdict(set)
+        self._activated: set[str] = set()
+        self._first_payment: dict[str, str] = {}
+        self.ever_won: set[str] = set()
+
+    def sent(self, side: str, call: Call) -> None:
+        assert self.ledger is not None
+        if self.ledger.in_transaction():
+            self._breaks("I14: a call leaves inside a ledger transaction")
+        if side == "stripe" and call.method == "DELETE":
+            self._breaks(f"I17: the sync deletes at Stripe: {call.path}")
+        if not is_write(side, call):
+            return
+        self.writes += 1
+        with self.ledger.read() as conn:
+            waiting = conn.execute(
+                select(attempt.c.idempotency_key, attempt.c.deadline_wall).where(attempt.c.outcome.is_(None))
+            ).all()
+        if side == "stripe":
+            key = call.headers.get("idempotency-key", "")
+            own = [row for row in waiting if row.idempotency_key == key]
+            first = self._first_sent.setdefault(key, self._stage.micros)
+            if call.path.count("/") == 2 and self._stage.micros - first > KEY_LIVES_SECONDS * MICROS:
+                self._breaks(f"I14: a create goes out with a key older than 23 h: {call.path}")
+        else:
+            own = list(waiting)
+            self._check_fields(call)
+        if not own:
+            self._breaks(f"I12: a write without an attempt written ahead: {call.method} {call.path}")
+        if all(row.deadline_wall + 1 < self._stage.micros for row in own):
+            self._breaks(f"I14: a write leaves after its deadline: {call.method} {call.path}")
+
+    def took_effect(self, side: str, call: Call, reply: Reply | None) -> None:
+        if is_write(side, call):
+            self.written()
+            self.look()
+
+    def look(self) -> None:
+        """After anything that may have changed a figure: what was ever true, and what never goes back."""
+        collected = collected_minor(self._sandbox)
+        for account, minor in collected.items():
+            self._values[account].add(minor)
+        for row in rows(self._sandbox, "salesforce", "Opportunity"):
+            if row["IsWon"]:
+                self.ever_won.add(row["Id"])
+            if row["Id"] in self._activated and row.get("Activation_Status__c") != "Activated":
+                self._breaks(f"I9: {row['Id']} was Activated and is {row.get('Activation_Status__c')}")
+            if row.get("Activation_Status__c") == "Activated":
+                self._activated.add(row["Id"])
+            if paid_at := row.get("First_Payment_At__c"):
+                before = self._first_payment.setdefault(row["Id"], paid_at)
+                if paid_at > before:
+                    self._breaks(f"I8: the first payment of {row['Id']} moved from {before} to {paid_at}")
+                self._first_payment[row["Id"]] = paid_at
+
+    def _breaks(self, what: str) -> None:
+        self._stage.say(f"BREAKS {what}")
+        self.violations.append(what)
+
+    def _check_fields(self, call: Call) -> None:
+        for record in written_records(call):
+            kind = record.get("attributes", {}).get("type", "")
+            strange = (
+                {f"{kind}.{name}" for name in record if name not in ("attributes", "id", "Id")}
+                - self._writable
+                - STANDARD_FIELDS
+            )
+            if strange:
+                self._breaks(f"I11: fields are written that are not ours: {', '.join(sorted(strange))}")
+            if "Lifetime_Value__c" in record and (value := record["Lifetime_Value__c"]) is not None:
+                known = self._values[record.get("id", record.get("Id", ""))] | {Fraction(0)}
+                if Fraction(str(value)) * 100 not in known:
+                    self._breaks(f"I7: a lifetime value of {value} was never true")
+
+
+def at_rest(sandbox: Sandbox, ledger: Ledger, people: People, ever_won: set[str]) -> Iterator[str]:
+    """Every invariant that does not hold, in words."""
+    salesforce = {kind: rows(sandbox, "salesforce", kind) for kind in OBJECTS}
+    stripe = {kind: rows(sandbox, "stripe", kind) for kind in ("customer", "subscription", "invoice")}
+    yield from _creation(salesforce, stripe)
+    for subscription in stripe["subscription"]:
+        if (opportunity := subscription["metadata"].get("sf_opportunity_id")) not in ever_won:
+            yield f"I1: {subscription['id']} bills {opportunity}, which was never won"
+    with ledger.read() as conn:
+        open_reviews = set(conn.execute(select(review.c.rule).where(review.c.closed_at.is_(None))).scalars())
+    yield from _seats(salesforce, stripe, told="item.quantity" in open_reviews)
+    yield from _edits(salesforce, stripe, people)
+    yield from _failures(sandbox, salesforce)
+    yield from _figures(sandbox, salesforce, stripe)
+    yield from _churn(salesforce, stripe)
+    yield from _books(ledger)
+
+
+def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
+    intents = Counter(s["metadata"].get("sf_intent") for s in stripe["subscription"])
+    for intent, count in intents.items():
+        if intent and count > 1:
+            yield f"I1: {count} subscriptions for {intent}"
+    billed = {s["metadata"].get("sf_opportunity_id") for s in stripe["subscription"]}
+    for opportunity in salesforce["Opportunity"]:
+        if opportunity["StageName"] == "Closed Won" and not opportunity.get("Renewal_Key__c"):
+            if opportunity["Id"] not in billed:
+                if not opportunity.get("Billing_Message__c"):
+                    yield f"I1: {opportunity['Id']} is won, has no subscription and does not say why"
+            elif not opportunity.get("Stripe_Subscription_Id__c"):
+                yield f"I2: {opportunity['Id']} does not name its subscription"
+    owners = Counter(c["metadata"].get("sf_intent") for c in stripe["customer"] if not c.get("deleted"))
+    for intent, count in owners.items():
+        if count > 1:
+            yield f"I2: {count} customers for {intent}"
+    named = {c["metadata"].get("sf_account_id"): c["id"] for c in stripe["customer"] if not c.get("deleted")}
+    for account in salesforce["Account"]:
+        if account.get("Stripe_Customer_Id__c") != named.get(account["Id"]):
+            yield f"I2: {account['Id']} names {account.get('Stripe_Customer_Id__c')}, not {named.get(account['Id'])}"
+
+
+def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], *, told: bool) -> Iterator[str]:
+    quantity = {line["Id"]: Fraction(str(line["Quantity"])) for line in salesforce["OpportunityLineItem"]}
+    won = {o["Id"] for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
+    for subscription in stripe["subscription"]:
+        if subscription["status"] in ENDED or subscription["metadata"].get("sf_opportunity_id") not in won:
+            continue
+        for item in subscription["items"]["data"]:
+            lines = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
+            total = sum((quantity.get(each, Fraction(0)) for each in lines), Fraction(0))
+            if lines and total != item["quantity"] and not told:
+                yield f"I3: {item['id']} has {item['quantity']}, its lines {total}"
+
+
+def _edits(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], people: People) -> Iterator[str]:
+    """I16: where only one side has edited seats, its last edit stands, on that side at least."""
+    quantity = {line["Id"]: line["Quantity"] for line in salesforce["OpportunityLineItem"]}
+    running = [s for s in stripe["subscription"] if s["status"] not in ENDED]
+    quantity |= {item["id"]: item["quantity"] for s in running for item in s["items"]["data"]}
+    for account, edits in people.seat_edits.items():
+        side, name, wanted = edits[-1]
+        if {each[:2] for each in edits} == {(side, name)} and quantity.get(name, wanted) != wanted:
+            yield f"I16: {account} was edited in {side} only, to {wanted}, and {name} has {quantity[name]}"
+
+
+def _failures(sandbox: Sandbox, salesforce: Mapping[str, Rows]) -> Iterator[str]:
+    keys = Counter(task["Stripe_Failure_Key__c"] for task in salesforce["Task"] if task.get("Stripe_Failure_Key__c"))
+    for key, count in keys.items():
+        if count > 1:
+            yield f"I5: {count} Tasks for {key}"
+    charges = {charge["id"]: charge for charge in rows(sandbox, "stripe", "charge")}
+    told = {key.rpartition(":")[2] for key in keys}
+    told_since = sandbox.clock.now() - TOLD_FOR_SECONDS
+    for name, charge in charges.items():
+        if charge["status"] == "failed" and charge["created"] > told_since and name not in told:
+            yield f"I5: no Task for the failed payment {name}"
+        if charge["status"] == "succeeded" and name in told:
+            yield f"I5: a Task for the payment {name}, which went through"
+
+
+def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
+    collected = collected_minor(sandbox)
+    for account in salesforce["Account"]:
+        if not account.get("Stripe_Customer_Id__c"):
+            continue
+        shown = Fraction(str(account.get("Lifetime_Value__c") or 0)) * 100
+        if shown != collected.get(account["Id"], 0):
+            yield f"I6: {account['Id']} shows {shown} of lifetime value, Stripe collected {collected[account['Id']]}"
+        if (mrr := _mrr(account["Stripe_Customer_Id__c"], stripe["subscription"])) != Fraction(
+            str(account.get("MRR__c") or 0)
+        ):
+            yield f"I4: {account['Id']} shows MRR {account.get('MRR__c')}, Stripe bills {mrr}"
+    first: dict[str, int] = {}
+    for invoice in stripe["invoice"]:
+        paid_at = invoice["status_transitions"]["paid_at"]
+        subscription = ((invoice["parent"] or {}).get("subscription_details") or {}).get("subscription")
+        if invoice["status"] == "paid" and invoice["amount_paid"] and subscription:
+            first[subscription] = min(paid_at, first.get(subscription, paid_at))
+    for opportunity in salesforce["Opportunity"]:
+        expected = first.get(opportunity.get("Stripe_Subscription_Id__c") or "")
+        status = opportunity.get("Activation_Status__c")
+        if expected is not None and opportunity["StageName"] == "Closed Won":
+            if status != "Activated":
+                yield f"I9: {opportunity['Id']} was paid and is {status}"
+            if not opportunity.get("First_Payment_At__c"):
+                yield f"I8: {opportunity['Id']} was paid and has no first payment"
+
+
+def _churn(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
+    by_subscription: dict[str, list[str]] = defaultdict(list)
+    for record in salesforce["Churn_Record__c"]:
+        if record["Kind__c"] == "Contraction":
+            continue
+        by_subscription[record["Stripe_Subscription_Id__c"]].append(record["Status__c"])
+    for subscription in stripe["subscription"]:
+        found = Counter(by_subscription[subscription["id"]])
+        if subscription["status"] == "canceled" and (found["Final"], found["Open"]) != (1, 0):
+            yield f"I10: {subscription['id']} has ended and has churn records {dict(found)}"
+        scheduled = subscription["cancel_at"] is not None or subscription["cancel_at_period_end"]
+        if subscription["status"] not in ENDED and (found["Open"], found["Final"]) != (int(scheduled), 0):
+            yield f"I10: {subscription['id']} {'will end' if scheduled else 'goes on'}, churn records {dict(found)}"
+
+
+def _books(ledger: Ledger) -> Iterator[str]:
+    with ledger.read() as conn:
+        for problem in audit.verify(conn):
+            yield f"I13: the audit of {problem.account} row {problem.seq} {problem.what}"
+        settled = conn.execute(
+            select(func.count()).where(attempt.c.outcome.in_(("done", "rejected", "stale", "throttled")))
+        ).scalar_one()
+        audited = conn.execute(select(func.count()).where(audit_table.c.attempt_id.is_not(None))).scalar_one()
+        if settled != audited:
+            yield f"I12: {settled} attempts have an outcome, {audited} are in the audit"
+        if left := conn.execute(select(func.count()).where(attempt.c.outcome.is_(None))).scalar_one():
+            yield f"I12: {left} attempts have no outcome"
+        parked = conn.execute(select(command.c.target).where(command.c.state == "parked")).scalars().all()
+        if parked:
+            yield f"I21: parked at rest: {', '.join(sorted(parked))}"
+        for table in ("audit", "fact"):
+            for row in conn.execute(text(f"SELECT * FROM {table}")):
+                if CANARY in str(tuple(row)):
+                    yield f"I22: a name stands in the table {table}"
+                    break
+
+
+def collected_minor(sandbox: Sandbox) -> dict[str, Fraction]:
+    """By Account: what Stripe has collected and not given back, minor units."""
+    owner = {
+        c["id"]: c["metadata"].get("sf_account_id") for c in rows(sandbox, "stripe", "customer") if "metadata" in c
+    }
+    invoices = {i["id"]: i["customer"] for i in rows(sandbox, "stripe", "invoice")}
+    found: dict[str, Fraction] = defaultdict(Fraction)
+    for payment in rows(sandbox, "stripe", "invoice_payment"):
+        if payment["status"] == "paid":
+            found[owner.get(invoices[payment["invoice"]]) or ""] += payment["amount_paid"]
+    charges = {c["id"]: c["customer"] for c in rows(sandbox, "stripe", "charge")}
+    for refund in rows(sandbox, "stripe", "refund"):
+        if refund["status"] in ("succeeded", "pending"):
+            found[owner.get(charges.get(refund["charge"]) or "") or ""] -= refund["amount"]
+    return found
+
+
+def _mrr(customer: str, subscriptions: Rows) -> Fraction:
+    """In major units: a year has twelve months, and past-due subscriptions count."""
+    total = Fraction(0)
+    for subscription in subscriptions:
+        if subscription["customer"] == customer and subscription["status"] in ("active", "past_due"):
+            for item in subscription["items"]["data"]:
+                recurring = item["price"]["recurring"]
+                months = recurring["interval_count"] * {"month": 1, "year": 12}[recurring["interval"]]
+                total += Fraction(str(item["price"]["unit_amount_decimal"])) * item["quantity"] / months
+    return Fraction(round(total), 100)
+
+
+def written_records(call: Call) -> Iterator[dict[str, Any]]:
+    """The records in a composite's collections and single writes."""
+    for part in json.loads(call.body or b"{}").get("compositeRequest", ()):
+        body = part.get("body") or {}
+        yield from body.get("records", [body] if part["method"] in ("PATCH", "POST") and "attributes" in body else ())
+
+
+def rows(sandbox: Sandbox, side: str, kind: str) -> Rows:
+    """The present rows of an object, as their own system renders them."""
+    if side == "stripe":
+        world = sandbox.stripe.world
+        return [world.render(row) for row in world.store.table(kind).values()]
+    return list(sandbox.salesforce.org.store.table(kind).values())
+
+
+OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Churn_Record__c", "Task")

@@ -1,0 +1,270 @@
+"""One seed from its first action to rest: what people do, what goes wrong, what the workers make of it, what holds.
+
+The engine is the one of production: its drain, planner, outbox, ledger on SQLite, and both adapters with the vendors'
+own SDKs. Only time, turns and the network are the simulator's.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+
+from sqlalchemy import select
+
+from sync_pipeline.config.rules import load_rules
+from sync_pipeline.core.rules import Guards, Rules
+from sync_pipeline.engine.assembly import without_alerts
+from sync_pipeline.engine.context import Engine, Halted, build_engine
+from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.engine.env import Env
+from sync_pipeline.engine.intake import receive
+from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline.ledger import migrations, work
+from sync_pipeline.ledger.database import LedgerError, open_ledger
+from sync_pipeline.ledger.tables import attempt
+from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
+from sync_pipeline.sandbox.world import Sandbox
+from sync_pipeline.simulator.oracle import Watch, at_rest
+from sync_pipeline.simulator.people import Action, People, first_state, script
+from sync_pipeline.simulator.stage import MICROS, Stage, StagedEnv, StagedLedger, Weather
+from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
+from sync_pipeline.systems.outcomes import ReadFailed
+from sync_pipeline.systems.salesforce.client import Login, Salesforce
+from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline.systems.stripe.events import hint
+
+WORKERS = 2
+SCENE_SECONDS = 120
+STORM_CALLS = 400
+CALM_LOOKS = 12
+SALESFORCE_URL, STRIPE_URL = "http://salesforce.sandbox", "http://stripe.sandbox"
+ENDURED = (Halted, ReadFailed, LedgerError)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a seed consists of: people's actions, the calls that go wrong, how workers fare, how invoices are paid."""
+
+    seed: int
+    actions: tuple[Action, ...]
+    trouble: tuple[tuple[int, str], ...]
+    weather: Weather
+    by_card: bool
+
+
+@dataclass(slots=True)
+class Result:
+    """How a seed went. `violations` is empty when everything held."""
+
+    plan: Plan
+    digest: str
+    trace: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    sometimes: Counter[str] = field(default_factory=Counter)
+
+
+def plan_of(seed: int) -> Plan:
+    """The plan that a seed stands for. Some seeds have good weather, some reliable vendors, most neither."""
+    chance = random.Random(seed)
+    actions = tuple(script(chance))
+    rate = chance.choice((0.0, 0.02, 0.1, 0.3))
+    kinds = (*STRIPE_TROUBLE, *SALESFORCE_TROUBLE)
+    trouble = tuple((call, chance.choice(kinds)) for call in range(1, STORM_CALLS) if chance.random() < rate)
+    weather = Weather(kill=chance.choice((0.0, 0.0, 0.005, 0.02)), pause=chance.choice((0.0, 0.0, 0.005, 0.02)))
+    return Plan(seed, actions, trouble, weather, by_card=chance.random() < 0.5)
+
+
+def play(plan: Plan) -> Result:
+    """Plays a plan. Everything that happens follows from it."""
+    with _Play(plan) as playing:
+        return playing.result()
+
+
+class _Play:
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        sandbox, state = _beginning()
+        sandbox.restore(state)
+        sandbox.log.clear()
+        self._sandbox = sandbox
+        self._stage = Stage(sandbox, random.Random(plan.seed * 7919 + 1), plan.weather)
+        self._people = People(sandbox)
+        self._people.desk.point_webhooks("http://receiver.example/webhooks/stripe")
+        self._watch = Watch(self._stage, sandbox, _writable())
+        if plan.by_card:
+            self._watch.written = self._people.leave_cards
+        self._trouble = Trouble(dict(plan.trouble))
+        self._stage.moved = self._moved
+        self._workers = 0
+
+    def __enter__(self) -> _Play:
+        self._folder = tempfile.TemporaryDirectory(dir=_fast_folder())
+        file = Path(self._folder.name) / "ledger.db"
+        shutil.copy(_empty_ledger(), file)
+        self._ledger = StagedLedger(open_ledger(f"sqlite:///{file}"), self._stage)
+        self._watch.ledger = self._ledger
+        self._env: Env = StagedEnv(self._stage)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stage.end()
+        self._ledger.close()
+        self._folder.cleanup()
+
+    def result(self) -> Result:
+        result = Result(self._plan, "")
+        self._storm()
+        result.violations += self._calm()
+        result.violations += sorted(at_rest(self._sandbox, self._ledger, self._people, self._watch.ever_won))
+        result.violations += self._still()
+        result.violations = [*self._watch.violations, *result.violations]
+        with self._ledger.read() as conn:
+            for outcome in conn.execute(select(attempt.c.outcome)).scalars():
+                self._stage.sometimes[f"an attempt was {outcome}"] += 1
+        result.digest, result.trace = self._stage.digest(), self._stage.trace
+        result.sometimes = self._stage.sometimes
+        return result
+
+    def _storm(self) -> None:
+        """People act, with the workers at work between and during their actions."""
+        stage = self._stage
+        for action in self._plan.actions:
+            moment = stage.micros + action.after * MICROS
+            if action.after > SCENE_SECONDS:
+                stage.pass_to(moment)
+            stage.at(moment, partial(self._act, action))
+            self._scene(moment + SCENE_SECONDS * MICROS)
+
+    def _scene(self, until: int) -> None:
+        """Workers come until there are enough, go on or are killed, and end when nothing is left to do."""
+        stage = self._stage
+        while stage.micros < until:
+            while len(stage.workers) < WORKERS:
+                self._workers += 1
+                stage.start(f"worker {self._workers}", self._work)
+            stage.run_until(until)
+            stage.pass_to(min(until, stage.micros + 20 * MICROS))
+
+    def _calm(self) -> Iterator[str]:
+        """Nothing goes wrong any more: the queue empties, and the comparison that runs every night finds the rest."""
+        stage = self._stage
+        stage.weather, self._trouble.kinds = Weather(), {}
+        stage.say("calm")
+        for _ in range(CALM_LOOKS):
+            self._scene(stage.micros + SCENE_SECONDS * MICROS)
+            stage.pass_to(stage.micros + 15 * 60 * MICROS)
+            if not stage.workers and not self._waiting():
+                break
+        engine = self._engine("reconcile")
+        for _ in range(CALM_LOOKS):
+            reconcile(engine, allow=True)
+            if not self._waiting():
+                return
+            stage.pass_to(stage.micros + 15 * 60 * MICROS)
+        yield f"liveness: {self._waiting()} accounts never come to rest"
+
+    def _still(self) -> Iterator[str]:
+        """I18: at rest, another comparison writes nothing."""
+        before = self._watch.writes
+        reconcile(self._engine("reconcile again"), allow=True)
+        if written := self._watch.writes - before:
+            last = [line for line in self._stage.trace if " world: " in line][-written:]
+            yield f"I18: {written} writes at rest: {'; '.join(last)}"
+
+    def _work(self) -> None:
+        engine = self._engine(f"worker {self._workers}")
+        try:
+            drain(engine, DrainPlan(linger_seconds=10, poll_seconds=20, sweep_seconds=60, allow=True))
+        except ENDURED as error:
+            self._stage.say(f"gives up: {error}")
+
+    def _engine(self, run: str) -> Engine:
+        sandbox, rules = self._sandbox, _rules(by_card=self._plan.by_card)
+        login = Login(
+            domain="acme.my",
+            client_id=sandbox.salesforce.client_id,
+            client_secret=sandbox.salesforce.client_secret,
+            base_url=SALESFORCE_URL,
+        )
+        road = {side: Transport(side, self._stage, self._trouble, self._watch) for side in ("salesforce", "stripe")}
+        return build_engine(
+            rules=rules,
+            ledger=self._ledger,
+            salesforce=Salesforce(login, rules.salesforce, transport=road["salesforce"]),
+            stripe=Stripe(sandbox.stripe.secret_key, base_url=STRIPE_URL, transport=road["stripe"]),
+            env=self._env,
+            run=run,
+        )
+
+    def _act(self, action: Action) -> None:
+        done = self._people.act(action)
+        if done:
+            self._stage.sometimes[f"people: {action.verb}"] += 1
+        self._stage.say(f"{action}{'' if done else ': makes no sense now'}")
+
+    def _moved(self) -> None:
+        """Whatever changed: webhooks set out, and figures are looked at."""
+        self._watch.look()
+        for delivery in self._sandbox.stripe.deliveries_due():
+            fate = self._stage.chance.random()
+            if self._stage.weather != Weather() and fate < 0.15:
+                self._stage.sometimes["a webhook was lost for good"] += 1
+                self._sandbox.stripe.record_delivery(delivery.id, 200)
+                continue
+            if self._stage.weather != Weather() and fate < 0.3:
+                self._stage.sometimes["a webhook was delivered again later"] += 1
+                self._sandbox.stripe.record_delivery(delivery.id, None)
+            else:
+                self._sandbox.stripe.record_delivery(delivery.id, 200)
+            found = hint(json.loads(delivery.body))
+            for _ in range(2 if fate > 0.9 else 1):
+                receive(self._ledger, [found], self._env)
+
+    def _waiting(self) -> int:
+        with self._ledger.read() as conn:
+            return work.status(conn, self._env.wall()).dirty
+
+
+@cache
+def _beginning() -> tuple[Sandbox, dict[str, object]]:
+    sandbox = first_state()
+    return sandbox, sandbox.snapshot()
+
+
+@cache
+def _rules(*, by_card: bool) -> Rules:
+    """The shipped rules, without a channel for alerts; how much a run may do is not what is simulated."""
+    rules = without_alerts(load_rules())
+    unlimited = Guards(creates=None, changes=None, cancels=None, share=None)
+    commercial = rules.commercial
+    if by_card:
+        commercial = replace(commercial, collection_method="charge_automatically")
+    return replace(rules, guards=unlimited, commercial=commercial)
+
+
+@cache
+def _writable() -> frozenset[str]:
+    """What the permission set lets the integration user edit: nothing else may ever be written."""
+    return frozenset(load(DEFAULT_PACKAGE).permissions.editable)
+
+
+@cache
+def _fast_folder() -> str | None:
+    """Memory, where the machine has a folder of it: a ledger lives for a second."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+@cache
+def _empty_ledger() -> Path:
+    """A migrated ledger to copy from, once per process."""
+    folder = tempfile.mkdtemp(dir=_fast_folder())
+    file = Path(folder) / "empty.db"
+    migrations.upgrade(f"sqlite:///{file}")
+    return file
