@@ -52,7 +52,7 @@ def reverse(world: World, rules: Rules, written: Sequence[Written], run: str) ->
     for each in written:
         by_target[each.target].append(each)
     for target, fields in sorted(by_target.items()):
-        record = records.get(target.rpartition("/")[2])
+        record = records.get(target.split("/")[2])
         if record is None:
             yield from (Stays(w.account, target, w.field, "the record is not there any more") for w in fields)
             continue
@@ -90,7 +90,8 @@ def _command(world: World, rules: Rules, record: Any, target: str, changes: Sequ
     if names["quantity"] in fields and hasattr(record, "unit_price"):
         # Salesforce would recompute the price from an unchanged total otherwise.
         fields = {names["unit_price"]: record.unit_price, **fields}
-    _, kind, record_id = target.split("/")
+    # A second write of one record in a round has a target of its own, with a word behind the id.
+    _, kind, record_id, *_ = target.split("/")
     return Command(
         key=f"undo:{run}:{target}",
         account=world.account_id,

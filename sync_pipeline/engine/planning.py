@@ -27,7 +27,10 @@ from sync_pipeline.frames.rows import PlannedWrite
 from sync_pipeline.systems.outcomes import ReadFailed
 
 FORMAT = 1
-PREVIEWED_PARAMS = frozenset({"items", "proration_behavior", "proration_date", "trial_end"})
+OF_ITEMS = frozenset({"price", "quantity", "deleted"})
+PREVIEWED_PARAMS = frozenset(
+    {"items", "proration_behavior", "proration_date", "trial_end", "cancel_at", "cancel_at_period_end"}
+)
 OF_A_NEW_SUBSCRIPTION = PREVIEWED_PARAMS | {
     "customer",
     "billing_mode",
@@ -169,28 +172,35 @@ def _invoice_effects(engine: Engine, ahead: Foreseen) -> Iterator[InvoiceEffect]
         elif command.action == "stripe.update" and (subscription := _subscription_of(ahead, command)):
             changed.setdefault(subscription, []).append(command)
     for subscription, commands in changed.items():
-        yield from _next_invoice(engine, ahead.before.account_id, subscription, commands)
+        yield from _next_invoice(engine, ahead, subscription, commands)
 
 
 def _subscription_of(ahead: Foreseen, command: Command) -> str | None:
     body, billing = command.body, ahead.before.billing
     if body["object"] == "subscription_item" and isinstance(billing, Present):
         return next((item.subscription for item in billing.value.items if item.id == body["id"]), None)
-    return body["id"] if body["object"] == "subscription" and "items" in body["params"] else None
+    return body["id"] if body["object"] == "subscription" else None
 
 
 def _next_invoice(
-    engine: Engine, account: str, subscription: str, commands: Sequence[Command]
+    engine: Engine, ahead: Foreseen, subscription: str, commands: Sequence[Command]
 ) -> Iterator[InvoiceEffect]:
-    """The subscription's next invoice without the writes and with all of them, as Stripe computes it."""
+    """The subscription's next invoice without the writes and with all of them, as Stripe computes it.
+
+    Nothing where Stripe cannot be asked for all of them: no number is better than a wrong one.
+    """
     details: dict[str, Any] = {"items": []}
     for command in commands:
-        params = {name: value for name, value in command.body["params"].items() if name in PREVIEWED_PARAMS}
-        items = params.pop("items", None)
-        if items is None:
-            items = [{"id": command.body["id"], "quantity": params.pop("quantity", command.body["params"]["quantity"])}]
-        details["items"] += items
-        details |= params
+        params = dict(command.body["params"])
+        items = params.pop("items", [])
+        if command.body["object"] == "subscription_item":
+            items = [{"id": command.body["id"], **{name: params.pop(name) for name in OF_ITEMS & params.keys()}}]
+        details["items"] += [_previewed_item(item, ahead.commands) for item in items]
+        if params.keys() - PREVIEWED_PARAMS - {"metadata"}:
+            return
+        details |= {name: value for name, value in params.items() if name != "metadata"}
+    if not details["items"]:
+        del details["items"]
     at_once = details.get("proration_behavior") == "always_invoice"
     try:
         after = engine.stripe.preview({"subscription": subscription, "subscription_details": details})
@@ -200,7 +210,7 @@ def _next_invoice(
             raise
         return
     yield InvoiceEffect(
-        account_id=account,
+        account_id=ahead.before.account_id,
         subscription=subscription,
         currency=after.currency,
         invoice="immediate" if at_once else "next",
@@ -208,6 +218,18 @@ def _next_invoice(
         after=after.minor,
         source="Stripe",
     )
+
+
+def _previewed_item(item: Mapping[str, Any], commands: Sequence[Command]) -> dict[str, Any]:
+    """An item of a request; a price that does not exist yet is told by what it will be."""
+    told = {name: value for name, value in item.items() if name in OF_ITEMS or name == "id"}
+    for command in commands:
+        params = command.body.get("params", {})
+        if command.body.get("object") == "price" and told.get("price") == f"(new price {params.get('lookup_key')})":
+            del told["price"]
+            data = {name: params[name] for name in ("currency", "product", "recurring", "unit_amount_decimal")}
+            return told | {"price_data": data}
+    return told
 
 
 def _first_invoice(engine: Engine, ahead: Foreseen, command: Command) -> Iterator[InvoiceEffect]:

@@ -82,6 +82,15 @@ def test_undoing_twice_sets_back_once(paid: Installation) -> None:
     assert "Lifetime_Value__c" not in {c.field for x in again.commands.values() for y in x for c in y.changes}
 
 
+def test_a_record_that_was_written_twice_in_a_round_is_found(paid: Installation) -> None:
+    """A Contract is activated by a write of its own, whose target has a word behind the id."""
+    undo = plan_undo(paid.engine, "test")
+    contract = only(paid.sandbox, "Contract")["Id"]
+    assert "the record is not there any more" not in {each.why for each in undo.stays}
+    targets = {x.target for commands in undo.commands.values() for x in commands if contract in x.target}
+    assert f"salesforce/Contract/{contract}/status" in targets
+
+
 def test_a_run_that_wrote_nothing_is_refused(paid: Installation) -> None:
     with pytest.raises(UndoError, match="no write of a run 'wrnog'"):
         plan_undo(paid.engine, "wrnog")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import stripe
 
-from sync_pipeline.core import cash, churn, facts, fields, readings, seats
+from sync_pipeline.core import cash, churn, facts, fields, readings, two_way
 from sync_pipeline.core.money import Money
 from sync_pipeline.engine import resolve
 from sync_pipeline.ledger import attempts, audit
@@ -101,12 +101,12 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
     "Stripe's seats never reach Salesforce": (
         "I16",
         plan(*DEAL, Action(HOUR, "edit seats at Stripe", 0, 28)),
-        put(seats, "merge3", lambda left, right, base: "agree" if left == right else "write_right"),
+        put(two_way, "merge3", lambda left, right, base: "agree" if left == right else "write_right"),
     ),
     "Salesforce's seats never reach Stripe": (
         "I16",
         plan(*DEAL, Action(HOUR, "edit seats in Salesforce", 0, 28)),
-        put(seats, "merge3", lambda left, right, base: "agree" if left == right else "write_left"),
+        put(two_way, "merge3", lambda left, right, base: "agree" if left == right else "write_left"),
     ),
     "another field is written": ("I11", plan(*DEAL), put(fields, "field_name", lambda rules, rule: "Industry")),
     "customers are deleted": (
