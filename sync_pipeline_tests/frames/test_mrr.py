@@ -17,6 +17,7 @@ from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
 from sync_pipeline.core.mrr_definitions import CHARTMOGUL, DEFINITIONS, FINANCE, STRIPE
 from sync_pipeline.core.records import Discount, InvoiceLine, Subscription, SubscriptionItem
 from sync_pipeline.frames.convert import to_records
+from sync_pipeline.frames.exact import BILLIONTHS
 from sync_pipeline.frames.mrr import Recurring, account_mrr, bridge_gaps, mrr_bridge, mrr_items, mrr_subscriptions
 from sync_pipeline.frames.rows import AccountMrr, MrrItem
 from sync_pipeline.frames.schema import violations
@@ -367,6 +368,13 @@ def exact(frame: pl.DataFrame) -> dict[str, Fraction]:
     return {payer: value for payer, value in sums.items() if value}
 
 
+def assert_same(some: dict[str, Fraction], others: dict[str, Fraction]) -> None:
+    """Equal, but for the billionths to which each amount is kept that needs more than thirty digits."""
+    for payer in some.keys() | others.keys():
+        difference = some.get(payer, Fraction(0)) - others.get(payer, Fraction(0))
+        assert abs(difference) <= Fraction(len(some) + len(others) + 40, BILLIONTHS), (payer, difference)
+
+
 @given(worlds())
 @settings(max_examples=40)
 def test_the_bridge_adds_up_exactly(world: tuple[Any, Any, Any, Any]) -> None:
@@ -376,7 +384,7 @@ def test_the_bridge_adds_up_exactly(world: tuple[Any, Any, Any, Any]) -> None:
     fraction = ["payer", "yearly_numerator", "yearly_denominator"]
     for definition in (CHARTMOGUL, FINANCE):
         steps, other = mrr_bridge(found, definition), mrr_items(found, definition)
-        assert exact(pl.concat([stripe.select(fraction), steps.select(fraction)])) == exact(other)
+        assert_same(exact(pl.concat([stripe.select(fraction), steps.select(fraction)])), exact(other))
         assert bridge_gaps(pl.concat([stripe, other]), steps).is_empty()
         if not steps.is_empty():
             assert not bridge_gaps(pl.concat([stripe, other]), steps[1:]).is_empty()
@@ -394,7 +402,7 @@ def test_subscriptions_and_payers_are_the_exact_sums_of_their_items(world: tuple
             (account_mrr(counted), ACCOUNT_MRR),
         ):
             assert violations(frame, table) == []
-            assert exact(frame) == exact(counted)
+            assert_same(exact(frame), exact(counted))
         for row in to_records(account_mrr(counted), ACCOUNT_MRR):
             assert row.mrr_minor == round(Fraction(row.yearly_numerator, row.yearly_denominator) / 12)
 
