@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.billed_lines import lines_billed_now
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, own_billing
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.money import MoneyError, minor_units
+from sync_pipeline.core.rates import Interval, interval_of
 from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.world import Deal, World
@@ -102,7 +104,7 @@ def line_names(lines: Iterable[LineItem]) -> dict[str, str]:
 def _matched(
     world: World, deal: Deal, subscription: Subscription, items: Sequence[SubscriptionItem], commercial: Commercial
 ) -> RunningDeal:
-    lines = sorted(deal.lines, key=lambda each: each.id)
+    lines = lines_billed_now(deal, subscription, commercial, world.now)
     found = {line.id: match.id for line in lines if (match := match_item(line, items, subscription.id)) is not None}
     loose = [line for line in lines if line.id not in found]
     billed: dict[str, BilledItem] = {}
@@ -110,11 +112,11 @@ def _matched(
         together = [line for line in lines if found.get(line.id) == item.id]
         staying, leaving = _by_price(world, together, item)
         loose += leaving
-        gone = tuple(sorted(set(item.line_ids) - {line.id for line in lines}))
+        gone = tuple(sorted(set(item.line_ids) - {line.id for line in deal.lines}))
         billed[item.id] = BilledItem(deal, subscription, item, staying, leaving=leaving, gone=gone)
     new = []
-    interval = commercial.intervals.get(deal.opportunity.billing_interval or "")
     for line in sorted(loose, key=lambda each: each.id):
+        interval = interval_of(line, deal.opportunity.billing_interval, commercial)
         home = next((each for each in billed.values() if _bills_rate_of(line, each, interval)), None)
         if home is None:
             new.append(line)
@@ -182,7 +184,7 @@ def rate_of_item(item: SubscriptionItem) -> AgreedRate | None:
     return AgreedRate(item.product, item.interval, item.interval_count, item.unit_amount)
 
 
-def _bills_rate_of(line: LineItem, billed: BilledItem, interval: tuple[str, int] | None) -> bool:
+def _bills_rate_of(line: LineItem, billed: BilledItem, interval: Interval | None) -> bool:
     """The item bills exactly the rate of a line, and goes on doing so."""
     item = billed.item
     price = minor_price(line, item.currency)

@@ -19,7 +19,7 @@ Action = Literal[
     "alert.send",
 ]
 ACTION_ORDER = get_args(Action)
-STRIPE_CREATE_ORDER = ("customer", "product", "price", "subscription")
+STRIPE_CREATE_ORDER = ("customer", "product", "price", "coupon", "subscription", "subscription_schedule")
 
 
 @dataclass(frozen=True, slots=True)

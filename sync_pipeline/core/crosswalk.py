@@ -11,8 +11,17 @@ from dataclasses import dataclass
 
 from sync_pipeline.core.deal import subscription_intent
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Customer, LineItem, Opportunity, Subscription, SubscriptionItem
+from sync_pipeline.core.records import (
+    Customer,
+    LineItem,
+    Opportunity,
+    Subscription,
+    SubscriptionItem,
+    SubscriptionSchedule,
+)
 from sync_pipeline.core.world import Billing, Deal, Link, World
+
+SCHEDULE = "subscription_schedule"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,16 @@ def owner_of_named(
     linked = [link.subject for link in links if (link.kind, link.external_id) == ("subscription", name)]
     owners = linked or [s.opportunity_id for s in subscriptions if s.id == name and s.opportunity_id]
     return min(owners) if owners and opportunity.id not in owners else None
+
+
+def match_schedule(
+    opportunity: Opportunity, schedules: Iterable[SubscriptionSchedule], links: Iterable[Link], org_id: str
+) -> SubscriptionSchedule | None:
+    """The schedule of a deal; one that was canceled or is over still counts. Of several, the first by id."""
+    linked = {link.external_id for link in links if link.kind == SCHEDULE and link.subject == opportunity.id}
+    intent = subscription_intent(org_id, opportunity.id)
+    ours = (s for s in schedules if s.id in linked or s.intent == intent or s.opportunity_id == opportunity.id)
+    return min(ours, key=lambda schedule: schedule.id, default=None)
 
 
 def named_subscriptions(opportunity: Opportunity, links: Iterable[Link]) -> set[str]:

@@ -1,7 +1,7 @@
 """A deal's terms: what an Opportunity and its lines ask Stripe to bill, or exactly what is missing.
 
-Lines of one rate (same product and unit price) share one subscription item, because Stripe refuses two items
-with the same price; the item remembers all its lines.
+What is sold stands in `rates.py`; here is when and how it is billed. Free months come before the term: the term is
+what is paid for, and it is counted from their end.
 """
 
 from __future__ import annotations
@@ -10,55 +10,94 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from typing import Literal
 from zoneinfo import ZoneInfo
 
 from dateutil.relativedelta import relativedelta
 
-from sync_pipeline.core.canon import number
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.money import MoneyError, exponent, minor_units
-from sync_pipeline.core.records import Account, LineItem
+from sync_pipeline.core.rates import (
+    MAX_CHARGES,
+    MONTHS,
+    Interval,
+    Rate,
+    interval_of,
+    is_one_time,
+    item_faults,
+    line_faults,
+    rate_card,
+)
+from sync_pipeline.core.records import Account, LineItem, Opportunity
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.world import Deal
 
-MAX_ITEMS = 20
-MONTHS = {"month": 1, "year": 12}
-MAX_PRICE_DECIMALS = 12
-# An item remembers its lines in one metadata value, which holds 500 characters: ids of 18 with commas between.
-MAX_LINES_PER_RATE = 26
+COLLECTION_METHODS: dict[str, Literal["send_invoice", "charge_automatically"]] = {
+    "Send Invoice": "send_invoice",
+    "Charge Automatically": "charge_automatically",
+}
+DURATIONS: dict[str, Literal["once", "repeating", "forever"]] = {
+    "Once": "once",
+    "Months": "repeating",
+    "Forever": "forever",
+}
+MAX_FREE_MONTHS = 24
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """One row of the negotiated rate card. `unit_amount` is minor units per unit and interval, exact."""
+class Phase:
+    """What is billed in some months of the term: from the end of month `after` to the end of month `until`."""
 
-    product_id: str
-    product_name: str
-    unit_amount: Decimal
+    after: int
+    until: int
+    rates: tuple[Rate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Discount:
+    """A discount on the whole deal. One of `percent` and `amount` (minor units of `currency`) is set."""
+
+    percent: Decimal | None
+    amount: int | None
     currency: str
-    interval: str
-    interval_count: int
-    quantity: int
-    line_ids: tuple[str, ...]
+    duration: Literal["once", "repeating", "forever"]
+    months: int | None
 
     @property
-    def stripe_product(self) -> str:
-        """The Stripe product's id, chosen by us, so that it can be created once only."""
-        return f"sf_{self.product_id}"
-
-    @property
-    def lookup_key(self) -> str:
-        """The deterministic key of the reusable price: product, currency, interval, unit amount."""
-        every = f"{self.interval_count}{self.interval}"
-        return f"{self.stripe_product}:{self.currency.lower()}:{every}:{number(self.unit_amount)}"
+    def coupon(self) -> str:
+        """The deterministic id of the coupon, so that each discount exists once."""
+        off = f"{number(self.percent)}pct" if self.percent is not None else f"{self.amount}{self.currency.lower()}"
+        lasts = f"{self.months}months" if self.duration == "repeating" else self.duration
+        return f"sf-{off.replace('.', '_')}-{lasts}"
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What to bill. `starts_on` is a date in the business time zone; None means at once."""
+    """What to bill, when and how. `starts_on` is a date in the business time zone; None means at once.
+
+    Several phases are a ramp. `charges` are billed once, with the first invoice. `net_days` goes with send_invoice.
+    """
 
     currency: str
-    rates: tuple[Rate, ...]
+    phases: tuple[Phase, ...]
+    charges: tuple[Rate, ...]
+    discount: Discount | None
     starts_on: date | None
+    free_months: int
+    months: int
+    collection: Literal["send_invoice", "charge_automatically"]
+    net_days: int | None
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """Everything that needs a price."""
+        return (*(rate for phase in self.phases for rate in phase.rates), *self.charges)
+
+    @property
+    def digest(self) -> str:
+        """Tells whether a schedule that has not begun still says what the deal says."""
+        return canonical.sha256(self)[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,58 +125,198 @@ def midnight(day: date, commercial: Commercial) -> int:
     return int(datetime.combine(day, time(), ZoneInfo(commercial.time_zone)).timestamp())
 
 
+def months_after(moment: int, months: int) -> int:
+    """Seconds UTC some months later, as Stripe counts periods: same day and time in UTC, or the month's last day."""
+    return int((datetime.fromtimestamp(moment, UTC) + relativedelta(months=months)).timestamp())
+
+
 def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Terms | Incomplete:
     """The deal's terms, or everything that keeps it from being billed."""
     opportunity = deal.opportunity
-    currency = (opportunity.currency or commercial.default_currency).upper()
-    interval = commercial.intervals.get(opportunity.billing_interval or "")
     missing: list[str] = []
-    starts_on = None
-    try:
-        starts_on = date.fromisoformat(opportunity.service_start_date) if opportunity.service_start_date else None
-    except ValueError:
-        missing.append(f"the service start date {opportunity.service_start_date!r} is not a date")
     if not has_usable_name(account, commercial):
         missing.append("the Account has no usable name")
     if opportunity.amends_opportunity_id:
         missing.append("it amends another Opportunity, which has to be applied by hand")
     if not deal.lines:
         missing.append("there are no line items")
+    currency = (opportunity.currency or commercial.default_currency).upper()
     try:
         exponent(currency)
     except MoneyError as error:
         missing.append(str(error))
-    if interval is None:
-        known = ", ".join(commercial.intervals)
-        said = "is empty" if not opportunity.billing_interval else f"is {opportunity.billing_interval!r}"
-        missing.append(f"the billing interval {said} (known: {known})")
-    if opportunity.term_months is None:
-        missing.append("the term in months is empty")
-    elif opportunity.term_months <= 0 or opportunity.term_months % 1:
-        missing.append(f"the term is {number(opportunity.term_months)} months")
-    else:
-        missing.extend(_term_faults(int(opportunity.term_months), interval, starts_on, today(now, commercial)))
-    if starts_on is not None and starts_on > today(now, commercial):
-        missing.append(f"service starts on {starts_on.isoformat()}, billing is set up on that day")
+    starts_on = _start(opportunity, missing)
+    free = _whole(opportunity.free_months, "free months", missing, at_most=MAX_FREE_MONTHS) or 0
+    months = _term(opportunity, commercial, starts_on, free, today(now, commercial), missing)
+    missing.extend(_interval_faults(deal, commercial, months))
     for line in sorted(deal.lines, key=lambda each: each.id):
-        missing.extend(f"line {line.product_name or line.id}: {fault}" for fault in _faults(line, currency))
-    if missing or interval is None:
+        name = line.product_name or line.id
+        missing.extend(f"line {name}: {fault}" for fault in line_faults(line, currency, commercial))
+        missing.extend(f"line {name}: {fault}" for fault in _month_faults(line, months))
+    collection, net_days = _collection(opportunity, commercial, missing)
+    discount = _discount(opportunity, currency, missing) if not missing else None
+    if missing or months is None:
         return Incomplete(tuple(missing))
-    rates = _rate_card(deal.lines, currency, *interval)
-    if len(rates) > MAX_ITEMS:
-        return Incomplete((f"there are {len(rates)} different rates, a Stripe subscription holds {MAX_ITEMS}",))
-    if (most := max(len(rate.line_ids) for rate in rates)) > MAX_LINES_PER_RATE:
-        why = f"more than {MAX_LINES_PER_RATE} cannot share a subscription item"
-        return Incomplete((f"{most} lines have the same product and price, {why}",))
-    return Terms(currency, rates, starts_on)
+    agreed = Terms(
+        currency=currency,
+        phases=_phases(deal, commercial, currency, months),
+        charges=rate_card([(line, None) for line in deal.lines if is_one_time(line, commercial)], currency),
+        discount=discount,
+        starts_on=starts_on,
+        free_months=free,
+        months=months,
+        collection=collection,
+        net_days=net_days,
+    )
+    faults = tuple(dict.fromkeys(_faults_together(agreed)))
+    return Incomplete(faults) if faults else agreed
 
 
-def _term_faults(months: int, interval: tuple[str, int] | None, starts_on: date | None, day: date) -> Iterator[str]:
-    """What is wrong with a term of whole months: it does not fit the billing interval, or it is over already."""
-    if interval is not None and interval[0] in MONTHS and months % (MONTHS[interval[0]] * interval[1]):
+def _start(opportunity: Opportunity, missing: list[str]) -> date | None:
+    try:
+        return date.fromisoformat(opportunity.service_start_date) if opportunity.service_start_date else None
+    except ValueError:
+        missing.append(f"the service start date {opportunity.service_start_date!r} is not a date")
+        return None
+
+
+def _term(
+    opportunity: Opportunity, commercial: Commercial, starts_on: date | None, free: int, day: date, missing: list[str]
+) -> int | None:
+    """The term in whole months, when there is one that is not over yet."""
+    term = opportunity.term_months
+    if term is None:
+        missing.append("the term in months is empty")
+        return None
+    if term <= 0 or term % 1:
+        missing.append(f"the term is {number(term)} months")
+        return None
+    months = int(term)
+    if starts_on is not None and starts_on + relativedelta(months=months + free) <= day:
+        missing.append(f"the term of {months} months from {starts_on.isoformat()} is already over")
+    return months
+
+
+def _whole(value: Decimal | None, what: str, missing: list[str], at_most: int) -> int | None:
+    if value is None:
+        return None
+    if value < 0 or value % 1 or value > at_most:
+        missing.append(f"the {what} are {number(value)}, not a whole number from 0 to {at_most}")
+        return None
+    return int(value)
+
+
+def _interval_faults(deal: Deal, commercial: Commercial, months: int | None) -> Iterator[str]:
+    """The deal's interval is needed where a line has none of its own; the term is whole intervals of each line."""
+    said = text(deal.opportunity.billing_interval)
+    recurring = [line for line in deal.lines if not is_one_time(line, commercial)]
+    known = ", ".join(commercial.intervals)
+    if said is None and (not deal.lines or any(not text(line.billing_interval) for line in recurring)):
+        yield f"the billing interval is empty (known: {known})"
+    elif said is not None and said not in commercial.intervals:
+        yield f"the billing interval is {said!r} (known: {known})"
+    if deal.lines and not recurring:
+        yield "all its lines are one-time charges; a subscription needs a recurring one"
+    intervals = {interval_of(line, said, commercial) for line in recurring or deal.lines}
+    if months is not None and any(each is not None and not _is_whole(months, each) for each in intervals):
         yield f"the term of {months} months is no whole number of billing intervals"
-    if starts_on is not None and starts_on + relativedelta(months=months) <= day:
-        yield f"the term of {months} months from {starts_on.isoformat()} is already over"
+
+
+def _is_whole(months: int, interval: Interval) -> bool:
+    """Whether some months are whole billing intervals; days and weeks have no months."""
+    unit, count = interval
+    return unit not in MONTHS or months % (MONTHS[unit] * count) == 0
+
+
+def _month_faults(line: LineItem, months: int | None) -> Iterator[str]:
+    """What is wrong with the months of the term in which a line is billed (a ramp)."""
+    first, last = line.from_month, line.to_month
+    for name, value in (("first", first), ("last", last)):
+        if value is not None and (value < 1 or value % 1 or (months is not None and value > months)):
+            yield f"its {name} month is {number(value)}, not a month of the term"
+    if first is not None and last is not None and first > last:
+        yield f"its first month is {number(first)}, its last is {number(last)}"
+
+
+def _collection(
+    opportunity: Opportunity, commercial: Commercial, missing: list[str]
+) -> tuple[Literal["send_invoice", "charge_automatically"], int | None]:
+    """How the deal is collected: as the Opportunity says, else as the rules do."""
+    said = text(opportunity.collection_method)
+    if said is not None and said not in COLLECTION_METHODS:
+        missing.append(f"the collection method is {said!r} (known: {', '.join(COLLECTION_METHODS)})")
+    method = COLLECTION_METHODS.get(said or "", commercial.collection_method)
+    days = _whole(opportunity.net_days, "days until payment is due", missing, at_most=365)
+    if method == "charge_automatically":
+        return method, None
+    return method, commercial.days_until_due if days is None else days
+
+
+def _discount(opportunity: Opportunity, currency: str, missing: list[str]) -> Discount | None:
+    percent, amount = opportunity.discount_percent or None, opportunity.discount_amount or None
+    if percent is None and amount is None:
+        return None
+    said = text(opportunity.discount_duration)
+    months = _whole(opportunity.discount_months, "months of the discount", missing, at_most=600)
+    minor = minor_units(amount, currency) if amount is not None else None
+    if percent is not None and minor is not None:
+        missing.append("there are a discount in percent and one as an amount; a deal has one of them")
+    if percent is not None and not 0 < percent <= 100:
+        missing.append(f"the discount is {number(percent)} percent")
+    if minor is not None and (minor < 0 or minor % 1):
+        missing.append(f"the discount of {number(amount)} is no amount of {currency}")
+    if said not in DURATIONS:
+        told = "is empty" if said is None else f"is {said!r}"
+        missing.append(f"the duration of the discount {told} (known: {', '.join(DURATIONS)})")
+    elif said == "Months" and not months:
+        missing.append("the months of the discount are empty")
+    if missing or said is None:
+        return None
+    duration = DURATIONS[said]
+    return Discount(
+        percent, int(minor) if minor is not None else None, currency, duration, months if said == "Months" else None
+    )
+
+
+def _phases(deal: Deal, commercial: Commercial, currency: str, months: int) -> tuple[Phase, ...]:
+    """The months of the term, cut where a line begins or ends."""
+    recurring = [line for line in deal.lines if not is_one_time(line, commercial)]
+    cuts = {0, months} | {after for line in recurring for after in line_months(line, months)}
+    return tuple(
+        Phase(
+            after,
+            until,
+            rate_card(
+                [
+                    (line, interval_of(line, deal.opportunity.billing_interval, commercial))
+                    for line in recurring
+                    if line_months(line, months)[0] <= after and until <= line_months(line, months)[1]
+                ],
+                currency,
+            ),
+        )
+        for after, until in zip(sorted(cuts), sorted(cuts)[1:], strict=False)
+    )
+
+
+def line_months(line: LineItem, months: int) -> tuple[int, int]:
+    """The part of a term of `months` in which a line is billed, in whole months after the term's start."""
+    return int(line.from_month or 1) - 1, int(line.to_month or months)
+
+
+def _faults_together(agreed: Terms) -> Iterator[str]:
+    """What is wrong only with all lines together."""
+    intervals = {rate.interval for phase in agreed.phases for rate in phase.rates}
+    for phase in agreed.phases:
+        if not phase.rates:
+            yield f"nothing is billed in months {phase.after + 1} to {phase.until}"
+        if any(each is not None and not _is_whole(phase.after, each) for each in intervals):
+            yield f"month {phase.after + 1}, in which the ramp turns, begins within a billing interval"
+        yield from item_faults(phase.rates)
+    if len(agreed.charges) > MAX_CHARGES:
+        yield f"there are {len(agreed.charges)} one-time charges, a first invoice takes {MAX_CHARGES}"
+    if len(agreed.phases) > 1 and agreed.discount is not None and agreed.discount.duration == "repeating":
+        yield "a discount for some months cannot go over the phases of a ramp; use negotiated prices"
 
 
 def has_usable_name(account: Account, commercial: Commercial) -> bool:
@@ -165,51 +344,7 @@ def customer_intent(org_id: str, slot: str) -> str:
     return f"cus:{org_id[:15]}:{slot}"
 
 
-def rate_of(line: LineItem, currency: str, interval: tuple[str, int]) -> Rate | Incomplete:
+def rate_of(line: LineItem, currency: str, interval: Interval, commercial: Commercial) -> Rate | Incomplete:
     """The rate that one line asks for, whatever its quantity; or why there is none."""
-    faults = _faults(replace(line, quantity=Decimal(1)), currency)
-    return Incomplete(tuple(faults)) if faults else _rate_card((line,), currency, *interval)[0]
-
-
-def _faults(line: LineItem, currency: str) -> list[str]:
-    faults = []
-    if line.product_id is None:
-        faults.append("it has no product")
-    if line.quantity is None or line.quantity <= 0 or line.quantity % 1:
-        faults.append(f"the quantity is {number(line.quantity) or 'empty'}, not a positive whole number")
-    if line.unit_price is None:
-        faults.append("the unit price is empty")
-    elif line.unit_price < 0:
-        faults.append(f"the unit price is negative ({number(line.unit_price)})")
-    elif _decimals(line.unit_price, currency) > MAX_PRICE_DECIMALS:
-        faults.append(f"the unit price {number(line.unit_price)} has more decimals than Stripe keeps")
-    return faults
-
-
-def _decimals(price: Decimal, currency: str) -> int:
-    try:
-        exponent_of = minor_units(price, currency).normalize().as_tuple().exponent
-    except MoneyError:
-        return 0
-    return max(0, -exponent_of) if isinstance(exponent_of, int) else 0
-
-
-def _rate_card(lines: tuple[LineItem, ...], currency: str, interval: str, count: int) -> tuple[Rate, ...]:
-    grouped: dict[tuple[str, Decimal], list[LineItem]] = {}
-    for line in sorted(lines, key=lambda each: each.id):
-        assert line.product_id is not None
-        assert line.unit_price is not None
-        grouped.setdefault((line.product_id, line.unit_price.normalize()), []).append(line)
-    return tuple(
-        Rate(
-            product_id=product_id,
-            product_name=together[0].product_name or product_id,
-            unit_amount=minor_units(price, currency),
-            currency=currency,
-            interval=interval,
-            interval_count=count,
-            quantity=sum(int(line.quantity or 0) for line in together),
-            line_ids=tuple(line.id for line in together),
-        )
-        for (product_id, price), together in grouped.items()
-    )
+    faults = line_faults(replace(line, quantity=Decimal(1)), currency, commercial)
+    return Incomplete(told) if (told := tuple(faults)) else rate_card([(line, interval)], currency)[0]

@@ -6,19 +6,24 @@ subscription still exists. What cannot be decided becomes a review and creates n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
 
-from sync_pipeline.core.commands import Command, Review
-from sync_pipeline.core.crosswalk import Ambiguous, match_subscription, named_subscriptions, owner_of_named
+from sync_pipeline.core.commands import Agreement, Command, FieldChange, Review
+from sync_pipeline.core.crosswalk import SCHEDULE, Ambiguous, match_subscription, named_subscriptions, owner_of_named
 from sync_pipeline.core.customers import customer_in, named_customer, new_customers
-from sync_pipeline.core.deal import Terms, midnight, subscription_intent, today
+from sync_pipeline.core.deal import Terms, subscription_intent
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.prices import agreed_rates, as_agreed
-from sync_pipeline.core.rate_card import is_priced_at, rate_card
-from sync_pipeline.core.records import Customer
+from sync_pipeline.core.rate_card import coupons, is_discount, is_priced_at, rate_card
+from sync_pipeline.core.records import Customer, SubscriptionSchedule
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import agreed_quantities
+from sync_pipeline.core.stripe_terms import (
+    is_scheduled,
+    reschedule_params,
+    schedule_params,
+    subscription_params,
+)
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Catalogue, Deal, World
 
@@ -46,53 +51,34 @@ def ensure_everything(world: World, rules: Rules) -> Iterator[Command | Review]:
     }
     if isinstance(world.catalogue, Present):
         ready = [(deal, agreed) for deal, agreed in waiting.ready if agreed.currency in decided | customers.keys()]
-        yield from rate_card(world, world.catalogue.value, [rate for _, t in ready for rate in t.rates])
-        yield from _subscriptions(world, world.catalogue.value, rules, ready, customers)
+        said = [agreed for _, agreed in ready] + [agreed for _, agreed, _ in waiting.rescheduled]
+        yield from rate_card(world, world.catalogue.value, [rate for agreed in said for rate in agreed.rates])
+        discounts = [agreed.discount for agreed in said if agreed.discount is not None]
+        yield from coupons(world, world.catalogue.value, discounts)
+        yield from _begin_billing(world, world.catalogue.value, rules, ready, customers)
+        yield from _reschedule(world, world.catalogue.value, rules, waiting.rescheduled)
 
 
-def _subscriptions(
+def _begin_billing(
     world: World,
     catalogue: Catalogue,
     rules: Rules,
     ready: list[tuple[Deal, Terms]],
     customers: Mapping[str, Customer],
 ) -> Iterator[Command | Review]:
-    if not isinstance(world.billing, Present):
-        return
-    commercial = rules.commercial
+    """A subscription or a schedule for each deal whose customer, prices and coupon are there."""
     for deal, agreed in ready:
-        customer = customers.get(agreed.currency)
-        if customer is None or any(rate.lookup_key not in catalogue.prices for rate in agreed.rates):
+        customer, opportunity = customers.get(agreed.currency), deal.opportunity
+        if customer is None or not isinstance(world.billing, Present):
             continue
-        opportunity = deal.opportunity
-        if moved := [rate for rate in agreed.rates if not is_priced_at(catalogue.prices[rate.lookup_key], rate)]:
-            ids = ", ".join(catalogue.prices[rate.lookup_key].id for rate in moved)
-            detail = f"{ids} is archived or has not the terms that its lookup key says; move the key to one that fits"
-            yield _review(world, "price_mismatch", opportunity.id, detail)
+        if fault := _catalogue_fault(catalogue, agreed):
+            yield from _reviews(world, opportunity.id, fault)
             continue
+        prices = {rate.lookup_key: catalogue.prices[rate.lookup_key].id for rate in agreed.rates}
         intent = subscription_intent(world.org_id, opportunity.id)
-        params: dict[str, Any] = {
-            "customer": customer.id,
-            "billing_mode": {"type": "flexible"},
-            "collection_method": commercial.collection_method,
-            "items": [
-                {
-                    "price": catalogue.prices[rate.lookup_key].id,
-                    "quantity": rate.quantity,
-                    "metadata": {"sf_line_id": ",".join(rate.line_ids)},
-                }
-                for rate in agreed.rates
-            ],
-            "metadata": {
-                "sf_account_id": world.account_id,
-                "sf_opportunity_id": opportunity.id,
-                "sf_intent": intent,
-            },
-        }
-        if commercial.collection_method == "send_invoice":
-            params["days_until_due"] = commercial.days_until_due
-        if agreed.starts_on is not None and agreed.starts_on < today(world.now, commercial):
-            params["backdate_start_date"] = midnight(agreed.starts_on, commercial)
+        scheduled = is_scheduled(agreed, rules.commercial, world.now)
+        body = schedule_params if scheduled else subscription_params
+        metadata = _metadata(world, opportunity.id)
         yield Command(
             key=intent,
             account=world.account_id,
@@ -101,12 +87,86 @@ def _subscriptions(
             priority=Priority.CREATE,
             reason=f"Opportunity {opportunity.id} was won",
             subject=opportunity.id,
-            body={"object": "subscription", "params": params},
-            agreements=(
-                *agreed_quantities((line.id, line.quantity) for line in deal.lines),
-                *(each for rate in agreed.rates for each in agreed_rates(rate.line_ids, as_agreed(rate))),
-            ),
+            body={
+                "object": SCHEDULE if scheduled else "subscription",
+                "params": body(agreed, prices, customer.id, metadata, rules.commercial, world.now),
+            },
+            agreements=_agreements(deal, agreed),
         )
+
+
+def _reschedule(
+    world: World,
+    catalogue: Catalogue,
+    rules: Rules,
+    changed: Iterable[tuple[Deal, Terms, SubscriptionSchedule]],
+) -> Iterator[Command | Review]:
+    """A deal that was edited before its service starts: its schedule says the new terms from then on."""
+    for deal, agreed, schedule in changed:
+        opportunity_id, target = deal.opportunity.id, f"stripe/{SCHEDULE}/{schedule.id}"
+        if fault := _catalogue_fault(catalogue, agreed):
+            yield from _reviews(world, opportunity_id, fault)
+            continue
+        prices = {rate.lookup_key: catalogue.prices[rate.lookup_key].id for rate in agreed.rates}
+        metadata = _metadata(world, opportunity_id)
+        reason = "the deal was edited before its service starts"
+        yield Command(
+            key=f"set:{target}",
+            account=world.account_id,
+            target=target,
+            action="stripe.update",
+            priority=Priority.WRITE_BACK,
+            reason=reason,
+            subject=opportunity_id,
+            body={
+                "object": SCHEDULE,
+                "id": schedule.id,
+                "params": reschedule_params(agreed, prices, metadata, rules.commercial, world.now),
+            },
+            changes=(FieldChange("terms", schedule.terms, agreed.digest, "schedule.terms", reason),),
+            agreements=_agreements(deal, agreed),
+        )
+
+
+def _agreements(deal: Deal, agreed: Terms) -> tuple[Agreement, ...]:
+    """What both sides hold once the terms are said."""
+    recurring = {rate.line_ids: rate for phase in agreed.phases for rate in phase.rates}
+    return (
+        *agreed_quantities((line.id, line.quantity) for line in deal.lines),
+        *(each for ids, rate in recurring.items() for each in agreed_rates(ids, as_agreed(rate))),
+    )
+
+
+def _metadata(world: World, opportunity_id: str) -> dict[str, str]:
+    return {
+        "sf_account_id": world.account_id,
+        "sf_opportunity_id": opportunity_id,
+        "sf_intent": subscription_intent(world.org_id, opportunity_id),
+    }
+
+
+def _catalogue_fault(catalogue: Catalogue, agreed: Terms) -> tuple[str, str] | None:
+    """Why the terms cannot be said with this catalogue, as rule and detail; no detail where something is being made."""
+    if any(rate.lookup_key not in catalogue.prices for rate in agreed.rates):
+        return ("", "")
+    if moved := [rate for rate in agreed.rates if not is_priced_at(catalogue.prices[rate.lookup_key], rate)]:
+        ids = ", ".join(catalogue.prices[rate.lookup_key].id for rate in moved)
+        detail = f"{ids} is archived or has not the terms that its lookup key says; move the key to one that fits"
+        return ("price_mismatch", detail)
+    if (discount := agreed.discount) is None:
+        return None
+    if (coupon := catalogue.coupons.get(discount.coupon)) is None:
+        return ("", "")
+    if not is_discount(coupon, discount):
+        detail = f"coupon {coupon.id} cannot be applied or is not the discount that its id says; delete it"
+        return ("coupon_mismatch", detail)
+    return None
+
+
+def _reviews(world: World, subject: str, fault: tuple[str, str]) -> Iterator[Review]:
+    rule, detail = fault
+    if detail:
+        yield _review(world, rule, subject, detail)
 
 
 def _missing_subscriptions(world: World) -> Iterator[Review]:

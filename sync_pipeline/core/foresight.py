@@ -19,17 +19,20 @@ from typing import Any
 from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.crosswalk import SCHEDULE
 from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import (
     SALESFORCE_RECORDS,
     Contract,
+    Coupon,
     Customer,
     Opportunity,
     Price,
     Subscription,
     SubscriptionItem,
+    SubscriptionSchedule,
 )
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.unrecorded import unrecorded_facts
@@ -178,6 +181,56 @@ def _price(world: World, command: Command) -> World | None:
     return replace(world, catalogue=Present(replace(catalogue, prices=prices)))
 
 
+def _coupon(world: World, command: Command) -> World | None:
+    if not isinstance(world.catalogue, Present):
+        return None
+    catalogue, params = world.catalogue.value, command.body["params"]
+    percent, currency = params.get("percent_off"), params.get("currency")
+    made = Coupon(
+        id=params["id"],
+        valid=True,
+        duration=params["duration"],
+        months=params.get("duration_in_months"),
+        percent=None if percent is None else Decimal(percent),
+        amount=params.get("amount_off"),
+        currency=currency and currency.upper(),
+    )
+    return replace(world, catalogue=Present(replace(catalogue, coupons={**catalogue.coupons, made.id: made})))
+
+
+def _schedule(world: World, command: Command) -> World | None:
+    """A schedule; where its first phase begins at once or before, its subscription too."""
+    if not isinstance(world.billing, Present):
+        return None
+    params = command.body["params"]
+    first, metadata, start = params["phases"][0], params["metadata"], params["start_date"]
+    begun = start * MICROS <= world.now
+    made = SubscriptionSchedule(
+        id=f"(new schedule of {command.subject})",
+        customer=params["customer"],
+        status="active" if begun else "not_started",
+        starts_at=start * MICROS,
+        account_id=metadata["sf_account_id"],
+        opportunity_id=metadata["sf_opportunity_id"],
+        intent=metadata["sf_intent"],
+        terms=metadata["sf_terms"],
+    )
+    billing = replace(world.billing.value, schedules=(*world.billing.value.schedules, made))
+    links = (*world.links, Link(SCHEDULE, command.subject, made.id))
+    world = replace(world, billing=Present(billing), links=links)
+    if not begun:
+        return world
+    body = {
+        "customer": params["customer"],
+        "collection_method": params["default_settings"]["collection_method"],
+        "items": first["items"],
+        "metadata": metadata,
+        "backdate_start_date": start,
+        "trial_end": first.get("trial_end"),
+    }
+    return _subscription(world, replace(command, body={"object": "subscription", "params": body}))
+
+
 def _subscription(world: World, command: Command) -> World | None:
     if not isinstance(world.billing, Present) or not isinstance(world.catalogue, Present):
         return None
@@ -261,7 +314,9 @@ CREATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "customer": _customer,
     "product": _product,
     "price": _price,
+    "coupon": _coupon,
     "subscription": _subscription,
+    SCHEDULE: _schedule,
 }
 UPDATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "customer": _customer_changed,

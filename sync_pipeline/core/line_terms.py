@@ -24,11 +24,12 @@ from sync_pipeline.core.billed_items import (
 )
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
-from sync_pipeline.core.deal import Incomplete, Rate, midnight
+from sync_pipeline.core.deal import Incomplete, midnight
 from sync_pipeline.core.money import exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.prices import Prices, agreed_rates, as_agreed, changed_rates, decide_price, rate_of_new
 from sync_pipeline.core.rate_card import is_priced_at, rate_card
+from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.records import LineItem, SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import RULE as QUANTITY

@@ -21,8 +21,9 @@ from sync_pipeline.core.billed_items import (
 )
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Entry, Review
-from sync_pipeline.core.deal import Incomplete, Rate, rate_of
+from sync_pipeline.core.deal import Incomplete, rate_of
 from sync_pipeline.core.money import MoneyError, exponent
+from sync_pipeline.core.rates import Rate, interval_of
 from sync_pipeline.core.records import LineItem, SubscriptionItem
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.two_way import Decision, Term, decide
@@ -65,7 +66,7 @@ def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
         moved = Decision("agree" if len(agreed) == len(billed.lines) else "leave", tuple(told))
         return Prices(moved, following=tuple(following), agreed=tuple(agreed))
     line, decision, wanted = writes[0]
-    rate = rate_of(line, billed.item.currency, (wanted.interval, wanted.interval_count))
+    rate = rate_of(line, billed.item.currency, (wanted.interval, wanted.interval_count), rules.commercial)
     if isinstance(rate, Incomplete):
         told += [_review(world, line, "; ".join(rate.missing))]
         return Prices(Decision("leave", tuple(told)), following=tuple(following), agreed=tuple(agreed))
@@ -78,19 +79,20 @@ def agreed_rates(line_ids: Iterable[str], rate: AgreedRate) -> tuple[Agreement, 
 
 
 def as_agreed(rate: Rate) -> AgreedRate:
-    """What is agreed on once an item bills the rate."""
-    return AgreedRate(rate.stripe_product, rate.interval, rate.interval_count, rate.unit_amount)
+    """What is agreed on once an item bills the recurring rate."""
+    assert rate.interval is not None
+    return AgreedRate(rate.stripe_product, *rate.interval, rate.unit_amount)
 
 
 def rate_of_new(running: RunningDeal, line: LineItem, commercial: Commercial) -> Rate | Incomplete:
     """What a line on no item asks for; a running subscription keeps its currency, and the deal its interval."""
-    interval = commercial.intervals.get(running.deal.opportunity.billing_interval or "")
+    interval = interval_of(line, running.deal.opportunity.billing_interval, commercial)
     if interval is None:
         return Incomplete((f"the billing interval is {running.deal.opportunity.billing_interval!r}",))
     currency = (running.deal.opportunity.currency or commercial.default_currency).upper()
     if currency != running.subscription.currency:
         return Incomplete((f"the deal is in {currency}, its subscription in {running.subscription.currency}",))
-    return rate_of(line, currency, interval)
+    return rate_of(line, currency, interval, commercial)
 
 
 def changed_rates(world: World, rules: Rules) -> Iterator[Rate]:

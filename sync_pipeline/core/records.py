@@ -64,6 +64,13 @@ class Opportunity:
     billing_interval: Column[str | None, "Monthly, Quarterly or Annual"] = None
     service_start_date: Column[str | None, "First day of service (ISO date)"] = None
     term_months: Column[Decimal | None, "Length of the term in months"] = None
+    free_months: Column[Decimal | None, "Months before the term that are not billed"] = None
+    collection_method: Column[str | None, "Send Invoice or Charge Automatically; empty as the rules say"] = None
+    net_days: Column[Decimal | None, "Days until an invoice is due; empty as the rules say"] = None
+    discount_percent: Column[Decimal | None, "Discount on the whole deal in percent"] = None
+    discount_amount: Column[Decimal | None, "Discount on each invoice of the deal, major units"] = None
+    discount_duration: Column[str | None, "Once, Months or Forever"] = None
+    discount_months: Column[Decimal | None, "How long a discount with the duration Months lasts"] = None
     amends_opportunity_id: Column[str | None, "Opportunity that this deal amends"] = None
     stripe_subscription_id: Column[str | None, "Stripe subscription (sub_...)"] = None
     billing_status: Column[str | None, "Billing state of the subscription"] = None
@@ -94,6 +101,10 @@ class LineItem:
     service_date: Column[str | None, "Day from which the line counts (ISO date)"] = None
     pricebook_entry_id: Column[str | None, "Price book entry of the line"] = None
     amends_line_id: Column[str | None, "Line of an amendment that this line brings to the deal"] = None
+    charge_type: Column[str | None, "Recurring or One-Time; empty as the product's family says"] = None
+    billing_interval: Column[str | None, "Interval of this line where it is not the deal's"] = None
+    from_month: Column[Decimal | None, "First month of the term that bills the line; empty from its start"] = None
+    to_month: Column[Decimal | None, "Last month of the term that bills the line; empty to its end"] = None
     stripe_item_id: Column[str | None, "Stripe subscription item (si_...)"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
@@ -262,6 +273,34 @@ class Discount:
     products: Column[tuple[str, ...], "Products that it is limited to; empty for all"] = ()
     start_at: Column[int, "Start, microseconds UTC"]
     end_at: Column[int | None, "End of a repeating discount, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubscriptionSchedule:
+    """A Stripe subscription schedule: a subscription that begins later, or changes from phase to phase."""
+
+    id: Column[str, "Stripe id (sub_sched_...)"]
+    customer: Column[str, "Stripe customer"]
+    status: Column[str, "not_started, active, completed, released or canceled"]
+    starts_at: Column[int, "Start of the first phase, microseconds UTC"]
+    subscription: Column[str | None, "Subscription that it runs, once it has begun"] = None
+    account_id: Column[str | None, "metadata.sf_account_id"] = None
+    opportunity_id: Column[str | None, "metadata.sf_opportunity_id"] = None
+    intent: Column[str | None, "metadata.sf_intent: which plan created it"] = None
+    terms: Column[str | None, "metadata.sf_terms: digest of the deal's terms that it says"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coupon:
+    """A Stripe coupon: a discount on a whole deal."""
+
+    id: Column[str, "Stripe id, chosen by the sync"]
+    valid: Column[bool, "Can be applied"]
+    duration: Column[str, "once, repeating or forever"]
+    months: Column[int | None, "Months of a repeating one"] = None
+    percent: Column[Decimal | None, "Percent off"] = None
+    amount: Column[int | None, "Amount off each invoice, minor units"] = None
+    currency: Column[str | None, "ISO currency of the amount"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

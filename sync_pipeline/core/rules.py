@@ -66,6 +66,7 @@ class Commercial:
     go_live: str | None = None
     collection_method: Literal["send_invoice", "charge_automatically"] = "send_invoice"
     days_until_due: int = 30
+    one_time_families: frozenset[str] = frozenset({"One-Time"})
     other_currencies: Literal["own_customer", "refuse"] = "own_customer"
     quiet_seconds: int = 45
     on_stripe_quantity: Reaction = "accept"

@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sync_pipeline.core.crosswalk import match_subscription, named_subscriptions, owner_of_named
+from sync_pipeline.core.crosswalk import (
+    match_schedule,
+    match_subscription,
+    named_subscriptions,
+    own_billing,
+    owner_of_named,
+)
 from sync_pipeline.core.customers import home_currency
 from sync_pipeline.core.deal import Incomplete, Terms, is_billable, terms
 from sync_pipeline.core.observation import Present, Unknown
+from sync_pipeline.core.records import Account, SubscriptionSchedule
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.world import Deal, World
+from sync_pipeline.core.world import Billing, Deal, World
 
 
 @dataclass(frozen=True, slots=True)
 class Unbilled:
-    """The deals that wait, in the order of their ids; `home` is the currency of the Account's first customer."""
+    """The deals that wait, in the order of their ids; `home` is the currency of the Account's first customer.
+
+    `rescheduled` are deals that were edited after their schedule was made and before it begins.
+    """
 
     home: str
     ready: tuple[tuple[Deal, Terms], ...] = ()
+    rescheduled: tuple[tuple[Deal, Terms, SubscriptionSchedule], ...] = ()
     incomplete: Mapping[str, Incomplete] = field(default_factory=dict)
 
     @property
@@ -43,7 +54,7 @@ def unbilled_deals(world: World, rules: Rules) -> Unbilled:
     if rules.commercial.other_currencies == "refuse":
         incomplete |= dict(_in_other_currencies(ready, home))
         ready = [(deal, agreed) for deal, agreed in ready if deal.opportunity.id not in incomplete]
-    return Unbilled(home, tuple(ready), incomplete)
+    return Unbilled(home, tuple(ready), _rescheduled(world, account, rules), incomplete)
 
 
 def _copies(world: World, rules: Rules) -> Iterable[tuple[str, Incomplete]]:
@@ -62,10 +73,26 @@ def _copies(world: World, rules: Rules) -> Iterable[tuple[str, Incomplete]]:
 
 
 def _was_billed(world: World, deal: Deal) -> bool:
-    """A subscription of the deal is there, ended ones included, or one is named that Stripe does not show."""
-    subscriptions = world.billing.value.subscriptions if isinstance(world.billing, Present) else ()
-    found = match_subscription(deal.opportunity, subscriptions, world.links, world.org_id)
-    return found is not None or bool(named_subscriptions(deal.opportunity, world.links))
+    """A subscription or schedule of the deal is there, ended or not, or one is named that Stripe does not show."""
+    billing = world.billing.value if isinstance(world.billing, Present) else Billing()
+    if match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id) is not None:
+        return True
+    if match_schedule(deal.opportunity, billing.schedules, world.links, world.org_id) is not None:
+        return True
+    return bool(named_subscriptions(deal.opportunity, world.links))
+
+
+def _rescheduled(world: World, account: Account, rules: Rules) -> tuple[tuple[Deal, Terms, SubscriptionSchedule], ...]:
+    billing = own_billing(world)
+    found = []
+    for deal in sorted(world.deals, key=lambda deal: deal.opportunity.id) if billing is not None else ():
+        assert billing is not None
+        schedule = match_schedule(deal.opportunity, billing.schedules, world.links, world.org_id)
+        if schedule is not None and schedule.status == "not_started" and deal.opportunity.is_won and schedule.terms:
+            agreed = terms(deal, account, rules.commercial, world.now)
+            if isinstance(agreed, Terms) and agreed.digest != schedule.terms:
+                found.append((deal, agreed, schedule))
+    return tuple(found)
 
 
 def _in_other_currencies(ready: Iterable[tuple[Deal, Terms]], home: str) -> Iterable[tuple[str, Incomplete]]:

@@ -17,6 +17,7 @@ from sync_pipeline.core.records import (
     Charge,
     ChurnRecord,
     Contract,
+    Coupon,
     CreditNote,
     Customer,
     Dispute,
@@ -29,6 +30,7 @@ from sync_pipeline.core.records import (
     Refund,
     Subscription,
     SubscriptionItem,
+    SubscriptionSchedule,
 )
 
 NOT_READ = Unknown("not read")
@@ -53,6 +55,7 @@ class Billing:
     payments: tuple[InvoicePayment, ...] = ()
     charges: tuple[Charge, ...] = ()
     refunds: tuple[Refund, ...] = ()
+    schedules: tuple[SubscriptionSchedule, ...] = ()
     disputes: tuple[Dispute, ...] = ()
     credit_notes: tuple[CreditNote, ...] = ()
 
@@ -74,10 +77,14 @@ class Billing:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The products and prices that the account's open deals ask for, as far as they exist at Stripe."""
+    """The products, prices and coupons that the account's open deals ask for, as far as they exist at Stripe.
+
+    Prices are by lookup key, coupons by id.
+    """
 
     products: frozenset[str] = frozenset()
     prices: Mapping[str, Price] = field(default_factory=dict)
+    coupons: Mapping[str, Coupon] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import VERSION
 from sync_pipeline.core.commands import Agreement
+from sync_pipeline.core.crosswalk import SCHEDULE
 from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.engine import retries
 from sync_pipeline.engine.context import Engine
@@ -36,7 +37,7 @@ LONGEST_CALL_US = 40_000_000
 ACCOUNTS_PER_BREATH = 20
 # An audit row names this many of the events that were heard of its account before the write.
 EVENTS_NAMED = 5
-LINKED_KINDS = ("customer", "subscription")
+LINKED_KINDS = ("customer", "subscription", SCHEDULE)
 
 
 @dataclass(slots=True)

@@ -37,7 +37,9 @@ class StripeReads(Protocol):
 
     def billing(self, customer_id: str) -> Billing: ...
 
-    def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue: ...
+    def catalogue(
+        self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()
+    ) -> Catalogue: ...
 
 
 class Halted(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
+from sync_pipeline.core.crosswalk import SCHEDULE, Match, match_schedule, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
@@ -102,7 +102,7 @@ def find_merges(engine: Engine, account_ids: Sequence[str]) -> dict[str, str]:
 
 
 def found_links(world: World) -> list[Link]:
-    """Subscriptions that metadata or fields identify and the crosswalk does not know yet."""
+    """Subscriptions and schedules that metadata or fields identify and the crosswalk does not know yet."""
     billing = own_billing(world)
     if billing is None:
         return []
@@ -114,6 +114,9 @@ def found_links(world: World) -> list[Link]:
         if isinstance(match, Match) and match.id not in known:
             known.add(match.id)
             found.append(Link("subscription", deal.opportunity.id, match.id))
+        schedule = match_schedule(deal.opportunity, billing.schedules, world.links, world.org_id)
+        if schedule is not None and schedule.id not in known:
+            found.append(Link(SCHEDULE, deal.opportunity.id, schedule.id))
     return found
 
 
@@ -258,11 +261,14 @@ def _with_stripe(rules: Rules, world: World, known: World | None, stripe: Stripe
         else:
             world = _with_billing(world, named, stripe)
         waiting = unbilled_deals(world, rules)
-        rates = [rate for _, terms in waiting.ready for rate in terms.rates] + list(changed_rates(world, rules))
+        said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
+        rates = [rate for agreed in said for rate in agreed.rates] + list(changed_rates(world, rules))
         if not rates:
             return world
         catalogue: Catalogue = stripe.catalogue(
-            {rate.stripe_product for rate in rates}, {rate.lookup_key for rate in rates}
+            {rate.stripe_product for rate in rates},
+            {rate.lookup_key for rate in rates},
+            {agreed.discount.coupon for agreed in said if agreed.discount is not None},
         )
         world = replace(world, catalogue=Present(catalogue))
         if waiting.ready and needs_candidates(world, account, waiting.currencies, waiting.home):

@@ -15,6 +15,7 @@ from sync_pipeline.core.records import (
     Charge,
     ChurnRecord,
     Contract,
+    Coupon,
     CreditNote,
     Customer,
     Discount,
@@ -30,6 +31,7 @@ from sync_pipeline.core.records import (
     Refund,
     Subscription,
     SubscriptionItem,
+    SubscriptionSchedule,
 )
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.salesforce.client import AccountRecords, Salesforce
@@ -58,6 +60,8 @@ TABLES: Mapping[str, type[Any]] = {
     "stripe/refunds": Refund,
     "stripe/disputes": Dispute,
     "stripe/credit_notes": CreditNote,
+    "stripe/subscription_schedules": SubscriptionSchedule,
+    "stripe/coupons": Coupon,
 }
 
 
@@ -126,6 +130,8 @@ class StripeTables:
         self._refunds = _grouped(tables["stripe/refunds"], lambda refund: refund.customer)
         self._disputes = _grouped(tables["stripe/disputes"], lambda dispute: dispute.customer)
         self._credit_notes = _grouped(tables["stripe/credit_notes"], lambda note: note.customer)
+        self._schedules = _grouped(tables["stripe/subscription_schedules"], lambda schedule: schedule.customer)
+        self._coupons = {coupon.id: coupon for coupon in tables["stripe/coupons"]}
         self._products = frozenset(product.id for product in tables["stripe/products"])
         self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key}
 
@@ -148,12 +154,14 @@ class StripeTables:
             refunds=tuple(self._refunds[customer_id]),
             disputes=tuple(self._disputes[customer_id]),
             credit_notes=tuple(self._credit_notes[customer_id]),
+            schedules=tuple(self._schedules[customer_id]),
         )
 
-    def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue:
+    def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()) -> Catalogue:
         return Catalogue(
             products=frozenset(products) & self._products,
             prices={key: self._prices[key] for key in lookup_keys if key in self._prices},
+            coupons={coupon: self._coupons[coupon] for coupon in coupons if coupon in self._coupons},
         )
 
 

@@ -149,6 +149,8 @@ _SNAPSHOTS = (
     ("stripe/prices", records.Price, "All Stripe prices, the negotiated rates among them."),
     ("stripe/subscriptions", records.Subscription, "All Stripe subscriptions, ended ones included."),
     ("stripe/subscription_items", records.SubscriptionItem, "The rates and quantities of all subscriptions."),
+    ("stripe/subscription_schedules", records.SubscriptionSchedule, "Subscriptions that begin later or in phases."),
+    ("stripe/coupons", records.Coupon, "All Stripe coupons: the discounts on whole deals among them."),
     ("stripe/discounts", records.Discount, "The coupons on all subscriptions and their items."),
     ("stripe/invoices", records.Invoice, "All Stripe invoices. Amounts in minor units."),
     ("stripe/invoice_lines", records.InvoiceLine, "What invoices billed for subscription items, and for which period."),

@@ -23,6 +23,8 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "stripe/prices": ("prices",),
     "stripe/subscriptions": ("subscriptions",),
     "stripe/subscription_items": ("subscriptions",),
+    "stripe/subscription_schedules": ("subscription_schedules",),
+    "stripe/coupons": ("coupons",),
     "stripe/discounts": ("subscriptions",),
     "stripe/invoices": ("invoices",),
     "stripe/invoice_lines": ("invoices",),

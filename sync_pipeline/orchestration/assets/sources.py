@@ -5,7 +5,18 @@ from collections.abc import Iterable
 import dagster as dg
 
 SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract", "Churn_Record__c", "Task")
-STRIPE_OBJECTS = ("customers", "products", "prices", "subscriptions", "invoices", "charges", "disputes", "credit_notes")
+STRIPE_OBJECTS = (
+    "customers",
+    "products",
+    "prices",
+    "coupons",
+    "subscriptions",
+    "subscription_schedules",
+    "invoices",
+    "charges",
+    "disputes",
+    "credit_notes",
+)
 LEDGER_TABLES = {
     "link": "The crosswalk: which Stripe object belongs to which Salesforce record.",
     "fact": "Append-only money facts, collected event by event.",

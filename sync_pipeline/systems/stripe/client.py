@@ -15,7 +15,7 @@ import stripe
 
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
-from sync_pipeline.core.records import Customer, Discount
+from sync_pipeline.core.records import Coupon, Customer, Discount
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.outcomes import Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import parse
@@ -35,8 +35,10 @@ PATHS = {
     "customer": "/v1/customers",
     "product": "/v1/products",
     "price": "/v1/prices",
+    "coupon": "/v1/coupons",
     "subscription": "/v1/subscriptions",
     "subscription_item": "/v1/subscription_items",
+    "subscription_schedule": "/v1/subscription_schedules",
 }
 
 
@@ -106,6 +108,8 @@ class Stripe:
         if kind == "price":
             found = self.catalogue([], [params["lookup_key"]]).prices.get(params["lookup_key"])
             return found.id if found else None
+        if kind == "coupon":
+            return next(iter(self.catalogue([], [], [params["id"]]).coupons), None)
         window = {"gte": since // 1_000_000 - 60}
         extra: dict[str, Any] = {"status": "all"} if kind == "subscription" else {}
         for raw in self.pages(PATHS[kind], created=window, **extra):
@@ -145,10 +149,14 @@ class Stripe:
                 for invoice in credited
                 for raw in self.pages("/v1/credit_notes", invoice=invoice)
             ),
+            schedules=tuple(
+                parse.subscription_schedule(raw)
+                for raw in self.pages("/v1/subscription_schedules", customer=customer_id)
+            ),
         )
 
-    def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str]) -> Catalogue:
-        """Which of the products exist and the prices behind the lookup keys, archived ones included."""
+    def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()) -> Catalogue:
+        """Which of the products and coupons exist, and the prices behind the lookup keys, archived ones included."""
         wanted, keys = sorted(products), sorted(lookup_keys)
         existing = {
             str(raw["id"])
@@ -162,7 +170,15 @@ class Stripe:
                 record = parse.price(raw)
                 if record.lookup_key:
                     prices[record.lookup_key] = record
-        return Catalogue(frozenset(existing), prices)
+        known = {coupon: self._coupon(coupon) for coupon in sorted(coupons)}
+        return Catalogue(frozenset(existing), prices, {each: found for each, found in known.items() if found})
+
+    def _coupon(self, coupon_id: str) -> Coupon | None:
+        """A coupon by id; there is no list of some ids."""
+        try:
+            return parse.coupon(self._get(f"/v1/coupons/{coupon_id}"))
+        except _Missing:
+            return None
 
     def everything(self) -> dict[str, list[Any]]:
         """Complete tables of records, by name. Objects of test clocks are not in Stripe's lists, nor here."""
@@ -206,6 +222,10 @@ class Stripe:
                 if (charge := str(parse.id_of(raw["charge"]))) in payers
             ],
             "credit_notes": [parse.credit_note(raw) for raw in self.pages("/v1/credit_notes")],
+            "subscription_schedules": [
+                parse.subscription_schedule(raw) for raw in self.pages("/v1/subscription_schedules")
+            ],
+            "coupons": [parse.coupon(raw) for raw in self.pages("/v1/coupons")],
         }
 
     def _discounts(self, subscriptions: Iterable[Mapping[str, Any]]) -> list[Discount]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from sync_pipeline.core.records import (
     Charge,
+    Coupon,
     CreditNote,
     Customer,
     Discount,
@@ -24,6 +25,7 @@ from sync_pipeline.core.records import (
     Refund,
     Subscription,
     SubscriptionItem,
+    SubscriptionSchedule,
 )
 
 Json = Mapping[str, Any]
@@ -111,6 +113,34 @@ def subscription(raw: Json) -> Subscription:
         account_id=metadata.get("sf_account_id"),
         opportunity_id=metadata.get("sf_opportunity_id"),
         intent=metadata.get("sf_intent"),
+    )
+
+
+def subscription_schedule(raw: Json) -> SubscriptionSchedule:
+    metadata = raw.get("metadata") or {}
+    return SubscriptionSchedule(
+        id=raw["id"],
+        customer=str(id_of(raw["customer"])),
+        status=raw["status"],
+        starts_at=at(raw["phases"][0]["start_date"]),
+        subscription=id_of(raw.get("subscription")) or id_of(raw.get("released_subscription")),
+        account_id=metadata.get("sf_account_id"),
+        opportunity_id=metadata.get("sf_opportunity_id"),
+        intent=metadata.get("sf_intent"),
+        terms=metadata.get("sf_terms"),
+    )
+
+
+def coupon(raw: Json) -> Coupon:
+    percent, currency = raw.get("percent_off"), raw.get("currency")
+    return Coupon(
+        id=raw["id"],
+        valid=raw["valid"],
+        duration=raw["duration"],
+        months=raw.get("duration_in_months"),
+        percent=None if percent is None else Decimal(str(percent)),
+        amount=raw.get("amount_off"),
+        currency=currency.upper() if currency else None,
     )
 
 
