@@ -60,4 +60,4 @@ def _value(value: Any) -> Any:
 
 def _shown(run: RunSummary) -> str:
     at = datetime.fromtimestamp(run.first_at // 1_000_000, UTC)
-    return f"{at:%Y-%m-%d %H:%M:%S}  {run.run}  {run.rows} writes to {run.accounts} accounts"
+    return f"{at:%Y-%m-%d %H:%M:%S}  {run.run}  {run.writes} writes to {run.accounts} accounts"

@@ -16,7 +16,7 @@ from typing import Any, get_type_hints
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Command, FieldChange
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import SALESFORCE_RECORDS
+from sync_pipeline.core.records import SALESFORCE_RECORDS, Contract
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import World
 
@@ -75,6 +75,8 @@ def _set_back(rules: Rules, record: Any, written: Written, run: str) -> FieldCha
     if name is None:
         return stays("the rules do not name this field any more")
     shown = CANON[_form(record, name)](getattr(record, name))
+    if isinstance(record, Contract) and name == "status":
+        return stays("Salesforce takes no Contract back that was activated")
     if written.personal:
         return stays("the value before is personal and was not kept")
     if shown == written.old:

@@ -103,11 +103,13 @@ def _closing(plan: PlanDocument) -> Iterator[str]:
         yield "Money:\n" + "\n".join(f"  {line}" for line in money)
     if plan.not_whole:
         yield "More may follow, which cannot be told beforehand, for:\n" + "\n".join(f"  {a}" for a in plan.not_whole)
-    commands = len({(w.account_id, w.step, w.target, w.action) for w in plan.writes})
+    commands = {(w.account_id, w.step, w.target, w.action) for w in plan.writes}
+    links = sum(action == "link" for *_, action in commands)
+    touched = len({write.account_id for write in plan.writes})
     yield (
-        f"{commands} writes to {len({w.account_id for w in plan.writes})} of {plan.accounts} accounts, "
-        f"{len(plan.open_matters)} matters for a person; "
-        f"{plan.calls.stripe_writes} Stripe and {plan.calls.salesforce_writes} Salesforce calls"
+        f"{len(commands) - links} writes and {links} links of customers that exist, to {touched} of {plan.accounts} "
+        f"accounts, {len(plan.open_matters)} matters for a person; {plan.calls.stripe_writes} Stripe and "
+        f"{plan.calls.salesforce_writes} Salesforce calls"
     )
 
 

@@ -138,13 +138,13 @@ def of_run(conn: Connection, run: str) -> list[AuditRow]:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run that has written: its first and last write (microseconds UTC), accounts and rows."""
+    """A run that has written: its first and last entry (microseconds UTC), and the accounts and attempts in them."""
 
     run: str
     first_at: int
     last_at: int
     accounts: int
-    rows: int
+    writes: int
 
 
 def runs(conn: Connection, limit: int) -> list[RunSummary]:
@@ -156,7 +156,7 @@ def runs(conn: Connection, limit: int) -> list[RunSummary]:
             func.min(audit.c.at).label("first_at"),
             last.label("last_at"),
             func.count(audit.c.account.distinct()).label("accounts"),
-            func.count().label("rows"),
+            func.count(audit.c.attempt_id).label("writes"),
         )
         .where(audit.c.run.is_not(None))
         .group_by(audit.c.run)
