@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dateutil.relativedelta import relativedelta
+
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.deal import Discount, Phase, Terms, midnight, months_after, today
 from sync_pipeline.core.rates import Rate
@@ -132,7 +134,8 @@ def _timing(agreed: Terms, commercial: Commercial, now: int) -> _Timing:
     """Free months that lie ahead are a trial; those that are over need nothing, the paid service began after them."""
     day = today(now, commercial)
     starts_on = agreed.starts_on or day
-    paid_from = months_after(midnight(starts_on, commercial), agreed.free_months)
+    # Days are counted where the business is: a month from the first of May ends with May, on any clock.
+    paid_from = midnight(starts_on + relativedelta(months=agreed.free_months), commercial)
     free = agreed.free_months > 0
     if free and paid_from > now // 1_000_000:
         return _Timing(None, paid_from, paid_from)

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.deal import Incomplete, Terms, months_after, terms
@@ -190,6 +190,7 @@ def test_what_stripe_cannot_hold_together_is_refused_with_its_reason() -> None:
 
 
 @given(st.integers(0, 24), st.integers(1, 36), st.dates(date(2026, 1, 1), date(2028, 1, 1)))
+@example(1, 1, date(2027, 5, 1))
 def test_whatever_starts_when_nobody_is_billed_before_the_free_months_are_over(free: int, term: int, day: Any) -> None:
     of = deal(
         line(1),
