@@ -20,18 +20,8 @@ from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.records import Account, Customer
 from sync_pipeline.core.rules import Commercial, Priority
+from sync_pipeline.core.tax_types import compact, tax_type
 from sync_pipeline.core.world import World
-
-EUROPEAN_UNION = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
-TAX_TYPE_OF_COUNTRY = {
-    "GB": "gb_vat",
-    "US": "us_ein",
-    "CH": "ch_vat",
-    "NO": "no_vat",
-    "AU": "au_abn",
-    "IN": "in_gst",
-    **dict.fromkeys(EUROPEAN_UNION, "eu_vat"),
-}
 
 
 def slot_of_intent(intent: str) -> str:
@@ -150,6 +140,8 @@ def _adopted_or_created(world: World, account: Account, slot: str, candidates: l
         detail = f"several or similar Stripe customers may be this Account ({ids}); {mend}"
         return _review(world, "customer_candidates", slot, detail)
     intent = customer_intent(world.org_id, slot)
+    # A registration that Stripe refused must not keep the deal from being billed.
+    tax_id = None if intent in world.untaxed else _tax_id(account)
     return Command(
         key=intent,
         account=world.account_id,
@@ -158,23 +150,19 @@ def _adopted_or_created(world: World, account: Account, slot: str, candidates: l
         priority=Priority.CREATE,
         reason="a deal was won and the Account has no Stripe customer in its currency",
         subject=account.id,
-        body={"object": "customer", "params": _customer_params(account, intent)},
+        body={"object": "customer", "params": _customer_params(account, intent, tax_id)},
     )
 
 
 def _strict_match(account: Account, customer: Customer) -> bool:
     """The same name and the same tax registration. A name alone is never enough."""
-    registration = _compact(account.tax_registration)
-    registered = {_compact(tax_id.partition(":")[2]) for tax_id in customer.tax_ids}
+    registration = compact(account.tax_registration)
+    registered = {compact(tax_id.partition(":")[2]) for tax_id in customer.tax_ids}
     same_name = (text(account.name) or "").casefold() == (text(customer.name) or "").casefold()
     return same_name and registration != "" and registration in registered
 
 
-def _compact(registration: str | None) -> str:
-    return "".join(character for character in registration or "" if character.isalnum()).upper()
-
-
-def _customer_params(account: Account, intent: str) -> dict[str, Any]:
+def _customer_params(account: Account, intent: str, tax_id: tuple[str, str] | None) -> dict[str, Any]:
     params: dict[str, Any] = {
         "name": text(account.name),
         "metadata": {"sf_account_id": account.id, "sf_intent": intent},
@@ -182,16 +170,33 @@ def _customer_params(account: Account, intent: str) -> dict[str, Any]:
     address = billing_address(account)
     if address is not None:
         params["address"] = {part: value for part, value in address.items() if text(value)}
-    if registration := text(account.tax_registration):
-        kind = text(account.tax_registration_type) or tax_type(account)
-        if kind:
-            params["tax_id_data"] = [{"type": kind, "value": registration}]
+    if tax_id is not None:
+        kind, registration = tax_id
+        params["tax_id_data"] = [{"type": kind, "value": registration}]
     return params
 
 
-def tax_type(account: Account) -> str | None:
-    """Stripe's tax id type for the Account's country, where one country has one obvious type."""
-    return TAX_TYPE_OF_COUNTRY.get(country_code(account.billing_country) or "")
+def _tax_id(account: Account) -> tuple[str, str] | None:
+    """The Account's tax registration as Stripe takes it, type and number; None where there is none of a known type."""
+    registration = text(account.tax_registration)
+    if registration is None:
+        return None
+    kind = text(account.tax_registration_type) or tax_type(country_code(account.billing_country), registration)
+    return (kind, registration) if kind else None
+
+
+def untold_registrations(world: World, account: Account) -> Iterator[Review]:
+    """What keeps a tax registration from being on the customers that the sync made; their deals are billed anyhow."""
+    made = [customer for customer in linked_customers(world) if customer.intent and not customer.deleted]
+    country = text(account.billing_country)
+    if made and country and country_code(country) is None:
+        detail = "the billing country is not known, so Stripe has no address; write its ISO name or code"
+        yield _review(world, "unknown_country", account.id, detail)
+    for customer in made:
+        if not customer.tax_ids and _tax_id(account) is not None:
+            why = "Stripe refused the Account's registration, or it came later"
+            detail = f"{customer.id} has no tax id: {why}; correct it and add it to the customer"
+            yield _review(world, "tax_id_missing", account.id, detail)
 
 
 def _adopt(world: World, slot: str, customer: Customer, why: str) -> Command:

@@ -144,6 +144,7 @@ def _customer(world: World, command: Command) -> World:
         name=params["name"],
         account_id=params["metadata"]["sf_account_id"],
         intent=params["metadata"]["sf_intent"],
+        tax_ids=tuple(f"{each['type']}:{each['value']}" for each in params.get("tax_id_data", ())),
         **{part: address.get(part) for part in ("line1", "city", "state", "postal_code", "country")},
     )
     billing = world.billing.value if isinstance(world.billing, Present) else Billing()

@@ -107,8 +107,9 @@ class World:
     `customers` are those that the account is linked to, and the one that it names where its first slot is
     free, each by its id; `candidates` are customers that might be the account's, looked up only when a deal
     needs one in a currency in which there is none. `blocked` are targets with a command whose
-    outcome is not known; `once` are the keys of what was made once and is never made again; `reverts` says when
-    a field (subject, rule name) was put back of late. `now` and moments are microseconds UTC.
+    outcome is not known; `untaxed` are creates of customers whose tax registration Stripe refused; `once` are the
+    keys of what was made once and is never made again; `reverts` says when a field (subject, rule name) was put back
+    of late. `now` and moments are microseconds UTC.
     """
 
     account_id: str
@@ -128,4 +129,5 @@ class World:
     facts: tuple[Fact, ...] = ()
     blocked: frozenset[str] = frozenset()
     once: frozenset[str] = frozenset()
+    untaxed: frozenset[str] = frozenset()
     reverts: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)

@@ -40,6 +40,7 @@ class Remembered:
     facts: tuple[Fact, ...]
     blocked: frozenset[str]
     once: frozenset[str]
+    untaxed: frozenset[str]
     reverts: Mapping[tuple[str, str], tuple[int, ...]]
 
 
@@ -127,6 +128,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
         bases = base.for_accounts(conn, account_ids)
         known_facts = facts.for_accounts(conn, account_ids)
         unresolved = commands.unresolved(conn, account_ids)
+        untaxed = commands.parked_with(conn, account_ids, error="tax_id_invalid", code_version=engine.code_version)
         put_back = commands.put_back(conn, account_ids, since)
     return {
         account_id: Remembered(
@@ -141,6 +143,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
             facts=tuple(known_facts.get(account_id, [])),
             blocked=frozenset(row.target for row in unresolved.get(account_id, [])),
             once=frozenset(link.external_id for link in linked.get(account_id, []) if link.kind == "once"),
+            untaxed=frozenset({untaxed[account_id].target} if account_id in untaxed else ()),
             reverts=put_back.get(account_id, {}),
         )
         for account_id in account_ids
@@ -203,6 +206,7 @@ def _with_salesforce(
         facts=remembered.facts,
         blocked=remembered.blocked,
         once=remembered.once,
+        untaxed=remembered.untaxed,
         reverts=remembered.reverts,
     )
 

@@ -95,3 +95,15 @@ def test_free_months_are_a_trial(sync: Installation) -> None:
     assert only(sync.sandbox, "subscription")["status"] == "trialing"
     assert {total for _, total in invoices(sync)} <= {0}
     at_rest(sync)
+
+
+def test_a_refused_tax_registration_is_told_and_the_deal_is_billed(sync: Installation) -> None:
+    sandbox = sync.sandbox
+    account = only(sandbox, "Account")["Id"]
+    edit(sandbox, "Account", account, Tax_Registration__c="GB12", Tax_Registration_Type__c=None)
+    sell(sandbox, seats(600))
+    sync.rest()
+    assert invoices(sync) == [(600_000, 600_000)]
+    assert records(sandbox, "tax_id") == []
+    assert "Stripe refused the Account's registration" in sync.open_reviews()["tax_id_missing"]
+    assert any("has no tax id" in left.what for left in reconcile(sync.engine).left)

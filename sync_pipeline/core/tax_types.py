@@ -1,0 +1,84 @@
+"""Which of Stripe's tax id types a registration is, from its country and its form.
+
+The types are those of the `type` parameter of POST /v1/tax_ids. Only Stripe says whether a number is valid.
+"""
+
+from __future__ import annotations
+
+import re
+
+EUROPEAN_UNION = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
+EU_PREFIX = {"GR": "EL"}
+
+ONLY_TYPE = {
+    kind[:2].upper(): kind
+    for kind in (
+        "ad_nrt ae_trn al_tin am_tin ao_tin ar_cuit aw_tin az_tin ba_tin bb_tin bd_bin bf_ifu bh_vat bj_ifu bo_tin "
+        "bs_tin bw_vat by_tin cd_nif ci_vat cl_tin cm_niu cn_tin co_nit cr_tin cv_nif do_rcn ec_ruc eg_tin et_tin "
+        "fo_vat gb_vat ge_vat gh_tin gi_tin gn_nif hk_br id_npwp il_vat in_gst ke_pin kg_tin kh_tin kr_brn kz_bin "
+        "la_tin lk_vat ma_vat md_vat me_pib mk_vat mr_nif mu_vat mx_rfc mz_nuit ng_tin no_vat np_pan om_vat pe_ruc "
+        "ph_tin py_ruc rs_pib sa_vat sm_coe sn_ninea sr_fin sv_nit th_vat tj_tin tr_tin tw_vat tz_vat ua_vat ug_tin "
+        "us_ein uy_ruc ve_rif vn_tin za_vat zm_tin zw_tin"
+    ).split()
+}
+"""Where a country has one type, or one that businesses are known by."""
+
+BY_FORM = (
+    ("AU", r"\d{9}", "au_acn"),
+    ("AU", r".*", "au_abn"),
+    ("BG", r"\d{9}", "bg_uic"),
+    ("BR", r"\d{11}", "br_cpf"),
+    ("BR", r".*", "br_cnpj"),
+    ("CA", r".*RT\d{4}", "ca_gst_hst"),
+    ("CA", r".*TQ\d{4}", "ca_qst"),
+    ("CA", r".*", "ca_bn"),
+    ("CH", r"CHE\d{9}", "ch_uid"),
+    ("CH", r".*", "ch_vat"),
+    ("CZ", r"\d+", "cz_dic"),
+    ("DE", r"\d{10,11}", "de_stn"),
+    ("ES", r"[A-Z]\d{7}[0-9A-Z]", "es_cif"),
+    ("FR", r"\d{9}", "fr_siren"),
+    ("FR", r"\d{14}", "fr_siret"),
+    ("HR", r"\d{11}", "hr_oib"),
+    ("HU", r"\d{11}", "hu_tin"),
+    ("IS", r"\d{10}", "is_kt"),
+    ("IS", r".*", "is_vat"),
+    ("IT", r"[A-Z]{6}.*", "it_cf"),
+    ("JP", r"T\d{13}", "jp_trn"),
+    ("JP", r"\d{13}", "jp_cn"),
+    ("JP", r".*", "jp_rn"),
+    ("LI", r"CHE.*", "li_uid"),
+    ("LI", r".*", "li_vat"),
+    ("NZ", r"\d{13}", "nz_bn"),
+    ("NZ", r".*", "nz_gst"),
+    ("PL", r"\d{10}", "pl_nip"),
+    ("PT", r"\d{9}", "pt_nif"),
+    ("RO", r"\d{13}", "ro_tin"),
+    ("RU", r"\d{9}", "ru_kpp"),
+    ("RU", r".*", "ru_inn"),
+    ("SG", r"M.*", "sg_gst"),
+    ("SG", r".*", "sg_uen"),
+    ("SI", r"\d{8}", "si_tin"),
+    ("TT", r".*", "tt_vat"),
+    ("UZ", r"\d{9}", "uz_tin"),
+    ("UZ", r".*", "uz_vat"),
+)
+"""Where the form of the number tells: the first row that fits, on letters and digits only."""
+
+
+def compact(registration: str | None) -> str:
+    """A registration's letters and digits."""
+    return "".join(character for character in registration or "" if character.isalnum()).upper()
+
+
+def tax_type(country: str | None, registration: str) -> str | None:
+    """The type of a registration in a country (ISO code); None where nothing tells."""
+    said = compact(registration)
+    if country in EUROPEAN_UNION and said.startswith(EU_PREFIX.get(country, country)):
+        return "eu_vat"
+    if country == "GB" and said.startswith("XI"):
+        return "eu_vat"
+    for where, form, kind in BY_FORM:
+        if where == country and re.fullmatch(form, said):
+            return kind
+    return "eu_vat" if country in EUROPEAN_UNION else ONLY_TYPE.get(country or "")
