@@ -1,4 +1,7 @@
-"""Which lines of a deal its running subscription bills at a moment: not the one-time charges, nor other ramp phases."""
+"""Which lines of a deal its running subscription bills at a moment, and which in later phases of a ramp.
+
+One-time charges are in neither.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,42 @@ from sync_pipeline.core.world import Deal
 
 def lines_billed_now(deal: Deal, subscription: Subscription, commercial: Commercial, now: int) -> tuple[LineItem, ...]:
     """The recurring lines of the phase that runs at `now` (microseconds UTC), by id; of the last one after the term."""
-    recurring = sorted((line for line in deal.lines if not is_one_time(line, commercial)), key=lambda line: line.id)
-    term = deal.opportunity.term_months
-    if not term or term <= 0 or term % 1 or not any(line.from_month or line.to_month for line in recurring):
+    recurring = _recurring(deal, commercial)
+    months = _ramp_months(deal, recurring)
+    if months is None:
         return tuple(recurring)
-    months = int(term)
-    paid_from = max(subscription.start_at, subscription.trial_end_at or 0) // 1_000_000
-    passed = sum(months_after(paid_from, month) <= now // 1_000_000 for month in range(1, months))
+    passed = _months_passed(subscription, months, now)
     bounds = ((line, line_months(line, months)) for line in recurring)
     return tuple(line for line, (after, until) in bounds if after <= passed < until)
+
+
+def lines_billed_later(
+    deal: Deal, subscription: Subscription, commercial: Commercial, now: int
+) -> tuple[LineItem, ...]:
+    """The recurring lines of the phases that begin after `now` (microseconds UTC), by id; some are billed now too."""
+    recurring = _recurring(deal, commercial)
+    months = _ramp_months(deal, recurring)
+    if months is None:
+        return ()
+    passed = _months_passed(subscription, months, now)
+    cuts = {months} | {cut for line in recurring for cut in line_months(line, months)}
+    next_cut = min(cut for cut in cuts if cut > passed)
+    return tuple(line for line in recurring if line_months(line, months)[1] > next_cut)
+
+
+def _recurring(deal: Deal, commercial: Commercial) -> list[LineItem]:
+    return sorted((line for line in deal.lines if not is_one_time(line, commercial)), key=lambda line: line.id)
+
+
+def _ramp_months(deal: Deal, recurring: list[LineItem]) -> int | None:
+    """The months of the term of a deal that is a ramp."""
+    term = deal.opportunity.term_months
+    if not term or term <= 0 or term % 1 or not any(line.from_month or line.to_month for line in recurring):
+        return None
+    return int(term)
+
+
+def _months_passed(subscription: Subscription, months: int, now: int) -> int:
+    """Whole months of the paid term until now, less than the term has."""
+    paid_from = max(subscription.start_at, subscription.trial_end_at or 0) // 1_000_000
+    return sum(months_after(paid_from, month) <= now // 1_000_000 for month in range(1, months))

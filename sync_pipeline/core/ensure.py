@@ -72,6 +72,10 @@ def _begin_billing(
         customer, opportunity = customers.get(agreed.currency), deal.opportunity
         if customer is None or not isinstance(world.billing, Present):
             continue
+        if agreed.collection == "charge_automatically" and customer.payment_method is None:
+            detail = f"{customer.id} has no default payment method to charge; add one at Stripe, or send invoices"
+            yield _review(world, "no_payment_method", opportunity.id, detail)
+            continue
         if fault := _catalogue_fault(catalogue, agreed):
             yield from _reviews(world, opportunity.id, fault)
             continue

@@ -8,22 +8,26 @@ request per subscription: Stripe refuses two items of one price, so that none ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.billed_items import (
     RATE,
     BilledItem,
     RunningDeal,
+    agreed_rate,
     line_names,
     rate_of_item,
     running_deals,
 )
+from sync_pipeline.core.billed_lines import lines_billed_later, lines_billed_now
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.crosswalk import match_schedule, own_billing
 from sync_pipeline.core.deal import Incomplete, midnight
 from sync_pipeline.core.money import exponent
 from sync_pipeline.core.observation import Present
@@ -49,9 +53,11 @@ def keep_line_terms(world: World, rules: Rules) -> Iterator[Entry]:
         yield from _mismatches(world, world.catalogue.value, wanted)
     for running in running_deals(world, rules.commercial):
         changes = _ItemChanges()
+        ramp = _ramp_ahead(world, rules, running)
+        yield from _edited_ahead(world, rules, running, ramp)
         for billed in running.items:
-            yield from _keep_item(world, rules, running, billed, changes)
-        yield from _new_lines(world, rules, running, changes)
+            yield from _keep_item(world, rules, running, billed, ramp, changes)
+        yield from _new_lines(world, rules, running, ramp, changes)
         yield from _unlined_items(world, rules, running, changes)
         yield from _item_changes(world, running, changes)
 
@@ -72,8 +78,47 @@ class _ItemChanges(list[_Change]):
     """The items to add to a subscription and to remove from it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Ramp:
+    """The lines that a schedule bills in phases that have not begun; no schedule, no lines."""
+
+    schedule: str = ""
+    lines: Mapping[str, LineItem] = field(default_factory=dict)
+
+
+def _ramp_ahead(world: World, rules: Rules, running: RunningDeal) -> _Ramp:
+    billing, deal = own_billing(world), running.deal
+    schedules = billing.schedules if billing is not None else ()
+    schedule = match_schedule(deal.opportunity, schedules, world.links, world.org_id)
+    if schedule is None or schedule.status != "active":
+        return _Ramp()
+    later = lines_billed_later(deal, running.subscription, rules.commercial, world.now)
+    return _Ramp(schedule.id, {line.id: line for line in later})
+
+
+def _edited_ahead(world: World, rules: Rules, running: RunningDeal, ramp: _Ramp) -> Iterator[Review]:
+    """Lines that are billed only later and are not what the schedule was told."""
+    now = lines_billed_now(running.deal, running.subscription, rules.commercial, world.now)
+    for line in ramp.lines.values() if running.subscription.intent is not None else ():
+        if line in now:
+            continue
+        rate = rate_of_new(running, line, rules.commercial)
+        same_rate = not isinstance(rate, Incomplete) and as_agreed(rate) == agreed_rate(world, line)
+        if not same_rate or world.base.get((line.id, QUANTITY)) != canonical.encode(number(line.quantity)):
+            yield _ramp_edited(world, ramp, line)
+
+
+def _ramp_edited(world: World, ramp: _Ramp, line: LineItem) -> Review:
+    """A change of the current phase alone would be undone when the next one begins, on both sides."""
+    detail = (
+        f"line {_name(line)} was edited, but {ramp.schedule} bills it in a later phase as agreed before; edit the "
+        "phases of the schedule at Stripe; what is left is applied when its last phase has begun"
+    )
+    return _review(world, "ramp_edited", line.id, detail)
+
+
 def _keep_item(
-    world: World, rules: Rules, running: RunningDeal, billed: BilledItem, changes: _ItemChanges
+    world: World, rules: Rules, running: RunningDeal, billed: BilledItem, ramp: _Ramp, changes: _ItemChanges
 ) -> Iterator[Entry]:
     before = _without_joining(billed)
     if before is not None and decide_quantity(world, rules, before).move != "agree":
@@ -81,6 +126,10 @@ def _keep_item(
         billed = before
     quantity, prices = decide_quantity(world, rules, billed), decide_price(world, rules, billed)
     yield from (*quantity.told, *prices.decision.told)
+    spanning = [line for line in (*billed.lines, *billed.leaving) if line.id in ramp.lines]
+    if spanning and "to_stripe" in (quantity.move, prices.decision.move):
+        yield from (_ramp_edited(world, ramp, line) for line in spanning)
+        return
     if (shown := rate_of_item(billed.item)) is not None:
         yield from agreed_rates((line.id for line in prices.agreed), shown)
     total = line_quantity(billed.lines)
@@ -249,10 +298,13 @@ def _to_lines(world: World, rules: Rules, billed: BilledItem, quantity: Decision
         )
 
 
-def _new_lines(world: World, rules: Rules, running: RunningDeal, changes: _ItemChanges) -> Iterator[Entry]:
+def _new_lines(world: World, rules: Rules, running: RunningDeal, ramp: _Ramp, changes: _ItemChanges) -> Iterator[Entry]:
     """Lines on no item: added in Salesforce, or their item was removed at Stripe."""
     groups: dict[str, list[tuple[LineItem, Rate]]] = {}
     for line in running.new:
+        if line.id in ramp.lines:
+            yield _ramp_edited(world, ramp, line)
+            continue
         rate = rate_of_new(running, line, rules.commercial)
         if isinstance(rate, Incomplete):
             yield _review(world, "line_not_billed", line.id, f"line {_name(line)}: {'; '.join(rate.missing)}")

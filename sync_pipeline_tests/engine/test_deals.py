@@ -7,7 +7,7 @@ from typing import Any
 
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import edit, mark, only, records, writes_since
+from sync_pipeline_tests.engine.people import at_stripe, edit, mark, only, records, writes_since
 from sync_pipeline_tests.engine.selling import sell
 
 DAY = 24 * 3600
@@ -21,6 +21,10 @@ def invoices(sync: Installation) -> list[tuple[int, int]]:
     """Subtotal and total after discount, in order of making."""
     found = sorted(records(sync.sandbox, "invoice"), key=lambda each: each["created"])
     return [(each["subtotal"], each["total"]) for each in found]
+
+
+def seats_billed(sync: Installation) -> list[int]:
+    return [item["quantity"] for item in only(sync.sandbox, "subscription")["items"]["data"]]
 
 
 def at_rest(sync: Installation) -> None:
@@ -107,3 +111,37 @@ def test_a_refused_tax_registration_is_told_and_the_deal_is_billed(sync: Install
     assert records(sandbox, "tax_id") == []
     assert "Stripe refused the Account's registration" in sync.open_reviews()["tax_id_missing"]
     assert any("has no tax id" in left.what for left in reconcile(sync.engine).left)
+
+
+def test_a_seat_edit_that_later_phases_of_a_ramp_contradict_is_told_and_kept_until_the_last_one(
+    sync: Installation,
+) -> None:
+    later = {"product": "Platform", "price": 1000, "quantity": 1, "From_Month__c": 13}
+    deal = sell(sync.sandbox, seats(600), later, Term_Months__c=24)
+    sync.rest()
+    lines = {e["UnitPrice"]: e for e in records(sync.sandbox, "OpportunityLineItem") if e["OpportunityId"] == deal}
+    edit(sync.sandbox, "OpportunityLineItem", lines[600]["Id"], Quantity=15, UnitPrice=600)
+    edit(sync.sandbox, "OpportunityLineItem", lines[1000]["Id"], Quantity=2, UnitPrice=1000)
+    sync.rest()
+    left = reconcile(sync.engine).left
+    assert {each.subject for each in left} == {lines[600]["Id"], lines[1000]["Id"]}
+    assert all("edit the phases of the schedule at Stripe" in each.what for each in left)
+    assert seats_billed(sync) == [10]
+    sync.wait(366 * DAY)
+    sync.rest()
+    assert seats_billed(sync) == [15, 2]
+    at_rest(sync)
+
+
+def test_a_deal_to_be_charged_waits_for_a_way_to_charge_it(sync: Installation) -> None:
+    deal = sell(sync.sandbox, seats(600), Collection_Method__c="Charge Automatically")
+    sync.rest()
+    (left,) = reconcile(sync.engine).left
+    assert left.subject == deal
+    assert "has no default payment method to charge" in left.what
+    buyer = only(sync.sandbox, "customer")["id"]
+    card = at_stripe(sync.sandbox, "POST", "/v1/payment_methods/pm_card_visa/attach", customer=buyer)
+    at_stripe(sync.sandbox, "POST", f"/v1/customers/{buyer}", invoice_settings={"default_payment_method": card["id"]})
+    sync.rest()
+    assert only(sync.sandbox, "subscription")["collection_method"] == "charge_automatically"
+    at_rest(sync)
