@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.crosswalk import Ambiguous, match_item, match_subscription, own_billing
+from sync_pipeline.core.facts import MONEY
 from sync_pipeline.core.lifecycle import AT_RISK, EARNING, billing_status
 from sync_pipeline.core.money import Money, round_half_even
 from sync_pipeline.core.mrr import yearly
@@ -37,7 +38,9 @@ def evidence(world: World, reading: str, subject: Subject) -> tuple[Evidence, ..
 
 
 def _facts(world: World, billing: Billing, subject: Subject) -> Iterator[Evidence]:
-    for fact in sorted(world.facts, key=lambda each: (each.occurred_at, each.kind, each.external_id, each.revision)):
+    """Every movement of money; facts of other kinds are in no sum."""
+    money = (fact for fact in world.facts if fact.kind in MONEY)
+    for fact in sorted(money, key=lambda each: (each.occurred_at, each.kind, each.external_id, each.revision)):
         of = "".join(f" of {name} {value}" for name, value in fact.attributes)
         corrected = " (corrected)" if fact.revision else ""
         amount = Money(fact.amount_minor, fact.currency)
