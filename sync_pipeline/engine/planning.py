@@ -235,7 +235,7 @@ def _previewed_item(item: Mapping[str, Any], commands: Sequence[Command]) -> dic
 def _first_invoice(engine: Engine, ahead: Foreseen, command: Command) -> Iterator[InvoiceEffect]:
     """What a new subscription bills first: by Stripe where all that it needs is there, else by its items."""
     exact = _by_stripe(engine, command.body["params"])
-    total = exact or _by_items(ahead, command.subject)
+    total = exact or _by_items(ahead, command)
     if total is not None:
         yield InvoiceEffect(
             account_id=command.account,
@@ -263,12 +263,16 @@ def _by_stripe(engine: Engine, params: Mapping[str, Any]) -> Money | None:
         return None
 
 
-def _by_items(ahead: Foreseen, opportunity: str) -> Money | None:
-    if not isinstance(ahead.after.billing, Present):
+def _by_items(ahead: Foreseen, command: Command) -> Money | None:
+    """Its items for a whole period, unless it begins with a trial, and what is charged once."""
+    if not isinstance(ahead.after.billing, Present) or not isinstance(ahead.after.catalogue, Present):
         return None
-    name = f"(new subscription of {opportunity})"
+    params, name = command.body["params"], f"(new subscription of {command.subject})"
     items = [item for item in ahead.after.billing.value.items if item.subscription == name]
-    if not items or any(item.unit_amount is None or item.quantity is None for item in items):
+    prices = {price.id: price.unit_amount for price in ahead.after.catalogue.value.prices.values()}
+    billed = [] if "trial_end" in params else [(item.unit_amount, item.quantity) for item in items]
+    billed += [(prices.get(charge["price"]), charge["quantity"]) for charge in params.get("add_invoice_items", ())]
+    if not items or any(amount is None or quantity is None for amount, quantity in billed):
         return None
-    total = sum((Fraction(item.unit_amount or 0) * (item.quantity or 0) for item in items), Fraction(0))
+    total = sum((Fraction(amount or 0) * (quantity or 0) for amount, quantity in billed), Fraction(0))
     return Money(round_half_even(total), items[0].currency)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,7 @@ from sync_pipeline_tests.engine.people import (
     win,
     writes_since,
 )
+from sync_pipeline_tests.engine.selling import sell
 
 
 def plan_of(sync: Installation) -> PlanDocument:
@@ -54,6 +56,21 @@ def test_a_new_deal_is_written_as_it_was_shown(sync: Installation) -> None:
     assert invoice["total"] == first.after
     assert plan_of(sync).writes == ()
     sync.check_books()
+
+
+@pytest.mark.parametrize(("fields", "shown"), [({}, 650_000), ({"Free_Months__c": 2}, 50_000)])
+def test_what_is_charged_once_and_free_months_are_in_the_first_invoice_that_is_shown(
+    sync: Installation, fields: dict[str, Any], shown: int
+) -> None:
+    """10 seats at 600 a year and 500 once; in free months the seats cost nothing."""
+    seats = {"product": "Analyst Seat", "price": 600, "quantity": 10}
+    sell(sync.sandbox, seats, {"product": "Onboarding", "price": 500, "Charge_Type__c": "One-Time"}, **fields)
+    planned = plan_of(sync)
+    assert [(each.invoice, each.after) for each in planned.invoices] == [("first", shown)]
+    assert apply_plan(sync.engine, planned, allow=False).moved == []
+    (invoice,) = records(sync.sandbox, "invoice")
+    assert invoice["total"] == shown
+    assert plan_of(sync).writes == ()
 
 
 @pytest.mark.parametrize("price", [600, 450])
