@@ -25,6 +25,7 @@ def test_what_is_only_written_to_salesforce_costs_one_look_at_stripe(sync: Insta
         "GET /v1/charges",
         "GET /v1/customers/{id}",
         "GET /v1/invoices",
+        "GET /v1/subscription_schedules",
         "GET /v1/subscriptions",
     ]
     assert only(sandbox, "Account")["MRR__c"] == 3750.0
