@@ -103,7 +103,7 @@ def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[
     body = command.body
     match command.action:
         case "link":
-            return _linked(world, command, rules, billing_of)
+            return _linked(world, command, billing_of)
         case "stripe.create":
             create = CREATES.get(body["object"])
             return create(world, command) if create else None
@@ -118,7 +118,7 @@ def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[
             return replace(world, once=world.once | {command.key})
 
 
-def _linked(world: World, command: Command, rules: Rules, billing_of: Callable[[str], Billing]) -> World:
+def _linked(world: World, command: Command, billing_of: Callable[[str], Billing]) -> World:
     kind, external_id = command.body["kind"], command.body["external_id"]
     links = (*world.links, Link(kind, command.subject, external_id))
     candidates = world.candidates.value if isinstance(world.candidates, Present) else ()
@@ -131,8 +131,7 @@ def _linked(world: World, command: Command, rules: Rules, billing_of: Callable[[
     if external_id not in world.customers:
         billing += billing_of(external_id)
     customers = {**world.customers, external_id: Present(known[external_id])}
-    world = replace(world, links=links, customers=customers, billing=Present(billing))
-    return replace(world, facts=(*world.facts, *unrecorded_facts(world, rules)))
+    return replace(world, links=links, customers=customers, billing=Present(billing))
 
 
 def _customer(world: World, command: Command) -> World:

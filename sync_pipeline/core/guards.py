@@ -44,8 +44,8 @@ class Tally:
         self.changes += len({c.target for c in updates})
         self.cancels += sum(any(c.body["params"].get(name) for name in ENDING) for c in updates)
         if to_stripe:
-            for currency, moved in _moved(before, after):
-                self.mrr[currency] = self.mrr.get(currency, 0) + moved
+            for currency, was, will_be in recurring(before, after):
+                self.mrr[currency] = self.mrr.get(currency, 0) + abs(will_be - was)
 
     def breaches(self, guards: Guards) -> list[str]:
         """Each limit that these counts go beyond, in words."""
@@ -75,11 +75,12 @@ class Tally:
         return [f"{self.written} of {self.accounts} accounts written to, {most}"]
 
 
-def _moved(before: World, after: World) -> Iterator[tuple[str, int]]:
+def recurring(before: World, after: World) -> Iterator[tuple[str, int, int]]:
+    """By currency the MRR of two worlds, minor units; a currency in which it is not known is left out."""
     old, new = (w.billing.value if isinstance(w.billing, Present) else Billing() for w in (before, after))
     for currency in sorted({item.currency for item in (*old.items, *new.items)}):
         try:
             was, will_be = (monthly_recurring_revenue(b.subscriptions, b.items, currency) for b in (old, new))
         except MoneyError:
             continue
-        yield currency, abs(will_be.minor - was.minor)
+        yield currency, was.minor, will_be.minor

@@ -14,10 +14,9 @@ import msgspec
 
 from sync_pipeline.core.commands import Command
 from sync_pipeline.core.foresight import Foreseen, foresee
-from sync_pipeline.core.money import Money, MoneyError, round_half_even
-from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.guards import recurring
+from sync_pipeline.core.money import Money, round_half_even
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.world import Billing
 from sync_pipeline.engine.apply import salesforce_write
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
@@ -139,12 +138,7 @@ def recurring_effects(ahead: Foreseen) -> Iterator[RecurringEffect]:
     """In each currency in which the writes change what recurs. Nothing where it is not known beforehand or after."""
     if not ahead.commands:
         return
-    billings = [w.billing.value if isinstance(w.billing, Present) else Billing() for w in (ahead.before, ahead.after)]
-    for currency in sorted({item.currency for billing in billings for item in billing.items}):
-        try:
-            before, after = (monthly_recurring_revenue(b.subscriptions, b.items, currency).minor for b in billings)
-        except MoneyError:
-            continue
+    for currency, before, after in recurring(ahead.before, ahead.after):
         if before != after:
             yield RecurringEffect(ahead.before.account_id, currency, before, after)
 
