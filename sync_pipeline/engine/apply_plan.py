@@ -13,15 +13,13 @@ from dataclasses import dataclass, field, replace
 from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.world import World
+from sync_pipeline.engine import queue
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.guard import check
 from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts
-from sync_pipeline.engine.rounds import LEASE_US, BatchReport, bring_to_rest
+from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.frames.plan import planned_commands, planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
-from sync_pipeline.ledger import work
-
-AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
     planned: dict[str, list[PlannedWrite]] = defaultdict(list)
     for write in plan.writes:
         planned[write.account_id].append(write)
-    ahead = [each for some in _portions(sorted(planned)) for each in foresee_accounts(engine, some)]
+    ahead = [each for some in queue.at_a_time(planned) for each in foresee_accounts(engine, some)]
     report = ApplyReport()
     for each in ahead:
         name = each.before.account_id
@@ -65,11 +63,8 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
         check(engine, fitting)
     approval = _AsPlanned(planned, report)
     engine, me = replace(engine, approval=approval), engine.env.token()
-    for accounts in _portions([each.before.account_id for each in fitting]):
-        with engine.ledger.tx() as conn:
-            wall = engine.env.wall()
-            work.mark_dirty(conn, accounts, priority=int(Priority.CREATE), now_wall=wall)
-            claims = work.claim(conn, owner=me, limit=len(accounts), now_wall=wall, lease_us=LEASE_US, among=accounts)
+    for accounts in queue.at_a_time([each.before.account_id for each in fitting]):
+        claims = queue.claim_named(engine, me, accounts, Priority.CREATE)
         report.total.add(bring_to_rest(engine, claims, owner=me))
     return report
 
@@ -114,7 +109,3 @@ def _by_line(writes: Iterable[PlannedWrite]) -> dict[tuple[str, str, str], list[
 
 def _told(values: Iterable[tuple[str | None, str | None]]) -> str:
     return ", then ".join(f"{old or 'nothing'} -> {new or 'nothing'}" for old, new in values)
-
-
-def _portions(accounts: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (accounts[start : start + AT_ONCE] for start in range(0, len(accounts), AT_ONCE))

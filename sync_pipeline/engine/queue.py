@@ -8,6 +8,7 @@ only those classes are claimed that may still use it.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -52,6 +53,21 @@ def more_urgent(engine: Engine, owner: str, *, than: int) -> Batch:
     if first is None or first >= than:
         return Batch([], gives_way_to=0)
     return Batch(_claim(engine, owner, most=first) or _claim(engine, owner, most=than - 1), gives_way_to=first)
+
+
+def at_a_time(accounts: Collection[str]) -> Iterator[list[str]]:
+    """Accounts that somebody has named, by id, as many at a time as a batch takes."""
+    ordered = sorted(accounts)
+    return (ordered[start : start + AT_MOST] for start in range(0, len(ordered), AT_MOST))
+
+
+def claim_named(engine: Engine, owner: str, accounts: Collection[str], priority: Priority) -> list[Claim]:
+    """Makes these accounts due and claims those of them that nobody else holds, by id."""
+    with engine.ledger.tx() as conn:
+        wall = engine.env.wall()
+        work.mark_dirty(conn, accounts, priority=int(priority), now_wall=wall)
+        claims = work.claim(conn, owner=owner, limit=len(accounts), now_wall=wall, lease_us=LEASE_US, among=accounts)
+    return sorted(claims, key=lambda claim: claim.account)
 
 
 def due(conn: Connection, now_wall: int) -> int:

@@ -13,14 +13,14 @@ from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.undo import Stays, Written, reverse
 from sync_pipeline.core.world import Billing, World
+from sync_pipeline.engine import queue
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.observe import observe
-from sync_pipeline.engine.rounds import LEASE_US, as_new_command
+from sync_pipeline.engine.rounds import as_new_command
 from sync_pipeline.ledger import audit, commands, work
 from sync_pipeline.ledger.audit import AuditRow
 
-AT_ONCE = 50
 DONE = ": done"
 
 
@@ -49,7 +49,7 @@ def plan_undo(engine: Engine, run: str) -> Undo:
     written: dict[str, list[Written]] = defaultdict(list)
     for each in _written(rows):
         written[each.account].append(each)
-    for accounts in _portions(sorted(written)):
+    for accounts in queue.at_a_time(written):
         for name, world in observe(engine, accounts).items():
             for found in reverse(world, engine.rules, written[name], run):
                 if isinstance(found, Stays):
@@ -64,13 +64,10 @@ def carry_out(engine: Engine, undo: Undo) -> Applied:
     """Sends the writes of the plan. The accounts are due right after, so that their rules have the last word."""
     total = Applied()
     owner = engine.env.token()
-    for accounts in _portions(sorted(undo.commands)):
-        now, wall = engine.env.now(), engine.env.wall()
+    for accounts in queue.at_a_time(undo.commands):
+        claims = queue.claim_named(engine, owner, accounts, Priority.WRITE_BACK)
         with engine.ledger.tx() as conn:
-            work.mark_dirty(conn, accounts, priority=int(Priority.WRITE_BACK), now_wall=wall)
-            claims = work.claim(
-                conn, owner=owner, limit=len(accounts), now_wall=wall, lease_us=LEASE_US, among=accounts
-            )
+            now = engine.env.now()
             ready = [
                 (
                     claim,
@@ -82,11 +79,11 @@ def carry_out(engine: Engine, undo: Undo) -> Applied:
                         new_id=engine.env.token,
                     ),
                 )
-                for claim in sorted(claims, key=lambda claim: claim.account)
+                for claim in claims
             ]
         applied = apply(engine, ready)
         with engine.ledger.tx() as conn:
-            for claim in sorted(claims, key=lambda claim: claim.account):
+            for claim in claims:
                 wall = engine.env.wall()
                 work.defer(conn, claim, due_at_wall=wall, now_wall=wall)
         if applied.halted:
@@ -139,7 +136,3 @@ def _written_again(engine: Engine, world: World, undone: Sequence[Command]) -> I
         for change in command.changes:
             if (why := wanted.get((command.target, change.field))) is not None:
                 yield Stays(command.account, command.target, change.field, why)
-
-
-def _portions(accounts: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (accounts[start : start + AT_ONCE] for start in range(0, len(accounts), AT_ONCE))
