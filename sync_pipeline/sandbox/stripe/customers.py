@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.balances import adjust_balance
 from sync_pipeline.sandbox.stripe.dunning import forget
+from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.listing import embedded, list_objects
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
@@ -20,6 +23,7 @@ _PLAIN = (
     "address business_name description email individual_name invoice_prefix name next_invoice_sequence phone"
     " preferred_locales shipping tax_exempt"
 )
+_EMAIL = re.compile(r"[^@\s]+@[^@\s]+")
 _INVOICE = (
     "invoice_settings.custom_fields invoice_settings.default_payment_method invoice_settings.footer"
     " invoice_settings.rendering_options"
@@ -28,6 +32,7 @@ _INVOICE = (
 
 @operation("POST /v1/customers", f"balance metadata payment_method tax_id_data test_clock {_PLAIN} {_INVOICE}")
 def create_customer(world: World, params: Params, args: list[str]) -> Row:
+    _check_email(params)
     adopt(world, params.get("test_clock"))
     row = world.create("customer", {
         "balance": 0, "delinquent": False, "next_invoice_sequence": 1, "preferred_locales": [], "tax_exempt": "none",
@@ -47,6 +52,12 @@ def create_customer(world: World, params: Params, args: list[str]) -> Row:
     return row
 
 
+def _check_email(params: Params) -> None:
+    email = params.get("email")
+    if email and not _EMAIL.fullmatch(email):
+        raise StripeError(f"Invalid email address: {email}", code="email_invalid", param="email")
+
+
 def _set_default(params: Params, given: str, real: str) -> None:
     """A test id such as pm_card_visa becomes a real one when it is attached: the same call may name it twice."""
     settings = params.get("invoice_settings") or {}
@@ -57,6 +68,7 @@ def _set_default(params: Params, given: str, real: str) -> None:
 @operation("POST /v1/customers/{customer}", f"balance metadata {_PLAIN} {_INVOICE}")
 def update_customer(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("customer", args[0], status=404)
+    _check_email(params)
     changes = pick(params, _PLAIN) | {"metadata": merge_metadata(row, params)}
     if "invoice_settings" in params:
         changes["invoice_settings"] = _invoice_settings(world, row, params)

@@ -23,6 +23,7 @@ from sync_pipeline.sandbox.stripe.taxes import check_rates
 from sync_pipeline.sandbox.stripe.world import World
 
 CHARGE_PERIOD: Row = {"start": {"type": "max_item_period_start"}, "end": {"type": "min_item_period_end"}}
+MAX_CHARGES = 20
 AMOUNT_PARAMETERS = "amount currency description discountable discounts metadata period price_data pricing quantity"
 AMOUNT_PARAMETERS += " tax_rates unit_amount_decimal"
 
@@ -77,6 +78,7 @@ def add_charges(
 
     They are for the time that all items have in common, unless they say otherwise.
     """
+    check_charge_count(entries, "add_invoice_items")
     now = world.now()
     spans = [
         (i["current_period_start"], i["current_period_end"]) if i["current_period_end"] > now
@@ -94,6 +96,11 @@ def add_charges(
                               param=f"add_invoice_items[{i}][period][end]")  # fmt: skip
         put_item(world, customer, {"discountable": True, **entry, "period": period}, None, subscription,
                  f"add_invoice_items[{i}]")  # fmt: skip
+
+
+def check_charge_count(entries: Sequence[Params], param: str) -> None:
+    if len(entries) > MAX_CHARGES:
+        raise StripeError(f"Array must contain at most {MAX_CHARGES} elements.", param=param)
 
 
 def amount_fields(world: World, params: Params, currency: str) -> Row:

@@ -13,7 +13,7 @@ from sync_pipeline.sandbox.stripe import errors, taxes
 from sync_pipeline.sandbox.stripe.cycles import schedule_next
 from sync_pipeline.sandbox.stripe.discounts import held
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.invoice_items import CHARGE_PERIOD, add_charges, one_time_price
+from sync_pipeline.sandbox.stripe.invoice_items import CHARGE_PERIOD, add_charges, check_charge_count, one_time_price
 from sync_pipeline.sandbox.stripe.money import check_currency
 from sync_pipeline.sandbox.stripe.operations import pick
 from sync_pipeline.sandbox.stripe.parameters import Params
@@ -31,7 +31,6 @@ from sync_pipeline.sandbox.stripe.subscription_create import check_collection, p
 from sync_pipeline.sandbox.stripe.subscriptions import items_of, named_price, price_for
 from sync_pipeline.sandbox.stripe.world import World
 
-MAX_INVOICE_ITEMS = 20
 ITEM = "price plan price_data quantity metadata tax_rates discounts"
 PHASE = (
     "end_date duration proration_behavior metadata collection_method invoice_settings.days_until_due trial trial_end"
@@ -61,9 +60,7 @@ def _phase(world: World, phase: Params, start: int, param: str) -> Row:
     currency = _one_currency(phase, prices, param)
     end = _end(world, phase, begin, prices[0]["recurring"], param)
     charges = phase.get("add_invoice_items") or ()
-    if len(charges) > MAX_INVOICE_ITEMS:
-        raise StripeError(f"A phase can add at most {MAX_INVOICE_ITEMS} invoice items.",
-                          param=f"{param}[add_invoice_items]")  # fmt: skip
+    check_charge_count(charges, f"{param}[add_invoice_items]")
     row = {
         **pick(phase, _KEPT), "trial_end": _trial_end(phase, begin, end, param),
         "add_invoice_items": [

@@ -109,6 +109,18 @@ def test_customer_defaults(sandbox: Sandbox) -> None:
     assert sandbox.v1.customers.retrieve(customer.id).currency == "eur"
 
 
+@pytest.mark.parametrize("email", ["nobody", "a b@acme.example", "@acme.example"])
+def test_an_email_address_has_the_form_of_one(sandbox: Sandbox, email: str) -> None:
+    """`email_invalid` is one of the codes of an error (SDK:_error_object.py)."""
+    customer = sandbox.customer()
+    with pytest.raises(stripe.InvalidRequestError) as made:
+        sandbox.v1.customers.create({"email": email})
+    with pytest.raises(stripe.InvalidRequestError) as changed:
+        sandbox.v1.customers.update(customer.id, {"email": email})
+    assert {(error.value.code, error.value.param) for error in (made, changed)} == {("email_invalid", "email")}
+    assert sandbox.v1.customers.update(customer.id, {"email": ""}).email is None
+
+
 def test_test_payment_methods(sandbox: Sandbox) -> None:
     """Facts 8.19: pm_card_visa becomes a new method at each use; attach and detach."""
     customer = sandbox.customer()

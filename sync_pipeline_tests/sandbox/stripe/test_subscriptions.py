@@ -351,6 +351,17 @@ def test_add_invoice_items(sandbox: Sandbox) -> None:
     }  # fmt: skip
 
 
+def test_twenty_single_charges_at_most(sandbox: Sandbox) -> None:
+    """Facts 3.2: `add_invoice_items[]` (max 20)."""
+    customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
+    charge = {"price_data": {"currency": "gbp", "product": price.product, "unit_amount": 100}}
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.subscribe(customer, price, add_invoice_items=[charge] * 21)
+    assert caught.value.param == "add_invoice_items"
+    made = sandbox.subscribe(customer, price, add_invoice_items=[charge] * 20, expand=["latest_invoice"])
+    assert made.latest_invoice.total == 3000
+
+
 def test_deleting_a_customer_ends_its_subscriptions(sandbox: Sandbox) -> None:
     """Deleting a customer cancels its subscriptions at once."""
     customer = sandbox.customer("pm_card_visa")
