@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import pytest
 
-from sync_pipeline.core.kinds import KINDS, earliest, latch, mirror
+from sync_pipeline.core.kinds import KINDS, earliest, latch, merge3, mirror
 from sync_pipeline.core.rules import Kind
 
 VALUES = (None, "a", "b")
@@ -62,3 +62,27 @@ def test_the_earliest_only_ever_moves_down(source: Any, target: Any) -> None:
         assert decision == "keep"
     else:
         assert decision == ("write" if target is None or source < target else "keep")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "base"), list(product(("1", "2", "3"), ("1", "2", "3"), (None, "1", "2", "3")))
+)
+def test_a_merge_follows_the_one_side_that_moved(left: str, right: str, base: str | None) -> None:
+    """The table of sync-theory 1.4 in terms of who moved; without a common past, both count as moved."""
+    moved = (left != base, right != base)
+    expected = {
+        (False, False): "agree",
+        (True, False): "write_right",
+        (False, True): "write_left",
+        (True, True): "agree" if left == right else "conflict",
+    }
+    assert merge3(left, right, base) == expected[moved]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "base"), list(product(("1", "2", "3"), ("1", "2", "3"), (None, "1", "2", "3")))
+)
+def test_a_merge_does_not_know_left_from_right(left: str, right: str, base: str | None) -> None:
+    other = {"write_left": "write_right", "write_right": "write_left"}
+    decision = merge3(left, right, base)
+    assert merge3(right, left, base) == other.get(decision, decision)

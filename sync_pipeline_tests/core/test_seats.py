@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core.billed_items import RATE
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Review
-from sync_pipeline.core.kinds import merge3
 from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Rules
@@ -74,22 +73,6 @@ def seats_asked(world: World, rules: Rules = RULES) -> list[Entry]:
 
 def with_setting(**changed: Any) -> Rules:
     return replace(RULES, commercial=replace(RULES.commercial, **changed))
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "base", "decision"),
-    [
-        ("1", "1", None, "agree"),
-        ("1", "1", "1", "agree"),
-        ("1", "1", "2", "agree"),
-        ("1", "2", "1", "write_left"),
-        ("2", "1", "1", "write_right"),
-        ("2", "3", "1", "conflict"),
-        ("2", "3", None, "conflict"),
-    ],
-)
-def test_merge_table(left: str, right: str, base: str | None, decision: str) -> None:
-    assert merge3(left, right, base) == decision
 
 
 def test_equal_quantities_become_the_base() -> None:
