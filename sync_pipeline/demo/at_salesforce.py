@@ -58,8 +58,16 @@ def open_deal(play: Play, name: str, account: str, lines: list[Any], fields: dic
 
 
 @verb("sales adds a line")
-def add_line(play: Play, product: str, quantity: Decimal, price: Decimal, family: str = "", deal: str = "") -> None:
-    line = {"product": product, "quantity": quantity, "price": price, "family": family}
+def add_line(
+    play: Play,
+    product: str,
+    quantity: Decimal,
+    price: Decimal,
+    family: str = "",
+    deal: str = "",
+    fields: dict[str, Any] | None = None,
+) -> None:
+    line = {"product": product, "quantity": quantity, "price": price, "family": family, "fields": fields or {}}
     _add_line(play, id_of(play.only(f"{DEAL} {deal}")), line)
 
 
