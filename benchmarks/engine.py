@@ -47,8 +47,10 @@ from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.ledger import facts, migrations, work
 from sync_pipeline.ledger.database import open_ledger
 from sync_pipeline.systems.outcomes import Outcome
-from sync_pipeline.systems.salesforce.client import AccountRecords, Login, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.systems.salesforce.errors import outcome_of_errors
+from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.salesforce.writes import Part
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox

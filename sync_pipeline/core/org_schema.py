@@ -28,13 +28,17 @@ class OrgField:
 
 @dataclass(frozen=True, slots=True)
 class OrgObject:
-    """One object with the fields that can be read, by API name; `record_types` are developer names and their ids."""
+    """One object with the fields that can be read, by API name; `record_types` are developer names and their ids.
+
+    `children` are the names of its child relationships, by the child's object and the field that refers to this one.
+    """
 
     name: str
     createable: bool = True
     updateable: bool = True
     fields: Mapping[str, OrgField] = field(default_factory=dict)
     record_types: Mapping[str, str] = field(default_factory=dict)
+    children: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from sync_pipeline.engine.org_check import require_fitting_rules
 from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline.systems.alerts import Alerts
-from sync_pipeline.systems.salesforce.client import Login, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.systems.stripe.client import Stripe
 
 

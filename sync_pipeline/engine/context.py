@@ -18,7 +18,8 @@ from sync_pipeline.engine.gate import LedgerGate, Rates
 from sync_pipeline.ledger import cursors
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.systems.alerts import Alerts
-from sync_pipeline.systems.salesforce.client import AccountRecords, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe.client import Stripe
 
 

@@ -12,7 +12,8 @@ from dataclasses import astuple, dataclass
 
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.world import World
-from sync_pipeline.systems.salesforce.client import QUERIES_PER_CALL, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.connection import SUBREQUESTS_PER_CALL
 from sync_pipeline.systems.salesforce.writes import COLLECTIONS_PER_CALL, Write, collections
 from sync_pipeline.systems.stripe.client import Stripe
 
@@ -81,5 +82,5 @@ def least_reads(rows: int, worlds: Iterable[World]) -> Calls:
     A look that finds nothing is a call too. Accounts without a customer need nothing of Stripe.
     """
     customers = sum(isinstance(seen, Present) for world in worlds for seen in world.customers.values())
-    queries = max(1, -(-rows // (QUERIES_PER_CALL * ROWS_PER_QUERY)))
+    queries = max(1, -(-rows // (SUBREQUESTS_PER_CALL * ROWS_PER_QUERY)))
     return Calls(salesforce_reads=queries, stripe_reads=LISTS_PER_CUSTOMER * customers)

@@ -23,9 +23,9 @@ from sync_pipeline.engine.context import Engine, SalesforceReads, StripeReads
 from sync_pipeline.engine.merges import follow_merges
 from sync_pipeline.ledger import base, commands, facts, links, work
 from sync_pipeline.systems.outcomes import ReadFailed
-from sync_pipeline.systems.salesforce.client import AccountRecords
+from sync_pipeline.systems.salesforce.reads import AccountRecords
 
-ACCOUNTS_PER_READ = 200
+ACCOUNTS_PER_READ = 1_000
 ACCOUNTS_PER_BREATH = 20
 NOTHING_KNOWN: Mapping[str, World] = {}
 UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)

@@ -34,7 +34,8 @@ from sync_pipeline.core.records import (
     SubscriptionSchedule,
 )
 from sync_pipeline.core.world import Billing, Catalogue
-from sync_pipeline.systems.salesforce.client import AccountRecords, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe.client import Stripe
 
 Tables = Mapping[str, Sequence[Any]]

@@ -36,7 +36,8 @@ from sync_pipeline.simulator.people import Action, People, first_state, script
 from sync_pipeline.simulator.stage import MICROS, Stage, StagedEnv, StagedLedger, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
 from sync_pipeline.systems.outcomes import ReadFailed
-from sync_pipeline.systems.salesforce.client import Login, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.events import hint
 

@@ -16,7 +16,7 @@ from sync_pipeline.engine.queue import AGEING_US, AT_MOST, SOON_OVER, TURNS, Bat
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.ledger import allowances, work
 from sync_pipeline.ledger.allowances import Allowance
-from sync_pipeline.systems.salesforce.client import AccountRecords
+from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, ONCE, Installation
 from sync_pipeline_tests.engine.people import create, fault, mark, only, requests_since
 

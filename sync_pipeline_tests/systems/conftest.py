@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from sync_pipeline.config.rules import load_rules
-from sync_pipeline.systems.salesforce.client import Login, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import quote
 
 import pytest
 
 from sync_pipeline.core.records import Account, Opportunity
 from sync_pipeline.systems.outcomes import DeadlinePassed, ReadFailed
-from sync_pipeline.systems.salesforce.client import Login, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.systems.salesforce.writes import Update
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 from sync_pipeline_tests.systems.conftest import START
@@ -236,3 +240,45 @@ def test_the_active_member_of_the_accounts_team_and_its_open_tasks_come_with_the
     assert tuple(salesforce.open_tasks()) == seen.tasks
     (everywhere,) = salesforce.everything("account")
     assert everywhere == seen.account
+
+
+def test_a_thousand_accounts_are_asked_for_in_one_call_within_the_longest_address(salesforce: Salesforce) -> None:
+    ids = [f"001Zz{number:010d}IAA" for number in range(1_000)]
+    queries = salesforce.account_queries(ids)
+    assert len(queries) <= 5
+    assert all(len(f"/services/data/v66.0/query?q={quote(soql)}") <= 16_384 for soql in queries)
+    for kind in ("FROM Account WHERE", "FROM Opportunity WHERE"):
+        assert sorted(re.findall(r"'(001\w{15})'", "".join(q for q in queries if kind in q))) == ids
+    before = salesforce.calls
+    assert not any(seen.account for seen in salesforce.accounts(ids).values())
+    assert salesforce.calls - before == 2  # The second one asks the recycle bin.
+
+
+class Paged(Salesforce):
+    """Answers pages from a book: two parents, the children of the first on two pages."""
+
+    book: ClassVar[dict[str, dict[str, Any]]] = {
+        "query?q=P": {
+            "records": [
+                {"Id": "1", "Kids": {"done": False, "records": [{"Id": "a"}], "nextRecordsUrl": "/x/query/k-1"}}
+            ],
+            "done": False,
+            "nextRecordsUrl": "/x/query/p-1",
+        },
+        "query?q=Q": {"records": [{"Id": "9"}], "done": True},
+        "query/p-1": {"records": [{"Id": "2", "Kids": None}], "done": True},
+        "query/k-1": {"records": [{"Id": "b"}], "done": True},
+    }
+
+    def _composite(self, paths: Mapping[str, str], *, or_missing: bool = False) -> dict[str, Any]:
+        self.calls += 1
+        return {name: deepcopy(self.book[path]) for name, path in paths.items()}
+
+
+def test_further_pages_of_rows_and_of_children_share_a_call() -> None:
+    org = Paged(Login("x", "y"), {})
+    rows = org.query_all({"p": "P", "q": "Q"})
+    assert [raw["Id"] for raw in rows["p"]] == ["1", "2"]
+    assert rows["p"][0]["Kids"]["records"] == [{"Id": "a"}, {"Id": "b"}]
+    assert [raw["Id"] for raw in rows["q"]] == ["9"]
+    assert org.calls == 2

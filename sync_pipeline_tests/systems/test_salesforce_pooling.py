@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome
-from sync_pipeline.systems.salesforce.client import Login, Salesforce
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, collections, composite_calls
 
 

@@ -22,6 +22,11 @@ def org_object(described: Mapping[str, Any]) -> OrgObject:
             for info in described.get("recordTypeInfos", [])
             if info.get("developerName") and info.get("active", True)
         },
+        children={
+            (child["childSObject"], child["field"]): child["relationshipName"]
+            for child in described["childRelationships"]
+            if child["relationshipName"]
+        },
     )
 
 

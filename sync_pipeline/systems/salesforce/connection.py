@@ -1,0 +1,160 @@
+"""The way to one Salesforce org: sign-in, timeouts, counting, the daily allowance, and GETs that share a call.
+
+What is asked and written is the business of the modules that use it. Sign-in and token refresh are simple-salesforce's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import requests
+from simple_salesforce.api import Salesforce as Session
+
+from sync_pipeline.core import canonical
+from sync_pipeline.systems.outcomes import Gate, NotNow, OpenGate, ReadFailed
+from sync_pipeline.systems.salesforce import parse
+from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, failure_of_system, outcome_of_errors, read_failure
+
+CONNECT_AND_READ_SECONDS = (5, 30)
+SYSTEM = "salesforce"
+USAGE = re.compile(r"(?<![\w-])api-usage=(\d+)/(\d+)")
+SIGN_IN = "/services/oauth2/token"
+SUBREQUESTS_PER_CALL = 5
+"""A composite call takes so many queries and collections together."""
+NOT_THERE = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """How to sign in: client credentials, or a user's JWT bearer token when a private key is given."""
+
+    domain: str
+    client_id: str
+    client_secret: str | None = None
+    username: str | None = None
+    private_key_file: str | None = None
+    base_url: str | None = None
+    api_version: str = "66.0"
+
+
+class Connection:
+    """One org over HTTP. `calls` counts what was sent.
+
+    `transport` is what calls go through, where no network is between.
+    """
+
+    def __init__(self, login: Login, *, transport: requests.adapters.BaseAdapter | None = None) -> None:
+        self._login = login
+        self._transport = _Transport(login.base_url, transport or requests.adapters.HTTPAdapter())
+        self.gate: Gate = OpenGate()
+        self.calls = 0
+
+    @cached_property
+    def _session(self) -> Session:
+        http = requests.Session()
+        http.trust_env = False
+        http.mount("https://", self._transport)
+        known: dict[str, Any] = {"session": http, "version": self._login.api_version, "parse_float": parse.decimal}
+        known |= {"domain": self._login.domain, "consumer_key": self._login.client_id}
+        if self._login.private_key_file:
+            known |= {"username": self._login.username, "privatekey_file": self._login.private_key_file}
+        else:
+            known |= {"consumer_secret": self._login.client_secret}
+        try:
+            return Session(**known)
+        except CALL_ERRORS as error:
+            raise read_failure(error) from None
+
+    @property
+    def org_id(self) -> str:
+        """The org's id, 15 characters: every access token begins with it."""
+        return str(self._session.session_id)[:15]
+
+    @property
+    def api_usage(self) -> tuple[int, int] | None:
+        """Calls used and allowed in the rolling day, as of the last answer."""
+        return self._transport.usage
+
+    def news_of_usage(self) -> tuple[int, int] | None:
+        """The same, once for every answer that told it; None when nothing has been heard since."""
+        news, self._transport.unheard = self._transport.usage if self._transport.unheard else None, False
+        return news
+
+    def _url(self, path: str) -> str:
+        return f"/services/data/v{self._login.api_version}/{path}"
+
+    def _composite(self, paths: Mapping[str, str], *, or_missing: bool = False) -> dict[str, Any]:
+        """Several GETs in one call; every one of them must succeed, except for what may be missing."""
+        parts = [{"method": "GET", "url": self._url(p), "referenceId": name} for name, p in paths.items()]
+        answer = self._call("POST", "composite", data=canonical.encode({"compositeRequest": parts}))
+        bodies = {}
+        for part in answer["compositeResponse"]:
+            if or_missing and part["httpStatusCode"] == NOT_THERE:
+                continue
+            if part["httpStatusCode"] >= 300:
+                outcome = outcome_of_errors(part["httpStatusCode"], part["body"])
+                why = f"{part['httpStatusCode']} {outcome.code} {outcome.message}"
+                raise ReadFailed("Salesforce", why, access=outcome.state == "denied")
+            bodies[part["referenceId"]] = part["body"]
+        return bodies
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            return self._send("read", method, path, **options)
+        except NotNow as error:
+            raise ReadFailed("Salesforce", str(error)) from None
+        except CALL_ERRORS as error:
+            raise read_failure(error) from None
+
+    def _send(self, operation: str, method: str, path: str, **options: Any) -> Any:
+        self.gate.before(SYSTEM, operation)
+        self.calls += 1
+        try:
+            answer = self._session.restful(path, method=method, **options)
+        except CALL_ERRORS as error:
+            if (why := failure_of_system(error)) is not None:
+                self.gate.failed(SYSTEM, operation, why)
+            else:
+                self.gate.worked(SYSTEM, operation)
+            raise
+        self.gate.worked(SYSTEM, operation)
+        return answer
+
+
+class _Transport(requests.adapters.BaseAdapter):
+    """Gives every call a timeout, which the SDK does not, and sends it to the sandbox where one is set.
+
+    `usage` is what the latest answer said of the daily allowance: calls used, calls allowed; `unheard` says that it
+    was told since somebody last set it back.
+    """
+
+    def __init__(self, base_url: str | None, through: requests.adapters.BaseAdapter) -> None:
+        self._base = urlsplit(base_url) if base_url else None
+        self.usage: tuple[int, int] | None = None
+        self.unheard = False
+        self._through = through
+        super().__init__()
+
+    def close(self) -> None:
+        self._through.close()
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        options["timeout"] = CONNECT_AND_READ_SECONDS
+        if self._base is not None:
+            original = urlsplit(str(request.url))
+            request.headers.setdefault("Host", original.netloc)
+            target = (self._base.scheme, self._base.netloc, original.path, original.query, original.fragment)
+            request.url = urlunsplit(target)
+        answer = self._through.send(request, *args, **options)
+        # Read here and not from the SDK, which forgets it on the very answers that say that nothing is left.
+        if found := USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
+            self.usage, self.unheard = (int(found[1]), int(found[2])), True
+        if answer.status_code >= 500 and SIGN_IN in str(request.url):
+            # The SDK takes every failed sign-in for a refusal; this one is an outage, and passes.
+            raise requests.ConnectionError(f"sign-in is not available ({answer.status_code})")
+        return answer
