@@ -23,6 +23,8 @@ from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Entry, Review
 from sync_pipeline.core.deal import Incomplete, rate_of
 from sync_pipeline.core.money import MoneyError, exponent
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.rate_card import is_priced_at
 from sync_pipeline.core.rates import Rate, interval_of
 from sync_pipeline.core.records import LineItem, SubscriptionItem
 from sync_pipeline.core.rules import Commercial, Rules
@@ -93,6 +95,12 @@ def rate_of_new(running: RunningDeal, line: LineItem, commercial: Commercial) ->
     if currency != running.subscription.currency:
         return Incomplete((f"the deal is in {currency}, its subscription in {running.subscription.currency}",))
     return rate_of(line, currency, interval, commercial)
+
+
+def price_at_stripe(world: World, rate: Rate) -> str | None:
+    """The price that bills a rate; None while it does not exist, or does not bill what its key says."""
+    known = world.catalogue.value.prices.get(rate.lookup_key) if isinstance(world.catalogue, Present) else None
+    return known.id if known is not None and is_priced_at(known, rate) else None
 
 
 def changed_rates(world: World, rules: Rules) -> Iterator[Rate]:

@@ -1,0 +1,175 @@
+"""Which items a running subscription has: lines that came to its deal or were taken off it, items that bill no line.
+
+Items are added and removed in one request per subscription: Stripe refuses two items of one price, so that none can be
+added twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+from sync_pipeline.core.billed_items import RunningDeal, line_names
+from sync_pipeline.core.canon import number
+from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.deal import Incomplete
+from sync_pipeline.core.prices import agreed_rates, as_agreed, price_at_stripe, rate_of_new
+from sync_pipeline.core.proration import effective_at, within
+from sync_pipeline.core.ramps_ahead import RampAhead, ramp_edited
+from sync_pipeline.core.rates import Rate
+from sync_pipeline.core.records import LineItem, SubscriptionItem
+from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.seats import RULE as QUANTITY
+from sync_pipeline.core.seats import agreed_quantities, line_quantity
+from sync_pipeline.core.two_way import braked_until, edit_war
+from sync_pipeline.core.world import World
+
+ITEMS = "subscription.items"
+CHANGEABLE = frozenset({"active", "past_due", "trialing", "unpaid"})
+
+
+@dataclass(slots=True)
+class ItemChange:
+    """One entry of a subscription's items: what is sent, from when it is prorated (None: the moment of sending)."""
+
+    entry: dict[str, Any]
+    effective: int | None
+    what: FieldChange
+    subject: str
+    agreements: tuple[Agreement, ...] = ()
+    removes: bool = False
+
+
+class ItemChanges(list[ItemChange]):
+    """The items to add to a subscription and to remove from it."""
+
+
+def new_lines(
+    world: World, rules: Rules, running: RunningDeal, ramp: RampAhead, changes: ItemChanges
+) -> Iterator[Entry]:
+    """Lines on no item: added in Salesforce, or their item was removed at Stripe."""
+    groups: dict[str, list[tuple[LineItem, Rate]]] = {}
+    for line in running.new:
+        if line.id in ramp.lines:
+            yield ramp_edited(world, ramp, line)
+            continue
+        rate = rate_of_new(running, line, rules.commercial)
+        if isinstance(rate, Incomplete):
+            yield _review(
+                world, "line_not_billed", line.id, f"line {line.product_name or line.id}: {'; '.join(rate.missing)}"
+            )
+        else:
+            groups.setdefault(rate.lookup_key, []).append((line, rate))
+    for _, group in sorted(groups.items()):
+        lines = [line for line, _ in group]
+        yield from _new_rate(world, rules, running, lines, group[0][1], changes)
+
+
+def _new_rate(
+    world: World, rules: Rules, running: RunningDeal, lines: Sequence[LineItem], rate: Rate, changes: ItemChanges
+) -> Iterator[Entry]:
+    commercial, first = rules.commercial, lines[0]
+    quantity = line_quantity(lines)
+    if quantity == 0:
+        return
+    was_billed = any(world.base.get((line.id, QUANTITY), '"0"') != '"0"' for line in lines)
+    reaction = commercial.on_stripe_items if was_billed else commercial.changes_after_billing
+    known = running.subscription.intent is not None and running.subscription.status in CHANGEABLE
+    if quantity is None or reaction == "review" or not known:
+        what = "is on no item any more of" if was_billed else "is on no item of"
+        names = ", ".join(line.product_name or line.id for line in lines)
+        detail = f"line {names} {what} {running.subscription.id}; add it there, or take it off the deal"
+        yield _review(world, "line_not_billed", first.id, detail)
+        return
+    effective: int | None = None
+    if was_billed:
+        if (until := braked_until(world, commercial, first.id, ITEMS)) is not None:
+            yield from edit_war(world, commercial, first.id, ITEMS, until)
+            return
+    else:
+        edited = max(line.modified_at or 0 for line in lines)
+        effective = max(effective_at(line, rules) for line in lines)
+        due = max(effective, edited + commercial.quiet_seconds * 1_000_000)
+        if world.now < due:
+            yield LookAgain(due)
+            return
+    price = price_at_stripe(world, rate)
+    if price is None:
+        return
+    why = f"{rate.product_name} was put back" if was_billed else f"{rate.product_name} was added to the deal"
+    put_back = first.id if was_billed else None
+    changes.append(
+        ItemChange(
+            {"price": price, "quantity": quantity, "metadata": line_names(lines)},
+            None if effective is None else effective // 1_000_000,
+            FieldChange(f"items.{rate.stripe_product}", None, number(Decimal(quantity)), ITEMS, why, put_back=put_back),
+            first.id,
+            (
+                *agreed_quantities((line.id, line.quantity) for line in lines),
+                *agreed_rates((line.id for line in lines), as_agreed(rate)),
+            ),
+        )
+    )
+
+
+def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
+    """Items that bill no line: added at Stripe, or their lines were taken off the deal."""
+    for item in running.unlined:
+        taken_off = bool(item.line_ids)
+        reaction = rules.commercial.removed_lines if taken_off else rules.commercial.on_stripe_items
+        ours = running.subscription.intent is not None and running.subscription.status in CHANGEABLE
+        if reaction == "review" or not ours:
+            detail = f"Stripe bills {item.quantity} of {item.product} ({item.id}), which is on no line of the deal"
+            yield _review(world, "item_on_no_line", running.deal.opportunity.id, detail, item.id)
+        elif taken_off:
+            agreed = agreed_quantities((line, 0) for line in item.line_ids)
+            changes.append(removal(item, "its lines were taken off the deal", running.deal.opportunity.id, agreed))
+        elif (until := braked_until(world, rules.commercial, item.product, ITEMS)) is not None:
+            yield from edit_war(world, rules.commercial, item.product, ITEMS, until)
+        else:
+            removed = removal(item, "it was added at Stripe", running.deal.opportunity.id)
+            changes.append(replace(removed, what=replace(removed.what, put_back=item.product)))
+
+
+def removal(item: SubscriptionItem, why: str, subject: str, agreements: tuple[Agreement, ...] = ()) -> ItemChange:
+    what = FieldChange(f"items.{item.product}", number(item.quantity), None, ITEMS, why)
+    return ItemChange({"id": item.id, "deleted": True}, None, what, subject, agreements, removes=True)
+
+
+def in_one_request(world: World, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
+    """One request for the changes of one moment; others follow in the next round."""
+    if not changes:
+        return
+    subscription = running.subscription
+    kept = len(running.items) + len(running.unlined) - sum(change.removes for change in changes)
+    if kept <= 0 and all(change.removes for change in changes):
+        detail = f"nothing would be left on {subscription.id}; cancel it instead of taking off its last line"
+        yield _review(world, "last_item", running.deal.opportunity.id, detail)
+        return
+    moment = min(changes, key=lambda change: change.effective or 0).effective
+    now = [change for change in changes if change.effective == moment]
+    params: dict[str, Any] = {"items": [change.entry for change in now], "proration_behavior": "create_prorations"}
+    if moment is not None:
+        periods = [(b.item.period_start, b.item.period_end) for b in running.items]
+        start, end = periods[0] if periods else (None, None)
+        params |= within(start, end, moment)
+    # Not one request with a change of the subscription's end, which has a proration of its own.
+    target = f"stripe/subscription/{subscription.id}/items"
+    yield Command(
+        key=f"set:{target}",
+        account=world.account_id,
+        target=target,
+        action="stripe.update",
+        priority=Priority.SEATS,
+        reason="; ".join(dict.fromkeys(change.what.reason for change in now)),
+        subject=now[0].subject,
+        body={"object": "subscription", "id": subscription.id, "params": params},
+        changes=tuple(change.what for change in now),
+        agreements=tuple(agreed for change in now for agreed in change.agreements),
+    )
+
+
+def _review(world: World, rule: str, subject: str, detail: str, key: str = "") -> Review:
+    return Review(f"{rule}:{key or subject}", world.account_id, rule, subject, detail)
