@@ -197,6 +197,8 @@ def _send_one_call(
 
 def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result: Applied) -> dict[str, Attempt]:
     """The write-ahead: one transaction that checks the claims and notes the attempts, by command id."""
+    # Whose keys they are: the first to ask signs in, which is a call.
+    instance_id = engine.instance_id
     with engine.ledger.tx() as conn:
         wall = engine.env.wall()
         for _, row in sendings:
@@ -210,7 +212,7 @@ def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result:
             now_wall=wall,
             deadline_wall=wall + SEND_WITHIN_US,
             min_lease_us=LONGEST_CALL_US,
-            instance_id=engine.instance_id,
+            instance_id=instance_id,
             new_id=engine.env.token,
         )
     result.lost.update(row.account for _, row in sendings if row.id not in made)

@@ -154,7 +154,7 @@ def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Ite
             yield f"I1: {count} subscriptions for {intent}"
     billed = {s["metadata"].get("sf_opportunity_id") for s in stripe["subscription"]}
     for opportunity in salesforce["Opportunity"]:
-        if opportunity["StageName"] == "Closed Won" and not opportunity.get("Renewal_Key__c"):
+        if opportunity["StageName"] == "Closed Won" and not opportunity.get("Stripe_Renewal_Key__c"):
             if opportunity["Id"] not in billed:
                 if not opportunity.get("Billing_Message__c"):
                     yield f"I1: {opportunity['Id']} is won, has no subscription and does not say why"
