@@ -9,6 +9,7 @@ from sync_pipeline.core.deal import line_months, months_after
 from sync_pipeline.core.rates import is_one_time
 from sync_pipeline.core.records import LineItem, Subscription
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.term import paid_from
 from sync_pipeline.core.world import Deal
 
 
@@ -51,5 +52,5 @@ def _ramp_months(deal: Deal, recurring: list[LineItem]) -> int | None:
 
 def _months_passed(subscription: Subscription, months: int, now: int) -> int:
     """Whole months of the paid term until now, less than the term has."""
-    paid_from = max(subscription.start_at, subscription.trial_end_at or 0) // 1_000_000
-    return sum(months_after(paid_from, month) <= now // 1_000_000 for month in range(1, months))
+    begins = paid_from(subscription) // 1_000_000
+    return sum(months_after(begins, month) <= now // 1_000_000 for month in range(1, months))

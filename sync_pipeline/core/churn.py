@@ -13,11 +13,12 @@ from typing import Any
 from sync_pipeline.core import writing
 from sync_pipeline.core.at_risk import subscriptions_at_risk
 from sync_pipeline.core.commands import Command, Entry, Review
-from sync_pipeline.core.contraction import is_contraction, monthly
+from sync_pipeline.core.contraction import is_contraction
 from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.money import Money, MoneyError
+from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.records import ChurnRecord, Subscription
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Deal, World
@@ -118,7 +119,7 @@ def _values(world: World, rules: Rules, billing: Billing, subscription: Subscrip
         "opportunity_id": deal.opportunity.id if deal else None,
         "subscription_id": subscription.id,
         "effective_date": today(ends_at, rules.commercial).isoformat() if ends_at is not None else None,
-        "lost_mrr": monthly(subscription, billing.items),
+        "lost_mrr": monthly_recurring_revenue(billing, subscription.currency, [subscription]),
         "reason": reason_in_words(subscription),
         "feedback": subscription.cancellation_feedback,
         "comment": subscription.cancellation_comment,

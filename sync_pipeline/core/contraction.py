@@ -7,7 +7,6 @@ and when. What is lost within one business day is one record: a slip that is men
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 from typing import Any
 
 from sync_pipeline.core import writing
@@ -16,15 +15,18 @@ from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.lifecycle import has_ended
-from sync_pipeline.core.money import Money, MoneyError, round_half_even
-from sync_pipeline.core.mrr import yearly
-from sync_pipeline.core.records import ChurnRecord, Subscription, SubscriptionItem
+from sync_pipeline.core.money import Money, MoneyError
+from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.records import ChurnRecord
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, World
 
 RULE = "contraction"
-RECURRING = "recurring_revenue"
-"""The kind of the fact that holds a subscription's monthly recurring revenue before discounts, minor units."""
+RECURRING = "net_recurring_revenue"
+"""The kind of the fact that holds a subscription's monthly recurring revenue after discounts, minor units.
+
+Facts of the kind `recurring_revenue`, which held it before discounts, may be in a ledger and mean nothing any more.
+"""
 KIND = "Contraction"
 
 
@@ -34,17 +36,11 @@ def recurring_revenue(account_id: str, billing: Billing) -> Iterator[Fact]:
         if has_ended(subscription) or subscription.status == "incomplete":
             continue
         try:
-            level = monthly(subscription, billing.items)
+            level = monthly_recurring_revenue(billing, subscription.currency, [subscription])
         except MoneyError:
             continue
         at = subscription.created_at
         yield Fact(RECURRING, subscription.id, 0, account_id, level.currency, level.minor, at)
-
-
-def monthly(subscription: Subscription, items: tuple[SubscriptionItem, ...]) -> Money:
-    """What the subscription's items bill in a month, whatever its status. Raises MoneyError."""
-    own = (item for item in items if item.subscription == subscription.id)
-    return Money(round_half_even(sum(map(yearly, own), Fraction(0)) / 12), subscription.currency)
 
 
 def contractions(world: World, rules: Rules) -> Iterator[Command]:
@@ -74,7 +70,7 @@ def contractions(world: World, rules: Rules) -> Iterator[Command]:
                 "opportunity_id": deal.opportunity.id if deal else None,
                 "subscription_id": subscription_id,
                 "effective_date": day,
-                "reason": "fewer units or lower prices; the subscription goes on",
+                "reason": "fewer units, lower prices or a discount; the subscription goes on",
                 "is_voluntary": True,
                 "currency": writing.record_currency(world, change.currency),
             }

@@ -17,7 +17,7 @@ from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.readings import contract_subjects, subscription_of
 from sync_pipeline.core.records import Contract, Subscription
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.term import whole_months
+from sync_pipeline.core.term import months_of_contract, whole_months
 from sync_pipeline.core.world import Deal, World
 
 RULE = "contract"
@@ -45,11 +45,12 @@ def _new(world: World, rules: Rules, subscription: Subscription, deals: Sequence
     named = any(deal.opportunity.contract_id for deal in deals)
     if first is None or named or has_ended(subscription) or rules.commercial.contracts != "create":
         return
+    months = whole_months(first)
     values = {
         "account_id": world.account_id,
         "status": rules.commercial.contract_draft,
         "start_date": today(subscription.start_at, rules.commercial).isoformat(),
-        "term_months": whole_months(first),
+        "term_months": months and months_of_contract(subscription, months, rules.commercial, world.now),
     }
     yield writing.create(
         world,

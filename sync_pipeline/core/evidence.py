@@ -14,7 +14,7 @@ from sync_pipeline.core.crosswalk import Ambiguous, match_item, match_subscripti
 from sync_pipeline.core.facts import MONEY
 from sync_pipeline.core.lifecycle import AT_RISK, EARNING, billing_status
 from sync_pipeline.core.money import Money, round_half_even
-from sync_pipeline.core.mrr import yearly
+from sync_pipeline.core.mrr import recurring_items
 from sync_pipeline.core.readings import Subject
 from sync_pipeline.core.records import Invoice, LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Billing, World
@@ -56,13 +56,17 @@ def _at_risk(world: World, billing: Billing, subject: Subject) -> Iterator[Evide
 
 
 def _items(billing: Billing, statuses: frozenset[str]) -> Iterator[Evidence]:
-    """Each item of a subscription in one of the statuses, with what it bills in a year."""
+    """Each item of a subscription in one of the statuses, with what it bills in a year after discounts."""
     counting = {each.id: each for each in billing.subscriptions if each.status in statuses}
-    for item in sorted(billing.items, key=lambda each: (each.subscription, each.id)):
-        if item.subscription in counting:
-            amount = Money(round_half_even(yearly(item)), item.currency)
-            status = counting[item.subscription].status
-            yield Evidence(item.id, f"{_rate(item)} of {item.subscription} ({status}), in a year", amount)
+    found = sorted(recurring_items(billing, counting.values()), key=lambda pair: (pair[0].subscription, pair[0].id))
+    for item, yearly in found:
+        amount = Money(round_half_even(yearly), item.currency)
+        status = counting[item.subscription].status
+        yield Evidence(item.id, f"{_rate(item)} of {item.subscription} ({status}), in a year", amount)
+    for discount in billing.discounts:
+        if discount.subscription in counting:
+            of = discount.item or discount.subscription
+            yield Evidence(discount.id, f"coupon {discount.coupon} of {of}, which lasts {discount.duration}")
 
 
 def _rate(item: SubscriptionItem) -> str:

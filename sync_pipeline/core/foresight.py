@@ -10,7 +10,7 @@ derived field) are left out: what would follow from them is not foreseen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -21,6 +21,7 @@ from dateutil.relativedelta import relativedelta
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.crosswalk import SCHEDULE
 from sync_pipeline.core.customers import slot_of_intent
+from sync_pipeline.core.deal import months_after
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import (
@@ -28,6 +29,7 @@ from sync_pipeline.core.records import (
     Contract,
     Coupon,
     Customer,
+    Discount,
     Opportunity,
     Price,
     Subscription,
@@ -227,6 +229,7 @@ def _schedule(world: World, command: Command) -> World | None:
         "metadata": metadata,
         "backdate_start_date": start,
         "trial_end": first.get("trial_end"),
+        "discounts": first.get("discounts", ()),
     }
     return _subscription(world, replace(command, body={"object": "subscription", "params": body}))
 
@@ -253,15 +256,42 @@ def _subscription(world: World, command: Command) -> World | None:
         created_at=world.now,
         start_at=start,
         collection_method=params["collection_method"],
+        trial_start_at=None if trial_end is None else start,
         trial_end_at=None if trial_end is None else trial_end * MICROS,
         account_id=metadata["sf_account_id"],
         opportunity_id=metadata["sf_opportunity_id"],
         intent=metadata["sf_intent"],
     )
     billing = world.billing.value
-    billing = replace(billing, subscriptions=(*billing.subscriptions, made), items=(*billing.items, *whole))
+    granted = _granted(world.catalogue.value, params.get("discounts", ()), made.id, start)
+    billing = replace(
+        billing,
+        subscriptions=(*billing.subscriptions, made),
+        items=(*billing.items, *whole),
+        discounts=(*billing.discounts, *granted),
+    )
     links = (*world.links, Link("subscription", command.subject, made.id))
     return replace(world, billing=Present(billing), links=links)
+
+
+def _granted(
+    catalogue: Catalogue, entries: Iterable[Mapping[str, Any]], subscription: str, start: int
+) -> Iterator[Discount]:
+    """The discounts of a new subscription, from coupons that we know."""
+    for position, entry in enumerate(entries):
+        if (coupon := catalogue.coupons.get(entry["coupon"])) is not None:
+            ends = None if coupon.months is None else months_after(start // MICROS, coupon.months) * MICROS
+            yield Discount(
+                id=f"(new discount of {subscription})",
+                subscription=subscription,
+                position=position,
+                coupon=coupon.id,
+                duration=coupon.duration,
+                percent_off=coupon.percent,
+                amount_off=coupon.amount,
+                start_at=start,
+                end_at=ends,
+            )
 
 
 def _customer_changed(world: World, command: Command) -> World | None:

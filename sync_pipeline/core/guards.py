@@ -80,7 +80,7 @@ def recurring(before: World, after: World) -> Iterator[tuple[str, int, int]]:
     old, new = (w.billing.value if isinstance(w.billing, Present) else Billing() for w in (before, after))
     for currency in sorted({item.currency for item in (*old.items, *new.items)}):
         try:
-            was, will_be = (monthly_recurring_revenue(b.subscriptions, b.items, currency) for b in (old, new))
+            was, will_be = (monthly_recurring_revenue(each, currency) for each in (old, new))
         except MoneyError:
             continue
         yield currency, was.minor, will_be.minor

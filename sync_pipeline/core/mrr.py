@@ -1,17 +1,19 @@
 """Monthly recurring revenue, exactly: yearly amounts as fractions of minor units, one rounding at the end.
 
-Stripe's definition: the monthly-normalised amounts of active and past-due subscriptions, without trials and
-one-time amounts. A year has 12 months, 365/7 weeks and 365 days.
+Stripe's definition: the monthly-normalised amounts of active and past-due subscriptions after the discounts that last
+for ever, without trials and one-time amounts. A year has 12 months, 365/7 weeks and 365 days.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 
 from sync_pipeline.core.lifecycle import EARNING
 from sync_pipeline.core.money import Money, MoneyError, round_half_even
+from sync_pipeline.core.mrr_definitions import STRIPE
 from sync_pipeline.core.records import Discount, Subscription, SubscriptionItem
+from sync_pipeline.core.world import Billing
 
 PERIODS_PER_YEAR = {"month": Fraction(12), "year": Fraction(1), "week": Fraction(365, 7), "day": Fraction(365)}
 
@@ -39,11 +41,34 @@ def take_off(
 ) -> dict[str, Fraction]:
     """The yearly amounts of one subscription's items (minor units, by item) less discounts that are in force.
 
-    As Stripe takes them off an invoice: those of an item first, then the subscription's, each from what the one
-    before left; an amount is spread in proportion and never takes more than there is. It comes off every invoice, so
-    where items bill at different intervals it counts as often as the most frequent one.
+    An amount comes off every invoice, so where items bill at different intervals it counts as often as the most
+    frequent one.
     """
-    left = dict(yearly_amounts)
+
+    def often(eligible: Sequence[SubscriptionItem]) -> Fraction:
+        return max(
+            (periods_per_year(i.interval, i.interval_count) or Fraction(0) for i in eligible), default=Fraction(0)
+        )
+
+    return _less(yearly_amounts, items, discounts, often)
+
+
+def take_off_once(
+    amounts: Mapping[str, Fraction], items: Sequence[SubscriptionItem], discounts: Iterable[Discount]
+) -> dict[str, Fraction]:
+    """The amounts of one invoice's items (minor units, by item) less discounts that are in force."""
+    return _less(amounts, items, discounts, lambda eligible: Fraction(1))
+
+
+def _less(
+    amounts: Mapping[str, Fraction],
+    items: Sequence[SubscriptionItem],
+    discounts: Iterable[Discount],
+    often: Callable[[Sequence[SubscriptionItem]], Fraction],
+) -> dict[str, Fraction]:
+    """As Stripe takes discounts off an invoice: those of an item first, then the subscription's, each from what the one
+    before left; an amount is spread in proportion and never takes more than there is."""
+    left = dict(amounts)
     for discount in sorted(discounts, key=lambda each: (each.item is None, each.position, each.id)):
         eligible = [
             item
@@ -55,20 +80,38 @@ def take_off(
                 left[item.id] *= 1 - Fraction(discount.percent_off) / 100
         elif discount.amount_off is not None:
             total = sum((left[item.id] for item in eligible), Fraction(0))
-            often = max((periods_per_year(i.interval, i.interval_count) or Fraction(0) for i in eligible), default=0)
-            kept = 1 - min(discount.amount_off * often, total) / total if total else Fraction(1)
+            kept = 1 - min(discount.amount_off * often(eligible), total) / total if total else Fraction(1)
             for item in eligible:
                 left[item.id] *= kept
     return left
 
 
+def recurring_items(
+    billing: Billing, subscriptions: Iterable[Subscription]
+) -> Iterator[tuple[SubscriptionItem, Fraction]]:
+    """The items of some subscriptions, each with what it bills in a year after the discounts that count.
+
+    Raises MoneyError.
+    """
+    for subscription in subscriptions:
+        items = [item for item in billing.items if item.subscription == subscription.id]
+        counting = (
+            each
+            for each in billing.discounts
+            if each.subscription == subscription.id and each.duration in STRIPE.discounts
+        )
+        left = take_off({item.id: yearly(item) for item in items}, items, counting)
+        yield from ((item, left[item.id]) for item in items)
+
+
 def monthly_recurring_revenue(
-    subscriptions: Iterable[Subscription],
-    items: Iterable[SubscriptionItem],
-    currency: str,
-    statuses: frozenset[str] = EARNING,
+    billing: Billing, currency: str, subscriptions: Iterable[Subscription] | None = None
 ) -> Money:
-    """MRR of what bills `currency`, over the subscriptions in one of the statuses; other currencies are not in it."""
-    counting = {s.id for s in subscriptions if s.status in statuses}
-    counted = [item for item in items if item.subscription in counting and item.currency == currency]
-    return Money(round_half_even(sum(map(yearly, counted), Fraction(0)) / 12), currency)
+    """MRR of what bills `currency`: of some subscriptions whatever their status, or else of all that earn.
+
+    Raises MoneyError.
+    """
+    if subscriptions is None:
+        subscriptions = (s for s in billing.subscriptions if s.status in EARNING)
+    own = (s for s in subscriptions if s.currency == currency)
+    return Money(round_half_even(sum((each for _, each in recurring_items(billing, own)), Fraction(0)) / 12), currency)

@@ -159,9 +159,7 @@ def _revenue_at_risk(billing: Billing, subscription: Subscription | None) -> dic
     if subscription is None:
         return {}
     try:
-        revenue = monthly_recurring_revenue(
-            [subscription], billing.items, subscription.currency, frozenset({subscription.status})
-        )
+        revenue = monthly_recurring_revenue(billing, subscription.currency, [subscription])
     except MoneyError:
         return {}
     return {"at_risk_minor": str(revenue.minor), "at_risk_currency": revenue.currency}

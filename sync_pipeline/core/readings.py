@@ -28,11 +28,11 @@ from sync_pipeline.core.deal import account_currency, today
 from sync_pipeline.core.facts import lifetime_value, uncounted
 from sync_pipeline.core.lifecycle import EARNING, billing_status, ends_at, has_ended, most_urgent
 from sync_pipeline.core.money import Money
-from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
+from sync_pipeline.core.mrr import monthly_recurring_revenue, recurring_items
 from sync_pipeline.core.observation import Observation, Present, Unknown
 from sync_pipeline.core.records import Account, Invoice, LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.term import terms_begun, whole_months
+from sync_pipeline.core.term import months_of_contract, whole_months
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Billing, Deal, World
 
@@ -137,7 +137,7 @@ def account_mrr(world: World, rules: Rules, subject: Subject) -> Observation[Any
     if billing is None:
         return NOT_BILLED
     currency = account_currency(_account(world), rules.commercial)
-    return Present(monthly_recurring_revenue(billing.subscriptions, billing.items, currency))
+    return Present(monthly_recurring_revenue(billing, currency))
 
 
 def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -151,9 +151,7 @@ def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observa
 
 def _revenue_at_risk(billing: Billing, currency: str, now: int) -> Money:
     risky = subscriptions_at_risk(billing, now)
-    subscriptions = [subscription for subscription in billing.subscriptions if subscription.id in risky]
-    statuses = frozenset(subscription.status for subscription in subscriptions)
-    return monthly_recurring_revenue(subscriptions, billing.items, currency, statuses)
+    return monthly_recurring_revenue(billing, currency, (s for s in billing.subscriptions if s.id in risky))
 
 
 def account_other_currencies(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -168,7 +166,7 @@ def account_other_currencies(world: World, rules: Rules, subject: Subject) -> Ob
     collected = uncounted(world.facts, own)
     parts = []
     for currency in sorted(({s.currency for s in billing.subscriptions} | collected.keys()) - {own}):
-        monthly = monthly_recurring_revenue(billing.subscriptions, billing.items, currency)
+        monthly = monthly_recurring_revenue(billing, currency)
         at_risk = _revenue_at_risk(billing, currency, world.now)
         cash = collected.get(currency, Money(0, currency))
         figures = {"MRR": monthly, "MRR at risk": at_risk, "collected": cash}
@@ -191,13 +189,13 @@ def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[An
     billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
-    items = _earning_items(billing)
+    items = list(recurring_items(billing, (s for s in billing.subscriptions if s.status in EARNING)))
     if not items:
         return Present(None)
     own = account_currency(_account(world), rules.commercial)
     revenue: dict[str, Fraction] = {}
-    for item in [item for item in items if item.currency == own] or items:
-        revenue[item.product] = revenue.get(item.product, Fraction(0)) + yearly(item)
+    for item, yearly in [pair for pair in items if pair[0].currency == own] or items:
+        revenue[item.product] = revenue.get(item.product, Fraction(0)) + yearly
     largest = max(revenue, key=lambda product: (revenue[product], product))
     sold = _lines_by_product(world, billing).get(largest)
     return (
@@ -240,12 +238,12 @@ def contract_start(world: World, rules: Rules, subject: Subject) -> Observation[
 
 
 def contract_term(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """Months from the start to the end of the term that runs: a renewed term adds to it."""
+    """Months from the start to the end of the term that runs: free months and renewed terms add to it."""
     subscription = _of_kept_contract(world, rules, subject)
     months = whole_months(subject.deal.opportunity) if subject.deal is not None else None
     if subscription is None or has_ended(subscription) or months is None:
         return NOT_BILLED
-    return Present(Decimal(months * terms_begun(subscription, months, rules.commercial, world.now)))
+    return Present(Decimal(months_of_contract(subscription, months, rules.commercial, world.now)))
 
 
 def service_end(world: World, rules: Rules, subject: Subject) -> Observation[Any]:

@@ -225,6 +225,7 @@ class Subscription:
     cancel_at_period_end: Column[bool, "Ends with the current period"] = False
     canceled_at: Column[int | None, "When cancellation was asked for, microseconds UTC"] = None
     ended_at: Column[int | None, "When it ended, microseconds UTC"] = None
+    trial_start_at: Column[int | None, "Start of the trial, microseconds UTC"] = None
     trial_end_at: Column[int | None, "End of the trial, microseconds UTC"] = None
     cancellation_reason: Column[str | None, "Stripe's reason of the cancellation"] = None
     cancellation_feedback: Column[str | None, "Feedback that the customer chose"] = None
@@ -267,6 +268,7 @@ class Discount:
     subscription: Column[str, "Stripe subscription"]
     item: Column[str | None, "Subscription item, where it is on one item only"] = None
     position: Column[int, "Place in the order in which discounts are taken, from 0"] = 0
+    coupon: Column[str | None, "Stripe coupon that gives it"] = None
     duration: Column[str | None, "once, repeating or forever"] = None
     percent_off: Column[Decimal | None, "Percent taken off"] = None
     amount_off: Column[int | None, "Minor units taken off each invoice"] = None

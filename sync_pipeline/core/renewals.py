@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
-from fractions import Fraction
 from typing import Any
 
 from sync_pipeline.core import canonical, writing
@@ -18,12 +17,11 @@ from sync_pipeline.core.commands import Agreement, Command, Entry, Review
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.lifecycle import EARNING, has_ended, is_ending
-from sync_pipeline.core.money import Money, round_half_even
-from sync_pipeline.core.mrr import yearly
+from sync_pipeline.core.next_term import billed_in_term
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Opportunity, Subscription
 from sync_pipeline.core.rules import Commercial, Rules
-from sync_pipeline.core.term import term_end, whole_months
+from sync_pipeline.core.term import next_term_begins, term_end, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "renewal"
@@ -83,7 +81,9 @@ def _of_one_deal(
     if not is_open_for_renewal(end, commercial, world.now):
         return
     key = renewal_key(subscription, end)
-    wanted = {"amount": _next_term(billing, subscription, months), "close_date": end.isoformat()}
+    begins = next_term_begins(subscription, months, commercial, world.now)
+    amount = billed_in_term(billing, subscription, begins, months)
+    wanted = {"amount": amount, "close_date": end.isoformat()}
     if key not in opened:
         yield _create(world, rules, deal, key, wanted)
     elif not opened[key].is_closed:
@@ -94,12 +94,6 @@ def _of_one_deal(
             "enter a cancel date in the Contract, or open it again"
         )
         yield Review(f"renewal_lost:{key}", world.account_id, "renewal_lost", opened[key].id, detail)
-
-
-def _next_term(billing: Billing, subscription: Subscription, months: int) -> Money:
-    """What the next term bills at today's seats and prices."""
-    items = (item for item in billing.items if item.subscription == subscription.id)
-    return Money(round_half_even(sum(map(yearly, items), Fraction(0)) * months / 12), subscription.currency)
 
 
 def _closing(billing: Billing, subscription: Subscription, key: str, commercial: Commercial) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from sync_pipeline.core.records import (
     Coupon,
     CreditNote,
     Customer,
+    Discount,
     Dispute,
     FailureTask,
     Invoice,
@@ -51,6 +52,7 @@ class Billing:
 
     subscriptions: tuple[Subscription, ...] = ()
     items: tuple[SubscriptionItem, ...] = ()
+    discounts: tuple[Discount, ...] = ()
     invoices: tuple[Invoice, ...] = ()
     payments: tuple[InvoicePayment, ...] = ()
     charges: tuple[Charge, ...] = ()
@@ -68,11 +70,12 @@ class Billing:
         of_subscription = {s.id: s.customer for s in self.subscriptions}
         parts = {name: tuple(each for each in held if each.customer in customers) for name, held in self._by_customer()}
         items = tuple(item for item in self.items if of_subscription.get(item.subscription) in customers)
-        return Billing(**parts, items=items)
+        discounts = tuple(each for each in self.discounts if of_subscription.get(each.subscription) in customers)
+        return Billing(**parts, items=items, discounts=discounts)
 
     def _by_customer(self) -> Iterator[tuple[str, tuple[Any, ...]]]:
-        """All parts but the items, which name their subscription only."""
-        return ((f.name, getattr(self, f.name)) for f in fields(self) if f.name != "items")
+        """All parts but those that name their subscription only."""
+        return ((f.name, getattr(self, f.name)) for f in fields(self) if f.name not in ("items", "discounts"))
 
 
 @dataclass(frozen=True, slots=True)

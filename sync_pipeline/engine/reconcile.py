@@ -142,7 +142,7 @@ def _add_totals(engine: Engine, certificate: Certificate, world: World) -> None:
     currency = account_currency(account, engine.rules.commercial)
     try:
         measures = {
-            "mrr": (account.mrr, monthly_recurring_revenue(billing.subscriptions, billing.items, currency)),
+            "mrr": (account.mrr, monthly_recurring_revenue(billing, currency)),
             "lifetime_value": (account.lifetime_value, lifetime_value(world.facts, currency)),
         }
     except MoneyError:

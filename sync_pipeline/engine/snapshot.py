@@ -125,6 +125,7 @@ class StripeTables:
         self._by_name = _grouped(tables["stripe/customers"], lambda c: (c.name or "").strip().casefold())
         self._subscriptions = _grouped(tables["stripe/subscriptions"], lambda s: s.customer)
         self._items = _grouped(tables["stripe/subscription_items"], lambda item: item.subscription)
+        self._discounts = _grouped(tables["stripe/discounts"], lambda discount: discount.subscription)
         self._invoices = _grouped(tables["stripe/invoices"], lambda invoice: invoice.customer)
         self._payments = _grouped(tables["stripe/invoice_payments"], lambda payment: payment.customer)
         self._charges = _grouped(tables["stripe/charges"], lambda charge: charge.customer)
@@ -149,6 +150,7 @@ class StripeTables:
         return Billing(
             subscriptions=tuple(subscriptions),
             items=tuple(item for s in subscriptions for item in self._items[s.id]),
+            discounts=tuple(discount for s in subscriptions for discount in self._discounts[s.id]),
             invoices=tuple(self._invoices[customer_id]),
             payments=tuple(self._payments[customer_id]),
             charges=tuple(self._charges[customer_id]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from sync_pipeline.core.lifecycle import EARNING
+from sync_pipeline.core.mrr_definitions import STRIPE
 from sync_pipeline.frames.amounts import minor_units
 from sync_pipeline.frames.cash import account_of, wide_sum
 from sync_pipeline.frames.exact import round_ratio, rounded, total
@@ -99,10 +100,12 @@ def account_figures(
 def _by_stripe(money: Money, own: pl.DataFrame, mapping: pl.DataFrame) -> pl.DataFrame:
     """What follows from Stripe's records: columns account_id, currency, measure, stripe_minor.
 
-    Recurring revenue as the rules have it, before discounts. Cash that was settled in the Account's currency counts
+    Recurring revenue is Stripe's definition of it. Cash that was settled in the Account's currency counts
     in that.
     """
-    items = money.recurring.items.filter(pl.col("account_id").is_not_null() & pl.col("not_known").is_null())
+    items = money.recurring.amounts(len(STRIPE.discounts)).filter(
+        pl.col("account_id").is_not_null() & pl.col("not_known").is_null()
+    )
     risky = money.at_risk.filter(pl.col("cause").is_in(CAUSES[:3]))
     by = ("account_id", "currency")
     monthly = total(items.filter(pl.col("status").is_in(sorted(EARNING))), by)

@@ -103,18 +103,26 @@ def renewal_pipeline(
         pl.col("id").alias("opportunity_id"), months.cast(pl.Int64).alias("months")
     )
     today = day_of("now_at", zone)
+    # As core.term.paid_from has it: a trial with which it began comes before the first term.
+    began_with_trial = pl.col("trial_start_at") <= pl.col("start_at") + pl.duration(days=1)
+    paid_from = (
+        pl.when(began_with_trial)
+        .then(pl.max_horizontal("start_at", "trial_end_at"))
+        .otherwise("start_at")
+        .alias("paid_from")
+    )
     running = (
         deals.filter(state="matched")
         .join(won, on="opportunity_id")
         .join(
             subscriptions.filter(pl.col("status").is_in(sorted(EARNING))).select(
-                "id", "customer", "currency", "start_at", "cancel_at", "cancel_at_period_end"
+                "id", "customer", "currency", paid_from, "cancel_at", "cancel_at_period_end"
             ),
             left_on="subscription_id",
             right_on="id",
         )
         .with_columns(pl.lit(at).cast(DTYPES["moment"]).alias("now_at"))
-        .with_columns(day_of("start_at", zone).alias("start"), today.alias("today"))
+        .with_columns(day_of("paid_from", zone).alias("start"), today.alias("today"))
     )
     apart = (pl.col("today").dt.year() - pl.col("start").dt.year()) * MONTHS_OF_A_YEAR + (
         pl.col("today").dt.month().cast(pl.Int32) - pl.col("start").dt.month()
@@ -122,7 +130,9 @@ def renewal_pipeline(
     terms = pl.max_horizontal(apart // pl.col("months"), 1)
     ends = [pl.col("start").dt.offset_by(pl.format("{}mo", (terms + more) * pl.col("months"))) for more in range(2)]
     term_end = pl.when(ends[0] > pl.col("today")).then(ends[0]).otherwise(ends[1])
-    amounts = found.items.join(running, left_on="subscription", right_on="subscription_id", how="semi")
+    amounts = found.amounts(len(STRIPE.discounts)).join(
+        running, left_on="subscription", right_on="subscription_id", how="semi"
+    )
     yearly = total(amounts, ("subscription",))
     renewals = opportunities.filter(pl.col("renewal_key").is_not_null()).select(
         "renewal_key",
@@ -156,7 +166,7 @@ def renewal_pipeline(
 
 
 def _of_term() -> pl.Expr:
-    """What the next term bills: so many months of the yearly amount."""
+    """What the next term bills: so many months of the yearly amount, after the discounts that last for ever."""
     return round_ratio(
         pl.col(NUMERATOR).cast(pl.Int128) * pl.col("months"), pl.col(DENOMINATOR).cast(pl.Int128) * MONTHS_OF_A_YEAR
     )

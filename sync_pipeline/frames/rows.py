@@ -287,7 +287,7 @@ class Renewal:
     is_due: Column[bool, "It is near enough for a renewal Opportunity"]
     is_ending: Column[bool, "The subscription is to end, so that there is nothing to renew"]
     risk: Column[RiskCause | None, "Why its revenue is at risk: the first cause that holds; empty where none does"]
-    next_term_minor: Column[int, "What the next term bills at today's seats and rates, before discounts, minor units"]
+    next_term_minor: Column[int, "What the next term bills at today's rates, after lasting discounts, minor units"]
     renewal_opportunity_id: Column[str | None, "Opportunity of the renewal; empty where there is none yet"]
     renewal_stage: Column[str | None, "Its stage"]
     renewal_is_closed: Column[bool | None, "It is won or lost"]

@@ -83,7 +83,7 @@ def test_five_seats_less_are_250_pounds_a_month_given_up() -> None:
             "Stripe_Subscription_Id__c": SUBSCRIPTION,
             "Effective_Date__c": "2026-11-24",
             "Lost_MRR__c": Decimal("250.00"),
-            "Reason__c": "fewer units or lower prices; the subscription goes on",
+            "Reason__c": "fewer units, lower prices or a discount; the subscription goes on",
             "Voluntary__c": True,
         },
     }

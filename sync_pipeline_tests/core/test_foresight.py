@@ -76,6 +76,14 @@ def test_a_new_deal_shows_its_subscription_and_what_salesforce_will_say() -> Non
     assert shown["MRR__c"] == "3750"
 
 
+def test_a_discount_that_lasts_is_taken_off_the_revenue_that_a_plan_shows() -> None:
+    for duration, monthly in (("Forever", "3375"), ("Once", "3750")):
+        agreed = deal(discount_percent=Decimal(10), discount_duration=duration)
+        ahead = foresee(world(deals=(agreed,)), RULES, PERSONAL_KEY, lambda _: Billing())
+        shown = {x.field: x.new for c in ahead.commands for x in c.changes if ACCOUNT in c.target}
+        assert shown["MRR__c"] == monthly
+
+
 def test_an_end_that_a_contract_asks_for_is_foreseen_with_its_churn_record() -> None:
     both = story()
     both.settle()
@@ -93,7 +101,7 @@ def mrr(ahead: Foreseen) -> tuple[int, int]:
     for seen in (ahead.before, ahead.after):
         assert isinstance(seen.billing, Present)
         billing = seen.billing.value
-        both.append(monthly_recurring_revenue(billing.subscriptions, billing.items, "GBP").minor)
+        both.append(monthly_recurring_revenue(billing, "GBP").minor)
     return both[0], both[1]
 
 

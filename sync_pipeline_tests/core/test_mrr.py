@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,14 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
-from sync_pipeline_tests.core.making import item, subscription
+from sync_pipeline.core.records import Discount, SubscriptionItem
+from sync_pipeline.core.world import Billing
+from sync_pipeline_tests.core.making import NOW, SUBSCRIPTION, item, subscription
 
 
-def mrr(*items: object, status: str = "active", currency: str = "GBP") -> Money:
-    return monthly_recurring_revenue([subscription(status=status)], items, currency)  # type: ignore[arg-type]
+def mrr(*items: SubscriptionItem, status: str = "active", currency: str = "GBP") -> Money:
+    billing = Billing(subscriptions=(subscription(status=status, currency=currency),), items=items)
+    return monthly_recurring_revenue(billing, currency)
 
 
 @pytest.mark.parametrize(
@@ -42,11 +46,11 @@ def test_every_interval_by_hand(interval: str, count: int, unit: str, quantity: 
 
 def test_a_thousand_annual_plans_do_not_drift() -> None:
     """£100 a year is 833.33p a month; a thousand of them are 833,333.33p, not a thousand times 833p."""
-    subscriptions = [subscription(id=f"sub_{n}") for n in range(1000)]
-    items = [
+    subscriptions = tuple(subscription(id=f"sub_{n}") for n in range(1000))
+    items = tuple(
         item(id=f"si_{n}", subscription=f"sub_{n}", interval="year", unit_amount=Decimal(10_000)) for n in range(1000)
-    ]
-    assert monthly_recurring_revenue(subscriptions, items, "GBP") == Money(833_333, "GBP")
+    )
+    assert monthly_recurring_revenue(Billing(subscriptions, items), "GBP") == Money(833_333, "GBP")
 
 
 def test_items_of_one_subscription_are_rounded_together() -> None:
@@ -80,8 +84,9 @@ def test_what_is_not_committed_counts_nothing(what: dict[str, object]) -> None:
 
 
 def test_another_currency_is_not_in_the_figure() -> None:
-    assert mrr(item(currency="EUR")) == Money(0, "GBP")
-    assert mrr(item(currency="EUR"), currency="EUR") == Money(1000, "EUR")
+    euros = Billing((subscription(currency="EUR"),), (item(currency="EUR"),))
+    assert monthly_recurring_revenue(euros, "GBP") == Money(0, "GBP")
+    assert monthly_recurring_revenue(euros, "EUR") == Money(1000, "EUR")
 
 
 def test_an_interval_of_the_future_is_a_money_error_not_a_crash() -> None:
@@ -109,3 +114,28 @@ def test_one_rounding_of_the_exact_sum(rows: list[tuple[tuple[str, int], int, in
     )
     assert abs(mrr(*items).minor - exact) <= Fraction(1, 2)
     assert mrr(*items) == mrr(*reversed(items))
+
+
+def taken(duration: str, **off: Any) -> Discount:
+    values: dict[str, Any] = {"id": "di_1", "subscription": SUBSCRIPTION, "duration": duration, "start_at": NOW}
+    return Discount(**(values | off))
+
+
+@pytest.mark.parametrize(
+    ("discounts", "expected"),
+    [
+        # Two items: 10.00 and 30.00 a month.
+        ((taken("forever", percent_off=Decimal(25)),), 3_000),
+        ((taken("forever", amount_off=1_000),), 3_000),
+        ((taken("forever", amount_off=9_000),), 0),
+        ((taken("forever", item="si_2", percent_off=Decimal(50)),), 2_500),
+        ((taken("forever", products=("prod_2",), amount_off=500),), 3_500),
+        ((taken("once", percent_off=Decimal(50)),), 4_000),
+        ((taken("repeating", percent_off=Decimal(50), end_at=NOW + 1),), 4_000),
+        ((taken("forever", subscription="sub_other", percent_off=Decimal(50)),), 4_000),
+    ],
+)
+def test_only_discounts_that_last_for_ever_are_taken_off(discounts: tuple[Discount, ...], expected: int) -> None:
+    items = (item(id="si_1"), item(id="si_2", product="prod_2", unit_amount=Decimal(3_000)))
+    billing = Billing((subscription(),), items, discounts)
+    assert monthly_recurring_revenue(billing, "GBP") == Money(expected, "GBP")

@@ -235,8 +235,10 @@ def test_discounts_and_the_lines_that_they_were_taken_from(stripe: Stripe) -> No
     subscription = made(stripe, "subscription", params)
     found = stripe.everything()
     (item,) = found["subscription_items"]
+    assert set(stripe.billing(customer).discounts) == set(found["discounts"])
     whole, part = sorted(found["discounts"], key=lambda each: each.item or "")
     assert (whole.subscription, whole.item, whole.percent_off, whole.duration) == (subscription, None, 10, "forever")
+    assert (whole.coupon, part.coupon) == ("ten", "once")
     assert (whole.products, whole.start_at, whole.end_at) == (("sf_01tA",), NOW, None)
     assert (part.item, part.amount_off, part.percent_off, part.duration) == (item.id, 100_000, None, "once")
     (line,) = found["invoice_lines"]

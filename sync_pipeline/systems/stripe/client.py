@@ -7,7 +7,7 @@ clock of Stripe's objects is seconds; everything handed out is microseconds UTC.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import requests
@@ -26,6 +26,7 @@ CONNECT_AND_READ_SECONDS = (5, 30)
 PAGE = 100
 LOOKUP_KEYS_PER_CALL = 10
 SEARCH_LAG_SECONDS = 3600
+WITH_DISCOUNTS = ["data.discounts.source.coupon", "data.items.data.discounts"]
 WITH_CHARGES = ["data.balance_transaction", "data.refunds.data.balance_transaction"]
 
 SYSTEM = "stripe"
@@ -64,6 +65,7 @@ class Stripe:
         self.calls = 0
         self.write_calls = 0
         self._counting = threading.Lock()
+        self._coupons: dict[str, Mapping[str, Any]] = {}
 
     def account_id(self) -> str:
         return str(self._get("/v1/account")["id"])
@@ -119,7 +121,8 @@ class Stripe:
 
     def billing(self, customer_id: str) -> Billing:
         """Everything that Stripe holds for a customer, ended subscriptions included."""
-        raw_subscriptions = list(self.pages("/v1/subscriptions", customer=customer_id, status="all"))
+        found = self.pages("/v1/subscriptions", customer=customer_id, status="all", expand=WITH_DISCOUNTS)
+        raw_subscriptions = list(found)
         raw_invoices = list(self.pages("/v1/invoices", customer=customer_id, expand=["data.payments"]))
         raw_charges = list(self.pages("/v1/charges", customer=customer_id, expand=WITH_CHARGES))
         disputed = [raw["id"] for raw in raw_charges if raw["disputed"]]
@@ -129,6 +132,7 @@ class Stripe:
             items=tuple(
                 parse.subscription_item(item) for raw in raw_subscriptions for item in self._whole(raw["items"])
             ),
+            discounts=tuple(self._discounts(raw_subscriptions, self._coupon_in_full)),
             invoices=tuple(parse.invoice(raw) for raw in raw_invoices),
             payments=tuple(
                 parse.invoice_payment(payment, customer_id)
@@ -182,8 +186,8 @@ class Stripe:
 
     def everything(self) -> dict[str, list[Any]]:
         """Complete tables of records, by name. Objects of test clocks are not in Stripe's lists, nor here."""
-        expanded = ["data.discounts.source.coupon", "data.items.data.discounts"]
-        subscriptions = list(self.pages("/v1/subscriptions", status="all", expand=expanded))
+        subscriptions = list(self.pages("/v1/subscriptions", status="all", expand=WITH_DISCOUNTS))
+        coupons = {raw["id"]: raw for raw in self.pages("/v1/coupons", expand=["data.applies_to"])}
         invoices = list(self.pages("/v1/invoices", expand=["data.payments"]))
         charges = list(self.pages("/v1/charges", expand=WITH_CHARGES))
         payers = {raw["id"]: str(parse.id_of(raw["customer"])) for raw in charges if raw.get("customer")}
@@ -196,7 +200,7 @@ class Stripe:
             "subscription_items": [
                 parse.subscription_item(item) for raw in subscriptions for item in self._whole(raw["items"])
             ],
-            "discounts": self._discounts(subscriptions),
+            "discounts": list(self._discounts(subscriptions, coupons.get)),
             "invoices": [parse.invoice(raw) for raw in invoices],
             "invoice_lines": [
                 line
@@ -225,20 +229,30 @@ class Stripe:
             "subscription_schedules": [
                 parse.subscription_schedule(raw) for raw in self.pages("/v1/subscription_schedules")
             ],
-            "coupons": [parse.coupon(raw) for raw in self.pages("/v1/coupons")],
+            "coupons": [parse.coupon(raw) for raw in coupons.values()],
         }
 
-    def _discounts(self, subscriptions: Iterable[Mapping[str, Any]]) -> list[Discount]:
-        """The discounts of subscriptions and of their items, whose coupons lie too deep to be expanded with them."""
-        coupons = {raw["id"]: raw for raw in self.pages("/v1/coupons", expand=["data.applies_to"])}
-        found = []
+    def _discounts(
+        self, subscriptions: Iterable[Mapping[str, Any]], coupon_of: Callable[[str], Mapping[str, Any] | None]
+    ) -> Iterator[Discount]:
+        """The discounts of subscriptions and of their items. To what a coupon is limited lies too deep to be expanded
+        with them, and so do the coupons of items: `coupon_of` reads them."""
         for raw in subscriptions:
             owners = [(None, raw), *((item["id"], item) for item in self._whole(raw["items"]))]
             for item_id, owner in owners:
                 for position, each in enumerate(owner["discounts"]):
                     if isinstance(each, Mapping):
-                        found.append(parse.discount(each, coupons, raw["id"], item_id, position))
-        return found
+                        name = str(parse.id_of(each["source"]["coupon"]))
+                        yield parse.discount(each, coupon_of(name) or {}, raw["id"], item_id, position)
+
+    def _coupon_in_full(self, coupon_id: str) -> Mapping[str, Any] | None:
+        """A coupon with what it is limited to. Its terms never change, so it is read once; None where it is gone."""
+        if coupon_id not in self._coupons:
+            try:
+                self._coupons[coupon_id] = self._get(f"/v1/coupons/{coupon_id}", expand=["applies_to"])
+            except _Missing:
+                return None
+        return self._coupons[coupon_id]
 
     def events_since(self, since: int) -> Iterator[Mapping[str, Any]]:
         """Events created since a moment (microseconds UTC), newest first; Stripe keeps 30 days."""

@@ -103,6 +103,7 @@ def subscription(raw: Json) -> Subscription:
         cancel_at_period_end=bool(raw.get("cancel_at_period_end")),
         canceled_at=micros(raw.get("canceled_at")),
         ended_at=micros(raw.get("ended_at")),
+        trial_start_at=micros(raw.get("trial_start")),
         trial_end_at=micros(raw.get("trial_end")),
         cancellation_reason=cancellation.get("reason"),
         cancellation_feedback=cancellation.get("feedback"),
@@ -165,17 +166,21 @@ def subscription_item(raw: Json) -> SubscriptionItem:
     )
 
 
-def discount(raw: Json, coupons: Mapping[str, Json], subscription_id: str, item: str | None, position: int) -> Discount:
-    """A discount as a subscription or an item lists it. `coupons` has by id what is not embedded in it."""
+def discount(raw: Json, coupon: Json, subscription_id: str, item: str | None, position: int) -> Discount:
+    """A discount as a subscription or an item lists it. `coupon` is what was read of its coupon apart from it.
+
+    What is embedded comes first: a coupon can be deleted and another made with its id.
+    """
     named = raw["source"]["coupon"]
     embedded = named if isinstance(named, Mapping) else {}
-    coupon = {**embedded, **coupons.get(str(id_of(named)), {})}
+    coupon = {**coupon, **embedded}
     percent = coupon.get("percent_off")
     return Discount(
         id=raw["id"],
         subscription=subscription_id,
         item=item,
         position=position,
+        coupon=id_of(named),
         duration=coupon.get("duration"),
         # The SDK makes a float of a percentage with at most two decimals, which its shortest text gives back.
         percent_off=None if percent is None else Decimal(str(percent)),
