@@ -60,12 +60,12 @@ class Ledger:
             options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         with self._transaction(options) as conn:
             if conn.dialect.name == "sqlite":
-                conn.exec_driver_sql("PRAGMA query_only = ON")
+                _say(conn, "PRAGMA query_only = ON")
             try:
                 yield conn
             finally:
                 if conn.dialect.name == "sqlite":
-                    conn.exec_driver_sql("PRAGMA query_only = OFF")
+                    _say(conn, "PRAGMA query_only = OFF")
 
     def in_transaction(self) -> bool:
         """Whether the calling thread is inside `tx` or `read`."""
@@ -211,7 +211,17 @@ def _use_wal(dbapi: sqlite3.Connection) -> None:
 
 
 def _begin_sqlite(conn: Connection) -> None:
-    conn.exec_driver_sql(conn.get_execution_options().get("ledger_begin", "BEGIN IMMEDIATE"))
+    try:
+        _say(conn, conn.get_execution_options().get("ledger_begin", "BEGIN IMMEDIATE"))
+    except sqlite3.OperationalError as error:
+        raise OperationalError("BEGIN", None, error) from error
+
+
+def _say(conn: Connection, statement: str) -> None:
+    """Straight to the driver: these go with every transaction, and SQLAlchemy's way costs more than SQLite's."""
+    dbapi = conn.connection.dbapi_connection
+    assert dbapi is not None
+    dbapi.execute(statement).close()
 
 
 def _prepare_postgres(dbapi: Any, _record: object) -> None:

@@ -58,6 +58,7 @@ class Watch:
         self._activated: set[str] = set()
         self._first_payment: dict[str, str] = {}
         self.ever_won: set[str] = set()
+        self._seen = (-1, -1)
 
     def sent(self, side: str, call: Call) -> None:
         assert self.ledger is not None
@@ -93,6 +94,10 @@ class Watch:
 
     def look(self) -> None:
         """After anything that may have changed a figure: what was ever true, and what never goes back."""
+        seen = (self._sandbox.salesforce.org.store.writes, self._sandbox.stripe.world.store.writes)
+        if seen == self._seen:
+            return
+        self._seen = seen
         collected = collected_minor(self._sandbox)
         for account, minor in collected.items():
             self._values[account].add(minor)

@@ -11,14 +11,16 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from sqlalchemy import select
 
 from sync_pipeline.config.rules import load_rules
+from sync_pipeline.core.org_schema import OrgObject
 from sync_pipeline.core.rules import Guards, Rules
 from sync_pipeline.engine.assembly import without_alerts
 from sync_pipeline.engine.context import Engine, Halted, build_engine
@@ -27,7 +29,7 @@ from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import receive
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.ledger import migrations, work
-from sync_pipeline.ledger.database import LedgerError, open_ledger
+from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 from sync_pipeline.sandbox.world import Sandbox
@@ -104,12 +106,10 @@ class _Play:
         self._trouble = Trouble(dict(plan.trouble))
         self._stage.moved = self._moved
         self._workers = 0
+        self._described: Mapping[str, OrgObject] | None = None
 
     def __enter__(self) -> _Play:
-        self._folder = tempfile.TemporaryDirectory(dir=_fast_folder())
-        file = Path(self._folder.name) / "ledger.db"
-        shutil.copy(_empty_ledger(), file)
-        self._ledger = StagedLedger(open_ledger(f"sqlite:///{file}"), self._stage)
+        self._ledger = StagedLedger(_empty_ledger(), self._stage)
         self._watch.ledger = self._ledger
         self._env: Env = StagedEnv(self._stage)
         return self
@@ -117,7 +117,6 @@ class _Play:
     def __exit__(self, *_: object) -> None:
         self._stage.end()
         self._ledger.close()
-        self._folder.cleanup()
 
     def result(self) -> Result:
         result = Result(self._plan, "")
@@ -181,10 +180,14 @@ class _Play:
 
     def _work(self) -> None:
         engine = self._engine(f"worker {self._workers}")
+        if self._described is not None:
+            # The schema does not change, and a tenth of the time would go into reading it again in every process.
+            vars(engine.salesforce)["described"] = self._described
         try:
             drain(engine, DrainPlan(linger_seconds=10, poll_seconds=20, sweep_seconds=60, allow=True))
         except ENDURED as error:
             self._stage.say(f"gives up: {error}")
+        self._described = vars(engine.salesforce).get("described", self._described)
 
     def _engine(self, run: str) -> Engine:
         sandbox, rules = self._sandbox, _rules(by_card=self._plan.by_card)
@@ -256,16 +259,21 @@ def _writable() -> frozenset[str]:
     return frozenset(load(DEFAULT_PACKAGE).permissions.editable)
 
 
-@cache
-def _fast_folder() -> str | None:
-    """Memory, where the machine has a folder of it: a ledger lives for a second."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+def _empty_ledger() -> Ledger:
+    """The process's one ledger, emptied: opened anew, it would compile every statement again."""
+    ledger, file, empty = _ledger()
+    ledger.close()
+    for kept in file.parent.glob("ledger.db*"):
+        kept.unlink()
+    shutil.copy(empty, file)
+    return ledger
 
 
 @cache
-def _empty_ledger() -> Path:
-    """A migrated ledger to copy from, once per process."""
-    folder = tempfile.mkdtemp(dir=_fast_folder())
-    file = Path(folder) / "empty.db"
-    migrations.upgrade(f"sqlite:///{file}")
-    return file
+def _ledger() -> tuple[Ledger, Path, Path]:
+    """A ledger for seed after seed, its file, and a migrated file to start from. In memory where the machine can."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=0)  # also in a campaign's processes
+    empty = folder / "empty.db"
+    migrations.upgrade(f"sqlite:///{empty}")
+    return open_ledger(f"sqlite:///{folder / 'ledger.db'}"), folder / "ledger.db", empty

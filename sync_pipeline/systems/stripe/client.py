@@ -357,6 +357,7 @@ def _session(transport: requests.adapters.BaseAdapter | None) -> requests.Sessio
     if transport is None:
         return None
     session = requests.Session()
+    session.trust_env = False  # no network, so no proxy of the environment either
     session.mount("http://", transport)
     return session
 
