@@ -17,7 +17,8 @@ from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import number, text
-from sync_pipeline.core.money import MoneyError, exponent, minor_units
+from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount, whole_number
+from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.rates import (
     MAX_CHARGES,
     MONTHS,
@@ -37,11 +38,6 @@ COLLECTION_METHODS: dict[str, Literal["send_invoice", "charge_automatically"]] =
     "Send Invoice": "send_invoice",
     "Charge Automatically": "charge_automatically",
 }
-DURATIONS: dict[str, Literal["once", "repeating", "forever"]] = {
-    "Once": "once",
-    "Months": "repeating",
-    "Forever": "forever",
-}
 MAX_FREE_MONTHS = 24
 
 
@@ -55,24 +51,6 @@ class Phase:
 
 
 @dataclass(frozen=True, slots=True)
-class Discount:
-    """A discount on the whole deal. One of `percent` and `amount` (minor units of `currency`) is set."""
-
-    percent: Decimal | None
-    amount: int | None
-    currency: str
-    duration: Literal["once", "repeating", "forever"]
-    months: int | None
-
-    @property
-    def coupon(self) -> str:
-        """The deterministic id of the coupon, so that each discount exists once."""
-        off = f"{number(self.percent)}pct" if self.percent is not None else f"{self.amount}{self.currency.lower()}"
-        lasts = f"{self.months}months" if self.duration == "repeating" else self.duration
-        return f"sf-{off.replace('.', '_')}-{lasts}"
-
-
-@dataclass(frozen=True, slots=True)
 class Terms:
     """What to bill, when and how. `starts_on` is a date in the business time zone; None means at once.
 
@@ -82,7 +60,7 @@ class Terms:
     currency: str
     phases: tuple[Phase, ...]
     charges: tuple[Rate, ...]
-    discount: Discount | None
+    discount: AgreedDiscount | None
     starts_on: date | None
     free_months: int
     months: int
@@ -146,7 +124,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
     except MoneyError as error:
         missing.append(str(error))
     starts_on = _start(opportunity, missing)
-    free = _whole(opportunity.free_months, "free months", missing, at_most=MAX_FREE_MONTHS) or 0
+    free = whole_number(opportunity.free_months, "free months", missing, at_most=MAX_FREE_MONTHS) or 0
     months = _term(opportunity, commercial, starts_on, free, today(now, commercial), missing)
     missing.extend(_interval_faults(deal, commercial, months))
     for line in sorted(deal.lines, key=lambda each: each.id):
@@ -154,7 +132,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         missing.extend(f"line {name}: {fault}" for fault in line_faults(line, currency, commercial))
         missing.extend(f"line {name}: {fault}" for fault in _month_faults(line, months))
     collection, net_days = _collection(opportunity, commercial, missing)
-    discount = _discount(opportunity, currency, missing) if not missing else None
+    discount = agreed_discount(opportunity, currency, missing) if not missing else None
     if missing or months is None:
         return Incomplete(tuple(missing))
     agreed = Terms(
@@ -197,15 +175,6 @@ def _term(
     return months
 
 
-def _whole(value: Decimal | None, what: str, missing: list[str], at_most: int) -> int | None:
-    if value is None:
-        return None
-    if value < 0 or value % 1 or value > at_most:
-        missing.append(f"the {what} are {number(value)}, not a whole number from 0 to {at_most}")
-        return None
-    return int(value)
-
-
 def _interval_faults(deal: Deal, commercial: Commercial, months: int | None) -> Iterator[str]:
     """The deal's interval is needed where a line has none of its own; the term is whole intervals of each line."""
     said = text(deal.opportunity.billing_interval)
@@ -218,11 +187,11 @@ def _interval_faults(deal: Deal, commercial: Commercial, months: int | None) -> 
     if deal.lines and not recurring:
         yield "all its lines are one-time charges; a subscription needs a recurring one"
     intervals = {interval_of(line, said, commercial) for line in recurring or deal.lines}
-    if months is not None and any(each is not None and not _is_whole(months, each) for each in intervals):
+    if months is not None and any(each is not None and not _iswhole_number(months, each) for each in intervals):
         yield f"the term of {months} months is no whole number of billing intervals"
 
 
-def _is_whole(months: int, interval: Interval) -> bool:
+def _iswhole_number(months: int, interval: Interval) -> bool:
     """Whether some months are whole billing intervals; days and weeks have no months."""
     unit, count = interval
     return unit not in MONTHS or months % (MONTHS[unit] * count) == 0
@@ -246,36 +215,10 @@ def _collection(
     if said is not None and said not in COLLECTION_METHODS:
         missing.append(f"the collection method is {said!r} (known: {', '.join(COLLECTION_METHODS)})")
     method = COLLECTION_METHODS.get(said or "", commercial.collection_method)
-    days = _whole(opportunity.net_days, "days until payment is due", missing, at_most=365)
+    days = whole_number(opportunity.net_days, "days until payment is due", missing, at_most=365)
     if method == "charge_automatically":
         return method, None
     return method, commercial.days_until_due if days is None else days
-
-
-def _discount(opportunity: Opportunity, currency: str, missing: list[str]) -> Discount | None:
-    percent, amount = opportunity.discount_percent or None, opportunity.discount_amount or None
-    if percent is None and amount is None:
-        return None
-    said = text(opportunity.discount_duration)
-    months = _whole(opportunity.discount_months, "months of the discount", missing, at_most=600)
-    minor = minor_units(amount, currency) if amount is not None else None
-    if percent is not None and minor is not None:
-        missing.append("there are a discount in percent and one as an amount; a deal has one of them")
-    if percent is not None and not 0 < percent <= 100:
-        missing.append(f"the discount is {number(percent)} percent")
-    if minor is not None and (minor < 0 or minor % 1):
-        missing.append(f"the discount of {number(amount)} is no amount of {currency}")
-    if said not in DURATIONS:
-        told = "is empty" if said is None else f"is {said!r}"
-        missing.append(f"the duration of the discount {told} (known: {', '.join(DURATIONS)})")
-    elif said == "Months" and not months:
-        missing.append("the months of the discount are empty")
-    if missing or said is None:
-        return None
-    duration = DURATIONS[said]
-    return Discount(
-        percent, int(minor) if minor is not None else None, currency, duration, months if said == "Months" else None
-    )
 
 
 def _phases(deal: Deal, commercial: Commercial, currency: str, months: int) -> tuple[Phase, ...]:
@@ -310,7 +253,7 @@ def _faults_together(agreed: Terms) -> Iterator[str]:
     for phase in agreed.phases:
         if not phase.rates:
             yield f"nothing is billed in months {phase.after + 1} to {phase.until}"
-        if any(each is not None and not _is_whole(phase.after, each) for each in intervals):
+        if any(each is not None and not _iswhole_number(phase.after, each) for each in intervals):
             yield f"month {phase.after + 1}, in which the ramp turns, begins within a billing interval"
         yield from item_faults(phase.rates)
     if len(agreed.charges) > MAX_CHARGES:

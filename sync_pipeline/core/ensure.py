@@ -12,6 +12,7 @@ from sync_pipeline.core.commands import Agreement, Command, FieldChange, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, Ambiguous, match_subscription, named_subscriptions, owner_of_named
 from sync_pipeline.core.customers import customer_in, named_customer, new_customers, untold_registrations
 from sync_pipeline.core.deal import Terms, subscription_intent
+from sync_pipeline.core.discount_terms import agreed_on
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.prices import agreed_rates, as_agreed
 from sync_pipeline.core.rate_card import coupons, is_discount, is_priced_at, rate_card
@@ -137,6 +138,7 @@ def _agreements(deal: Deal, agreed: Terms) -> tuple[Agreement, ...]:
     """What both sides hold once the terms are said."""
     recurring = {rate.line_ids: rate for phase in agreed.phases for rate in phase.rates}
     return (
+        *agreed_on(deal.opportunity.id, agreed.discount),
         *agreed_quantities((line.id, line.quantity) for line in deal.lines),
         *(each for ids, rate in recurring.items() for each in agreed_rates(ids, as_agreed(rate))),
     )

@@ -299,11 +299,41 @@ def _customer_changed(world: World, command: Command) -> World | None:
     return replace(world, blocked=world.blocked | {command.target})
 
 
+def _subscription_changed(world: World, command: Command) -> World | None:
+    """Its end, its discounts, its items; other params are not imagined."""
+    params, imagined = command.body["params"], False
+    for names, change in PARTS_OF_A_SUBSCRIPTION.items():
+        if not params.keys().isdisjoint(names):
+            imagined, changed = True, change(world, command)
+            if changed is None:
+                return None
+            world = changed
+    return world if imagined else None
+
+
+def _discounts_changed(world: World, command: Command) -> World | None:
+    """What is given is all that the subscription has; items are only taken off theirs."""
+    if not isinstance(world.billing, Present):
+        return None
+    name, params, billing = command.body["id"], command.body["params"], world.billing.value
+    entries = params["discounts"] or ()
+    goes_on = {entry["discount"] for entry in entries if "discount" in entry}
+    bare = {entry["id"] for entry in params.get("items", ()) if entry.get("discounts") == ""}
+    kept = (
+        each
+        for each in billing.discounts
+        if each.subscription != name or each.id in goes_on or (each.item is not None and each.item not in bare)
+    )
+    catalogue = world.catalogue.value if isinstance(world.catalogue, Present) else Catalogue()
+    granted = _granted(catalogue, (entry for entry in entries if "coupon" in entry), name, world.now)
+    return replace(world, billing=Present(replace(billing, discounts=(*kept, *granted))))
+
+
 def _end_changed(world: World, command: Command) -> World | None:
-    """A subscription whose end is scheduled, moved or taken back; all else of it is about its items."""
+    """A subscription whose end is scheduled, moved or taken back."""
     params = command.body["params"]
-    if not params.keys() & {"cancel_at", "cancel_at_period_end"} or not isinstance(world.billing, Present):
-        return _items_changed(world, command)
+    if not isinstance(world.billing, Present):
+        return None
     billing, at = world.billing.value, params.get("cancel_at") or None
     end: dict[str, Any] = {
         "cancel_at": at and at * MICROS,
@@ -317,7 +347,7 @@ def _end_changed(world: World, command: Command) -> World | None:
 
 
 def _items_changed(world: World, command: Command) -> World | None:
-    """A subscription's or an item's quantities and prices; other params of a subscription are not imagined."""
+    """A subscription's or an item's quantities and prices."""
     if not isinstance(world.billing, Present):
         return None
     body, billing = command.body, world.billing.value
@@ -340,6 +370,11 @@ def _items_changed(world: World, command: Command) -> World | None:
     return replace(world, billing=Present(replace(billing, items=tuple(items.values()))))
 
 
+PARTS_OF_A_SUBSCRIPTION: Mapping[tuple[str, ...], Callable[[World, Command], World | None]] = {
+    ("cancel_at", "cancel_at_period_end"): _end_changed,
+    ("discounts",): _discounts_changed,
+    ("items",): _items_changed,
+}
 CREATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "customer": _customer,
     "product": _product,
@@ -350,7 +385,7 @@ CREATES: Mapping[str, Callable[[World, Command], World | None]] = {
 }
 UPDATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "customer": _customer_changed,
-    "subscription": _end_changed,
+    "subscription": _subscription_changed,
     "subscription_item": _items_changed,
 }
 

@@ -19,6 +19,7 @@ from sync_pipeline.core.churn import churn_records
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Plan, Review
 from sync_pipeline.core.contraction import contractions
 from sync_pipeline.core.contracts import keep_contracts
+from sync_pipeline.core.discount_terms import keep_discounts
 from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.fields import keep_fields
@@ -43,6 +44,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *ensure_everything(world, rules),
         *keep_fields(world, rules, personal_key),
         *keep_line_terms(world, rules),
+        *keep_discounts(world, rules),
         *payment_failure_tasks(world, rules),
         *payment_alerts(world, rules),
         *keep_cancel_dates(world, rules),

@@ -7,7 +7,7 @@ from typing import Any
 
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Command
-from sync_pipeline.core.deal import Discount
+from sync_pipeline.core.discounts import AgreedDiscount
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.records import Coupon, Price
 from sync_pipeline.core.rules import Priority
@@ -36,7 +36,7 @@ def rate_card(world: World, catalogue: Catalogue, rates: Sequence[Rate]) -> Iter
             yield _create(world, "price", key, f"a new negotiated rate of {rate.product_name}", params)
 
 
-def coupons(world: World, catalogue: Catalogue, discounts: Iterable[Discount]) -> Iterator[Command]:
+def coupons(world: World, catalogue: Catalogue, discounts: Iterable[AgreedDiscount]) -> Iterator[Command]:
     """Creates the coupons of the discounts that do not exist yet."""
     for coupon, discount in sorted({discount.coupon: discount for discount in discounts}.items()):
         if coupon not in catalogue.coupons:
@@ -63,7 +63,7 @@ def is_priced_at(price: Price, rate: Rate) -> bool:
     return price.active and terms_of_price == promised
 
 
-def is_discount(coupon: Coupon, discount: Discount) -> bool:
+def is_discount(coupon: Coupon, discount: AgreedDiscount) -> bool:
     """A person can delete a coupon and make another with its id."""
     promised = (discount.percent, discount.amount, discount.duration, discount.months)
     currency = discount.currency if discount.amount is not None else None

@@ -16,7 +16,8 @@ from typing import Any
 from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.core.canon import number
-from sync_pipeline.core.deal import Discount, Phase, Terms, midnight, months_after, today
+from sync_pipeline.core.deal import Phase, Terms, midnight, months_after, today
+from sync_pipeline.core.discounts import AgreedDiscount
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.rules import Commercial
 
@@ -118,7 +119,7 @@ def _scheduled_terms(
     }
 
 
-def coupon_params(discount: Discount) -> dict[str, Any]:
+def coupon_params(discount: AgreedDiscount) -> dict[str, Any]:
     """The body of the create of a coupon."""
     params: dict[str, Any] = {"id": discount.coupon, "duration": discount.duration}
     if discount.percent is not None:

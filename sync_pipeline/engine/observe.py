@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from sync_pipeline.core.crosswalk import SCHEDULE, Match, match_schedule, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
+from sync_pipeline.core.discount_terms import changed_discounts
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
 from sync_pipeline.core.prices import changed_rates
@@ -267,12 +268,14 @@ def _with_stripe(rules: Rules, world: World, known: World | None, stripe: Stripe
         waiting = unbilled_deals(world, rules)
         said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
         rates = [rate for agreed in said for rate in agreed.rates] + list(changed_rates(world, rules))
-        if not rates:
+        discounts = [agreed.discount for agreed in said if agreed.discount is not None]
+        discounts += changed_discounts(world, rules)
+        if not rates and not discounts:
             return world
         catalogue: Catalogue = stripe.catalogue(
             {rate.stripe_product for rate in rates},
             {rate.lookup_key for rate in rates},
-            {agreed.discount.coupon for agreed in said if agreed.discount is not None},
+            {discount.coupon for discount in discounts},
         )
         world = replace(world, catalogue=Present(catalogue))
         if waiting.ready and needs_candidates(world, account, waiting.currencies, waiting.home):

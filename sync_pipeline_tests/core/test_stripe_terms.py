@@ -117,6 +117,10 @@ def test_a_discount_on_the_deal_is_a_coupon_that_lasts_as_long(fields: dict[str,
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
+        (
+            {"discount_amount": Decimal(10), "discount_duration": "Forever"},
+            "Stripe takes an amount off for some months at most; give it months, or a discount in percent",
+        ),
         ({"discount_percent": Decimal(10)}, "the duration of the discount is empty (known: Once, Months, Forever)"),
         ({"discount_percent": Decimal(10), "discount_duration": "Months"}, "the months of the discount are empty"),
         ({"discount_percent": Decimal(101), "discount_duration": "Once"}, "the discount is 101 percent"),

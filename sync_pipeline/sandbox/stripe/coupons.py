@@ -28,6 +28,9 @@ def create_coupon(world: World, params: Params, args: list[str]) -> Row:
     if (duration == "repeating") != ("duration_in_months" in params):
         raise StripeError("`duration_in_months` goes with `duration=repeating`, and only with it.",
                           param="duration_in_months")  # fmt: skip
+    if duration == "forever" and "amount_off" in params:
+        # docs.stripe.com/changelog/basil/2025-03-31/restrict-coupon-duration
+        raise StripeError("Coupons with `amount_off` cannot have `duration=forever`.", param="duration")
     id = params.get("id") or world.new_id("", 8)
     if world.get("coupon", id):
         raise StripeError(f"Coupon already exists: {id}.", code="resource_already_exists", param="id")

@@ -99,11 +99,17 @@ def _holds(world: World, id: str) -> bool:
 
 
 def spend(world: World, invoice: Row) -> None:
-    """A finalised invoice has used its `once` discounts."""
+    """A finalised invoice has used its `once` discounts: its subscription has them no longer (stripe/stripe-go#944)."""
     for id in invoice["discounts"]:
         discount = world.get("discount", id)
         if discount:
             world.update(discount, {"_used": True})
+    details = (invoice.get("parent") or {}).get("subscription_details") or {}
+    subscription = world.get("subscription", details.get("subscription") or "")
+    if subscription is not None:
+        left = [id for id in subscription["discounts"] if _holds(world, id)]
+        if left != subscription["discounts"]:
+            world.update(subscription, {"discounts": left})
 
 
 def apply_discounts(world: World, invoice: Row, lines: list[Row]) -> list[Row]:

@@ -64,7 +64,7 @@ def test_discounts_of_phases_and_their_items(sandbox: Sandbox) -> None:
     beginning again, one that it does not name ends."""
     price, coupons = sandbox.price(1000).id, sandbox.v1.coupons
     repeating = coupons.create({"percent_off": 50, "duration": "repeating", "duration_in_months": 2})
-    off = coupons.create({"amount_off": 200, "currency": "gbp", "duration": "forever"})
+    off = coupons.create({"amount_off": 200, "currency": "gbp", "duration": "repeating", "duration_in_months": 12})
     both = {"items": [{"price": price, "discounts": [{"coupon": off.id}]}], "discounts": [{"coupon": repeating.id}]}
     made = schedule(sandbox, both, both, both, {"items": [{"price": price}]})
     sandbox.advance(31 * DAY)

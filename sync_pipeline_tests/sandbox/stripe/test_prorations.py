@@ -167,7 +167,9 @@ def test_discounted_debit_is_credited_discounted(make_sandbox: Callable[..., San
 def test_amount_off_is_shared_by_the_items(make_sandbox: Callable[..., Sandbox]) -> None:
     """Facts 3.4: existing discounts are baked into prorations; an amount off is allocated to the items."""
     sandbox = make_sandbox(APRIL)
-    coupon = sandbox.v1.coupons.create({"amount_off": 900, "currency": "gbp", "duration": "forever"})
+    coupon = sandbox.v1.coupons.create(
+        {"amount_off": 900, "currency": "gbp", "duration": "repeating", "duration_in_months": 12}
+    )
     items = [{"price": sandbox.price(6000).id}, {"price": sandbox.price(3000).id}]
     customer = sandbox.customer("pm_card_visa")
     params = {"customer": customer.id, "items": items, "discounts": [{"coupon": coupon.id}]}
