@@ -6,8 +6,11 @@ No routes and no vendor knowledge belong in it.
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import nullcontext
+from dataclasses import replace
 from email.utils import formatdate
 from functools import lru_cache
 from typing import Any, cast
@@ -23,6 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 _TRANSPORT = "sandbox.transport"
+_WORTH_COMPRESSING = 1_000
 
 
 class ReachableConnection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
@@ -52,7 +56,7 @@ def system_application(sandbox: Sandbox, side: str, written: Callable[[], None])
                 await asyncio.sleep(answer.wait)
         except asyncio.CancelledError:  # the sandbox is being stopped while a fault holds this call back
             answer = Answer(None)
-        await _respond(answer, sandbox.clock.now(), scope, receive, send)
+        await _respond(_coded(answer, call, sandbox.compresses(side)), sandbox.clock.now(), scope, receive, send)
 
     return application
 
@@ -68,13 +72,34 @@ async def _call(scope: MutableMapping[str, Any], receive: Receive) -> Call | Non
             chunks.append(message["body"])
         if not message.get("more_body"):
             break
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
     return Call(
         method=scope["method"],
         path=scope["raw_path"].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
-        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
-        body=chunks[0] if len(chunks) == 1 else b"".join(chunks),
+        headers=headers,
+        body=_decoded(body) if headers.get("content-encoding") in ("gzip", "deflate") else body,
     )
+
+
+def _decoded(body: bytes) -> bytes:
+    """Without its gzip or zlib wrapping; what has none stays as it is, for the system to refuse."""
+    try:
+        return zlib.decompress(body, wbits=zlib.MAX_WBITS | 32)
+    except zlib.error:
+        return body
+
+
+def _coded(answer: Answer, call: Call, compresses: bool) -> Answer:
+    """The answer as it crosses the wire: compressed, if the vendor does that, the client asks and it is worth it."""
+    reply = answer.reply
+    if not compresses or reply is None or len(reply.body) < _WORTH_COMPRESSING:
+        return answer
+    if "gzip" not in call.headers.get("accept-encoding", ""):
+        return answer
+    body = gzip.compress(reply.body, compresslevel=1, mtime=0)
+    return replace(answer, reply=replace(reply, body=body, headers=reply.headers | {"Content-Encoding": "gzip"}))
 
 
 async def _respond(answer: Answer, now: int, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

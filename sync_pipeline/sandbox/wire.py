@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One HTTP request. `headers` has lower-case names; `query` and `body` are raw, as received."""
+    """One HTTP request. `headers` has lower-case names; `query` is raw, as received, `body` without its content
+    coding."""
 
     method: str
     path: str
@@ -28,6 +29,9 @@ class Reply:
 
 class System(Protocol):
     """A simulated vendor. It does no I/O and never reads a clock other than the one it was given."""
+
+    compresses: bool
+    """Whether the vendor compresses an answer for a client that takes gzip."""
 
     def handle(self, call: Call) -> Reply:
         """Answer one request. Never raises: what goes wrong inside is the vendor's own error response."""

@@ -58,6 +58,9 @@ class Sandbox:
         self.log = log or RequestLog()
         self._systems: dict[str, System] = {"salesforce": salesforce, "stripe": stripe}
 
+    def compresses(self, side: str) -> bool:
+        return self._systems[side].compresses
+
     def strike(self, side: str, call: Call) -> Fault | None:
         """The fault that befalls this call, if any. Asking counts the call: ask once."""
         return self.faults.strike(side, call) if self.faults.rules else None

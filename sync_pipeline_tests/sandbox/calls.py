@@ -9,6 +9,7 @@ import requests
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 VERSION = "2026-10-28.endive"
+FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 def stripe(

@@ -20,6 +20,7 @@ from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
 from sync_pipeline.sandbox.stripe.webhooks import due
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox, build
+from sync_pipeline_tests.sandbox.calls import FORM
 from sync_pipeline_tests.sandbox.conftest import START
 
 DAY = 86_400
@@ -46,7 +47,7 @@ class Client:
         return found
 
     def stripe_call(self, method: str, path: str, *, key: str | None = None, **params: Any) -> Call:
-        headers = {"authorization": f"Bearer {self.sandbox.stripe.secret_key}"}
+        headers = {"authorization": f"Bearer {self.sandbox.stripe.secret_key}"} | FORM
         if key is not None:
             headers["idempotency-key"] = key
         text = urlencode(params)

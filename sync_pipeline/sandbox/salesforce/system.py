@@ -31,6 +31,8 @@ _JSON = "application/json;charset=UTF-8"
 class SalesforceSystem:
     """Implements `wire.System`. `access_token` is valid from the start and until tokens are expired on demand."""
 
+    compresses = True
+
     def __init__(
         self,
         clock: Clock,
@@ -193,6 +195,9 @@ class SalesforceSystem:
         if len(call.path) + len(call.query) > _LONGEST_URI:
             raise SalesforceError("URI_TOO_LONG", f"the URI has more than {_LONGEST_URI} bytes", status=414)
         user_id = self._caller(call)
+        accepted = call.headers.get("accept", "")
+        if "xml" in accepted and "json" not in accepted and "*/*" not in accepted:
+            raise unsupported("answers in XML")
         self.org.limits.use_one()
         path = tuple(rest.split("/")) if rest else ()
         request = Request(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
+from urllib.parse import unquote_plus
 
 Node = dict[str, Any]
 Fill = Callable[[Any], Any]
@@ -55,7 +56,7 @@ class Contract:
 
     def route(self, method: str, path: str) -> tuple[Operation | None, list[str], list[str]]:
         """The operation, its path arguments, and the names that the contract gives those arguments."""
-        segments = path.removeprefix("/").split("/")
+        segments = [unquote_plus(s) for s in path.removeprefix("/").split("/")]
         hit = self._walk(self._routes, segments, method, 0)
         if hit is None:
             return None, [], []

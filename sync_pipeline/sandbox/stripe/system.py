@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import logging
-import re
 from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
@@ -14,6 +11,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import (
     behaviour,
     errors,
+    headers,
     idempotency,
     limits,
     planned_payments,
@@ -31,14 +29,19 @@ from sync_pipeline.sandbox.stripe.webhooks import Delivery
 from sync_pipeline.sandbox.stripe.world import World
 from sync_pipeline.sandbox.wire import Call, Reply
 
-_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.[a-z]+)?")
 _LOG = logging.getLogger(__name__)
 _BROKEN = "An unknown error occurred in the sandbox; its log has the traceback."
+_TRAILING_SLASH = (
+    " If you are trying to list objects, remove the trailing slash. If you are trying to retrieve an object, make sure"
+    " you passed a valid (non-empty) identifier in your code."
+)
 _OWNERS = ("subscription", "invoice", "customer", "schedule", "payment_intent", "charge")
 
 
 class StripeSystem:
     """Implements `wire.System`. All state is in `world`; ids and keys follow from the seed."""
+
+    compresses = False
 
     def __init__(self, clock: Clock, *, seed: int = 0, settings: StripeSettings | None = None) -> None:
         behaviour.load()
@@ -51,29 +54,30 @@ class StripeSystem:
         self._requests += 1
         request_id = "req_" + self.world.token(f"request{self._requests}", 14)
         try:
-            status, body, headers = self._answer(call, request_id)
+            status, body, told = self._answer(call, request_id)
         except StripeError as error:
-            status, body, headers = error.status, _dump({"error": error.error}), dict(error.headers)
+            status, body, told = error.status, _dump({"error": error.error}), dict(error.headers)
         except Exception:
             _LOG.exception("%s %s failed", call.method, call.path)
-            status, body, headers = 500, _dump({"error": {"type": "api_error", "message": _BROKEN}}), {}
-        headers |= {
+            status, body, told = 500, _dump({"error": {"type": "api_error", "message": _BROKEN}}), {}
+        told |= {
             "Content-Type": "application/json", "Request-Id": request_id, "Stripe-Version": self.world.contract.version,
         }  # fmt: skip
-        headers.setdefault("Stripe-Should-Retry", "true" if status in (409, 429) or status >= 500 else "false")
+        told.setdefault("Stripe-Should-Retry", "true" if status in (409, 429) or status >= 500 else "false")
         key = call.headers.get("idempotency-key")
         if key:
-            headers["Idempotency-Key"] = key
-        return Reply(status, body, headers)
+            told["Idempotency-Key"] = key
+        return Reply(status, body, told)
 
     def _answer(self, call: Call, request_id: str) -> tuple[int, bytes, dict[str, str]]:
-        self._authenticate(call)
+        headers.check(call, self.secret_key, self.world.account_id, self.world.contract.version)
         self._limits.check(self.world, call)
         operation, args, names = self.world.contract.route(call.method, call.path)
         if operation is None:
+            slash = _TRAILING_SLASH if call.path.endswith("/") else ""
             raise StripeError(
-                f"Unrecognized request URL ({call.method}: {call.path}). Please see https://stripe.com/docs or we "
-                "can help at https://support.stripe.com/.", status=404, keep=False,
+                f"Unrecognized request URL ({call.method}: {call.path}).{slash} Please see https://stripe.com/docs or "
+                "we can help at https://support.stripe.com/.", status=404, keep=False,
             )  # fmt: skip
         key = call.headers.get("idempotency-key") if call.method == "POST" else None
         print_ = idempotency.fingerprint(call.method, call.path, call.query, call.body) if key else ""
@@ -136,22 +140,6 @@ class StripeSystem:
                 if row is not None and "_clock" in row:
                     return row
         return None
-
-    def _authenticate(self, call: Call) -> None:
-        header = call.headers.get("authorization", "")
-        scheme, _, credentials = header.partition(" ")
-        key = _basic_user(credentials) if scheme == "Basic" else credentials.strip()
-        if not key:
-            raise StripeError(
-                "You did not provide an API key. You need to provide your API key in the Authorization header, using "
-                "Bearer auth (e.g. 'Authorization: Bearer YOUR_SECRET_KEY').", status=401, keep=False,
-            )  # fmt: skip
-        if key != self.secret_key:
-            shown = key[:8] + "*" * max(0, len(key) - 12) + key[-4:] if len(key) > 12 else "*" * len(key)
-            raise StripeError(f"Invalid API Key provided: {shown}", status=401, keep=False)
-        version = call.headers.get("stripe-version")
-        if version and not _VERSION.fullmatch(version):
-            raise StripeError(f"Invalid Stripe API version: {version}", keep=False)
 
     # the clock's side
 
@@ -224,10 +212,3 @@ class StripeSystem:
 
 def _dump(value: Row) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _basic_user(credentials: str) -> str:
-    try:
-        return base64.b64decode(credentials).decode().partition(":")[0]
-    except (binascii.Error, UnicodeDecodeError):
-        return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import time
 from collections.abc import Callable
@@ -325,3 +326,44 @@ def test_header_names_keep_their_capitals(sandbox: SandboxHandle) -> None:
     names = [name for name, _ in connection.getresponse().getheaders()]
     connection.close()
     assert {"Content-Type", "Date", "Sforce-Limit-Info"} <= set(names)
+
+
+def test_compression_both_ways(sandbox: SandboxHandle) -> None:
+    """REST62 and 3.2: bodies may come compressed, and answers go out compressed to who asks for it."""
+    url = urlsplit(sandbox.ready["salesforce_url"])
+    token = {"Authorization": f"Bearer {sandbox.ready['access_token']}", "Content-Type": "application/json"}
+    connection = HTTPConnection(url.hostname or "", url.port, timeout=30)
+    packed = gzip.compress(b'{"Name": "Packed"}')
+    connection.request("POST", "/services/data/v64.0/sobjects/Account", packed, token | {"Content-Encoding": "gzip"})
+    created = connection.getresponse()
+    assert (created.status, json.loads(created.read())["success"]) == (201, True)
+    connection.request("GET", "/services/data/v64.0/sobjects", headers=token | {"Accept-Encoding": "gzip"})
+    answer = connection.getresponse()
+    assert answer.headers["Content-Encoding"] == "gzip"
+    assert "Account" in [o["name"] for o in json.loads(gzip.decompress(answer.read()))["sobjects"]]
+    connection.request("GET", "/services/data/v64.0/sobjects", headers=token)
+    answer = connection.getresponse()
+    assert answer.headers["Content-Encoding"] is None
+    assert json.loads(answer.read())["maxBatchSize"] == 200
+    connection.request(
+        "POST", "/services/data/v64.0/sobjects/Account", b"no gzip", token | {"Content-Encoding": "gzip"}
+    )
+    assert connection.getresponse().status == 400
+    connection.close()
+
+
+def test_xml_is_refused_by_name(org: Org) -> None:
+    """Salesforce also speaks XML; the sandbox says that it does not, and answers JSON to whoever takes anything."""
+    token = {"Authorization": f"Bearer {org.system.access_token}"}
+    for accept, status in (("application/xml", 501), ("application/xml, */*", 200), ("text/csv", 200)):
+        answer = org.session.get(
+            f"{org.url}/services/data/v64.0/limits", headers=token | {"Accept": accept}, timeout=30
+        )
+        assert answer.status_code == status, accept
+    answer = org.session.post(
+        f"{org.url}/services/data/v64.0/sobjects/Account",
+        data="<Account><Name>X</Name></Account>",
+        headers=token | {"Content-Type": "application/xml"},
+        timeout=30,
+    )
+    assert (answer.status_code, answer.json()[0]["errorCode"]) == (501, "sandbox_unsupported")

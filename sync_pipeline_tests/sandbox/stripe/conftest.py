@@ -47,7 +47,8 @@ class Server:
         assert self.system is not None
         body = await request.body()
         headers = {k.lower(): v for k, v in request.headers.items()}
-        call = Call(request.method, request.url.path, request.url.query, headers, body)
+        path = request.scope["raw_path"].decode()
+        call = Call(request.method, path, request.url.query, headers, body)
         reply = self.system.handle(call)
         self.traffic.append({
             "method": call.method, "path": call.path, "query": call.query, "body": body.decode(),

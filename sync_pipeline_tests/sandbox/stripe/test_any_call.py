@@ -17,6 +17,7 @@ import pytest
 from sync_pipeline.sandbox.stripe.contract import load_contract
 from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED
 from sync_pipeline.sandbox.wire import Call
+from sync_pipeline_tests.sandbox.calls import FORM
 from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, Sandbox, check_invoices
 
 CALLS = 1500
@@ -110,7 +111,7 @@ class Caller:
 
     def send(self, method: str, path: str, text: str) -> None:
         body, query = (text, "") if method == "POST" else ("", text)
-        headers = {"authorization": f"Bearer {self.sandbox.system.secret_key}"}
+        headers = {"authorization": f"Bearer {self.sandbox.system.secret_key}"} | FORM
         reply = self.sandbox.system.handle(Call(method, path, query, headers, body.encode()))
         assert reply.status in (200, 400, 402, 404, 429, 501), (method, path, text, reply.body)
         self.sandbox.traffic.append({

@@ -11,6 +11,7 @@ from sync_pipeline.sandbox.stripe.contract import load_contract
 from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED
 from sync_pipeline.sandbox.stripe.system import StripeSystem
 from sync_pipeline.sandbox.wire import Call
+from sync_pipeline_tests.sandbox.calls import FORM
 from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, START, Sandbox
 
 ANNOUNCED = ("customer", "product", "price", "subscription", "invoice", "charge", "refund", "coupon")
@@ -109,7 +110,7 @@ def test_every_accepted_parameter_is_in_the_contract() -> None:
 
 def test_a_broken_request_is_an_answer(sandbox: Sandbox) -> None:
     """wire.System.handle never raises, whatever bytes it is given."""
-    key = {"authorization": f"Bearer {sandbox.system.secret_key}"}
+    key = {"authorization": f"Bearer {sandbox.system.secret_key}"} | FORM
     for path, body in [
         ("/v1/customers", b"\xff\xfe=%zz&[=]&a[[b]=1"),
         ("/v1/%00", b""),

@@ -121,7 +121,70 @@ def test_headers(sandbox: Sandbox) -> None:
     assert response.headers["Idempotency-Key"] == "k1"
     assert response.headers["Stripe-Should-Retry"] == "false"
     assert response.headers["Stripe-Version"] == "2026-10-28.endive"
-    assert raw(sandbox, "GET", "/v1/customers", **{"Stripe-Version": "banana"}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("version", "status"),
+    [
+        ("2022-11-15", 200),
+        ("2024-09-30.acacia", 200),
+        ("2025-08-27.basil", 200),
+        ("2026-10-28.endive", 200),
+        ("banana", 400),
+        ("2019-2-19", 400),
+        ("2019-05-16, 2019-12-03", 400),
+        ("2024-09-30", 400),
+        ("2025-09-30.acacia", 400),
+        ("2026-11-25.endive", 400),
+    ],
+)
+def test_versions(sandbox: Sandbox, version: str, status: int) -> None:
+    """Facts 8.13, sandbox 3: an old version is answered in the pinned shape, one that Stripe never had is 400."""
+    response = raw(sandbox, "GET", "/v1/customers", **{"Stripe-Version": version})
+    assert response.status_code == status
+    if status == 400:
+        assert error(response)["message"] == f"Invalid Stripe API version: {version}"
+
+
+def test_the_account_of_a_call(sandbox: Sandbox) -> None:
+    """Facts 5.3: `Stripe-Account` may name the key's own account; without Connect there is no other (403)."""
+    own = sandbox.v1.accounts.retrieve_current().id
+    assert raw(sandbox, "GET", "/v1/customers", **{"Stripe-Account": own}).status_code == 200
+    other = raw(sandbox, "GET", "/v1/customers", **{"Stripe-Account": "acct_other"})
+    assert (other.status_code, error(other)["type"]) == (403, "invalid_request_error")
+    assert error(other)["message"].startswith("Only Stripe Connect platforms can work with other accounts.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "begins"),
+    [
+        ("application/x-www-form-urlencoded; charset=utf-8", 200, ""),
+        ("application/json", 400, "Invalid request (check that your POST content type is application/x-www-form"),
+        ("text/plain; charset=utf-8", 400, "Invalid request: unsupported Content-Type text/plain; charset=utf-8."),
+        ("multipart/form-data; boundary=x", 501, "The sandbox does not implement bodies in multipart/form-data"),
+    ],
+)
+def test_bodies_are_forms(sandbox: Sandbox, kind: str, status: int, begins: str) -> None:
+    """Facts 3: all v1 writes are form-encoded; anything else is refused and not read as one odd parameter."""
+    response = raw(sandbox, "POST", "/v1/customers", "name=A", **{"Content-Type": kind})
+    assert response.status_code == status
+    if status != 200:
+        assert error(response)["message"].startswith(begins)
+
+
+@pytest.mark.parametrize("written", ["gold%20plan%2F1", "gold+plan%2F1"])
+def test_ids_are_encoded_in_paths(sandbox: Sandbox, written: str) -> None:
+    """SDKs of different languages write a blank in a path in different ways; Salesforce's codes become product ids."""
+    sandbox.v1.products.create({"id": "gold plan/1", "name": "Gold"})
+    assert sandbox.v1.products.retrieve("gold plan/1").name == "Gold"
+    assert raw(sandbox, "GET", f"/v1/products/{written}").json()["name"] == "Gold"
+
+
+def test_a_slash_too_many(sandbox: Sandbox) -> None:
+    """Stripe answers an empty id with what is wrong with it."""
+    response = raw(sandbox, "GET", "/v1/customers/")
+    assert response.status_code == 404
+    assert "make sure you passed a valid (non-empty) identifier" in error(response)["message"]
 
 
 def test_replay_of_an_idempotency_key(sandbox: Sandbox) -> None:

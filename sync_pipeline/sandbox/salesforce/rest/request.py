@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
-from sync_pipeline.sandbox.salesforce.errors import SalesforceError, bad_json
+from sync_pipeline.sandbox.salesforce.errors import SalesforceError, bad_json, unsupported
 from sync_pipeline.sandbox.salesforce.rest import versions
 from sync_pipeline.sandbox.salesforce.saving import Actor
 from sync_pipeline.sandbox.salesforce.soql.rows import Session
@@ -57,6 +57,8 @@ class Request:
         if self.parsed is not None:
             return self.parsed
         kind = self.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if kind in ("application/xml", "text/xml"):
+            raise unsupported("bodies in XML")
         if kind not in ("application/json", "text/json", ""):
             raise SalesforceError("UNSUPPORTED_MEDIA_TYPE", f"Content type {kind} not supported.", status=415)
         try:
