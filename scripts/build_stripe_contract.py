@@ -31,10 +31,12 @@ SERVED_TREES = ("/v1/test_helpers/test_clocks", "/v1/test_helpers/refunds")
 EMPTY_LISTS = {
     f"/v1/{name}"
     for name in (
-        "application_fees apple_pay/domains billing/alerts billing/credit_grants billing/meters entitlements/features"
-        " file_links files identity/verification_sessions invoice_rendering_templates issuing/authorizations"
-        " issuing/cardholders issuing/cards issuing/disputes issuing/transactions payment_attempt_records payment_links"
-        " quotes radar/early_fraud_warnings radar/value_lists reviews setup_attempts shipping_rates"
+        "accounts/{account}/external_accounts accounts/{account}/persons application_fees apple_pay/domains"
+        " billing/alerts billing/credit_grants billing/meters customers/{customer}/bank_accounts"
+        " customers/{customer}/cards customers/{customer}/sources entitlements/features file_links files"
+        " identity/verification_sessions invoice_rendering_templates issuing/authorizations issuing/cardholders"
+        " issuing/cards issuing/disputes issuing/transactions payment_attempt_records payment_links quotes"
+        " radar/early_fraud_warnings radar/value_lists reviews setup_attempts shipping_rates"
         " sigma/scheduled_query_runs topups"
     ).split()
 }

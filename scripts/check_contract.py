@@ -32,6 +32,8 @@ SANDBOX_UNSUPPORTED = 501
 
 # A property of invoices that Stripe's document requires and its own library does not know.
 STRIPE_DISAGREES_WITH_ITSELF = re.compile(r".*\.amount_paid_off_stripe")
+# The document still has the anchor of an update as a string; the library has the hash of this version.
+OLD_ANCHOR = "want string, got hash"
 # The tests send bad requests on purpose; what the server refused is held only to the shape of the refusal.
 REFUSED = re.compile(r" \(server said \d+\)")
 
@@ -39,7 +41,8 @@ REFUSED = re.compile(r" \(server said \d+\)")
 def allowed(violation: dict[str, Any]) -> bool:
     """Whether the contract itself is at fault, or the server already said so."""
     if violation["side"] == "request":
-        return REFUSED.search(violation["op"]) is not None
+        old = violation["at"] == "billing_cycle_anchor" and violation["note"] == OLD_ANCHOR
+        return old or REFUSED.search(violation["op"]) is not None
     return violation["code"] == "missing-prop" and STRIPE_DISAGREES_WITH_ITSELF.fullmatch(violation["at"]) is not None
 
 

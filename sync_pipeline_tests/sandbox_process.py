@@ -17,7 +17,7 @@ from typing import Any
 
 _STOP_SECONDS = 20
 # A folder: every sandbox of the run then records its traffic into a file of its own there.
-_TRAFFIC_FOLDER = "SANDBOX_TRAFFIC_DIR"
+TRAFFIC_FOLDER = "SANDBOX_TRAFFIC_DIR"
 _numbers = itertools.count(1)
 
 
@@ -82,5 +82,5 @@ def start_sandbox(*arguments: str, module: str = "sync_pipeline.sandbox.command"
 
 def _recording() -> tuple[str, ...]:
     """The option that records traffic, if this run records. A test's own `--traffic` comes later and wins."""
-    folder = os.environ.get(_TRAFFIC_FOLDER)
+    folder = os.environ.get(TRAFFIC_FOLDER)
     return ("--traffic", str(Path(folder) / f"{os.getpid()}-{next(_numbers)}.jsonl")) if folder else ()

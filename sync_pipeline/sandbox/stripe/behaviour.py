@@ -63,10 +63,14 @@ def _lister(kind: str, url: str) -> Handler:
     return list_
 
 
-def _no_objects(url: str) -> Handler:
-    """The list of a kind of object that nobody can make here."""
+def _no_objects(path: str) -> Handler:
+    """The list of a kind of object that nobody can make here; below an owner, only if that exists."""
+    owner, _, name = path.rpartition("/")
 
     def list_(world: World, params: Params, args: list[str]) -> Row:
+        url = path
+        if args:
+            url = f"/v1/{owner.split('/')[2]}/{IMPLEMENTED[f'GET {owner}'].handler(world, {}, args)['id']}/{name}"
         return {"object": "list", "data": [], "has_more": False, "url": url}
 
     return list_

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import pending_updates
 from sync_pipeline.sandbox.stripe.finalization import collect, finalize
 from sync_pipeline.sandbox.stripe.invoices import add_line, new_draft, price_pricing, sum_up
 from sync_pipeline.sandbox.stripe.limits import check_subscription
@@ -107,7 +108,9 @@ def issue_now(world: World, subscription: Row, invoice: Row, payment_behavior: s
 
 def settle_now(world: World, invoice: Row, payment_behavior: str) -> Row:
     invoice = finalize(world, invoice)
-    waits = payment_behavior == "default_incomplete" and invoice["collection_method"] == "charge_automatically"
-    if invoice["status"] == "open" and waits:
+    automatic = invoice["status"] == "open" and invoice["collection_method"] == "charge_automatically"
+    if automatic and payment_behavior == "default_incomplete":
         return world.update(invoice, {"auto_advance": False})
+    if automatic and payment_behavior == pending_updates.BEHAVIOUR:
+        return invoice  # collected once the change has been put aside
     return collect(world, invoice)

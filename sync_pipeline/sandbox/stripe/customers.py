@@ -125,12 +125,6 @@ def sources(world: World, customer: Row) -> Row:
     return embedded(world, [], f"/v1/customers/{customer['id']}/sources")
 
 
-@operation("GET /v1/customers/{customer}/sources", "object limit starting_after ending_before")
-def list_sources(world: World, params: Params, args: list[str]) -> Row:
-    empty: Row = sources(world, world.need("customer", args[0], "customer", 404))
-    return empty
-
-
 @included("customer", "invoice_credit_balance")
 def invoice_credit_balance(world: World, customer: Row) -> dict[str, int]:
     """Per currency, positive for credit: the opposite sign of `balance`."""

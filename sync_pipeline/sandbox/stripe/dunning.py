@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe.settings import DAY
-from sync_pipeline.sandbox.stripe.standing import ENDED, close_open
+from sync_pipeline.sandbox.stripe.standing import ENDED, close_open, is_awaited
 from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
 from sync_pipeline.sandbox.stripe.world import World, timer
 
@@ -12,8 +12,8 @@ from sync_pipeline.sandbox.stripe.world import World, timer
 def after_failure(world: World, invoice: Row, *, automatic: bool) -> Row:
     """Set the next attempt by the retry schedule. Attempts by hand leave the schedule as it stands."""
     subscription = world.get("subscription", invoice.get("_subscription"))
-    first_payment = subscription is not None and subscription["status"] == "incomplete"
-    if not automatic or not invoice.get("auto_advance") or first_payment:
+    awaited = subscription is not None and (subscription["status"] == "incomplete" or is_awaited(subscription, invoice))
+    if not automatic or not invoice.get("auto_advance") or awaited:
         return invoice
     retries = world.settings.retry_days
     done = invoice["attempt_count"] - 1

@@ -14,7 +14,7 @@ from sync_pipeline.sandbox.stripe.cycles import full_period
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoices import price_pricing, sum_up
-from sync_pipeline.sandbox.stripe.money import check_currency, check_step, exact_amount, round_half_up
+from sync_pipeline.sandbox.stripe.money import check_currency, check_step, decimal_text, exact_amount, round_half_up
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import all_of, parts
@@ -25,7 +25,7 @@ from sync_pipeline.sandbox.stripe.world import World
 CHARGE_PERIOD: Row = {"start": {"type": "max_item_period_start"}, "end": {"type": "min_item_period_end"}}
 MAX_CHARGES = 20
 AMOUNT_PARAMETERS = "amount currency description discountable discounts metadata period price_data pricing quantity"
-AMOUNT_PARAMETERS += " tax_rates unit_amount_decimal"
+AMOUNT_PARAMETERS += " quantity_decimal tax_rates unit_amount_decimal"
 
 
 @operation("POST /v1/invoiceitems", f"customer invoice subscription {AMOUNT_PARAMETERS}")
@@ -105,15 +105,17 @@ def check_charge_count(entries: Sequence[Params], param: str) -> None:
 
 def amount_fields(world: World, params: Params, currency: str) -> Row:
     """Amount, quantity, price and text of an item, from whichever of the ways they were given."""
-    quantity = params.get("quantity", 1)
-    fields: Row = {"description": params.get("description"), "quantity": quantity}
+    if params.get("quantity_decimal") is not None and params.get("quantity") is not None:
+        raise errors.exclusive("quantity", "quantity_decimal")
+    quantity = Fraction(params.get("quantity_decimal") or params.get("quantity", 1))
+    fields: Row = {"description": params.get("description"), "quantity": int(quantity)}
     price = one_time_price(world, params)
     if price is not None:
         exact, currency = exact_amount(price, quantity), price["currency"]
         fields |= {"pricing": price_pricing(price)}
         fields["description"] = fields["description"] or world.store.table("product")[price["product"]].get("name")
     elif params.get("amount") is not None:
-        if "quantity" in params or "unit_amount_decimal" in params:
+        if params.keys() & {"quantity", "quantity_decimal", "unit_amount_decimal"}:
             raise errors.exclusive("amount", "quantity")
         check_step(params["amount"], (params.get("currency") or currency).lower(), "amount")
         exact = Fraction(params["amount"])
@@ -127,7 +129,7 @@ def amount_fields(world: World, params: Params, currency: str) -> Row:
     given = params.get("currency")
     return fields | {
         "amount": amount, "net_amount": amount, "currency": check_currency(given) if given else currency,
-        "discountable": params.get("discountable", amount > 0), "quantity_decimal": str(quantity),
+        "discountable": params.get("discountable", amount > 0), "quantity_decimal": decimal_text(quantity),
         "_exact": str(exact),
     }  # fmt: skip
 
@@ -147,7 +149,7 @@ def one_time_price(world: World, params: Params) -> Row | None:
 
 
 def _plain(unit: Decimal) -> Row | None:
-    return {"type": "price_details", "unit_amount_decimal": format(unit.normalize(), "f")} if unit else None
+    return {"type": "price_details", "unit_amount_decimal": decimal_text(Fraction(unit))} if unit else None
 
 
 def require_draft(invoice: Row) -> None:
@@ -174,14 +176,15 @@ def change_item(world: World, item: Row, params: Params) -> Row:
     if "discounts" in params:
         changes["discounts"] = grant(world, params["discounts"], "discounts", redeemer=item["customer"],
                                      currency=item["currency"], invoice_item=item["id"])  # fmt: skip
-    if params.keys() & {"amount", "quantity", "unit_amount_decimal", "pricing", "price_data"}:
+    if params.keys() & {"amount", "quantity", "quantity_decimal", "unit_amount_decimal", "pricing", "price_data"}:
         old = item.get("pricing") or {}
         known = (old.get("price_details") or {}).get("price")
-        given = {"quantity": item["quantity"], "discountable": item["discountable"], **params}
+        kept = {} if "quantity" in params else {"quantity_decimal": item["quantity_decimal"]}
+        given = {**kept, "discountable": item["discountable"], **params}
         if not params.keys() & {"amount", "unit_amount_decimal", "pricing", "price_data"}:
             given |= {"price": known} if known else {"unit_amount_decimal": old.get("unit_amount_decimal", "0")}
         if "amount" in params:
-            given.pop("quantity")
+            given.pop("quantity_decimal", None)
         changes |= {k: v for k, v in amount_fields(world, given, item["currency"]).items() if k != "description"}
     item = world.update(item, changes)
     if invoice:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
-from math import floor
+from math import ceil, floor
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe.errors import StripeError
@@ -67,19 +67,25 @@ def round_half_up(value: Fraction) -> int:
     return floor(value + Fraction(1, 2)) if value >= 0 else -floor(-value + Fraction(1, 2))
 
 
-def exact_amount(price: Row, quantity: int) -> Fraction:
+def decimal_text(value: Fraction) -> str:
+    """A number that has an end, as Stripe writes decimals: without an exponent or needless zeros."""
+    return format((Decimal(value.numerator) / Decimal(value.denominator)).normalize(), "f")
+
+
+def exact_amount(price: Row, quantity: int | Fraction) -> Fraction:
     """Unrounded amount, in minor units, of a quantity at a price; tiers and package sizes included."""
     transform = price.get("transform_quantity")
     if transform:
-        whole, rest = divmod(quantity, transform["divide_by"])
-        quantity = whole + (1 if rest and transform["round"] == "up" else 0)
+        parts = quantity / Fraction(transform["divide_by"])
+        quantity = ceil(parts) if transform["round"] == "up" else floor(parts)
     if price["billing_scheme"] == "per_unit":
         return Fraction(price["unit_amount_decimal"]) * quantity
     return _tiered(price["_tiers"], price["tiers_mode"], quantity)
 
 
-def _tiered(tiers: list[Row], mode: str, quantity: int) -> Fraction:
-    total, floor_ = Fraction(0), 0
+def _tiered(tiers: list[Row], mode: str, quantity: int | Fraction) -> Fraction:
+    total = Fraction(0)
+    floor_: int | Fraction = 0
     for tier in tiers:
         top = tier["up_to"]
         last = top is None or quantity <= top
@@ -96,7 +102,7 @@ def _tiered(tiers: list[Row], mode: str, quantity: int) -> Fraction:
     return total
 
 
-def _tier_amount(tier: Row, quantity: int) -> Fraction:
+def _tier_amount(tier: Row, quantity: int | Fraction) -> Fraction:
     return Fraction(tier["unit_amount_decimal"] or 0) * quantity + Fraction(tier["flat_amount_decimal"] or 0)
 
 

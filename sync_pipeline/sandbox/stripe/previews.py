@@ -10,20 +10,23 @@ from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoice_items import put_item
 from sync_pipeline.sandbox.stripe.invoices import new_draft, sum_up
-from sync_pipeline.sandbox.stripe.operations import operation
+from sync_pipeline.sandbox.stripe.operations import operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.proration import credit
-from sync_pipeline.sandbox.stripe.schedules import turn_phase
+from sync_pipeline.sandbox.stripe.schedules import PHASES, create_schedule, turn_phase, update_schedule
 from sync_pipeline.sandbox.stripe.standing import ENDED
 from sync_pipeline.sandbox.stripe.subscription_changes import change_subscription
 from sync_pipeline.sandbox.stripe.subscription_create import create_subscription
+from sync_pipeline.sandbox.stripe.subscription_operations import resume
 from sync_pipeline.sandbox.stripe.subscriptions import items_of, period_end
 from sync_pipeline.sandbox.stripe.world import World, timer
 
 _DETAILS = (
     "billing_cycle_anchor billing_mode cancel_at cancel_at_period_end cancel_now default_tax_rates items"
-    " proration_behavior proration_date start_date trial_end"
+    " proration_behavior proration_date resume_at start_date trial_end"
 )
+
+_SCHEDULE = f"end_behavior proration_behavior billing_mode phases.start_date {PHASES}"
 
 
 @timer("upcoming_invoice")
@@ -49,7 +52,9 @@ def upcoming_id(id: str) -> str:
 @operation(
     "POST /v1/invoices/create_preview",
     "customer subscription schedule currency discounts preview_mode invoice_items automatic_tax.enabled "
-    + " ".join(f"subscription_details.{name}" for name in _DETAILS.split()),
+    + " ".join(f"subscription_details.{name}" for name in _DETAILS.split())
+    + " "
+    + " ".join(f"schedule_details.{name}" for name in _SCHEDULE.split()),
 )
 def create_preview(world: World, params: Params, args: list[str]) -> Row:
     if not params.keys() & {"customer", "subscription", "schedule"}:
@@ -66,7 +71,9 @@ def _preview(world: World, params: Params) -> Row:
     if details.get("proration_date") is not None and details.get("proration_behavior") == "none":
         raise StripeError("You cannot specify `proration_date` when `proration_behavior=none`.",
                           param="subscription_details[proration_date]")  # fmt: skip
-    if params.get("schedule") and not params.get("subscription"):
+    if params.get("schedule_details"):
+        invoice = _of_new_phases(world, params, params["schedule_details"])
+    elif params.get("schedule") and not params.get("subscription"):
         schedule = world.need("subscription_schedule", params["schedule"], "schedule")
         invoice = _of_schedule(world, schedule, params, details)
     elif params.get("subscription"):
@@ -111,6 +118,28 @@ def _of_items(world: World, customer: Row, params: Params) -> Row:
     return _discount(world, invoice, params)
 
 
+def _of_new_phases(world: World, params: Params, given: Params) -> Row:
+    """The next invoice under a schedule that would be made, or changed."""
+    if not params.get("schedule"):
+        phases = given.get("phases") or [{}]
+        start = {"start_date": phases[0].get("start_date", "now")}
+        schedule = create_schedule(world, {**given, **start, "customer": params.get("customer")}, [])
+        before = None
+    else:
+        schedule = world.need("subscription_schedule", params["schedule"], "schedule")
+        before = _latest(world, schedule)
+        schedule = update_schedule(world, given, [schedule["id"]])
+    latest = _latest(world, schedule)
+    if latest != before:  # it begins, or what the phase prorates is invoiced, at once
+        return _discount(world, world.need("invoice", latest or ""), params)
+    return _of_schedule(world, schedule, params, {})
+
+
+def _latest(world: World, schedule: Row) -> str | None:
+    subscription = world.get("subscription", schedule.get("subscription")) or {}
+    return subscription.get("latest_invoice")
+
+
 def _of_schedule(world: World, schedule: Row, params: Params, details: Params) -> Row:
     """The next invoice of its subscription, or the first one that it will make."""
     if schedule["status"] != "not_started":
@@ -137,14 +166,17 @@ def _of_subscription(world: World, subscription: Row, params: Params, details: P
             for item in items_of(world, subscription["id"]):
                 credit(world, subscription, item, details.get("proration_date") or world.now())
         return _pending_only(world, subscription, params)
+    before = subscription["latest_invoice"]
+    if details.get("resume_at"):
+        how = pick(details, "billing_cycle_anchor proration_behavior proration_date")
+        subscription, details = resume(world, how, [subscription["id"]]), {}
     immediate = details.get("proration_behavior") == "always_invoice"
     changes = {k: v for k, v in details.items() if k not in ("cancel_now", "start_date", "billing_mode")}
     if immediate:
         changes["proration_behavior"] = "create_prorations"
-    before = subscription["latest_invoice"]
     if changes:
         subscription = change_subscription(world, subscription, changes)
-    if subscription["latest_invoice"] != before:  # a new anchor or the end of a trial bills at once
+    if subscription["latest_invoice"] != before:  # a new anchor, the end of a trial or of a pause bills at once
         return _discount(world, world.need("invoice", subscription["latest_invoice"]), params)
     if immediate:
         return _pending_only(world, subscription, params)

@@ -32,7 +32,7 @@ _FIRST_DEFAULTS: Row = {
     "automatic_tax": {"enabled": False}, "billing_cycle_anchor": "automatic",
     "collection_method": "charge_automatically", "invoice_settings": {"issuer": {"type": "self"}},
 }  # fmt: skip
-_PHASES = " ".join(f"phases.{name}" for name in PHASE.split())
+PHASES = " ".join(f"phases.{name}" for name in PHASE.split())
 _DEFAULTS = (
     "default_settings.collection_method default_settings.invoice_settings.days_until_due"
     " default_settings.default_payment_method default_settings.description default_settings.billing_cycle_anchor"
@@ -42,7 +42,7 @@ _DEFAULTS = (
 
 @operation(
     "POST /v1/subscription_schedules",
-    f"customer from_subscription start_date end_behavior metadata billing_mode {_DEFAULTS} {_PHASES}",
+    f"customer from_subscription start_date end_behavior metadata billing_mode {_DEFAULTS} {PHASES}",
 )
 def create_schedule(world: World, params: Params, args: list[str]) -> Row:
     _check_end(params)
@@ -220,7 +220,7 @@ def _live(world: World, id: str) -> Row:
 
 @operation(
     "POST /v1/subscription_schedules/{schedule}",
-    f"end_behavior metadata proration_behavior phases.start_date {_DEFAULTS} {_PHASES}",
+    f"end_behavior metadata proration_behavior phases.start_date {_DEFAULTS} {PHASES}",
 )
 def update_schedule(world: World, params: Params, args: list[str]) -> Row:
     row = _live(world, args[0])

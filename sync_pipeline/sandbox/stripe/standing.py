@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sync_pipeline.sandbox.store import Row
+from sync_pipeline.sandbox.stripe import pending_updates
 from sync_pipeline.sandbox.stripe.world import World, timer
 
 ENDED = ("canceled", "incomplete_expired")
@@ -15,6 +16,8 @@ def on_paid(world: World, invoice: Row) -> None:
     subscription = world.get("subscription", invoice.get("_subscription"))
     if subscription is None or subscription.get("latest_invoice") != invoice["id"]:
         return
+    if "_waiting" in subscription:
+        pending_updates.apply(world, subscription)
     if subscription["status"] == "incomplete":
         world.set_timer("expire_incomplete", subscription["id"], None)
     if subscription["status"] in ("incomplete", "past_due", "unpaid"):
@@ -30,7 +33,8 @@ def on_failed(world: World, invoice: Row) -> None:
     if invoice["collection_method"] == "send_invoice":
         return
     subscription = world.get("subscription", invoice.get("_subscription"))
-    if subscription and subscription["status"] in ("active", "trialing") and invoice["billing_reason"] != "manual":
+    live = subscription is not None and subscription["status"] in ("active", "trialing")
+    if subscription and live and not is_awaited(subscription, invoice) and invoice["billing_reason"] != "manual":
         world.update(subscription, {"status": "past_due"}, "customer.subscription.updated")
     customer = world.get("customer", invoice["customer"])
     if customer and not customer.get("delinquent"):
@@ -42,7 +46,10 @@ def on_closed_unpaid(world: World, invoice: Row) -> None:
     subscription = world.get("subscription", invoice.get("_subscription"))
     if subscription is None or subscription.get("latest_invoice") != invoice["id"]:
         return
-    if subscription["status"] == "incomplete":
+    if is_awaited(subscription, invoice):
+        with world.watching("subscription", subscription["id"], "customer.subscription.updated"):
+            pending_updates.drop(world, subscription)
+    elif subscription["status"] == "incomplete":
         expire_incomplete(world, subscription["id"])
     elif subscription["status"] in ("past_due", "unpaid"):
         older = world.find("invoice", _subscription=subscription["id"])
@@ -70,6 +77,28 @@ def expire_incomplete(world: World, id: str) -> None:
     invoice = world.get("invoice", subscription.get("latest_invoice"))
     if invoice and invoice["status"] == "open":
         close_open(world, invoice, "void")
+
+
+@timer("expire_pending_update")
+def expire_pending_update(world: World, id: str) -> None:
+    """The invoice was not paid in time: the update never takes place."""
+    subscription = give_up_pending(world, world.need("subscription", id))
+    world.emit("customer.subscription.pending_update_expired", subscription)
+
+
+def give_up_pending(world: World, subscription: Row) -> Row:
+    """Whatever waits for its payment is dropped, and its invoice void."""
+    if "_waiting" not in subscription:
+        return subscription
+    with world.watching("subscription", subscription["id"], "customer.subscription.updated"):
+        dropped = pending_updates.drop(world, subscription)
+    close_open(world, world.need("invoice", subscription["_waiting"]["invoice"]), "void")
+    return dropped
+
+
+def is_awaited(subscription: Row, invoice: Row) -> bool:
+    """Whether a pending update takes place only once this invoice is paid."""
+    return bool(subscription.get("_waiting", {}).get("invoice") == invoice["id"])
 
 
 def close_open(world: World, invoice: Row, status: str, reason: str | None = None) -> Row:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from sync_pipeline.sandbox.store import Row
-from sync_pipeline.sandbox.stripe import errors, taxes
+from sync_pipeline.sandbox.stripe import errors, pending_updates, taxes
 from sync_pipeline.sandbox.stripe.billing import (
     add_item_line,
     add_pending,
@@ -14,6 +17,7 @@ from sync_pipeline.sandbox.stripe.billing import (
 from sync_pipeline.sandbox.stripe.cycles import full_period, schedule_next
 from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
+from sync_pipeline.sandbox.stripe.finalization import collect
 from sync_pipeline.sandbox.stripe.invoice_items import add_charges
 from sync_pipeline.sandbox.stripe.limits import count_quantity_update
 from sync_pipeline.sandbox.stripe.operations import merge_metadata
@@ -21,7 +25,7 @@ from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import card_error
 from sync_pipeline.sandbox.stripe.periods import add_interval
 from sync_pipeline.sandbox.stripe.proration import check_date, credit, debit
-from sync_pipeline.sandbox.stripe.standing import ENDED
+from sync_pipeline.sandbox.stripe.standing import ENDED, give_up_pending
 from sync_pipeline.sandbox.stripe.subscription_create import check_collection, plain_fields, set_cancellation
 from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, named_price, new_item, price_for, price_of
 from sync_pipeline.sandbox.stripe.world import World
@@ -35,8 +39,8 @@ def change_subscription(world: World, subscription: Row, params: Params) -> Row:
     check_collection(params, subscription)
     customer = world.store.table("customer")[subscription["customer"]]
     id = subscription["id"]
-    with world.watching("subscription", id, "customer.subscription.updated"):
-        subscription = change_terms(world, subscription, params)
+    with changing(world, subscription, params):
+        subscription = change_terms(world, world.need("subscription", id), params)
         if params.get("items"):
             change_items(world, subscription, params["items"], params)
         add_charges(world, customer, subscription, params.get("add_invoice_items") or ())
@@ -48,6 +52,21 @@ def change_subscription(world: World, subscription: Row, params: Params) -> Row:
     subscription = world.need("subscription", id)
     schedule_next(world, subscription)
     return subscription
+
+
+@contextmanager
+def changing(world: World, subscription: Row, params: Params) -> Iterator[None]:
+    """One change, announced as one; if it is to wait for its payment, it is put aside until that has come."""
+    id = subscription["id"]
+    pending_updates.check(subscription, params)
+    give_up_pending(world, subscription)
+    before, items = world.need("subscription", id), items_of(world, id)
+    with world.watching("subscription", id, "customer.subscription.updated"):
+        yield
+        if params.get("payment_behavior") == pending_updates.BEHAVIOUR:
+            invoice = pending_updates.put_aside(world, before, items)
+            if invoice and collect(world, invoice)["status"] == "open":
+                pending_updates.show(world, world.need("subscription", id), world.settings.incomplete_seconds)
 
 
 def change_terms(world: World, subscription: Row, params: Params) -> Row:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 
 from sync_pipeline.sandbox.store import Row
-from sync_pipeline.sandbox.stripe import errors, taxes
+from sync_pipeline.sandbox.stripe import errors, pending_updates, taxes
 from sync_pipeline.sandbox.stripe.billing import add_item_line, add_pending, begin_invoice, pending_items, settle_now
 from sync_pipeline.sandbox.stripe.cycles import full_period, schedule_next
 from sync_pipeline.sandbox.stripe.discounts import grant
@@ -191,8 +191,9 @@ def check_collection(params: Params, current: Row | None = None) -> None:
     if method == "charge_automatically" and params.get("days_until_due") is not None:
         raise StripeError("You can only set `days_until_due` if `collection_method` is set to `send_invoice`.",
                           param="days_until_due")  # fmt: skip
-    if params.get("payment_behavior") == "pending_if_incomplete":
-        raise errors.unsupported("pending updates", "payment_behavior")
+    if current is None and params.get("payment_behavior") == pending_updates.BEHAVIOUR:
+        raise StripeError("`pending_if_incomplete` is for updates: there is nothing yet that could go on as it was.",
+                          param="payment_behavior")  # fmt: skip
 
 
 def plain_fields(world: World, params: Params, customer: Row) -> Row:

@@ -9,7 +9,7 @@ from sync_pipeline.sandbox.stripe.listing import list_objects
 from sync_pipeline.sandbox.stripe.operations import operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.standing import ENDED
-from sync_pipeline.sandbox.stripe.subscription_changes import change_items, invoice_pending
+from sync_pipeline.sandbox.stripe.subscription_changes import change_items, changing, invoice_pending
 from sync_pipeline.sandbox.stripe.subscriptions import items_of
 from sync_pipeline.sandbox.stripe.world import World
 
@@ -53,7 +53,7 @@ def _change(world: World, subscription: Row, entry: Params, params: Params) -> N
     if subscription["status"] in ENDED:
         raise StripeError("A canceled subscription can only update its cancellation_details and metadata.",
                           code="invalid_canceled_subscription_fields", param="subscription")  # fmt: skip
-    with world.watching("subscription", subscription["id"], "customer.subscription.updated"):
+    with changing(world, subscription, params):
         change_items(world, subscription, [entry], params)
         if params.get("proration_behavior") == "always_invoice":
             invoice_pending(world, world.need("subscription", subscription["id"]), params)

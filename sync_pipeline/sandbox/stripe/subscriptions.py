@@ -133,13 +133,14 @@ def period_end(world: World, subscription: Row) -> int:
 def cancel_now(world: World, subscription: Row, *, reason: str = "cancellation_requested", details: Row | None = None,
                asked_at: int | None = None) -> Row:  # fmt: skip
     """End a subscription at this moment. Open invoices stay owed, but are no longer collected."""
-    for name in ("subscription", "expire_incomplete", "trial_will_end", "upcoming_invoice"):
+    for name in ("subscription", "expire_incomplete", "expire_pending_update", "trial_will_end", "upcoming_invoice"):
         world.set_timer(name, subscription["id"], None)
     _end_schedule(world, subscription, aborted=reason == "payment_failed")
     told = {**(subscription.get("cancellation_details") or {}), **(details or {}), "reason": reason}
     subscription = world.update(subscription, {
         "status": "canceled", "ended_at": world.now(), "cancellation_details": told, "schedule": None,
         "canceled_at": asked_at or subscription.get("canceled_at") or world.now(), "pause_collection": None,
+        "pending_update": None, "_waiting": None,
     })  # fmt: skip
     for invoice in world.find("invoice", _subscription=subscription["id"]):
         if invoice["status"] in ("draft", "open") and invoice.get("auto_advance"):

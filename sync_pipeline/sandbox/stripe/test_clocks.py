@@ -15,6 +15,7 @@ from sync_pipeline.sandbox.stripe.world import World, timer
 
 KIND = "test_helpers.test_clock"
 MAX_CUSTOMERS = 3
+_IN_TIME = ("subscription", "subscription_schedule", "invoice", "invoiceitem")
 LIFE = 30 * DAY
 # An advance is over after so much of the sandbox's time, or at this look: that time may stand still.
 ADVANCE_SECONDS = 1
@@ -39,13 +40,20 @@ def adopt(world: World, id: str | None) -> None:
     world.enter(clock)
 
 
-@operation("POST /v1/test_helpers/test_clocks", "frozen_time name")
+@operation("POST /v1/test_helpers/test_clocks", "frozen_time name customer")
 def create_clock(world: World, params: Params, args: list[str]) -> Row:
+    customer = world.need("customer", params["customer"], "customer") if params.get("customer") else None
+    if customer is not None and "_clock" in customer:
+        raise StripeError("The customer already belongs to a test clock.", param="customer")
+    if customer is not None and any(world.find(kind, customer=customer["id"]) for kind in _IN_TIME):
+        raise errors.unsupported("a test clock for a customer that has been billed or is to be", "customer")
     row = world.create(KIND, {
         "frozen_time": params["frozen_time"], "name": params.get("name"), "status": "ready", "status_details": {},
         "deletes_after": world.now() + LIFE,
     }, event="test_helpers.test_clock.created")  # fmt: skip
     world.set_timer("expire_clock", row["id"], row["deletes_after"])
+    if customer is not None:
+        world.update(customer, {"_clock": row["id"], "test_clock": row["id"]}, "customer.updated")
     return row
 
 

@@ -99,4 +99,15 @@ def test_a_customers_sources_are_an_empty_list(sandbox: SandboxHandle) -> None:
     expanded: dict[str, Any] = {"expand[]": "sources"}
     found = stripe(sandbox, "GET", f"/v1/customers/{customer}", **expanded).json()["sources"]
     assert found == {"object": "list", "data": [], "has_more": False, "url": f"/v1/customers/{customer}/sources"}
-    assert stripe(sandbox, "GET", f"/v1/customers/{customer}/sources", object="card", limit=3).json() == found
+    for name in ("sources", "cards", "bank_accounts"):
+        url = f"/v1/customers/{customer}/{name}"
+        assert stripe(sandbox, "GET", url, limit=3).json() == found | {"url": url}
+
+
+@pytest.mark.parametrize("name", ["external_accounts", "persons"])
+def test_what_an_account_without_connect_has_not(sandbox: SandboxHandle, name: str) -> None:
+    """Airbyte asks for the bank accounts, cards and persons of the account that its user names."""
+    own = stripe(sandbox, "GET", "/v1/account").json()["id"]
+    found = stripe(sandbox, "GET", f"/v1/accounts/{own}/{name}", limit=100)
+    assert found.json() == {"object": "list", "data": [], "has_more": False, "url": f"/v1/accounts/{own}/{name}"}
+    assert stripe(sandbox, "GET", f"/v1/accounts/acct_other/{name}").status_code == 404

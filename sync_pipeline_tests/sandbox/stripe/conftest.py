@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from sync_pipeline.sandbox.clock import Clock
 from sync_pipeline.sandbox.stripe.settings import StripeSettings
 from sync_pipeline.sandbox.stripe.system import StripeSystem
 from sync_pipeline.sandbox.wire import Call
+from sync_pipeline_tests.sandbox_process import TRAFFIC_FOLDER
 
 START = 1_767_225_600  # 2026-01-01 00:00:00 UTC
 DAY, HOUR = 86_400, 3_600
@@ -55,6 +58,11 @@ class Server:
             "status": reply.status, "response": json.loads(reply.body),
         })  # fmt: skip
         return Response(reply.body, reply.status, reply.headers)
+
+    def write(self, path: Path) -> None:
+        """All traffic so far, in the shape that contract/README.md describes."""
+        with path.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(exchange) + "\n" for exchange in self.traffic)
 
     def stop(self) -> None:
         self._uvicorn.should_exit = True
@@ -126,6 +134,8 @@ def server() -> Iterator[Server]:
     running = Server()
     yield running
     running.stop()
+    if folder := os.environ.get(TRAFFIC_FOLDER):
+        running.write(Path(folder) / f"stripe-tests-{os.getpid()}.jsonl")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -508,3 +508,17 @@ def test_foreign_money_is_settled_in_the_account_currency(make_sandbox: Callable
     refund = sandbox.v1.refunds.create({"charge": euro.id})
     assert ledger(refund)[:2] == (-851, "gbp")
     assert [b.currency for b in sandbox.v1.balance.retrieve().pending] == ["gbp"]
+
+
+def test_quantities_with_decimals(sandbox: Sandbox) -> None:
+    """Facts 3: `quantity_decimal` of invoice items; `quantity` is its whole part (SDK:_invoice_item.py)."""
+    customer = sandbox.customer()
+    item = sandbox.v1.invoice_items.create({
+        "customer": customer.id, "currency": "gbp", "quantity_decimal": "2.50", "unit_amount_decimal": "99.5",
+    })  # fmt: skip
+    assert (item.amount, item.quantity, str(item.quantity_decimal)) == (249, 2, "2.5")  # 248.75
+    changed = sandbox.v1.invoice_items.update(item.id, {"unit_amount_decimal": "10"})
+    assert (changed.amount, str(changed.quantity_decimal)) == (25, "2.5")
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.invoice_items.update(item.id, {"quantity": 1, "quantity_decimal": "1.5"})
+    assert caught.value.code == "parameters_exclusive"

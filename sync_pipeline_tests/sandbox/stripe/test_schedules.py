@@ -220,3 +220,35 @@ def test_the_end_of_a_scheduled_subscription_is_set_on_its_schedule(sandbox: San
             sandbox.v1.subscriptions.update(made.subscription, change)
     sandbox.v1.subscription_schedules.release(made.id)
     assert sandbox.v1.subscriptions.update(made.subscription, {"cancel_at_period_end": True}).cancel_at_period_end
+
+
+def test_previews_of_phases_that_are_not_there_yet(sandbox: Sandbox) -> None:
+    """Facts 3.5: `schedule_details` previews a schedule that would be made, or changed; nothing is left behind."""
+    customer, ten, twenty = sandbox.customer("pm_card_visa"), sandbox.price(1000), sandbox.price(2000)
+    month = {"interval": "month"}
+    made = sandbox.v1.invoices.create_preview({
+        "customer": customer.id, "schedule_details": {"phases": [{"items": [{"price": ten.id, "quantity": 3}],
+                                                                  "duration": month}]},
+    })  # fmt: skip
+    assert (made.total, made.id[:12]) == (3000, "upcoming_in_")
+    assert sandbox.v1.subscription_schedules.list().data == []
+
+    subscription = sandbox.subscribe(customer, ten)
+    schedule = sandbox.v1.subscription_schedules.create({"from_subscription": subscription.id})
+    now = {"start_date": START, "items": [{"price": ten.id, "quantity": 1}], "end_date": START + 31 * DAY}
+    phases = [now, {"items": [{"price": twenty.id, "quantity": 2}], "duration": month}]
+    changed = sandbox.v1.invoices.create_preview({"schedule": schedule.id, "schedule_details": {"phases": phases}})
+    assert changed.total == 4000
+    assert len(sandbox.v1.subscription_schedules.retrieve(schedule.id).phases) == 1
+
+
+def test_preview_of_a_resumed_subscription(sandbox: Sandbox) -> None:
+    """Facts 3.5: `resume_at=now` shows the invoice of resuming a paused subscription: a whole period from now."""
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000), 2)
+    sandbox.v1.subscriptions.pause(subscription.id)
+    sandbox.advance(40 * DAY)
+    shown = sandbox.v1.invoices.create_preview({
+        "subscription": subscription.id, "subscription_details": {"resume_at": "now"},
+    })  # fmt: skip
+    assert [(line.amount, line.period.start) for line in shown.lines.data] == [(2000, START + 40 * DAY)]
+    assert sandbox.v1.subscriptions.retrieve(subscription.id).status == "paused"

@@ -113,3 +113,17 @@ def test_a_scheduled_subscription_is_one_of_the_three(sandbox: Sandbox) -> None:
         with pytest.raises(stripe.InvalidRequestError) as caught:
             sandbox.v1.subscription_schedules.create(plan | {"start_date": start})
         assert caught.value.param == "customer"
+
+
+def test_a_clock_for_a_customer_that_exists(sandbox: Sandbox) -> None:
+    """Facts 7: `customer` attaches an existing one, for good."""
+    customer = sandbox.customer("pm_card_visa")
+    clock = sandbox.v1.test_helpers.test_clocks.create({"frozen_time": START + DAY, "customer": customer.id})
+    assert sandbox.v1.customers.retrieve(customer.id).test_clock == clock.id
+    assert [c.id for c in sandbox.v1.customers.list({"test_clock": clock.id}).data] == [customer.id]
+    assert sandbox.v1.customers.list().data == []
+    made = sandbox.subscribe(customer, sandbox.price(1000))
+    assert (made.test_clock, made.created) == (clock.id, START + DAY)
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.test_helpers.test_clocks.create({"frozen_time": START, "customer": customer.id})
+    assert caught.value.param == "customer"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sync_pipeline.sandbox.salesforce.errors import SalesforceError
+from sync_pipeline.sandbox.salesforce.errors import SalesforceError, unsupported
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, method_not_allowed
 from sync_pipeline.sandbox.salesforce.soql.columns import describe_columns
 from sync_pipeline.sandbox.salesforce.soql.execute import run
@@ -19,6 +19,8 @@ def query(request: Request, *, deleted: bool = False) -> Answer:
     """GET query?q=... or queryAll?q=..."""
     if request.method != "GET":
         raise method_not_allowed(request, "GET", "HEAD")
+    if "explain" in request.params:
+        raise unsupported("query plans")
     if "q" not in request.params:
         raise SalesforceError("MALFORMED_QUERY", "A query string has to be specified")
     if request.flag("columns"):
