@@ -39,8 +39,11 @@ def keep_fields(world: World, rules: Rules, personal_key: bytes) -> Iterator[Ent
 def remembered(rule: FieldRule, canonical_value: Any, personal_key: bytes) -> str:
     """A canonical value as the base keeps it: canonical JSON, or its keyed hash where it is personal."""
     form = canonical.encode(canonical_value)
-    if not rule.personal:
-        return form
+    return keyed_hash(form, personal_key) if rule.personal else form
+
+
+def keyed_hash(form: str, personal_key: bytes) -> str:
+    """What the base, the audit and the tags of runs keep of something that they must not tell."""
     return "hmac:" + hmac.new(personal_key, form.encode(), hashlib.sha256).hexdigest()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from textwrap import wrap
 from typing import Any
 
 from sync_pipeline.core.evidence import Evidence
@@ -12,6 +13,7 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.rules import FieldRule
 from sync_pipeline.engine.explain import Explanation, Written
 
+INDENT = 11
 REACTIONS = {"revert": "is put back", "review": "goes to a person", "accept": "is left so"}
 
 
@@ -20,8 +22,14 @@ def as_data(explanations: Sequence[Explanation]) -> list[dict[str, Any]]:
     return [asdict(each) for each in explanations]
 
 
-def as_text(explanations: Sequence[Explanation]) -> str:
-    return "\n\n".join("\n".join(_lines(each)) for each in explanations)
+def as_text(explanations: Sequence[Explanation], *, width: int | None = None) -> str:
+    """A paragraph for each field; with `width`, longer lines are wrapped below what they say."""
+    return "\n\n".join("\n".join(_wrapped(_lines(each), width)) for each in explanations)
+
+
+def _wrapped(lines: Iterator[str], width: int | None) -> Iterator[str]:
+    for line in lines:
+        yield from [line] if width is None else wrap(line, width, subsequent_indent=" " * INDENT)
 
 
 def _lines(each: Explanation) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from io import StringIO
 from itertools import groupby
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.money import Money
+from sync_pipeline.engine.markdown import table
 from sync_pipeline.engine.planning import InvoiceEffect, PlanDocument, RecurringEffect
 from sync_pipeline.frames.rows import PlannedWrite
 
@@ -37,21 +39,19 @@ def as_text(plan: PlanDocument, *, width: int) -> str:
 
 def as_markdown(plan: PlanDocument, *, most_writes: int | None = None) -> str:
     """The same as one table; a plan of more writes than `most_writes` is cut, and says so."""
-    shown = plan.writes[:most_writes]
-    lines = [("Account", *HEADINGS), ("---",) * (len(HEADINGS) + 1)]
-    lines += [(write.account_id, *_cells(write)) for write in shown]
-    parts = ["\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)]
-    if len(shown) < len(plan.writes):
-        parts.append(f"{len(plan.writes) - len(shown)} more writes are not shown.")
-    return "\n\n".join([*parts[not shown :], *(part.replace("\n  ", "\n- ") for part in _closing(plan))])
+    first = plan.writes[:most_writes]
+    parts = [table(("Account", *HEADINGS), [(write.account_id, *_cells(write)) for write in first])] if first else []
+    if len(first) < len(plan.writes):
+        parts.append(f"{len(plan.writes) - len(first)} more writes are not shown.")
+    return "\n\n".join([*parts, *(part.replace("\n  ", "\n- ") for part in _closing(plan))])
 
 
 def _table(rows: Iterable[Sequence[str]], width: int) -> str:
-    table = Table(*HEADINGS, box=box.SIMPLE_HEAD, pad_edge=False)
+    lines = Table(*HEADINGS, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        lines.add_row(*row)
     text = StringIO()
-    Console(file=text, width=width, highlight=False, markup=False, color_system=None).print(table)
+    Console(file=text, width=width, highlight=False, markup=False, color_system=None).print(lines)
     return "\n".join(line.rstrip() for line in text.getvalue().strip("\n").splitlines())
 
 
@@ -60,13 +60,13 @@ def _cells(write: PlannedWrite) -> list[str]:
     if system not in SYSTEMS:
         system, record = write.action.partition(".")[0], write.target
         system = system if system in SYSTEMS else "stripe"
-    after = _value(write.new) if write.field or write.new is None else _made(write)
+    after = shown(_decoded(write.new)) if write.field or write.new is None else _made(write)
     return [
         str(write.step),
         SYSTEMS[system],
         record,
         write.field or write.action.partition(".")[2] or write.action,
-        _value(write.old) if write.field else "",
+        shown(_decoded(write.old)) if write.field else "",
         after if write.field or write.new is not None else "",
         SYSTEMS[write.owner],
         write.reason,
@@ -84,11 +84,15 @@ def _made(write: PlannedWrite) -> str:
     return _cut(str(sent.get("id", "")))
 
 
-def _value(encoded: str | None) -> str:
-    value = None if encoded is None else canonical.decode(encoded)
+def shown(value: Any) -> str:
+    """A canonical value in a cell: a personal one, which is a hash, is only called so."""
     if value is None:
         return "empty"
     return "(personal)" if isinstance(value, str) and value.startswith("hmac:") else _cut(str(value))
+
+
+def _decoded(encoded: str | None) -> Any:
+    return None if encoded is None else canonical.decode(encoded)
 
 
 def _cut(text: str) -> str:

@@ -168,6 +168,13 @@ def unpark(conn: Connection, account: str, now: int) -> None:
     conn.execute(update(command).where(*parked_ones).values(state="superseded", changed_at=now))
 
 
+def unpark_these(conn: Connection, command_ids: Iterable[str], now: int) -> None:
+    """`unpark` of single commands."""
+    for batch in batches(command_ids):
+        parked_ones = (command.c.id.in_(batch), command.c.state == "parked")
+        conn.execute(update(command).where(*parked_ones).values(state="superseded", changed_at=now))
+
+
 def put_back(
     conn: Connection, accounts: Iterable[str], since: int
 ) -> dict[str, dict[tuple[str, str], tuple[int, ...]]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from sync_pipeline.orchestration import by_hand
 from sync_pipeline.orchestration.assets import (
     derived,
     mapping,
@@ -43,7 +44,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             published.sql_tables,
         ],
         asset_checks=[derived.ledger_and_listing_agree_on_lifetime_value_to_the_penny],
-        jobs=[drain_inbox, reconcile],
+        jobs=[drain_inbox, reconcile, *by_hand.JOBS],
         schedules=[reconcile_schedule],
         sensors=[stripe_inbox_sensor, salesforce_changes_sensor],
         resources={"settings": SettingsResource(), "run_memory": run_memory, **(overrides or {})},

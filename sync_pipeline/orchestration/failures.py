@@ -6,13 +6,6 @@ from contextlib import contextmanager
 import dagster as dg
 
 MOST_WRITES_SHOWN = 200
-ALLOW = {
-    "allow": dg.Field(
-        bool,
-        default_value=False,
-        description="You have looked at the plan of a run that a guard has stopped: write it, whatever the guards say.",
-    )
-}
 
 
 @contextmanager
@@ -23,20 +16,25 @@ def one_clear_failure() -> Iterator[None]:
     """
     from sync_pipeline.config.rules import RulesError
     from sync_pipeline.engine.binding import WrongSystem
+    from sync_pipeline.engine.by_name import NoSuchThing
     from sync_pipeline.engine.context import Halted
     from sync_pipeline.engine.env import ClockUnreachable
+    from sync_pipeline.engine.explain import NothingToExplain
     from sync_pipeline.engine.guard import GuardTripped
     from sync_pipeline.engine.plan_text import as_markdown
+    from sync_pipeline.engine.planning import PlanError
     from sync_pipeline.frames.convert import FrameError
     from sync_pipeline.ledger.database import LedgerError
     from sync_pipeline.systems.outcomes import ReadFailed
     from sync_pipeline.warehouse.parquet import TableMissing
 
-    known = (RulesError, WrongSystem, ClockUnreachable, Halted, FrameError, LedgerError, ReadFailed, TableMissing)
+    of_the_systems = (WrongSystem, ClockUnreachable, Halted, ReadFailed)
+    of_the_house = (RulesError, FrameError, LedgerError, TableMissing)
+    of_what_was_asked = (NoSuchThing, NothingToExplain, PlanError)
     try:
         yield
     except GuardTripped as stopped:
         plan = dg.MetadataValue.md(as_markdown(stopped.plan, most_writes=MOST_WRITES_SHOWN))
         raise dg.Failure(str(stopped), metadata={"plan": plan}, allow_retries=False) from None
-    except known as error:
+    except (*of_the_systems, *of_the_house, *of_what_was_asked) as error:
         raise dg.Failure(str(error), allow_retries=False) from None

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from sync_pipeline.orchestration.assets.sources import sources
+from sync_pipeline.orchestration.launchpad import ALLOW, filled_in
 
 TIME_ZONE = "Europe/London"
 IN_FLIGHT = [
@@ -17,6 +18,7 @@ IN_FLIGHT = [
 reconcile = dg.define_asset_job(
     "reconcile",
     selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*(spec.key for spec in sources())),
+    config=filled_in(ALLOW, "sync__writeback", "write_back"),
     executor_def=dg.in_process_executor,
     tags={"sync/lane": "reconcile"},
     description="Compares everything in both systems, repairs what differs, and certifies what agrees.",

@@ -238,8 +238,7 @@ def test_a_guard_fails_the_run_with_the_plan_attached_until_a_person_allows_it(
     assert opportunity in attached
     assert "GBP 0.00 -> GBP 3,750.00 (+3,750.00)" in attached
 
-    allowed = {"ops": {"sync__writeback": {"ops": {"write_back": {"config": {"allow": True}}}}}}
-    assert run("reconcile", settings, memory, allowed).success
+    assert run("reconcile", settings, memory, {"allow": True}).success
     assert len(people.records(sandbox, "subscription")) == 1
 
 

@@ -22,7 +22,8 @@ from sync_pipeline.frames.tables import (
     SNAPSHOTS,
 )
 from sync_pipeline.orchestration.assets.sources import source
-from sync_pipeline.orchestration.failures import ALLOW, one_clear_failure
+from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.launchpad import ALLOW
 from sync_pipeline.orchestration.table_assets import OWNERS, Results, key, materialized, schema_check, table_spec
 
 if TYPE_CHECKING:
