@@ -69,6 +69,7 @@ class Settings(LocalSettings):
     alert_webhook: Secret | None
     alert_email: tuple[str, ...]
     smtp_url: Secret | None
+    dagster_url: str | None
     expect_org_id: str | None
     expect_stripe_account: str | None
     poll_seconds: int
@@ -129,6 +130,7 @@ def load_settings(env: Mapping[str, str] | None = None) -> Settings:
         alert_webhook=_webhook(values),
         alert_email=_listed(values, "SYNC_ALERT_EMAIL"),
         smtp_url=_smtp(values),
+        dagster_url=_url(values, "SYNC_DAGSTER_URL"),
         expect_org_id=values.get("SYNC_EXPECT_ORG_ID") or None,
         expect_stripe_account=values.get("SYNC_EXPECT_STRIPE_ACCOUNT") or None,
         poll_seconds=_positive(values, "SYNC_POLL_SECONDS", 30),

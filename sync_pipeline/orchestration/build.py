@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from sync_pipeline.orchestration import by_hand
+from sync_pipeline.orchestration import alerting, by_hand
 from sync_pipeline.orchestration.assets import (
     derived,
     mapping,
@@ -46,7 +46,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
         asset_checks=[derived.ledger_and_listing_agree_on_lifetime_value_to_the_penny],
         jobs=[drain_inbox, reconcile, *by_hand.JOBS],
         schedules=[reconcile_schedule],
-        sensors=[stripe_inbox_sensor, salesforce_changes_sensor],
+        sensors=[stripe_inbox_sensor, salesforce_changes_sensor, *alerting.SENSORS],
         resources={"settings": SettingsResource(), "run_memory": run_memory, **(overrides or {})},
         # A step in a process of its own would cost two seconds, and could not be handed a plan in memory.
         executor=dg.in_process_executor,

@@ -33,7 +33,13 @@ def test_the_ui_shows_the_lineage_and_the_drain_run_that_a_sensor_started(
         subscription = people.only(sandbox, "subscription")
         assert people.only(sandbox, "Opportunity")["Stripe_Subscription_Id__c"] == subscription["id"]
         ticks = dagster.sensor_ticks()
-        assert set(ticks) == {"stripe_inbox_sensor", "salesforce_changes_sensor"}
+        assert set(ticks) == {
+            "stripe_inbox_sensor",
+            "salesforce_changes_sensor",
+            "failed_runs_sensor",
+            "freshness_sensor",
+            "stuck_work_sensor",
+        }
         assert [tick for each in ticks.values() for tick in each if tick["error"]] == []
 
         page.goto(f"{dagster.url}/asset-groups")
