@@ -1,6 +1,6 @@
 """A table of the warehouse as a Dagster asset: its spec, its column schema, and what a materialization says of it.
 
-Metadata never holds rows: counts, hashes and names of columns only.
+Metadata never holds rows: counts, sums, hashes and names of columns only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -87,6 +87,7 @@ def materialized(
     `rejected` is the quarantine of rows that are not in the frame any more.
     """
     from sync_pipeline.warehouse.parquet import Warehouse
+    from sync_pipeline.warehouse.summaries import summary
 
     warehouse = Warehouse(settings.warehouse)
     quarantined: dict[str, Any] = {}
@@ -110,6 +111,8 @@ def materialized(
         "size_bytes": written.size_bytes,
         **(metadata or {}),
     }
+    if (told := summary(table.name, frame)) is not None:
+        found["summary"] = dg.MetadataValue.md(told)
     if lineage:
         found["dagster/column_lineage"] = _column_lineage(lineage)
     kept = {} if value is None else {"value": value}

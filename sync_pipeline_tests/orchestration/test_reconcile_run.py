@@ -214,9 +214,9 @@ def test_a_wrong_fact_in_the_ledger_is_found_by_the_listing(
 def test_a_plan_alone_writes_nothing(billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance) -> None:
     before = people.mark(billed)
     selection = dg.AssetSelection.assets(["sync", "plan"]).upstream()
-    job = dg.define_asset_job("plan_only", selection)
+    job = dg.define_asset_job("up_to_the_plan", selection)
     definitions = dg.Definitions.merge(build_defs({"settings": settings}), dg.Definitions(jobs=[job]))
-    result = definitions.resolve_job_def("plan_only").execute_in_process(instance=memory)
+    result = definitions.resolve_job_def("up_to_the_plan").execute_in_process(instance=memory)
     assert metadata(result, "sync/plan")["accounts_that_differ"] == 1
     assert people.writes_since(billed, before) == []
 

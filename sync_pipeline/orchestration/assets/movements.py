@@ -1,7 +1,6 @@
 """Monthly recurring revenue over time: its history, its movements by day, and the roll-forward that adds up."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
@@ -20,9 +19,6 @@ from sync_pipeline.frames.tables import (
 from sync_pipeline.orchestration.failures import one_clear_failure
 from sync_pipeline.orchestration.table_assets import Lineage, Results, key, materialized, schema_check, table_spec
 
-if TYPE_CHECKING:
-    import polars as pl
-
 ITEMS = SNAPSHOTS["stripe/subscription_items"]
 SUBSCRIPTIONS = SNAPSHOTS["stripe/subscriptions"]
 DISCOUNTS = SNAPSHOTS["stripe/discounts"]
@@ -32,7 +28,6 @@ CHARGES = SNAPSHOTS["stripe/charges"]
 KINDS = {"polars", "parquet"}
 ADDS_UP = "start_and_every_movement_is_the_end"
 ENDS_TODAY = "what_recurs_now_is_the_sum_of_all_movements"
-ROWS_SHOWN = 24
 
 _MOVED = [(MRR_HISTORY, "yearly_numerator"), (MRR_HISTORY, "yearly_denominator")]
 _PARTS = ("start", "new", "expansion", "contraction", "churn", "reactivation", "end")
@@ -102,6 +97,7 @@ def mrr_movements(settings: dg.ResourceParam[Settings]) -> Results:
     from sync_pipeline.core.mrr_definitions import DEFINITIONS
     from sync_pipeline.frames import history, movements
     from sync_pipeline.warehouse.parquet import Warehouse
+    from sync_pipeline.warehouse.summaries import months
 
     with one_clear_failure():
         warehouse = Warehouse(settings.warehouse)
@@ -139,7 +135,7 @@ def mrr_movements(settings: dg.ResourceParam[Settings]) -> Results:
             rolled,
             provenance,
             lineage=LINEAGE[MRR_ROLLFORWARD],
-            metadata={"months": dg.MetadataValue.md(_months(rolled, commercial.default_currency))},
+            metadata={"months": dg.MetadataValue.md(months(rolled, commercial.default_currency))},
             checks=[
                 dg.AssetCheckResult(
                     check_name=ADDS_UP,
@@ -158,22 +154,3 @@ def mrr_movements(settings: dg.ResourceParam[Settings]) -> Results:
                 ),
             ],
         )
-
-
-def _months(rolled: "pl.DataFrame", reporting: str) -> str:
-    """The latest months of all currencies in the reporting currency, by Stripe's definition, minor units."""
-    import polars as pl
-
-    names = [f"{name}_minor" for name in (*_PARTS[:-1], "fx", "end")]
-    latest = (
-        rolled.filter(definition="stripe", period="month", in_currency=reporting)
-        .group_by("from_date")
-        .agg(pl.col(names).sum())
-        .sort("from_date", descending=True)
-        .head(ROWS_SHOWN)
-    )
-    head = f"| Month | {' | '.join(name.removesuffix('_minor') for name in names)} |\n| --- |{' ---: |' * len(names)}"
-    rows = [
-        f"| {day:%Y-%m} | {' | '.join(f'{int(minor):,}' for minor in parts)} |" for day, *parts in latest.iter_rows()
-    ]
-    return "\n".join([f"{reporting}, minor units", "", head, *rows])

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from sync_pipeline.orchestration.table_assets import OWNERS
+
 SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract", "Churn_Record__c", "Task")
 STRIPE_OBJECTS = (
     "customers",
@@ -33,7 +35,7 @@ def sources() -> list[dg.AssetSpec]:
         *_system("salesforce", SALESFORCE_OBJECTS, "Salesforce object {}, read over the API."),
         *_system("stripe", STRIPE_OBJECTS, "Stripe list of {}, read over the API."),
         *(
-            dg.AssetSpec(source("ledger", name), description=text, group_name="ledger", kinds={"sql"})
+            dg.AssetSpec(source("ledger", name), description=text, group_name="ledger", kinds={"sql"}, owners=OWNERS)
             for name, text in LEDGER_TABLES.items()
         ),
     ]
@@ -41,4 +43,6 @@ def sources() -> list[dg.AssetSpec]:
 
 def _system(system: str, names: Iterable[str], text: str) -> Iterable[dg.AssetSpec]:
     for name in names:
-        yield dg.AssetSpec(source(system, name), description=text.format(name), group_name=system, kinds={system})
+        yield dg.AssetSpec(
+            source(system, name), description=text.format(name), group_name=system, kinds={system}, owners=OWNERS
+        )

@@ -22,9 +22,18 @@ from sync_pipeline.frames.tables import (
     SNAPSHOTS,
 )
 from sync_pipeline.orchestration.assets.sources import source
-from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.failures import MOST_WRITES_SHOWN, one_clear_failure
 from sync_pipeline.orchestration.launchpad import ALLOW
-from sync_pipeline.orchestration.table_assets import OWNERS, Results, key, materialized, schema_check, table_spec
+from sync_pipeline.orchestration.pages import offered
+from sync_pipeline.orchestration.table_assets import (
+    NIGHTLY,
+    OWNERS,
+    Results,
+    key,
+    materialized,
+    schema_check,
+    table_spec,
+)
 
 if TYPE_CHECKING:
     from sync_pipeline.engine.reconcile import Certificate
@@ -58,9 +67,10 @@ BEFORE_PLAN = [*map(key, (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPT
 def plan(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Results:
     """Plans every account that billing concerns from the snapshots; writes to neither system."""
     from sync_pipeline.engine.assembly import open_engine
+    from sync_pipeline.engine.plan_text import as_markdown
+    from sync_pipeline.engine.planning import document
     from sync_pipeline.engine.reconcile import compare
     from sync_pipeline.frames.convert import to_frame, to_records
-    from sync_pipeline.frames.plan import planned_writes
     from sync_pipeline.warehouse.parquet import Warehouse
 
     with one_clear_failure():
@@ -69,12 +79,14 @@ def plan(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
         with open_engine(settings, run=context.run.run_id) as engine:
             provenance = {"planned_at": str(engine.env.now())}
             compared = compare(engine, tables)
+            planned = document(engine, list(compared.ahead.values()), invoices=False)
         yield materialized(
             settings,
             PLAN,
-            to_frame(planned_writes(compared.ahead.values()), PLAN),
+            to_frame(planned.writes, PLAN),
             provenance,
             metadata={
+                "plan": dg.MetadataValue.md(as_markdown(planned, most_writes=MOST_WRITES_SHOWN)),
                 "accounts": len(compared.ahead),
                 "accounts_that_differ": len(compared.different()),
                 "commands": sum(len(each.commands) for each in compared.ahead.values()),
@@ -82,6 +94,11 @@ def plan(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
             },
             value=compared,
         )
+
+
+def _nightly(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """The freshness policy that a graph cannot be given by its decorator."""
+    return asset.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=NIGHTLY))
 
 
 @dg.op(out=dg.Out(io_manager_key=MEMORY))
@@ -122,6 +139,7 @@ def write_back(
     return dg.Output(report, metadata=counts)
 
 
+@_nightly
 @dg.graph_asset(
     key=WRITEBACK,
     ins={"plan": dg.AssetIn(key(PLAN))},
@@ -186,6 +204,7 @@ def certificate(
     from sync_pipeline.frames.convert import to_frame
     from sync_pipeline.warehouse.certificate import certify_amounts, write_page
     from sync_pipeline.warehouse.parquet import Warehouse
+    from sync_pipeline.warehouse.summaries import agreement_over_time
 
     with one_clear_failure():
         with open_engine(settings, run=context.run.run_id) as engine:
@@ -202,14 +221,16 @@ def certificate(
         left = {each.account for each in found.left}
         base_frame = pl.DataFrame(agreed, schema=BASE, orient="row")
         amounts = certify_amounts(warehouse, commercial, base_frame, left, found.at)
-        path = write_page(warehouse, amounts, commercial, agrees=found.agrees, at=found.at)
+        over_time = dg.MetadataValue.md(agreement_over_time(amounts.history))
+        page = offered(context, write_page(warehouse, amounts, commercial, agrees=found.agrees, at=found.at))
         yield materialized(
             settings,
             CERTIFICATE,
             to_frame(_totals(found), CERTIFICATE),
             provenance,
             metadata={
-                "page": dg.MetadataValue.url(path.as_uri()),
+                "page": page,
+                "agreement": over_time,
                 "accounts": found.accounts,
                 "agreed": found.agreed,
                 "repaired": found.repaired,
@@ -230,7 +251,7 @@ def certificate(
             amounts.amounts,
             provenance,
             metadata={
-                "page": dg.MetadataValue.url(path.as_uri()),
+                "page": page,
                 **{f"class_{name}": count for name, count in classes.iter_rows()},
             },
             checks=[
@@ -248,7 +269,9 @@ def certificate(
                 ),
             ],
         )
-        yield materialized(settings, CERTIFICATE_HISTORY, amounts.history, provenance)
+        yield materialized(
+            settings, CERTIFICATE_HISTORY, amounts.history, provenance, metadata={"agreement": over_time}
+        )
 
 
 def _totals(certificate: "Certificate") -> list[Any]:
