@@ -25,7 +25,7 @@ demo: setup
 
 test: setup
 	@echo 'Running the whole test suite; the slowest tests start servers, a browser and Dagster itself'
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: setup
 	@sh scripts/check.sh

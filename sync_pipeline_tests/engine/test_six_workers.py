@@ -158,7 +158,7 @@ def test_six_workers_that_are_killed_and_frozen_lose_nothing_and_double_nothing(
         for one in frozen.values():
             _send(one, signal.SIGCONT)
         sandbox.control("DELETE", "/faults")
-        _wait_for_rest(ledger, workers, 90)
+        _wait_for_rest(ledger, workers, 200)
         assert (workers.killed, workers.ended_by_themselves) == (STEPS // 2, 0)
     _has_been_rough(ledger)
     ledger.close()

@@ -11,11 +11,12 @@ import itertools
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqlalchemy import Connection, text
 
 from sync_pipeline.ledger import work
-from sync_pipeline.ledger.database import Ledger, open_ledger
+from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 
 LEASE_US = 150_000
 MARGIN_US = 30_000
@@ -52,8 +53,14 @@ def happen(ledger: Ledger, chance: random.Random) -> None:
 
 
 def run_process(url: str, name: str, seed: int) -> None:
-    """The worker as a process of its own, until it is killed."""
-    run(open_ledger(url), name, random.Random(seed), lambda: False)
+    """The worker as a process of its own, until it is killed.
+
+    On a busy machine it may stand frozen for longer than Postgres holds a transaction open for it; then it begins anew.
+    """
+    chance = random.Random(seed)
+    while True:
+        with suppress(LedgerError):
+            run(open_ledger(url), name, chance, lambda: False)
 
 
 def run(ledger: Ledger, name: str, chance: random.Random, stopped: Callable[[], bool]) -> None:
