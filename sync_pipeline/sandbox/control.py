@@ -228,15 +228,19 @@ class Control:
 
     async def salesforce(self, request: Request) -> Response:
         """``{"expire_tokens": true}`` ends every session; ``{"lock_row": id, "times": n}`` makes the next n writes to
-        a record fail with UNABLE_TO_LOCK_ROW, also as one row among many; ``{"fail_job_after": n}`` makes the next
-        bulk job fail with only n rows processed."""
+        a record fail with UNABLE_TO_LOCK_ROW, also as one row among many; ``{"lock_nth_row": n}`` does that to the
+        n-th row written from now on; ``{"fail_job_after": n}`` makes the next bulk job fail with only n rows processed.
+        """
         fields = await _fields(request)
         expire, record = fields.flag("expire_tokens", default=False), fields.text("lock_row", default=None)
         times = fields.integer("times", default=1, least=1, most=1000)
         rows = fields.integer("fail_job_after", default=None, least=0)
+        nth = fields.integer("lock_nth_row", default=None, least=1)
         fields.done()
-        if not expire and record is None and rows is None:
-            raise BadInputError("", "needs expire_tokens, lock_row or fail_job_after")
+        if not expire and record is None and rows is None and nth is None:
+            raise BadInputError("", "needs expire_tokens, lock_row, lock_nth_row or fail_job_after")
+        if nth is not None:
+            self._sandbox.salesforce.lock_nth_row(nth)
         if record is not None:
             self._desk.lock_row(record, times)
         if rows is not None:

@@ -60,6 +60,18 @@ def test_a_locked_row_fails_alone_among_many(sandbox: SandboxHandle, salesforce:
         salesforce.restful("composite/nonsense")
 
 
+def test_the_nth_row_of_a_collection_of_new_records_is_locked(sandbox: SandboxHandle, salesforce: Any) -> None:
+    """Facts: sandbox 2: UNABLE_TO_LOCK_ROW for the k-th row of a collection; new records have no id to lock."""
+    sandbox.control("POST", "/salesforce", {"lock_nth_row": 3})
+    rows = [{"attributes": {"type": "Account"}, "Name": name} for name in ("A", "B", "C", "D")]
+    answer = salesforce.restful("composite/sobjects", method="POST", json={"allOrNone": False, "records": rows})
+    assert [row["success"] for row in answer] == [True, True, False, True]
+    assert answer[2]["errors"][0]["statusCode"] == "UNABLE_TO_LOCK_ROW"
+    assert [r["success"] for r in salesforce.restful("composite/sobjects", method="POST", json={"records": rows})] == [
+        True
+    ] * 4
+
+
 def test_a_bulk_job_survives_a_snapshot_that_went_through_json(sandbox: SandboxHandle, salesforce: Any) -> None:
     salesforce.Account.create({"Name": "Before"})
     job = salesforce.restful(

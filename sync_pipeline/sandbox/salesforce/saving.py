@@ -77,6 +77,7 @@ class Saver:
         self.rules = rules
         # Writes still to be refused, by record; not in the store, because a refusal must not be rolled back.
         self.row_locks: dict[str, int] = {}
+        self.rows_until_lock: int | None = None
 
     def insert(self, o: SObject, fields: dict[str, Any], actor: Actor) -> Row:
         """Creates a record and returns it. Raises SalesforceError."""
@@ -125,11 +126,14 @@ class Saver:
         self.row_locks[record_id] = times
 
     def check_locks(self, record_ids: list[str]) -> None:
+        if self.rows_until_lock is not None:
+            self.rows_until_lock = self.rows_until_lock - 1 or None
+            if self.rows_until_lock is None:
+                raise _locked(record_ids[0])
         for record_id in record_ids:
             if self.row_locks.get(record_id):
                 self.row_locks[record_id] -= 1
-                message = f"unable to obtain exclusive access to this record or 1 records: {record_id[:15]}"
-                raise SalesforceError("UNABLE_TO_LOCK_ROW", message, [])
+                raise _locked(record_id)
 
     def read_fields(self, access: ObjectAccess, fields: dict[str, Any], writable: frozenset[str]) -> dict[str, Any]:
         """The kept values of what a client sent, by canonical field name. Raises SalesforceError."""
@@ -190,7 +194,7 @@ class Saver:
             behaviour.prepare(self, old, new, given | automated)
         self.rules.check(self, o, old, new, actor)
         self._check_unique(o, old, new)
-        if self.row_locks:
+        if self.row_locks or self.rows_until_lock is not None:
             self.check_locks([new["Id"], *(new[f.name] for f in o.references if f.name in changed and new.get(f.name))])
         saved = self.stamp(o, new, {}, actor)
         if behaviour:
@@ -258,3 +262,8 @@ class NoBehaviour:
     def check_removal(self, saver: Saver, row: Row) -> None: ...
 
     def removed(self, saver: Saver, row: Row, actor: Actor) -> None: ...
+
+
+def _locked(record_id: str) -> SalesforceError:
+    message = f"unable to obtain exclusive access to this record or 1 records: {record_id[:15]}"
+    return SalesforceError("UNABLE_TO_LOCK_ROW", message, [])

@@ -79,12 +79,14 @@ class SalesforceSystem:
         return {
             "tables": self.org.store.snapshot(),
             "locks": dict(self.org.saver.row_locks),
+            "rows_until_lock": self.org.saver.rows_until_lock,
             "fail_job_after": self.org.fail_job_after,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.org.store.restore(state["tables"])
         self.org.saver.row_locks = dict(state["locks"])
+        self.org.saver.rows_until_lock = state.get("rows_until_lock")
         self.org.fail_job_after = state["fail_job_after"]
         self.org.db.rebuild_indexes()
 
@@ -141,6 +143,10 @@ class SalesforceSystem:
     def lock_row(self, record_id: str, times: int = 1) -> None:
         """The next writes that touch this record fail with UNABLE_TO_LOCK_ROW."""
         self.org.saver.lock(self._id(record_id), times)
+
+    def lock_nth_row(self, nth: int) -> None:
+        """The n-th row that is created or updated from now on fails with UNABLE_TO_LOCK_ROW."""
+        self.org.saver.rows_until_lock = nth
 
     def fail_next_job(self, after_rows: int) -> None:
         """The next bulk job that runs stops after so many rows: state Failed, the rest unprocessed."""

@@ -279,3 +279,31 @@ def test_results_stand_in_the_order_of_the_records(server: Server, rows: list[tu
     assert [r["success"] for r in results] == [keys.count(k) == 1 for k in keys]
     written = {r["Id"]: r["Name"] for r in org.query("SELECT Id, Name FROM Account")}
     assert written == {r["id"]: f"{i}" for i, r in enumerate(results) if r["success"]}
+
+
+def test_a_collated_composite_runs_in_an_order_of_its_own(org: Org) -> None:
+    """2.6: collateSubrequests defaults to true from v49: only references make sure that one runs before another."""
+    account = org.person("Account", Name="Before")
+    row = f"{BASE}/sobjects/Account/{account}"
+    parts = [
+        {"method": "GET", "url": f"{row}?fields=Name", "referenceId": "first"},
+        {"method": "PATCH", "url": row, "referenceId": "write", "body": {"Name": "After"}},
+        {"method": "GET", "url": f"{row}?fields=Name", "referenceId": "again"},
+        {"method": "GET", "url": f"{BASE}/sobjects/Account/@{{again.Id}}?fields=Name", "referenceId": "last"},
+    ]
+
+    def names(path: str = "composite", **options: Any) -> list[str | None]:
+        org.call("PATCH", f"sobjects/Account/{account}", {"Name": "Before"})
+        answer = org.call("POST", path, {"compositeRequest": parts} | options).json()["compositeResponse"]
+        assert [part["referenceId"] for part in answer] == ["first", "write", "again", "last"]
+        return [part["body"]["Name"] if part["body"] else None for part in answer]
+
+    assert names() == ["Before", None, "Before", "After"]
+    assert names(collateSubrequests=False) == ["Before", None, "After", "After"]
+    assert names("/services/data/v48.0/composite") == ["Before", None, "After", "After"]
+    late = [
+        {"method": "GET", "url": f"{BASE}/sobjects/Account/@{{b.Id}}", "referenceId": "a"},
+        parts[0] | {"referenceId": "b"},
+    ]
+    answer = org.call("POST", "composite", {"compositeRequest": late}).json()["compositeResponse"]
+    assert [part["httpStatusCode"] for part in answer] == [400, 200]

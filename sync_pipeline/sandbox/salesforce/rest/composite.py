@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,13 +14,18 @@ from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, metho
 
 _MAX_SUBREQUESTS = 25
 _MAX_HEAVY = 5
+_COLLATING_VERSION = 49
 _REFERENCE = re.compile(r"@\{([^}]*)\}")
 _FORBIDDEN_HEADERS = {"accept", "authorization", "content-type"}
 _MISSING = object()
 
 
 class _RollBack(Exception):
-    """A subrequest failed and nothing of the composite may stay."""
+    """The subrequest `at` this place failed and nothing of the composite may stay."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(at)
+        self.at = at
 
 
 def composite(request: Request) -> Answer:
@@ -28,29 +35,50 @@ def composite(request: Request) -> Answer:
     parts = _parts(request, "compositeRequest")
     _check(parts)
     all_or_none = bool(request.json_object.get("allOrNone", False))
-    answers: list[Answer] = []
+    collates = request.json_object.get("collateSubrequests", float(request.version) >= _COLLATING_VERSION)
+    answers: dict[int, Answer] = {}
     results: dict[str, Any] = {}
     inner = replace(request, all_or_none=all_or_none)
     try:
         with request.org.store.transaction():
-            for part in parts:
-                answer = _run(inner, part, results)
-                answers.append(answer)
-                results[part["referenceId"]] = answer.body if answer.status < 300 else _MISSING
+            for i in _collated(parts) if collates else range(len(parts)):
+                earlier = {p["referenceId"]: results.get(p["referenceId"], _MISSING) for p in parts[:i]}
+                answers[i] = answer = _run(inner, parts[i], earlier)
+                results[parts[i]["referenceId"]] = answer.body if answer.status < 300 else _MISSING
                 if all_or_none and _failed(answer):
-                    raise _RollBack
-    except _RollBack:
+                    raise _RollBack(i)
+    except _RollBack as failed:
         halted = _halted("The transaction was rolled back since another operation in the same transaction failed.")
-        answers = [halted] * (len(answers) - 1) + answers[-1:] + [halted] * (len(parts) - len(answers))
+        answers = dict.fromkeys(range(len(parts)), halted) | {failed.at: answers[failed.at]}
     return Answer(
         200,
         {
             "compositeResponse": [
                 {"body": a.body, "httpHeaders": a.headers, "httpStatusCode": a.status, "referenceId": p["referenceId"]}
-                for a, p in zip(answers, parts, strict=True)
+                for a, p in ((answers[i], part) for i, part in enumerate(parts))
             ]
         },
     )
+
+
+def _collated(parts: list[dict[str, Any]]) -> Iterator[int]:
+    """An order in which Salesforce may run subrequests that it is free to gather: those of one method and one object
+    together, each after those that it refers to."""
+    kinds = [(p["method"].upper(), _gathered(urlsplit(p["url"]).path)) for p in parts]
+    known = [{p["referenceId"] for p in parts[:i]} for i in range(len(parts))]
+    needs = [{r.split(".")[0] for r in _REFERENCE.findall(json.dumps(p))} & known[i] for i, p in enumerate(parts)]
+    waiting, done = list(range(len(parts))), set[str]()
+    while waiting:
+        first = next(i for i in waiting if needs[i] <= done)
+        group = [i for i in waiting if kinds[i] == kinds[first] and needs[i] <= done]
+        yield from group
+        done |= {parts[i]["referenceId"] for i in group}
+        waiting = [i for i in waiting if i not in group]
+
+
+def _gathered(path: str) -> str:
+    """What of a path subrequests must have in common: the resource, and the object where it has one."""
+    return "/".join(path.lower().split("/")[4:6])
 
 
 def batch(request: Request) -> Answer:
