@@ -192,6 +192,28 @@ def test_a_person_changes_seats_and_cancels_in_stripe(page: Page, story: Sandbox
     expect(page.get_by_role("button", name="Cancel now")).to_have_count(0)
 
 
+def test_a_person_reads_an_invoice_and_pays_it(page: Page, story: SandboxHandle) -> None:
+    """More seats are billed by prorated lines; a declined charge is told with its reason, a transfer pays."""
+    customer = bill_the_deal(story)
+    subscription = calls.stripe(story, "GET", "/v1/subscriptions", customer=customer).json()["data"][0]
+    seats = subscription["items"]["data"][2]
+    story.control("POST", "/payments", {"customer": customer, "outcome": "fail"})
+    calls.stripe(
+        story, "POST", f"/v1/subscription_items/{seats['id']}", quantity=30, proration_behavior="always_invoice"
+    )
+    page.goto(f"/customers/{customer}")
+    expect(page.get_by_text("invoice.payment_failed")).to_be_visible()
+    page.locator("a[href^='/invoices/']").first.click()
+    lines = page.locator(".side.stripe")
+    expect(lines).to_contain_text("Remaining time on 30 × Viewer Seat")
+    expect(lines).to_contain_text("-£3,000.00")  # 15 seats at £200, at the start of their year
+    expect(lines).to_contain_text("£6,000.00")
+    expect(lines).to_contain_text("Your card was declined.")
+    page.get_by_role("button", name="Paid by transfer").click()
+    expect(page.get_by_role("status")).to_have_text("The invoice is paid.")
+    expect(page.get_by_role("button", name="Paid by transfer")).to_have_count(0)
+
+
 @pytest.mark.parametrize(
     ("path", "heading", "text"),
     [
@@ -212,7 +234,7 @@ def test_every_page_shows_what_it_is_for(page: Page, story: SandboxHandle, path:
     expect(page.locator("main")).to_contain_text(text)
 
 
-@pytest.mark.parametrize("path", ["/accounts/001000000000000AAA", "/customers/cus_none"])
+@pytest.mark.parametrize("path", ["/accounts/001000000000000AAA", "/customers/cus_none", "/invoices/in_none"])
 def test_what_is_not_there_is_said_plainly(page: Page, path: str) -> None:
     answer = page.goto(path)
     assert answer is not None

@@ -67,3 +67,23 @@ def test_a_status_has_its_tone_in_either_systems_words() -> None:
         "plain",
         "none",
     ]
+
+
+@pytest.mark.parametrize(
+    ("price", "expected"),
+    [
+        ({"unit_amount_decimal": "60000", "currency": "gbp"}, "£600.00"),
+        ({"unit_amount_decimal": "0.25", "currency": "gbp"}, "£0.0025"),
+        ({"unit_amount_decimal": None, "currency": "gbp"}, "in tiers"),
+    ],
+)
+def test_unit_prices(price: dict[str, Any], expected: str) -> None:
+    assert wording.unit(price) == expected
+
+
+@pytest.mark.parametrize(
+    ("status", "due", "expected"),
+    [("open", 99, "overdue"), ("open", 100, "open"), ("open", None, "open"), ("paid", 99, "paid")],
+)
+def test_an_open_invoice_is_overdue_once_its_date_has_passed(status: str, due: int | None, expected: str) -> None:
+    assert wording.standing({"status": status, "due_date": due}, 100) == expected

@@ -106,6 +106,29 @@ def customer(desk: Desk, customer_id: str) -> Record | None:
         "subscriptions": subscriptions,
         "products": names,
         "invoices": _invoices(desk, {"customer": customer_id}, 50),
+        "events": [e for e in desk.stripe_all("/v1/events", most=300) if _is_about(e["data"]["object"], customer_id)][
+            :20
+        ],
+    }
+
+
+def _is_about(row: Record, customer_id: str) -> bool:
+    return customer_id in (row.get("customer"), row.get("id"))
+
+
+def invoice(desk: Desk, invoice_id: str) -> Record | None:
+    """An invoice with its lines, the payments towards it and the notes that credit it; None if there is none."""
+    try:
+        found = desk.stripe("GET", f"/v1/invoices/{invoice_id}", {"expand": ["customer"]})
+    except RefusedError:
+        return None
+    return {
+        "invoice": found,
+        "lines": desk.stripe_all(f"/v1/invoices/{invoice_id}/lines", most=250),
+        "payments": desk.stripe_all(
+            "/v1/invoice_payments", {"invoice": invoice_id, "expand": ["data.payment.payment_intent"]}, 50
+        ),
+        "notes": desk.stripe_all("/v1/credit_notes", {"invoice": invoice_id}, 50),
     }
 
 

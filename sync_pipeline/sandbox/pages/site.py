@@ -29,7 +29,7 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        for name in ("minor", "major", "every", "plain", "moment", "day", "tone"):
+        for name in ("minor", "major", "unit", "standing", "every", "plain", "moment", "day", "tone"):
             self._templates.filters[name] = getattr(wording, name)
 
     def routes(self) -> list[Route]:
@@ -43,6 +43,7 @@ class Site:
             Route("/customers", self._page("customers", lambda r: reading.customers(desk))),
             Route("/customers/{id}", self._page("customer", lambda r: reading.customer(desk, r.path_params["id"]))),
             Route("/invoices", self._page("invoices", lambda r: reading.invoices(desk))),
+            Route("/invoices/{id}", self._page("invoice", lambda r: reading.invoice(desk, r.path_params["id"]))),
             Route("/events", self._page("events", lambda r: reading.events(desk))),
             Route("/traffic", self._page("traffic", lambda r: self._traffic())),
             Route("/act/{action}", self._actions.act, methods=["POST"]),

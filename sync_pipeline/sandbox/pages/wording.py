@@ -6,10 +6,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-# Stripe's amounts are in the smallest unit of the currency; these have none, or a thousandth.
-# UGX and ISK have no decimals either, but Stripe still writes them with two.
-_WHOLE = frozenset("bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split())
-_THOUSANDTHS = frozenset("bhd jod kwd omr tnd".split())
+from sync_pipeline.sandbox.stripe.money import decimal_places, shown_unit_price
+
 _SIGNS = {"gbp": "£", "eur": "€", "usd": "$", "jpy": "¥"}
 _GOOD = frozenset({"active", "paid", "activated", "healthy", "closed won", "completed"})
 _BAD = frozenset(
@@ -17,6 +15,7 @@ _BAD = frozenset(
         "past_due",
         "past due",
         "unpaid",
+        "overdue",
         "uncollectible",
         "canceled",
         "incomplete_expired",
@@ -32,7 +31,7 @@ def minor(amount: int | None, currency: str) -> str:
     """Stripe's integer amount as a person reads it: ``minor(4500000, "gbp")`` is ``£45,000.00``."""
     if amount is None:
         return "–"
-    places = _places(currency)
+    places = decimal_places(currency.lower())
     whole, part = divmod(abs(amount), 10**places)
     digits = f"{whole:,}" + (f".{part:0{places}d}" if places else "")
     return f"{'-' if amount < 0 else ''}{_with_sign(digits, currency)}"
@@ -43,7 +42,18 @@ def major(amount: float | str | None, currency: str) -> str:
     if amount is None:
         return "–"
     exact = Decimal(str(amount))
-    return f"{'-' if exact < 0 else ''}{_with_sign(f'{abs(exact):,.{_places(currency)}f}', currency)}"
+    return f"{'-' if exact < 0 else ''}{_with_sign(f'{abs(exact):,.{decimal_places(currency.lower())}f}', currency)}"
+
+
+def unit(price: dict[str, Any]) -> str:
+    """What one of a price costs, to the last part of a penny; prices in tiers say so."""
+    return shown_unit_price(price) or "in tiers"
+
+
+def standing(invoice: dict[str, Any], now: int) -> str:
+    """How an invoice stands for who waits for the money: an open one may be past its due date."""
+    late = invoice["status"] == "open" and (invoice["due_date"] or now) < now
+    return "overdue" if late else str(invoice["status"])
 
 
 def every(recurring: dict[str, Any]) -> str:
@@ -84,11 +94,6 @@ def tone(status: str | None) -> str:
         return "none"
     known = status.lower()
     return "good" if known in _GOOD else "bad" if known in _BAD else "plain"
-
-
-def _places(currency: str) -> int:
-    known = currency.lower()
-    return 0 if known in _WHOLE else 3 if known in _THOUSANDTHS else 2
 
 
 def _with_sign(digits: str, currency: str) -> str:

@@ -241,7 +241,7 @@ def test_a_batch_that_meets_the_daily_limit_keeps_what_came_before(org_with: Cal
 
 
 def test_batch_halts_on_request(org: Org) -> None:
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"method": "POST", "url": "v64.0/sobjects/Account", "richInput": {"Name": "A"}},
         {"method": "POST", "url": "v64.0/sobjects/Account", "richInput": {}},
         {"method": "GET", "url": "v64.0/query?q=SELECT+COUNT()+FROM+Account"},
@@ -285,7 +285,7 @@ def test_a_collated_composite_runs_in_an_order_of_its_own(org: Org) -> None:
     """2.6: collateSubrequests defaults to true from v49: only references make sure that one runs before another."""
     account = org.person("Account", Name="Before")
     row = f"{BASE}/sobjects/Account/{account}"
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"method": "GET", "url": f"{row}?fields=Name", "referenceId": "first"},
         {"method": "PATCH", "url": row, "referenceId": "write", "body": {"Name": "After"}},
         {"method": "GET", "url": f"{row}?fields=Name", "referenceId": "again"},
@@ -294,7 +294,7 @@ def test_a_collated_composite_runs_in_an_order_of_its_own(org: Org) -> None:
 
     def names(path: str = "composite", **options: Any) -> list[str | None]:
         org.call("PATCH", f"sobjects/Account/{account}", {"Name": "Before"})
-        answer = org.call("POST", path, {"compositeRequest": parts} | options).json()["compositeResponse"]
+        answer = org.call("POST", path, {"compositeRequest": parts, **options}).json()["compositeResponse"]
         assert [part["referenceId"] for part in answer] == ["first", "write", "again", "last"]
         return [part["body"]["Name"] if part["body"] else None for part in answer]
 
@@ -303,7 +303,7 @@ def test_a_collated_composite_runs_in_an_order_of_its_own(org: Org) -> None:
     assert names("/services/data/v48.0/composite") == ["Before", None, "After", "After"]
     late = [
         {"method": "GET", "url": f"{BASE}/sobjects/Account/@{{b.Id}}", "referenceId": "a"},
-        parts[0] | {"referenceId": "b"},
+        {**parts[0], "referenceId": "b"},
     ]
     answer = org.call("POST", "composite", {"compositeRequest": late}).json()["compositeResponse"]
     assert [part["httpStatusCode"] for part in answer] == [400, 200]
