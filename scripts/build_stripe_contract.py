@@ -33,8 +33,9 @@ EMPTY_LISTS = {
     for name in (
         "accounts/{account}/external_accounts accounts/{account}/persons application_fees apple_pay/domains"
         " billing/alerts billing/credit_grants billing/meters customers/{customer}/bank_accounts"
-        " customers/{customer}/cards customers/{customer}/sources entitlements/features file_links files"
-        " identity/verification_sessions invoice_rendering_templates issuing/authorizations issuing/cardholders"
+        " customers/{customer}/cards customers/{customer}/sources entitlements/active_entitlements"
+        " entitlements/features file_links files identity/verification_reports identity/verification_sessions"
+        " invoice_rendering_templates issuing/authorizations issuing/cardholders"
         " issuing/cards issuing/disputes issuing/transactions payment_attempt_records payment_links quotes"
         " radar/early_fraud_warnings radar/value_lists reviews setup_attempts shipping_rates"
         " sigma/scheduled_query_runs topups"
