@@ -205,6 +205,11 @@ def test_the_audit_is_verified_and_a_changed_row_shows(sandbox: SandboxHandle, e
     explained = run(environment, "explain", f"Account/{account}", "MRR__c")
     assert explained.returncode == FINE
     assert explained.stdout.startswith(f"Account/{account} MRR__c = 3750\n")
+    kept = run(environment, "ledger", "retain")
+    assert (kept.returncode, kept.stdout) == (
+        FINE,
+        "removed 0 audit rows of 0 chains, 0 commands, 0 attempts, 0 events, 0 dead workers\n",
+    )
     whole = run(environment, "ledger", "verify", "--json")
     assert (whole.returncode, json.loads(whole.stdout)["problems"]) == (FINE, [])
     with sqlite3.connect(Path(environment["SYNC_HOME"]) / "ledger.db") as database:

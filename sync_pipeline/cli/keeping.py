@@ -111,6 +111,28 @@ def ledger_verify(account: str | None, as_json: bool) -> None:
         sys.exit(1)
 
 
+@ledger.command("retain", epilog="Example:  sync-pipeline ledger retain")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def ledger_retain(as_json: bool) -> None:
+    """Remove what is older than `retention` in the rules keeps it. What is left of the audit still verifies."""
+    from sync_pipeline.config.rules import load_rules
+    from sync_pipeline.config.settings import load_settings
+    from sync_pipeline.engine.assembly import build_env, open_current_ledger
+    from sync_pipeline.engine.retention import retain
+
+    settings = load_settings()
+    env = build_env(settings)
+    with open_current_ledger(settings) as opened:
+        removed = retain(opened, load_rules(settings.rules_file), env, run=f"retain-{env.token()}")
+    if as_json:
+        click.echo(json.dumps(asdict(removed)))
+        return
+    click.echo(
+        f"removed {removed.audit} audit rows of {removed.chains} chains, {removed.commands} commands, "
+        f"{removed.attempts} attempts, {removed.inbox} events, {removed.workers} dead workers"
+    )
+
+
 @ledger.command("status", epilog="Example:  sync-pipeline ledger status --json")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def ledger_status(as_json: bool) -> None:

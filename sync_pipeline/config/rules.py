@@ -24,14 +24,14 @@ from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.readings import FORMS, READINGS
 from sync_pipeline.core.records import SALESFORCE_RECORDS
-from sync_pipeline.core.rules import Commercial, FieldRule, Guards, Names, Priority, Reaction, Rules, Side
+from sync_pipeline.core.rules import Commercial, FieldRule, Guards, Names, Priority, Reaction, Retention, Rules, Side
 
 NOT_KEPT = "none"
 """The kind of a row that says: this field is not kept."""
 AT_STRIPE = ("customer.name", "customer.address", "customer.account_id")
 
 
-Settings = TypeVar("Settings", Commercial, Guards)
+Settings = TypeVar("Settings", Commercial, Guards, Retention)
 
 
 class RulesError(ValueError):
@@ -83,7 +83,9 @@ def _shipped() -> Located:
 
 @cache
 def _shipped_rules() -> RulesFile:
-    return _read("rules.yaml", _shipped(), {"commercial": {}, "guards": {}, "salesforce": {}, "fields": []})
+    return _read(
+        "rules.yaml", _shipped(), {"commercial": {}, "guards": {}, "retention": {}, "salesforce": {}, "fields": []}
+    )
 
 
 def _read(name: str, document: Located, defaults: Mapping[str, Any]) -> RulesFile:
@@ -106,9 +108,10 @@ class _Reader:
         self.mistakes: list[tuple[int, str]] = []
 
     def rules(self, defaults: Mapping[str, Any]) -> Rules:
-        top = self._mapping((), self._document.value, {"commercial", "guards", "salesforce", "fields"})
+        top = self._mapping((), self._document.value, {"commercial", "guards", "retention", "salesforce", "fields"})
         commercial = self._settings("commercial", Commercial, top, defaults)
         guards = self._settings("guards", Guards, top, defaults)
+        retention = self._settings("retention", Retention, top, defaults)
         names = self._all_names(top.get("salesforce", {}), defaults["salesforce"])
         rows = top.get("fields") or []
         if not isinstance(rows, list):
@@ -118,7 +121,7 @@ class _Reader:
         for number, row in enumerate(rows):
             self._row(("fields", number), row, known, names)
         rules = (_rule(row) for row in known.values() if row is not None)
-        return Rules(tuple(rules), commercial, names, guards)
+        return Rules(tuple(rules), commercial, names, guards, retention)
 
     def _settings(
         self, part: str, kind: type[Settings], top: Mapping[str, Any], defaults: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""One value of a part of the rules file that holds settings (`commercial`, `guards`) as the type that its setting has.
+"""One value of a part of the rules file that holds settings (`commercial`, `guards` ...), as the type of its setting.
 
 The types are those of the classes in `core.rules`, so that a new setting needs nothing here unless its values are
 narrower than its type says.
@@ -75,6 +75,11 @@ def _percent(value: Any) -> int:
     return found
 
 
+def _month_or_more(value: Any) -> int:
+    """Days. Stripe lists events of 30 days, and may know an idempotency key again for one."""
+    return _whole_number(value, at_least=31)
+
+
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("expected a text")
@@ -115,5 +120,9 @@ NARROWER: Mapping[str, Callable[[Any], Any]] = {
     "intervals": _intervals,
     "mrr": _amounts,
     "share": _percent,
+    "audit_days": _month_or_more,
+    "attempts_days": _month_or_more,
+    "commands_days": _month_or_more,
+    "inbox_days": _month_or_more,
 }
 """Settings whose values are fewer than their type allows."""

@@ -125,6 +125,19 @@ class Guards:
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How many days the ledger remembers; None is for ever. Money facts, links and the merge base always stay.
+
+    A command's `days` count from its end, and its attempts outlive it.
+    """
+
+    audit_days: int | None = 2557
+    attempts_days: int | None = 400
+    commands_days: int | None = 90
+    inbox_days: int | None = 90
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """Salesforce API names: the sObject and, by the sync's own field names, its fields."""
 
@@ -140,3 +153,4 @@ class Rules:
     commercial: Commercial
     salesforce: Mapping[str, Names]
     guards: Guards = Guards()
+    retention: Retention = Retention()

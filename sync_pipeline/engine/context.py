@@ -112,9 +112,14 @@ def build_engine(
         env=env,
         personal_key=_personal_key(ledger, env),
         run=run,
-        code_version=f"{version('sync-pipeline')}+{canonical.sha256(asdict(rules))[:8]}",
+        code_version=code_version(rules),
         rates=rates,
     )
+
+
+def code_version(rules: Rules) -> str:
+    """This version of the program with these rules."""
+    return f"{version('sync-pipeline')}+{canonical.sha256(asdict(rules))[:8]}"
 
 
 def _personal_key(ledger: Ledger, env: Env) -> bytes:

@@ -2,7 +2,8 @@
 
 Each row's hash covers the row and the hash before it, so that a changed, removed or inserted row
 shows. That makes tampering evident, not impossible: export the heads to where this database's owner
-cannot write. Rows hold field names, hashes and ids, never personal values.
+cannot write. A chain whose oldest rows were removed (audit_retention.py) begins at its anchor. Rows
+hold field names, hashes and ids, never personal values.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from sqlalchemy.exc import IntegrityError
 
 from sync_pipeline.ledger.database import LedgerError
 from sync_pipeline.ledger.statements import insert, record
-from sync_pipeline.ledger.tables import audit, audit_head
+from sync_pipeline.ledger.tables import audit, audit_anchor, audit_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,19 @@ class AuditRow:
     request_id: str | None
     previous_hash: str
     hash: str
+
+
+RETENTION = "audit retention"
+"""What the row of a chain says that tells of the removal of older ones; its evidence is their anchor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """What is left of the rows of a chain that were removed: the last one's number and hash; how many went with it."""
+
+    seq: int
+    hash: str
+    removed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +121,24 @@ def verify(conn: Connection, account: str | None = None) -> list[Problem]:
         rows = rows.where(audit.c.account == account)
         heads = heads.where(audit_head.c.account == account)
     last = {head.account: (head.seq, head.hash) for head in conn.execute(heads)}
+    cut = anchors(conn, account)
     problems: list[Problem] = []
     entries = (AuditRow(**record(row)) for row in conn.execute(rows))
     for name, chain in groupby(entries, key=lambda entry: entry.account):
-        problems += _verify_chain(name, chain, last.pop(name, (0, "")))
+        problems += _verify_chain(name, chain, cut.get(name, []), last.pop(name, (0, "")))
     problems += [Problem(name, seq, "all rows are missing") for name, (seq, _) in sorted(last.items())]
     return problems
+
+
+def anchors(conn: Connection, account: str | None = None) -> dict[str, list[Anchor]]:
+    """By account what was removed of its chain, of one account or of all, the oldest first."""
+    rows = select(audit_anchor).order_by(audit_anchor.c.account, audit_anchor.c.seq)
+    if account is not None:
+        rows = rows.where(audit_anchor.c.account == account)
+    found: dict[str, list[Anchor]] = {}
+    for row in conn.execute(rows):
+        found.setdefault(row.account, []).append(Anchor(row.seq, row.hash, row.removed))
+    return found
 
 
 def extent(conn: Connection, account: str | None = None) -> tuple[int, int]:
@@ -166,10 +192,27 @@ def runs(conn: Connection, limit: int) -> list[RunSummary]:
     return [RunSummary(**record(row)) for row in rows]
 
 
-def _verify_chain(account: str, chain: Iterable[AuditRow], head: tuple[int, str]) -> list[Problem]:
+def tells_of(entry: AuditRow, anchor: Anchor) -> bool:
+    """Whether the row is the one that tells of the removal."""
+    return entry.what == RETENTION and entry.evidence == as_evidence(anchor)
+
+
+def as_evidence(anchor: Anchor) -> str:
+    return json.dumps(asdict(anchor), sort_keys=True)
+
+
+def _verify_chain(account: str, chain: Iterable[AuditRow], cut: list[Anchor], head: tuple[int, str]) -> list[Problem]:
     problems: list[Problem] = []
-    seq, previous = 0, ""
+    first = cut[-1] if cut else Anchor(0, "", 0)
+    untold = bool(cut)
+    if sum(anchor.removed for anchor in cut) != first.seq:
+        problems.append(Problem(account, first.seq, "is not as many rows as were removed"))
+    seq, previous = first.seq, first.hash
     for entry in chain:
+        if entry.seq <= first.seq:
+            problems.append(Problem(account, entry.seq, f"stands although rows up to {first.seq} were removed"))
+            continue
+        untold = untold and not tells_of(entry, first)
         seq += 1
         if entry.seq != seq:
             problems.append(Problem(account, seq, f"missing up to row {entry.seq - 1}"))
@@ -181,6 +224,10 @@ def _verify_chain(account: str, chain: Iterable[AuditRow], head: tuple[int, str]
         if _hash(entry.previous_hash, content) != entry.hash:
             problems.append(Problem(account, seq, "was changed after it was written"))
         previous = entry.hash
+    if untold:
+        problems.append(
+            Problem(account, first.seq, "was removed with all before it, and the chain does not tell of it")
+        )
     if (seq, previous) != head:
         problems.append(Problem(account, seq, f"is not the recorded end of the chain (row {head[0]})"))
     return problems

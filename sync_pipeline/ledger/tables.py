@@ -6,7 +6,7 @@ integer column; Postgres text compares by bytes ("C"), so that both databases so
 foreign keys: rows live for different times (a command 90 days, its attempts 13 months, facts 7 years),
 and a row that arrives before the row it belongs to must still be stored.
 
-The append-only triggers of `fact` and `audit` are in the migrations. SCHEMA_VERSION must name the
+The append-only triggers of `fact`, `audit` and `audit_anchor` are in the migrations. SCHEMA_VERSION must name the
 newest migration; a test holds the migrated schema equal to this file.
 """
 
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0006"
+SCHEMA_VERSION = "0007"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")
@@ -279,6 +279,18 @@ audit_head = _table(
     _i("seq"),
     _t("hash", default=""),
     PrimaryKeyConstraint("account"),
+)
+
+# What retention has removed of a chain: the number and hash of the last row that is gone, and how many went with it.
+# A row of the audit can only be deleted under an anchor, and an anchor must fit its chain, which tells of it.
+audit_anchor = _table(
+    "audit_anchor",
+    _t("account"),
+    _i("seq"),
+    _t("hash"),
+    _i("removed"),
+    _i("at"),
+    PrimaryKeyConstraint("account", "seq"),
 )
 
 cursor = _table(

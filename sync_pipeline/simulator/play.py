@@ -21,14 +21,15 @@ from sqlalchemy import select
 
 from sync_pipeline.config.rules import load_rules
 from sync_pipeline.core.org_schema import OrgObject
-from sync_pipeline.core.rules import Guards, Rules
+from sync_pipeline.core.rules import Guards, Retention, Rules
 from sync_pipeline.engine.assembly import without_alerts
 from sync_pipeline.engine.context import Engine, Halted, build_engine
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import receive
 from sync_pipeline.engine.reconcile import reconcile
-from sync_pipeline.ledger import migrations, work
+from sync_pipeline.engine.retention import retain
+from sync_pipeline.ledger import audit, migrations, work
 from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
@@ -171,12 +172,21 @@ class _Play:
         yield f"liveness: {self._waiting()} accounts never come to rest"
 
     def _still(self) -> Iterator[str]:
-        """I18: at rest, another comparison writes nothing."""
+        """I18: at rest, another comparison writes nothing, and none after the ledger has forgotten what it may."""
+        yield from self._writes_nothing("at rest")
+        rules = replace(_rules(by_card=self._plan.by_card), retention=Retention(0, 0, 0, 0))
+        retain(self._ledger, rules, self._env, run="retain")
+        with self._ledger.read() as conn:
+            for problem in audit.verify(conn):
+                yield f"I13: after retention the audit of {problem.account} row {problem.seq} {problem.what}"
+        yield from self._writes_nothing("after retention")
+
+    def _writes_nothing(self, when: str) -> Iterator[str]:
         before = self._watch.writes
-        reconcile(self._engine("reconcile again"), allow=True)
+        reconcile(self._engine(f"reconcile {when}"), allow=True)
         if written := self._watch.writes - before:
             last = [line for line in self._stage.trace if " world: " in line][-written:]
-            yield f"I18: {written} writes at rest: {'; '.join(last)}"
+            yield f"I18: {written} writes {when}: {'; '.join(last)}"
 
     def _work(self) -> None:
         engine = self._engine(f"worker {self._workers}")

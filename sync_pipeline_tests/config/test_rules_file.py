@@ -11,7 +11,7 @@ import pytest
 
 from sync_pipeline.config.rules import RulesError, load_rules, read_rules
 from sync_pipeline.core.records import SALESFORCE_RECORDS
-from sync_pipeline.core.rules import Commercial, Guards, Priority
+from sync_pipeline.core.rules import Commercial, Guards, Priority, Retention
 
 SHIPPED = resources.files("sync_pipeline.config").joinpath("rules.yaml").read_text("utf-8")
 
@@ -90,6 +90,7 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
         ("default_currency: GBP", "default_currency: pounds", "default_currency 'pounds': expected an ISO code"),
         ("collection_method: send_invoice", "collection_method: send_invoices", "did you mean send_invoice?"),
         ("days_until_due: 30", "days_until_due: thirty", "days_until_due"),
+        ("commands_days: 90", "commands_days: 1", "expected a whole number from 31"),
         ("go_live: null", "go_live: soon", "go_live"),
         ("Monthly: [month, 1]", "Monthly: month", "Monthly"),
         ("Monthly: [month, 1]", "Monthly: [fortnight, 1]", "Monthly"),
@@ -234,7 +235,7 @@ def test_every_setting_has_a_comment_a_default_that_is_shipped_and_a_use() -> No
     rooms = (resources.files("sync_pipeline.core"), resources.files("sync_pipeline.engine"))
     code = "".join(file.read_text("utf-8") for room in rooms for file in room.iterdir() if file.name.endswith(".py"))
     lines = SHIPPED[: SHIPPED.index("\nsalesforce:")].splitlines()
-    settings = {field.name for part in (Commercial, Guards) for field in dataclasses.fields(part)}
+    settings = {field.name for part in (Commercial, Guards, Retention) for field in dataclasses.fields(part)}
     assert settings == _settings_of(lines).keys()
     for name, number in _settings_of(lines).items():
         above = number - 1
