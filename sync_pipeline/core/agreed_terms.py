@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sync_pipeline.core.billed_items import running_deals
+from sync_pipeline.core.amendments import is_amendment
+from sync_pipeline.core.billed_items import QUANTITY, running_deals
 from sync_pipeline.core.commands import Review
 from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscription, own_billing
 from sync_pipeline.core.deal import Incomplete, terms
@@ -16,7 +17,6 @@ from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rates import interval_of, is_one_time
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.seats import RULE as QUANTITY
 from sync_pipeline.core.world import Billing, Deal, World
 
 
@@ -29,6 +29,8 @@ def unapplied_changes(world: World, rules: Rules) -> Iterator[Review]:
     known = {deal.opportunity.id for deal in world.deals}
     for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
         found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
+        if is_amendment(world, deal, rules.commercial):
+            continue
         if isinstance(found, Match) and found.id in running and not deal.opportunity.is_won:
             detail = f"it is not won any more, but {found.id} goes on billing it; cancel that, or win it again"
             yield _review(world, "billed_deal_not_won", deal.opportunity.id, detail)

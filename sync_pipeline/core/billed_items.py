@@ -11,17 +11,20 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.amendments import is_amendment
 from sync_pipeline.core.billed_lines import lines_billed_now
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, own_billing
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.money import MoneyError, minor_units
+from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rates import Interval, interval_of
 from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.world import Deal, World
 
 RATE = "item.unit_price"
+QUANTITY = "item.quantity"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,21 @@ class BilledItem:
 
 @dataclass(frozen=True, slots=True)
 class RunningDeal:
-    """A won deal with its running subscription. `new` are lines on no item, `unlined` items that bill no line."""
+    """A won deal with its running subscription. `new` are lines on no item, `unlined` items that bill no line.
+
+    `waiting` are lines that come to it on a day that is still ahead, with the moment at which they are sent.
+    """
 
     deal: Deal
     subscription: Subscription
     items: tuple[BilledItem, ...]
     new: tuple[LineItem, ...]
     unlined: tuple[SubscriptionItem, ...]
+    waiting: tuple[tuple[LineItem, int], ...] = ()
+
+    @property
+    def period_ends(self) -> tuple[int | None, ...]:
+        return tuple(item.period_end for item in (*(each.item for each in self.items), *self.unlined))
 
 
 def running_deals(world: World, commercial: Commercial) -> Iterator[RunningDeal]:
@@ -81,7 +92,9 @@ def running_deals(world: World, commercial: Commercial) -> Iterator[RunningDeal]
     running = {s.id: s for s in billing.subscriptions if not has_ended(s)}
     for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
         found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
-        if deal.opportunity.is_won and isinstance(found, Match) and found.id in running:
+        if is_amendment(world, deal, commercial) or not deal.opportunity.is_won:
+            continue
+        if isinstance(found, Match) and found.id in running:
             items = [item for item in billing.items if item.subscription == found.id]
             yield _matched(world, deal, running[found.id], sorted(items, key=lambda item: item.id), commercial)
 
@@ -114,8 +127,12 @@ def _matched(
         loose += leaving
         gone = tuple(sorted(set(item.line_ids) - {line.id for line in deal.lines}))
         billed[item.id] = BilledItem(deal, subscription, item, staying, leaving=leaving, gone=gone)
-    new = []
+    new, waiting = [], []
+    ends = [item.period_end for item in items]
     for line in sorted(loose, key=lambda each: each.id):
+        if (line.id, QUANTITY) not in world.base and (at := sent_from(line, ends, commercial)) > world.now:
+            waiting.append((line, at))
+            continue
         interval = interval_of(line, deal.opportunity.billing_interval, commercial)
         home = next((each for each in billed.values() if _bills_rate_of(line, each, interval)), None)
         if home is None:
@@ -129,6 +146,7 @@ def _matched(
         tuple(each for each in billed.values() if each.lines),
         tuple(new),
         tuple(each.item for each in billed.values() if not each.lines),
+        tuple(waiting),
     )
 
 

@@ -95,9 +95,14 @@ class Review:
 
 @dataclass(frozen=True, slots=True)
 class LookAgain:
-    """Something is too fresh to be acted on; the account is due again at this moment (microseconds UTC)."""
+    """Something is not to be acted on yet; the account is due again at this moment (microseconds UTC).
+
+    `detail` tells people what waits where that was agreed on; `subject` is its Salesforce record.
+    """
 
     at: int
+    subject: str = ""
+    detail: str = ""
 
 
 Entry = Command | Review | Agreement | LookAgain
@@ -106,9 +111,10 @@ Entry = Command | Review | Agreement | LookAgain
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`look_again_at` is when the account has to be planned again even if nothing happens."""
+    """`look_again_at` is when the account has to be planned again even if nothing happens; `waits` tells what for."""
 
     commands: tuple[Command, ...] = ()
     reviews: tuple[Review, ...] = ()
     agreements: tuple[Agreement, ...] = ()
     look_again_at: int | None = None
+    waits: tuple[LookAgain, ...] = ()

@@ -22,6 +22,7 @@ from sync_pipeline.core.records import (
 from sync_pipeline.core.world import Billing, Deal, Link, World
 
 SCHEDULE = "subscription_schedule"
+BY_FIELD = "Opportunity field"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def match_subscription(
         ("metadata.sf_intent", [s.id for s in all_of_them if s.intent == intent]),
         ("metadata.sf_opportunity_id", [s.id for s in all_of_them if s.opportunity_id == opportunity.id]),
         (
-            "Opportunity field",
+            BY_FIELD,
             [
                 s.id
                 for s in all_of_them

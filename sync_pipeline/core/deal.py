@@ -114,8 +114,6 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
     missing: list[str] = []
     if not has_usable_name(account, commercial):
         missing.append("the Account has no usable name")
-    if opportunity.amends_opportunity_id:
-        missing.append("it amends another Opportunity, which has to be applied by hand")
     if not deal.lines:
         missing.append("there are no line items")
     currency = (opportunity.currency or commercial.default_currency).upper()

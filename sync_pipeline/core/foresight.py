@@ -30,6 +30,7 @@ from sync_pipeline.core.records import (
     Coupon,
     Customer,
     Discount,
+    LineItem,
     Opportunity,
     Price,
     Subscription,
@@ -38,7 +39,7 @@ from sync_pipeline.core.records import (
 )
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.unrecorded import unrecorded_facts
-from sync_pipeline.core.world import Billing, Catalogue, Link, World
+from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.core.written import ONCE_ONLY
 
 MAX_ROUNDS = 8
@@ -465,11 +466,14 @@ def _record_changed(world: World, rules: Rules, body: Mapping[str, Any]) -> Worl
 
 
 def _record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World | None:
-    """A churn record, a renewal or a Contract; nothing is planned from other records that are made."""
+    """A churn record, a renewal, a Contract or a line; nothing is planned from other records that are made."""
     kind = next((k for k in ONCE_ONLY if rules.salesforce[k].object == body["object"]), None)
     if kind is None or kind not in SALESFORCE_RECORDS:
         return None
-    made = SALESFORCE_RECORDS[kind](id=f"(new {body['object']} {body['external_id']})")
+    ids = {"id": f"(new {body['object']} {body['external_id']})"}
+    if kind == "line":
+        ids["opportunity_id"] = body["fields"][rules.salesforce[kind].fields["opportunity_id"]]
+    made = SALESFORCE_RECORDS[kind](**ids)
     made = _with_fields(rules, made, {body["external_field"]: body["external_id"], **body["fields"]})
     if isinstance(made, Opportunity):
         return replace(world, renewals=(*world.renewals, made))
@@ -477,7 +481,18 @@ def _record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World |
         bills = {link.subject for link in world.links if link.external_id == made.stripe_subscription_id}
         deals = (replace(deal, contract=made) if deal.opportunity.id in bills else deal for deal in world.deals)
         return replace(world, deals=tuple(deals))
+    if isinstance(made, LineItem):
+        return replace(world, deals=tuple(_with_line(world, deal, made) for deal in world.deals))
     return replace(world, churn_records=(*world.churn_records, made))
+
+
+def _with_line(world: World, deal: Deal, made: LineItem) -> Deal:
+    """The deal with a line that is made on it; Salesforce copies what the line shows of its product."""
+    if deal.opportunity.id != made.opportunity_id:
+        return deal
+    amended = next(line for each in world.deals for line in each.lines if line.id == made.amends_line_id)
+    shown = {name: getattr(amended, name) for name in ("product_id", "product_name", "product_family")}
+    return replace(deal, lines=(*deal.lines, replace(made, **shown)))
 
 
 def _with_fields(rules: Rules, record: Any, fields: Mapping[str, Any]) -> Any:

@@ -15,19 +15,18 @@ from sync_pipeline.core.billed_items import RunningDeal, line_names
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.deal import Incomplete
+from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.prices import agreed_rates, as_agreed, price_at_stripe, rate_of_new
-from sync_pipeline.core.proration import effective_at, within
+from sync_pipeline.core.proration import counts_from, within
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_edited
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.records import LineItem, SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
-from sync_pipeline.core.seats import RULE as QUANTITY
-from sync_pipeline.core.seats import agreed_quantities, line_quantity
+from sync_pipeline.core.seats import agreed_quantities, agreed_quantity, line_quantity
 from sync_pipeline.core.two_way import braked_until, edit_war
 from sync_pipeline.core.world import World
 
 ITEMS = "subscription.items"
-CHANGEABLE = frozenset({"active", "past_due", "trialing", "unpaid"})
 
 
 @dataclass(slots=True)
@@ -50,6 +49,7 @@ def new_lines(
     world: World, rules: Rules, running: RunningDeal, ramp: RampAhead, changes: ItemChanges
 ) -> Iterator[Entry]:
     """Lines on no item: added in Salesforce, or their item was removed at Stripe."""
+    yield from (LookAgain(at) for _, at in running.waiting)
     groups: dict[str, list[tuple[LineItem, Rate]]] = {}
     for line in running.new:
         if line.id in ramp.lines:
@@ -74,8 +74,9 @@ def _new_rate(
     quantity = line_quantity(lines)
     if quantity == 0:
         return
-    was_billed = any(world.base.get((line.id, QUANTITY), '"0"') != '"0"' for line in lines)
-    reaction = commercial.on_stripe_items if was_billed else commercial.changes_after_billing
+    was_billed = agreed_quantity(world, (line.id for line in lines)) not in (None, 0)
+    amended = all(line.amends_line_id for line in lines)
+    reaction = commercial.on_stripe_items if was_billed else "carry" if amended else commercial.changes_after_billing
     known = running.subscription.intent is not None and running.subscription.status in CHANGEABLE
     if quantity is None or reaction == "review" or not known:
         what = "is on no item any more of" if was_billed else "is on no item of"
@@ -90,10 +91,10 @@ def _new_rate(
             return
     else:
         edited = max(line.modified_at or 0 for line in lines)
-        effective = max(effective_at(line, rules) for line in lines)
-        due = max(effective, edited + commercial.quiet_seconds * 1_000_000)
-        if world.now < due:
-            yield LookAgain(due)
+        effective = max(counts_from(line, running.period_ends, commercial) for line in lines)
+        quiet_until = edited + commercial.quiet_seconds * 1_000_000
+        if world.now < quiet_until:
+            yield LookAgain(quiet_until)
             return
     price = price_at_stripe(world, rate)
     if price is None:
@@ -133,9 +134,11 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
             changes.append(replace(removed, what=replace(removed.what, put_back=item.product)))
 
 
-def removal(item: SubscriptionItem, why: str, subject: str, agreements: tuple[Agreement, ...] = ()) -> ItemChange:
+def removal(
+    item: SubscriptionItem, why: str, subject: str, agreements: tuple[Agreement, ...] = (), effective: int | None = None
+) -> ItemChange:
     what = FieldChange(f"items.{item.product}", number(item.quantity), None, ITEMS, why)
-    return ItemChange({"id": item.id, "deleted": True}, None, what, subject, agreements, removes=True)
+    return ItemChange({"id": item.id, "deleted": True}, effective, what, subject, agreements, removes=True)
 
 
 def in_one_request(world: World, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:

@@ -32,6 +32,8 @@ MOST_URGENT_FIRST = (
 )
 EARNING = frozenset({"active", "past_due"})
 AT_RISK = frozenset({"past_due", "unpaid"})
+CHANGEABLE = frozenset({"active", "past_due", "trialing", "unpaid"})
+"""The statuses in which Stripe takes other items and quantities."""
 
 
 def billing_status(subscription: Subscription) -> str | None:

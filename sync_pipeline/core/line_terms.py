@@ -12,27 +12,34 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from sync_pipeline.core.billed_items import RATE, BilledItem, RunningDeal, line_names, rate_of_item, running_deals
+from sync_pipeline.core.billed_items import (
+    QUANTITY,
+    RATE,
+    BilledItem,
+    RunningDeal,
+    line_names,
+    rate_of_item,
+    running_deals,
+)
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.item_changes import (
-    CHANGEABLE,
     ItemChanges,
     in_one_request,
     new_lines,
     removal,
     unlined_items,
 )
+from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.money import exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.prices import Prices, agreed_rates, as_agreed, changed_rates, decide_price, price_at_stripe
-from sync_pipeline.core.proration import effective_at, within
+from sync_pipeline.core.proration import counts_from, within
 from sync_pipeline.core.ramps_ahead import RampAhead, edited_ahead, ramp_ahead, ramp_edited
 from sync_pipeline.core.rate_card import is_priced_at, rate_card
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.records import SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
-from sync_pipeline.core.seats import RULE as QUANTITY
 from sync_pipeline.core.seats import agreed_quantities, decide_quantity, line_quantity, spread
 from sync_pipeline.core.two_way import Decision
 from sync_pipeline.core.world import Catalogue, World
@@ -75,9 +82,18 @@ def _keep_item(
         yield from agreed_quantities((line.id, line.quantity) for line in billed.lines)
     if quantity.move == "to_salesforce" or prices.following:
         yield from _to_lines(world, rules, billed, quantity, prices)
-    if quantity.writes_stripe and total == 0:
-        changes.append(removal(billed.item, "no seats are left on its lines", billed.lines[0].id))
-    elif quantity.writes_stripe or prices.rate or (quantity.move == "agree" and billed.names_are_stale):
+    if not (quantity.writes_stripe or prices.rate or (quantity.move == "agree" and billed.names_are_stale)):
+        return
+    edited = "to_stripe" in (quantity.move, prices.decision.move)
+    known = any((line.id, QUANTITY) in world.base for line in billed.lines)
+    quiet_until = billed.edited_at + rules.commercial.quiet_seconds * 1_000_000
+    if edited and known and world.now < quiet_until:
+        yield LookAgain(quiet_until)
+    elif quantity.writes_stripe and total == 0:
+        agreed = agreed_quantities((line.id, line.quantity) for line in billed.lines)
+        why, effective = "no seats are left on its lines", _counts_from(rules, billed)
+        changes.append(removal(billed.item, why, billed.lines[0].id, agreed, effective))
+    else:
         yield from _to_stripe(world, rules, running, billed, quantity, prices)
 
 
@@ -92,11 +108,6 @@ def _to_stripe(
 ) -> Iterator[Entry]:
     item = billed.item
     edited = "to_stripe" in (quantity.move, prices.decision.move)
-    known = any((line.id, QUANTITY) in world.base for line in billed.lines)
-    quiet_until = billed.edited_at + rules.commercial.quiet_seconds * 1_000_000
-    if edited and known and world.now < quiet_until:
-        yield LookAgain(quiet_until)
-        return
     if running.subscription.status not in CHANGEABLE and (edited or prices.rate):
         detail = f"{running.subscription.id} is {running.subscription.status} and cannot be changed at Stripe now"
         yield Review(f"{QUANTITY}:{item.id}", world.account_id, QUANTITY, billed.lines[0].id, detail)
@@ -125,7 +136,7 @@ def _to_stripe(
     if params:
         params["proration_behavior"] = "create_prorations"
         if edited:
-            params |= _prorated(world, rules, billed)
+            params |= within(item.period_start, item.period_end, _counts_from(rules, billed))
     if billed.names_are_stale:
         params["metadata"] = line_names(billed.lines)
     target = f"stripe/subscription_item/{item.id}"
@@ -162,12 +173,13 @@ def _priced(item: SubscriptionItem, prices: Prices) -> FieldChange:
     return FieldChange("price", old, new, RATE, why, put_back=put_back)
 
 
-def _prorated(world: World, rules: Rules, billed: BilledItem) -> dict[str, Any]:
-    """From when a change is billed: the day of the lines that join, or else the edit; within the item's period."""
+def _counts_from(rules: Rules, billed: BilledItem) -> int:
+    """From when a change is billed: the day of the lines that join, or else the edit; seconds UTC."""
     joining = {line.id for line in billed.joining}
     edited = [line for line in (*billed.lines, *billed.leaving) if line.id not in joining]
-    moments = [effective_at(line, rules) for line in billed.joining] or [line.modified_at or 0 for line in edited]
-    return within(billed.item.period_start, billed.item.period_end, max(moments) // 1_000_000)
+    ends = (billed.item.period_end,)
+    moments = [counts_from(line, ends, rules.commercial) for line in billed.joining]
+    return max(moments or [line.modified_at or 0 for line in edited]) // 1_000_000
 
 
 def _to_lines(world: World, rules: Rules, billed: BilledItem, quantity: Decision, prices: Prices) -> Iterator[Command]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sync_pipeline.core.agreed_terms import unapplied_changes
 from sync_pipeline.core.alerts import payment_alerts
+from sync_pipeline.core.amended_lines import amended_lines
 from sync_pipeline.core.cancel_dates import keep_cancel_dates
 from sync_pipeline.core.churn import churn_records
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Plan, Review
@@ -43,6 +44,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
     entries: list[Entry] = [
         *ensure_everything(world, rules),
         *keep_fields(world, rules, personal_key),
+        *amended_lines(world, rules),
         *keep_line_terms(world, rules),
         *keep_discounts(world, rules),
         *payment_failure_tasks(world, rules),
@@ -59,11 +61,13 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
     free = (command for command in commands if command.target not in world.blocked)
     reviews = (entry for entry in entries if isinstance(entry, Review))
     agreements = (entry for entry in entries if isinstance(entry, Agreement))
+    later = {entry for entry in entries if isinstance(entry, LookAgain)}
     return Plan(
         commands=tuple(sorted(free, key=Command.order)),
         reviews=tuple(sorted(reviews, key=lambda review: review.key)),
         agreements=tuple(sorted(agreements, key=lambda agreement: (agreement.subject, agreement.rule))),
-        look_again_at=min((entry.at for entry in entries if isinstance(entry, LookAgain)), default=None),
+        waits=tuple(sorted((each for each in later if each.detail), key=lambda each: (each.at, each.subject))),
+        look_again_at=min((entry.at for entry in later), default=None),
     )
 
 

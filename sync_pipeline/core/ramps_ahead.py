@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.billed_items import RunningDeal, agreed_rate
+from sync_pipeline.core.billed_items import QUANTITY, RunningDeal, agreed_rate
 from sync_pipeline.core.billed_lines import lines_billed_later, lines_billed_now
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Review
@@ -18,7 +18,6 @@ from sync_pipeline.core.deal import Incomplete
 from sync_pipeline.core.prices import as_agreed, rate_of_new
 from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.seats import RULE as QUANTITY
 from sync_pipeline.core.world import World
 
 

@@ -14,6 +14,7 @@ from fractions import Fraction
 from typing import Any
 
 from sync_pipeline.core.addresses import billing_address
+from sync_pipeline.core.amendments import Amendment, amendments, is_amendment, pending_until
 from sync_pipeline.core.at_risk import subscriptions_at_risk
 from sync_pipeline.core.churn import retention
 from sync_pipeline.core.crosswalk import (
@@ -225,7 +226,11 @@ def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[A
 
 
 def subscription_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+    """A sound amendment shares the subscription of the deal that it amends."""
     subscription = _subscription(world, subject)
+    amendment = _amendment(world, rules, subject)
+    if subscription is None and amendment is not None and not amendment.faults:
+        subscription = amendment.subscription
     return Present(subscription.id) if subscription is not None else NOT_BILLED
 
 
@@ -262,21 +267,26 @@ def _of_kept_contract(world: World, rules: Rules, subject: Subject) -> Subscript
 def opportunity_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     if _stripe_is_unknown(world):
         return NOT_BILLED
+    if _missing(world, rules, subject):
+        return Present("Needs Attention")
     subscription = _subscription(world, subject)
     if subscription is not None:
         word = billing_status(subscription)
         return Present(word) if word else Unknown(f"Stripe status {subscription.status!r} is not known")
-    if _missing(world, rules, subject):
-        return Present("Needs Attention")
     return NOT_BILLED if subject.record.is_won else Present(None)
 
 
 def opportunity_billing_message(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """What keeps a won deal from being billed; empty once it is billed, or is not won after all."""
+    """What keeps a won deal from being billed, or what an amendment waits for; empty once it is billed, or is not won
+    after all.
+    """
     if _stripe_is_unknown(world):
         return NOT_BILLED
-    if missing := _missing(world, rules, subject):
-        message = "Not billed: " + "; ".join(missing)
+    missing, amendment = _missing(world, rules, subject), _amendment(world, rules, subject)
+    message = "Not billed: " + "; ".join(missing) if missing else None
+    if amendment is not None and not missing:
+        message = pending_until(amendment, rules.commercial)
+    if message is not None:
         return Present(message if len(message) <= 255 else message[:252] + "...")
     settled = _subscription(world, subject) is not None or not subject.record.is_won
     return Present(None) if settled else NOT_BILLED
@@ -293,8 +303,15 @@ def _missing(world: World, rules: Rules, subject: Subject) -> tuple[str, ...]:
     return incomplete.missing if incomplete is not None else ()
 
 
+def _amendment(world: World, rules: Rules, subject: Subject) -> Amendment | None:
+    if subject.deal is None or not is_amendment(world, subject.deal, rules.commercial):
+        return None
+    return next((each for each in amendments(world, rules) if each.id == subject.id), None)
+
+
 def activation(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    if _subscription(world, subject) is None:
+    """An amendment has none: what was paid first was paid for the deal that it amends."""
+    if _subscription(world, subject) is None or _amendment(world, rules, subject) is not None:
         return NOT_BILLED
     return Present("Activated" if _paid_invoices(world, subject) else "Pending")
 
@@ -302,7 +319,7 @@ def activation(world: World, rules: Rules, subject: Subject) -> Observation[Any]
 def first_payment_at(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """When the first money came in, a part of an invoice included."""
     billing, subscription = own_billing(world), _subscription(world, subject)
-    if billing is None or subscription is None:
+    if billing is None or subscription is None or _amendment(world, rules, subject) is not None:
         return NOT_BILLED
     invoices = {invoice.id for invoice in billing.invoices if invoice.subscription == subscription.id}
     paid = [p for p in billing.payments if p.invoice in invoices and p.status == "paid" and p.amount_paid]

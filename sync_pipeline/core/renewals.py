@@ -1,8 +1,9 @@
 """The renewal pipeline: one Opportunity per running subscription and end of term, opened in time and kept current.
 
-Its amount is what the next term bills at today's seats and prices, until a person edits it; then the person's
-word stands. It is won when an invoice of the next term is paid, and lost when the subscription has ended. A
-renewal Opportunity is never billed itself: the subscription that it stands for goes on.
+Its amount is what the next term bills at today's seats and prices and with the amendments that take effect until then,
+until a person edits it; then the person's word stands. It is won when an invoice of the next term is paid, and lost
+when the subscription has ended. A renewal Opportunity is never billed itself: the subscription that it stands for goes
+on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from sync_pipeline.core import canonical, writing
+from sync_pipeline.core.amendments import with_pending
 from sync_pipeline.core.churn import churn_reason
 from sync_pipeline.core.commands import Agreement, Command, Entry, Review
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
@@ -82,7 +84,8 @@ def _of_one_deal(
         return
     key = renewal_key(subscription, end)
     begins = next_term_begins(subscription, months, commercial, world.now)
-    amount = billed_in_term(billing, subscription, begins, months)
+    then = with_pending(world, rules, billing, subscription, end)
+    amount = billed_in_term(then, subscription, begins, months)
     wanted = {"amount": amount, "close_date": end.isoformat()}
     if key not in opened:
         yield _create(world, rules, deal, key, wanted)

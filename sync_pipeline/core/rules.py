@@ -75,6 +75,10 @@ class Commercial:
     on_stripe_discounts: Reaction = "review"
     changes_after_billing: Literal["carry", "review"] = "carry"
     removed_lines: Literal["carry", "review"] = "review"
+    amendments: Literal["add_lines", "by_hand"] = "add_lines"
+    amendment_types: frozenset[str] = frozenset({"Amendment"})
+    reductions: Literal["at_renewal", "now"] = "at_renewal"
+    renewal_lead_minutes: int = 60
     reverts_before_review: int = 3
     reverts_within_hours: int = 24
     task_for_days: int = 14

@@ -10,15 +10,13 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.billed_items import BilledItem
+from sync_pipeline.core.billed_items import QUANTITY, BilledItem
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Review
 from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.two_way import Decision, Term, decide
 from sync_pipeline.core.world import World
-
-RULE = "item.quantity"
 
 
 def line_quantity(lines: Iterable[LineItem]) -> int | None:
@@ -45,7 +43,7 @@ def decide_quantity(world: World, rules: Rules, billed: BilledItem) -> Decision:
         return Decision("leave", (_review(world, billed, detail),))
     words = f"{wanted} in Salesforce, {shown} at Stripe"
     left, right = (canonical.encode(number(value)) for value in (wanted, shown))
-    term = Term(billed.item.id, RULE, left, right, base, words)
+    term = Term(billed.item.id, QUANTITY, left, right, base, words)
     decision = decide(world, rules.commercial, term, rules.commercial.on_stripe_quantity, carries=True)
     if decision.move == "to_salesforce" and spread(billed.lines, shown) is None:
         detail = f"Stripe bills {shown}, fewer than there are lines of it; take lines off the deal"
@@ -74,15 +72,20 @@ def spread(lines: Sequence[LineItem], quantity: int) -> dict[str, int] | None:
 def agreed_quantities(quantities: Iterable[tuple[str, Decimal | int | None]]) -> tuple[Agreement, ...]:
     """The merge base of these lines, by line id."""
     ordered = sorted(quantities, key=lambda each: each[0])
-    return tuple(Agreement(line, RULE, canonical.encode(number(quantity))) for line, quantity in ordered)
+    return tuple(Agreement(line, QUANTITY, canonical.encode(number(quantity))) for line, quantity in ordered)
+
+
+def agreed_quantity(world: World, line_ids: Iterable[str]) -> Decimal | None:
+    """The sum on which both sides last agreed; None while they never did."""
+    known = (world.base.get((line, QUANTITY)) for line in line_ids)
+    agreed = [Decimal(canonical.decode(value)) for value in known if value is not None]
+    return sum(agreed, Decimal(0)) if agreed else None
 
 
 def _base(world: World, billed: BilledItem) -> str | None:
-    """The quantity on which both sides last agreed; None while they never did."""
-    known = (world.base.get((line, RULE)) for line in billed.agreed_lines)
-    agreed = [Decimal(canonical.decode(value)) for value in known if value is not None]
-    return canonical.encode(number(sum(agreed, Decimal(0)))) if agreed else None
+    agreed = agreed_quantity(world, billed.agreed_lines)
+    return None if agreed is None else canonical.encode(number(agreed))
 
 
 def _review(world: World, billed: BilledItem, detail: str) -> Review:
-    return Review(f"{RULE}:{billed.item.id}", world.account_id, RULE, billed.lines[0].id, detail)
+    return Review(f"{QUANTITY}:{billed.item.id}", world.account_id, QUANTITY, billed.lines[0].id, detail)

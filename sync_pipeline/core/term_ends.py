@@ -12,8 +12,9 @@ from datetime import date
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Agreement, Command, FieldChange
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
-from sync_pipeline.core.deal import midnight, today
+from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import EARNING, ends_at
+from sync_pipeline.core.proration import MICROS, moment_of
 from sync_pipeline.core.records import Opportunity, Subscription
 from sync_pipeline.core.renewals import is_open_for_renewal, leading_deal, renewal_key, renewals_of
 from sync_pipeline.core.rules import Commercial, Priority, Rules
@@ -21,7 +22,6 @@ from sync_pipeline.core.term import term_end, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "renewal.term_end"
-MICROS = 1_000_000
 WHY = "The term ends and was not renewed."
 
 
@@ -54,17 +54,11 @@ def _of_one(
     scheduled = ends_at(subscription, billing.items)
     shown = today(scheduled, commercial) if scheduled is not None else None
     if not done and not renewed and not asked and shown is None:
-        at = _moment(end, commercial, billing, subscription)
+        periods = [item.period_end for item in billing.items if item.subscription == subscription.id]
+        at = moment_of(end, periods, commercial) // MICROS
         yield _write(world, deal, subscription, at, WHY, (None, end), f"the term ends on {end.isoformat()}")
     elif done and renewed and shown == end:
         yield _write(world, deal, subscription, "", "", (end, None), "the renewal was won")
-
-
-def _moment(end: date, commercial: Commercial, billing: Billing, subscription: Subscription) -> int:
-    """The end of the paid period that ends on that day, else the start of the day; seconds UTC."""
-    periods = [item.period_end for item in billing.items if item.subscription == subscription.id and item.period_end]
-    same_day = [period // MICROS for period in periods if today(period, commercial) == end]
-    return max(same_day, default=midnight(end, commercial))
 
 
 def _write(

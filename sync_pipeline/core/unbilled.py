@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from sync_pipeline.core.amendments import amendments, is_amendment
 from sync_pipeline.core.crosswalk import (
     match_schedule,
     match_subscription,
@@ -45,11 +46,14 @@ def unbilled_deals(world: World, rules: Rules) -> Unbilled:
     waiting = [
         (deal, terms(deal, account, rules.commercial, world.now))
         for deal in sorted(world.deals, key=lambda deal: deal.opportunity.id)
-        if is_billable(deal, rules.commercial) and not _was_billed(world, deal)
+        if is_billable(deal, rules.commercial)
+        and not _was_billed(world, deal)
+        and not is_amendment(world, deal, rules.commercial)
     ]
     ready = [(deal, agreed) for deal, agreed in waiting if isinstance(agreed, Terms)]
     incomplete = {deal.opportunity.id: agreed for deal, agreed in waiting if isinstance(agreed, Incomplete)}
     incomplete |= dict(_copies(world, rules))
+    incomplete |= {each.id: Incomplete(each.faults) for each in amendments(world, rules) if each.faults}
     home = home_currency(world, account, rules.commercial, {agreed.currency for _, agreed in ready})
     if rules.commercial.other_currencies == "refuse":
         incomplete |= dict(_in_other_currencies(ready, home))

@@ -21,6 +21,8 @@ FORMS = {
     "lost_mrr": "money",
     "open_debt": "money",
     "term_months": "number",
+    "quantity": "number",
+    "unit_price": "number",
     "is_voluntary": "flag",
 }
 """Canonical forms by field name; every other field is a text."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sync_pipeline.core.churn import RETENTION
 from sync_pipeline.core.kinds import LATCH_ORDER
 from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
+from sync_pipeline.core.rates import ONE_TIME, RECURRING
 from sync_pipeline.core.rules import Rules
 
 CREATED: Mapping[str, tuple[str, ...]] = {
@@ -34,13 +35,23 @@ CREATED: Mapping[str, tuple[str, ...]] = {
         "open_debt",
         "is_voluntary",
     ),
+    "line": (
+        "amends_line_id",
+        "opportunity_id",
+        "pricebook_entry_id",
+        "quantity",
+        "unit_price",
+        "service_date",
+        "billing_interval",
+        "charge_type",
+    ),
     "payment_attempt": ("key", "account_id"),
     "task": ("what_id", "owner_id", "subject", "description", "due_date", "priority", "status", "failure_key"),
 }
 """Fields that are set when a record is made."""
 
 UPDATED: Mapping[str, tuple[str, ...]] = {
-    "opportunity": ("contract_id", "stage", "close_date", "amount", "lost_reason"),
+    "opportunity": ("contract_id", "stage", "close_date", "amount", "lost_reason", "amends_opportunity_id"),
     "contract": ("status", "cancel_requested_on"),
     "line": ("quantity", "unit_price"),
     "churn_record": tuple(name for name in CREATED["churn_record"] if name not in ("key", "currency")),
@@ -52,13 +63,15 @@ ONCE_ONLY: Mapping[str, str] = {
     "opportunity": "renewal_key",
     "contract": "stripe_subscription_id",
     "churn_record": "key",
+    "line": "amends_line_id",
     "payment_attempt": "key",
 }
-"""The external ids that keep a record from being made twice. They hold Stripe ids, which differ by case alone."""
+"""The external ids that keep a record from being made twice. They hold ids, which differ by case alone."""
 
 WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("churn_record", "kind"): ("Churn", "Contraction"),
     ("churn_record", "status"): ("Open", "Rescinded", "Final"),
+    ("line", "charge_type"): (ONE_TIME, RECURRING),
     ("task", "priority"): ("High", "Normal"),
     ("task", "status"): ("Not Started", "Completed"),
 }
@@ -87,7 +100,11 @@ def written_fields(rules: Rules) -> dict[tuple[str, str], Use]:
     fields = {(kind, name) for by_kind in (CREATED, UPDATED) for kind, names in by_kind.items() for name in names}
     rows = {(rule.object, rule.field): rule for rule in rules.fields if rule.side == "salesforce"}
     commercial = rules.commercial
-    words = {**WORDS, ("contract", "status"): (commercial.contract_draft, commercial.contract_activated)}
+    words = {
+        **WORDS,
+        ("contract", "status"): (commercial.contract_draft, commercial.contract_activated),
+        ("line", "billing_interval"): tuple(commercial.intervals),
+    }
     return {
         (kind, name): Use(
             created=name in CREATED.get(kind, ()),

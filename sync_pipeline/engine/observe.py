@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sync_pipeline.core.crosswalk import SCHEDULE, Match, match_schedule, match_subscription, own_billing
+from sync_pipeline.core.crosswalk import BY_FIELD, SCHEDULE, Match, match_schedule, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
 from sync_pipeline.core.discount_terms import changed_discounts
 from sync_pipeline.core.facts import Fact
@@ -113,7 +113,8 @@ def found_links(world: World) -> list[Link]:
     # Where several deals name one subscription, it belongs to the first that was closed.
     for deal in sorted(world.deals, key=lambda each: (each.opportunity.close_date or "", each.opportunity.id)):
         match = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
-        if isinstance(match, Match) and match.id not in known:
+        shared = deal.opportunity.amends_opportunity_id and isinstance(match, Match) and match.evidence == BY_FIELD
+        if isinstance(match, Match) and match.id not in known and not shared:
             known.add(match.id)
             found.append(Link("subscription", deal.opportunity.id, match.id))
         schedule = match_schedule(deal.opportunity, billing.schedules, world.links, world.org_id)

@@ -23,8 +23,10 @@ def deal_to_cash(
 ) -> pl.DataFrame:
     """derived/deal_to_cash: every won Opportunity that is to be billed, with its invoices and payments."""
     currency = subscriptions.select(pl.col("id").alias("subscription_id"), pl.col("currency").alias("billed_in"))
+    # What an amendment sold is billed by the deal that it amends, and is in that deal's amount.
+    own = pl.col("renewal_key").is_null() & pl.col("amends_opportunity_id").is_null()
     won = (
-        opportunities.filter(pl.col("is_won") & pl.col("renewal_key").is_null() & pl.col("account_id").is_not_null())
+        opportunities.filter(pl.col("is_won") & own & pl.col("account_id").is_not_null())
         .select(
             pl.col("id").alias("opportunity_id"),
             "account_id",

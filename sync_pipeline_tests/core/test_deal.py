@@ -62,7 +62,6 @@ def test_the_story_is_complete() -> None:
         ({"billing_interval": None}, "the billing interval is empty (known: Monthly, Quarterly, Annual)"),
         ({"billing_interval": "Weekly"}, "the billing interval is 'Weekly' (known: Monthly, Quarterly, Annual)"),
         ({"service_start_date": "soon"}, "the service start date 'soon' is not a date"),
-        ({"amends_opportunity_id": "006x"}, "it amends another Opportunity, which has to be applied by hand"),
     ],
 )
 def test_what_is_wrong_with_the_opportunity(changed: dict[str, Any], message: str) -> None:

@@ -202,9 +202,11 @@ def test_a_stage_that_is_not_there_or_means_something_else(rules: Rules, setting
 
 
 def test_an_interval_that_no_deal_can_have() -> None:
-    (fault,) = faults(settings(intervals={"Annual": ("year", 1), "Monthley": ("month", 1)}), fitting_org())
-    assert fault.part == ("commercial", "intervals", "Monthley")
-    assert "did you mean Monthly?" in fault.message
+    of_lines, of_deals = faults(settings(intervals={"Annual": ("year", 1), "Monthley": ("month", 1)}), fitting_org())
+    assert of_deals.part == ("commercial", "intervals", "Monthley")
+    assert "did you mean Monthly?" in of_deals.message
+    assert of_lines.part == ("salesforce", "line", "fields", "billing_interval")
+    assert "did you mean Monthly?" in of_lines.message
 
 
 def test_the_objects_that_paths_lead_to_are_asked_for_once() -> None:

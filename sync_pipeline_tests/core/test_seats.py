@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_pipeline.core.billed_items import QUANTITY as RULE
 from sync_pipeline.core.billed_items import RATE
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Review
 from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.seats import RULE, spread
+from sync_pipeline.core.seats import spread
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

@@ -228,13 +228,22 @@ class TwoSystems:
         )
 
     def _upsert_record(self, kind: str, key: str, fields: dict[str, Any]) -> None:
-        """A record is found by its key; here the key serves as its id too."""
+        """A record is found by its key; here the key serves as its id too, unless another record has it."""
         name = next(name for name, names in self.rules.salesforce.items() if names.object == kind)
         same_kind = (record for record in self.records.values() if isinstance(record, KINDS[kind]))
-        found = next((record.id for record in same_kind if getattr(record, ONCE_ONLY[name]) == key), key)
-        if found not in self.records:
-            self.put(KINDS[kind](**{"id": key, ONCE_ONLY[name]: key}))
+        found = next((record.id for record in same_kind if getattr(record, ONCE_ONLY[name]) == key), None)
+        if found is None:
+            found = f"new-{key}" if key in self.records else key
+            shown = self._shown_of_product(fields) if kind == "OpportunityLineItem" else {}
+            self.put(KINDS[kind](**{"id": found, ONCE_ONLY[name]: key, **shown}))
         self._update_record(kind, found, fields)
+
+    def _shown_of_product(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """What a line that is made copies of its price book entry's product."""
+        lines = (record for record in self.records.values() if isinstance(record, LineItem))
+        of_entry = next(each for each in lines if each.pricebook_entry_id == fields["PricebookEntryId"])
+        copied = {name: getattr(of_entry, name) for name in ("product_id", "product_name", "product_family")}
+        return {"opportunity_id": fields["OpportunityId"], "modified_at": self.now, **copied}
 
     def _update_record(self, kind: str, record_id: str, fields: dict[str, Any]) -> None:
         if record_id not in self.records:

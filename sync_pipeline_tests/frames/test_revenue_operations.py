@@ -332,7 +332,12 @@ def to_cash(
     invoices: list[Invoice], payments: list[InvoicePayment], refunds: list[Refund], *, matched: bool = True
 ) -> Any:
     frame = deal_to_cash(
-        snapshot("salesforce/opportunities", won(close_date="2026-10-01", amount=Decimal("120.00"))),
+        snapshot(
+            "salesforce/opportunities",
+            won(close_date="2026-10-01", amount=Decimal("120.00")),
+            # What it sold is in the deal, and is billed with it.
+            won(id="006Amendment", amends_opportunity_id=won().id, amount=Decimal("20.00")),
+        ),
         to_frame([deal()] if matched else [], DEAL_SUBSCRIPTIONS),
         snapshot("stripe/subscriptions", subscription()),
         snapshot("stripe/invoices", *invoices),
