@@ -15,7 +15,7 @@ from sync_pipeline.core.billed_items import RunningDeal, running_deals
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
 from sync_pipeline.core.crosswalk import match_schedule, own_billing
 from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount
-from sync_pipeline.core.item_changes import CHANGEABLE
+from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rate_card import coupons, is_discount
 from sync_pipeline.core.records import Discount
