@@ -14,12 +14,13 @@ Action = Literal[
     "salesforce.once",
     "stripe.create",
     "stripe.update",
+    "stripe.delete",
     "salesforce.upsert",
     "salesforce.update",
     "alert.send",
 ]
 ACTION_ORDER = get_args(Action)
-STRIPE_CREATE_ORDER = ("customer", "product", "price", "coupon", "subscription", "subscription_schedule")
+STRIPE_CREATE_ORDER = ("customer", "tax_id", "product", "price", "coupon", "subscription", "subscription_schedule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,11 @@ class FieldChange:
 class Command:
     """One write. `key` is the natural identity of the effect, `target` the object that it touches.
 
-    `body` by action: stripe.create {object, params}; stripe.update {object, id, params}; salesforce.update {object,
-    id, fields}; salesforce.upsert {object, external_field, external_id, fields}; salesforce.once {marker, record},
-    both {object, fields}: made together or not at all, and once only, because the marker's key is unique; link
-    {kind, external_id}, which touches the ledger only; alert.send {title, text, link, link_text}, told once to people.
+    `body` by action: stripe.create {object, params}; stripe.update and stripe.delete {object, id, params};
+    salesforce.update {object, id, fields}; salesforce.upsert {object, external_field, external_id, fields};
+    salesforce.once {marker, record}, both {object, fields}: made together or not at all, and once only, because the
+    marker's key is unique; link {kind, external_id}, which touches the ledger only; alert.send {title, text, link,
+    link_text}, told once to people.
     `subject` is the Salesforce record that a created or linked Stripe object belongs to.
     `agreements` hold as soon as the write took effect, before anybody looks again: an edit made right after it is then
     known as an edit, not taken for a difference that was never settled.

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from sync_pipeline.core.addresses import billing_address
-from sync_pipeline.core.canon import country_code, text
+from sync_pipeline.core.canon import text
 from sync_pipeline.core.commands import Command, Review
 from sync_pipeline.core.crosswalk import first_customer, linked_customers
 from sync_pipeline.core.deal import customer_intent
@@ -20,7 +20,7 @@ from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.records import Account, Customer
 from sync_pipeline.core.rules import Commercial, Priority
-from sync_pipeline.core.tax_types import compact, tax_type
+from sync_pipeline.core.tax_types import compact, registration_of
 from sync_pipeline.core.world import World
 
 
@@ -141,7 +141,7 @@ def _adopted_or_created(world: World, account: Account, slot: str, candidates: l
         return _review(world, "customer_candidates", slot, detail)
     intent = customer_intent(world.org_id, slot)
     # A registration that Stripe refused must not keep the deal from being billed.
-    tax_id = None if intent in world.untaxed else _tax_id(account)
+    tax_id = None if intent in world.untaxed else registration_of(account)
     return Command(
         key=intent,
         account=world.account_id,
@@ -174,29 +174,6 @@ def _customer_params(account: Account, intent: str, tax_id: tuple[str, str] | No
         kind, registration = tax_id
         params["tax_id_data"] = [{"type": kind, "value": registration}]
     return params
-
-
-def _tax_id(account: Account) -> tuple[str, str] | None:
-    """The Account's tax registration as Stripe takes it, type and number; None where there is none of a known type."""
-    registration = text(account.tax_registration)
-    if registration is None:
-        return None
-    kind = text(account.tax_registration_type) or tax_type(country_code(account.billing_country), registration)
-    return (kind, registration) if kind else None
-
-
-def untold_registrations(world: World, account: Account) -> Iterator[Review]:
-    """What keeps a tax registration from being on the customers that the sync made; their deals are billed anyhow."""
-    made = [customer for customer in linked_customers(world) if customer.intent and not customer.deleted]
-    country = text(account.billing_country)
-    if made and country and country_code(country) is None:
-        detail = "the billing country is not known, so Stripe has no address; write its ISO name or code"
-        yield _review(world, "unknown_country", account.id, detail)
-    for customer in made:
-        if not customer.tax_ids and _tax_id(account) is not None:
-            why = "Stripe refused the Account's registration, or it came later"
-            detail = f"{customer.id} has no tax id: {why}; correct it and add it to the customer"
-            yield _review(world, "tax_id_missing", account.id, detail)
 
 
 def _adopt(world: World, slot: str, customer: Customer, why: str) -> Command:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sync_pipeline.core.commands import Agreement, Command, FieldChange, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, Ambiguous, match_subscription, named_subscriptions, owner_of_named
-from sync_pipeline.core.customers import customer_in, named_customer, new_customers, untold_registrations
+from sync_pipeline.core.customers import customer_in, named_customer, new_customers
 from sync_pipeline.core.deal import Terms, subscription_intent
 from sync_pipeline.core.discount_terms import agreed_on
 from sync_pipeline.core.observation import Present, Unknown
@@ -39,7 +39,6 @@ def ensure_everything(world: World, rules: Rules) -> Iterator[Command | Review]:
     yield from _ambiguous_subscriptions(world)
     if not any(isinstance(seen, Present) and seen.value.deleted for seen in world.customers.values()):
         yield from _missing_subscriptions(world)
-    yield from untold_registrations(world, account)
     named = list(named_customer(world, account))
     new = list(new_customers(world, account, waiting.currencies, waiting.home))
     yield from (*named, *(entry for _, entry in new))

@@ -113,6 +113,9 @@ def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[
         case "stripe.update":
             update = UPDATES.get(body["object"])
             return update(world, command) if update else None
+        case "stripe.delete":
+            delete = DELETES.get(body["object"])
+            return delete(world, command) if delete else None
         case "salesforce.update":
             return _record_changed(world, rules, body)
         case "salesforce.upsert":
@@ -147,6 +150,7 @@ def _customer(world: World, command: Command) -> World:
         account_id=params["metadata"]["sf_account_id"],
         intent=params["metadata"]["sf_intent"],
         tax_ids=tuple(f"{each['type']}:{each['value']}" for each in params.get("tax_id_data", ())),
+        tax_id_names=tuple(f"(new tax id of {slot})" for _ in params.get("tax_id_data", ())),
         **{part: address.get(part) for part in ("line1", "city", "state", "postal_code", "country")},
     )
     billing = world.billing.value if isinstance(world.billing, Present) else Billing()
@@ -156,6 +160,31 @@ def _customer(world: World, command: Command) -> World:
         links=(*world.links, Link("customer", slot, made.id)),
         billing=Present(billing),
     )
+
+
+def _tax_id(world: World, command: Command) -> World | None:
+    params = command.body["params"]
+    seen = world.customers.get(params["owner"]["customer"])
+    if not isinstance(seen, Present):
+        return None
+    customer = seen.value
+    given = replace(
+        customer,
+        tax_ids=(*customer.tax_ids, f"{params['type']}:{params['value']}"),
+        tax_id_names=(*customer.tax_id_names, f"(new tax id of {customer.id})"),
+    )
+    return replace(world, customers={**world.customers, customer.id: Present(given)})
+
+
+def _tax_id_deleted(world: World, command: Command) -> World | None:
+    customers = dict(world.customers)
+    for customer_id, seen in world.customers.items():
+        if isinstance(seen, Present):
+            pairs = zip(seen.value.tax_ids, seen.value.tax_id_names, strict=False)
+            left = [(value, name) for value, name in pairs if name != command.body["id"]]
+            values, names = (tuple(pair[part] for pair in left) for part in (0, 1))
+            customers[customer_id] = Present(replace(seen.value, tax_ids=values, tax_id_names=names))
+    return replace(world, customers=customers)
 
 
 def _product(world: World, command: Command) -> World | None:
@@ -378,6 +407,7 @@ PARTS_OF_A_SUBSCRIPTION: Mapping[tuple[str, ...], Callable[[World, Command], Wor
 }
 CREATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "customer": _customer,
+    "tax_id": _tax_id,
     "product": _product,
     "price": _price,
     "coupon": _coupon,
@@ -389,6 +419,9 @@ UPDATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "subscription": _subscription_changed,
     "subscription_item": _items_changed,
 }
+
+
+DELETES: Mapping[str, Callable[[World, Command], World | None]] = {"tax_id": _tax_id_deleted}
 
 
 def _by_id(catalogue: Catalogue) -> dict[str, Price]:

@@ -26,6 +26,7 @@ from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.fields import keep_fields
 from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Absent, Unknown
+from sync_pipeline.core.registrations import keep_registrations
 from sync_pipeline.core.renewals import renewal_opportunities
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.term_ends import end_terms
@@ -45,6 +46,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *ensure_everything(world, rules),
         *keep_fields(world, rules, personal_key),
         *amended_lines(world, rules),
+        *keep_registrations(world, rules, personal_key),
         *keep_line_terms(world, rules),
         *keep_discounts(world, rules),
         *payment_failure_tasks(world, rules),

@@ -182,6 +182,7 @@ class Customer:
     currency: Column[str | None, "ISO currency, once billed"] = None
     payment_method: Column[str | None, "Default payment method of all its invoices (pm_..., or an old card)"] = None
     tax_ids: Column[tuple[str, ...], "Tax ids as type:value (personal data)"] = ()
+    tax_id_names: Column[tuple[str, ...], "Stripe ids of the tax ids (txi_...), in their order"] = ()
     created_at: Column[int | None, "Creation, microseconds UTC"] = None
     account_id: Column[str | None, "metadata.sf_account_id"] = None
     intent: Column[str | None, "metadata.sf_intent: which plan created it"] = None

@@ -79,6 +79,7 @@ class Commercial:
     amendment_types: frozenset[str] = frozenset({"Amendment"})
     reductions: Literal["at_renewal", "now"] = "at_renewal"
     renewal_lead_minutes: int = 60
+    changed_registrations: Literal["replace", "review"] = "replace"
     reverts_before_review: int = 3
     reverts_within_hours: int = 24
     task_for_days: int = 14

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 
+from sync_pipeline.core.canon import country_code, text
+from sync_pipeline.core.records import Account
+
 EUROPEAN_UNION = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
 EU_PREFIX = {"GR": "EL"}
 
@@ -82,3 +85,12 @@ def tax_type(country: str | None, registration: str) -> str | None:
         if where == country and re.fullmatch(form, said):
             return kind
     return "eu_vat" if country in EUROPEAN_UNION else ONLY_TYPE.get(country or "")
+
+
+def registration_of(account: Account) -> tuple[str, str] | None:
+    """The Account's tax registration as Stripe takes it, type and number; None where there is none of a known type."""
+    registration = text(account.tax_registration)
+    if registration is None:
+        return None
+    kind = text(account.tax_registration_type) or tax_type(country_code(account.billing_country), registration)
+    return (kind, registration) if kind else None

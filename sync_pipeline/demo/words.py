@@ -43,6 +43,8 @@ def write_in_words(truth: Truth, kind: str, body: str, reason: str) -> str:
             return f"Stripe: a new {_kind(write['object'])}; {reason}"
         case "stripe.update":
             return f"Stripe: {_known(truth, 'stripe', write)} gets {plain(write['params'])}"
+        case "stripe.delete":
+            return f"Stripe: {_known(truth, 'stripe', write)} is deleted; {reason}"
         case "alert.send":
             return f"Alert: {write['title']}"
     return reason

@@ -124,6 +124,8 @@ def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Appli
         kind, params, key = body["object"], body["params"], attempt.idempotency_key
         if row.kind == "stripe.create":
             return stripe.create(kind, params, key=key, guard=guard)
+        if row.kind == "stripe.delete":
+            return stripe.delete(kind, body["id"], guard=guard)
         return stripe.update(kind, body["id"], params, key=key, guard=guard)
 
     return _send_alone(engine, claim, row, result, send)

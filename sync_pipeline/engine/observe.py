@@ -145,7 +145,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
             facts=tuple(known_facts.get(account_id, [])),
             blocked=frozenset(row.target for row in unresolved.get(account_id, [])),
             once=frozenset(link.external_id for link in linked.get(account_id, []) if link.kind == "once"),
-            untaxed=frozenset({untaxed[account_id].target} if account_id in untaxed else ()),
+            untaxed=frozenset(row.target for row in untaxed.get(account_id, ())),
             reverts=put_back.get(account_id, {}),
         )
         for account_id in account_ids

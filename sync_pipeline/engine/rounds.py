@@ -211,19 +211,19 @@ def _record_all(
             ours = work.held(conn, some, now_wall=engine.env.wall(), margin_us=0)
             stopped = commands.parked_with(conn, ours, error=KEY_REUSED, code_version=engine.code_version)
             for name in sorted(ours):
-                recorded[name] = _record(conn, engine, worlds[name], plans[name], report, stopped.get(name))
+                recorded[name] = _record(conn, engine, worlds[name], plans[name], report, stopped.get(name, ()))
     return recorded
 
 
 def _record(
-    conn: Connection, engine: Engine, world: World, planned: Plan, report: BatchReport, stopped: CommandRow | None
+    conn: Connection, engine: Engine, world: World, planned: Plan, report: BatchReport, stopped: Sequence[CommandRow]
 ) -> Recorded:
     """Writes one account's plan into the ledger. Nothing of it may be sent while a defect of ours has `stopped` it."""
     now = engine.env.now()
     open_reviews = list(planned.reviews)
-    if stopped is not None:
-        key = f"{KEY_REUSED}:{stopped.key}"
-        open_reviews.append(Review(key, world.account_id, KEY_REUSED, stopped.target, str(stopped.error)))
+    if stopped:
+        key = f"{KEY_REUSED}:{stopped[0].key}"
+        open_reviews.append(Review(key, world.account_id, KEY_REUSED, stopped[0].target, str(stopped[0].error)))
     entries = [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in planned.agreements]
     base.put(conn, world.account_id, entries, now)
     wanted = [
@@ -248,7 +248,7 @@ def _record(
             _forget_customer(conn, engine, world, customer_id, now)
     versions = _versions(world)
     sendable = [command for command in planned.commands if command.action != "link"]
-    if stopped is not None:
+    if stopped:
         reviews.reconcile(conn, world.account_id, open_reviews, now)
         return Recorded([], adopted)
     if not _unknown(world):

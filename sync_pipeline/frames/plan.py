@@ -10,7 +10,7 @@ from sync_pipeline.core.commands import Command
 from sync_pipeline.core.foresight import Foreseen
 from sync_pipeline.frames.rows import PlannedWrite
 
-PERSONAL_PARAMS = frozenset({"name", "address", "email", "tax_id_data"})
+PERSONAL_PARAMS = {"customer": frozenset({"name", "address", "email", "tax_id_data"}), "tax_id": frozenset({"value"})}
 
 
 def planned_writes(ahead: Iterable[Foreseen]) -> list[PlannedWrite]:
@@ -52,5 +52,5 @@ def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:
 
 
 def _without_personal(body: Mapping[str, Any]) -> dict[str, Any]:
-    of_a_person = PERSONAL_PARAMS if body["object"] == "customer" else frozenset()
+    of_a_person = PERSONAL_PARAMS.get(body["object"], frozenset())
     return {name: value for name, value in body["params"].items() if name not in of_a_person}

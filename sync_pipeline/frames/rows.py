@@ -339,7 +339,7 @@ class PlannedWrite:
     step: Column[int, "Round in which it becomes possible, from 1"]
     target: Column[str, "System, object and id that it touches"]
     field: Column[str, "Field that changes; empty for a create or a link"]
-    action: Column[str, "stripe.create, stripe.update, salesforce.update or link"]
+    action: Column[str, "stripe.create, stripe.update, stripe.delete, salesforce.update or link"]
     rule: Column[str | None, "Rule that asks for it"]
     old: Column[str | None, "Value before as canonical JSON; a keyed hash where it is personal"]
     new: Column[str | None, "Value after as canonical JSON; a keyed hash where it is personal; what a create sends"]

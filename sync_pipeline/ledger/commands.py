@@ -200,14 +200,18 @@ def parked(conn: Connection) -> list[CommandRow]:
     return [CommandRow(**record(row)) for row in rows]
 
 
-def parked_with(conn: Connection, accounts: Iterable[str], *, error: str, code_version: str) -> dict[str, CommandRow]:
-    """Per account a command that this version of the program had refused with an error that names this one."""
-    found: dict[str, CommandRow] = {}
+def parked_with(
+    conn: Connection, accounts: Iterable[str], *, error: str, code_version: str
+) -> dict[str, list[CommandRow]]:
+    """Per account the commands that this version of the program had refused with an error that names this one."""
+    found: defaultdict[str, list[CommandRow]] = defaultdict(list)
     for batch in batches(accounts):
         parked_ones = (command.c.account.in_(batch), command.c.state == "parked")
         rows = conn.execute(_rows().where(*parked_ones, command.c.code_version == code_version))
-        found.update((row.account, CommandRow(**record(row))) for row in rows if error in (row.error or ""))
-    return found
+        for row in rows:
+            if error in (row.error or ""):
+                found[row.account].append(CommandRow(**record(row)))
+    return dict(found)
 
 
 def parked_under_other_code(conn: Connection, code_version: str) -> list[str]:

@@ -290,25 +290,3 @@ def test_a_registration_that_was_refused_is_left_out_of_the_next_create() -> Non
     (made,) = [command for command in planned(first).commands if command.body.get("object") == "customer"]
     assert _tax_ids(first) == [{"type": "gb_vat", "value": "GB123456789"}]
     assert _tax_ids(replace(first, untaxed=frozenset({made.target}))) is None
-
-
-@pytest.mark.parametrize(
-    ("changed", "of_customer", "told"),
-    [
-        ({}, {"intent": "cus:ours"}, ["tax_id_missing"]),
-        ({}, {"intent": "cus:ours", "tax_ids": ("gb_vat:GB123456789",)}, []),
-        ({}, {}, []),
-        ({"tax_registration": None}, {"intent": "cus:ours"}, []),
-        ({"billing_country": "Ruritania", "tax_registration": None}, {"intent": "cus:ours"}, ["unknown_country"]),
-    ],
-)
-def test_what_is_not_on_a_customer_of_ours_is_told(
-    changed: dict[str, Any], of_customer: dict[str, Any], told: list[str]
-) -> None:
-    of = world(
-        account=Present(account(**changed)),
-        customer=Present(customer(**of_customer)),
-        links=(Link("customer", ACCOUNT, CUSTOMER),),
-        billing=Present(Billing()),
-    )
-    assert [rule for rule in reviews(planned(of)) if rule in ("tax_id_missing", "unknown_country")] == told

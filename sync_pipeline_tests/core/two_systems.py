@@ -76,6 +76,7 @@ class TwoSystems:
     requests: list[Any] = field(default_factory=list)
     reverts: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     _items_ever: int = 0
+    _tax_ids_ever: int = 0
 
     def put(self, *records: Any) -> None:
         """Salesforce records."""
@@ -163,6 +164,9 @@ class TwoSystems:
             case "stripe.update":
                 self.requests.append(("stripe", body["object"], body["id"], body["params"]))
                 getattr(self, f"_update_{body['object']}")(body["id"], body["params"])
+            case "stripe.delete":
+                self.requests.append(("stripe", body["object"], body["id"], None))
+                getattr(self, f"_delete_{body['object']}")(body["id"])
             case "stripe.create":
                 self.requests.append(("stripe", body["object"], None, body["params"]))
                 getattr(self, f"_create_{body['object']}")(body["params"])
@@ -329,6 +333,7 @@ class TwoSystems:
             id=f"cus_made{len(self.customers)}",
             name=params["name"],
             tax_ids=tuple(f"{t['type']}:{t['value']}" for t in params.get("tax_id_data", [])),
+            tax_id_names=tuple(f"txi_made{len(self.customers)}" for _ in params.get("tax_id_data", [])),
             created_at=self.now,
             account_id=params["metadata"]["sf_account_id"],
             intent=params["metadata"]["sf_intent"],
@@ -339,6 +344,22 @@ class TwoSystems:
         )
         self.customers[made.id] = made
         self.links.append(Link("customer", slot_of_intent(params["metadata"]["sf_intent"]), made.id))
+
+    def _create_tax_id(self, params: dict[str, Any]) -> None:
+        customer = self.customers[params["owner"]["customer"]]
+        pairs = [*zip(customer.tax_ids, customer.tax_id_names, strict=True)]
+        self._tax_ids_ever += 1
+        pairs.append((f"{params['type']}:{params['value']}", f"txi_later{self._tax_ids_ever}"))
+        self._put_tax_ids(customer, pairs)
+
+    def _delete_tax_id(self, tax_id: str) -> None:
+        for customer in list(self.customers.values()):
+            pairs = zip(customer.tax_ids, customer.tax_id_names, strict=True)
+            self._put_tax_ids(customer, [pair for pair in pairs if pair[1] != tax_id])
+
+    def _put_tax_ids(self, customer: Customer, pairs: list[tuple[str, str]]) -> None:
+        values, names = (tuple(pair[part] for pair in sorted(pairs)) for part in (0, 1))
+        self.customers[customer.id] = replace(customer, tax_ids=values, tax_id_names=names)
 
     def _create_product(self, params: dict[str, Any]) -> None:
         if params["id"] in self.products:

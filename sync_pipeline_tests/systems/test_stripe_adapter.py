@@ -96,6 +96,20 @@ def test_an_update_sets_clears_and_keeps(stripe: Stripe) -> None:
     assert (found.value.account_id, found.value.intent) == ("001B", "cus:org:1")
 
 
+def test_a_tax_id_is_added_found_again_and_deleted(stripe: Stripe) -> None:
+    customer = made(stripe, "customer", CUSTOMER)
+    params = {"type": "eu_vat", "value": "DE123456789", "owner": {"type": "customer", "customer": customer}}
+    added = made(stripe, "tax_id", params)
+    assert stripe.find_created("tax_id", params, since=NOW) == added
+    assert stripe.find_created("tax_id", params | {"type": "de_stn"}, since=NOW) is None
+    (before,) = stripe.everything()["customers"]
+    assert dict(zip(before.tax_ids, before.tax_id_names, strict=True))["eu_vat:DE123456789"] == added
+    assert stripe.delete("tax_id", added, guard=unguarded).state == "done"
+    (after,) = stripe.everything()["customers"]
+    assert after.tax_ids == ("gb_vat:GB123456789",)
+    assert stripe.delete("tax_id", added, guard=unguarded).state == "stale"
+
+
 def test_a_refusal_says_what_and_where(stripe: Stripe) -> None:
     outcome = make(stripe, "customer", {"nonsense": "x"})
     assert (outcome.state, outcome.http_status) == ("rejected", 400)

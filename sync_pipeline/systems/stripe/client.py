@@ -16,6 +16,7 @@ import stripe
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.records import Coupon, Customer, Discount
+from sync_pipeline.core.tax_types import compact
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.outcomes import Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import parse
@@ -34,6 +35,7 @@ ACTIONS = ("search", "create_preview")
 
 PATHS = {
     "customer": "/v1/customers",
+    "tax_id": "/v1/tax_ids",
     "product": "/v1/products",
     "price": "/v1/prices",
     "coupon": "/v1/coupons",
@@ -112,6 +114,10 @@ class Stripe:
             return found.id if found else None
         if kind == "coupon":
             return next(iter(self.catalogue([], [], [params["id"]]).coupons), None)
+        if kind == "tax_id":
+            listed = self.pages(f"/v1/customers/{params['owner']['customer']}/tax_ids")
+            wanted = (params["type"], compact(params["value"]))
+            return next((str(raw["id"]) for raw in listed if (raw["type"], compact(raw["value"])) == wanted), None)
         window = {"gte": since // 1_000_000 - 60}
         extra: dict[str, Any] = {"status": "all"} if kind == "subscription" else {}
         for raw in self.pages(PATHS[kind], created=window, **extra):
@@ -273,6 +279,10 @@ class Stripe:
     def update(self, kind: str, object_id: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
         return self._write(f"{PATHS[kind]}/{object_id}", params, key=key, guard=guard)
 
+    def delete(self, kind: str, object_id: str, *, guard: Guard) -> Outcome:
+        """Delete one object. It needs no key: what is gone already is answered as such."""
+        return self._write(f"{PATHS[kind]}/{object_id}", {}, method="delete", guard=guard)
+
     def pages(self, path: str, **params: Any) -> Iterator[Mapping[str, Any]]:
         """Every object of a list, newest first, page by page. Objects created meanwhile are not promised."""
         cursor: dict[str, Any] = {}
@@ -321,8 +331,16 @@ class Stripe:
         self.gate.worked(SYSTEM, operation)
         return answer
 
-    def _write(self, path: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
-        operation = operation_of("POST", path)
+    def _write(
+        self,
+        path: str,
+        params: Mapping[str, Any],
+        *,
+        guard: Guard,
+        key: str | None = None,
+        method: Literal["post", "delete"] = "post",
+    ) -> Outcome:
+        operation = operation_of(method.upper(), path)
         try:
             self.gate.before(SYSTEM, operation)
         except NotNow as error:
@@ -330,7 +348,8 @@ class Stripe:
         guard()
         self._count(writes=1)
         try:
-            response = self._client.raw_request("post", path, idempotency_key=key, **params)
+            keyed = {} if key is None else {"idempotency_key": key}
+            response = self._client.raw_request(method, path, **keyed, **params)
         except stripe.StripeError as error:
             self._tell_gate(operation, error)
             return outcome_of(error)

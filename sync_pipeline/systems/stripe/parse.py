@@ -49,7 +49,8 @@ def customer(raw: Json) -> Customer:
         return Customer(id=raw["id"], deleted=True)
     address = raw.get("address") or {}
     metadata = raw.get("metadata") or {}
-    tax_ids = (raw.get("tax_ids") or {}).get("data", [])
+    listed = (raw.get("tax_ids") or {}).get("data", [])
+    tax_ids = sorted((f"{each['type']}:{each['value']}", each["id"]) for each in listed)
     currency = raw.get("currency")
     return Customer(
         id=raw["id"],
@@ -63,7 +64,8 @@ def customer(raw: Json) -> Customer:
         currency=currency.upper() if currency else None,
         payment_method=id_of((raw.get("invoice_settings") or {}).get("default_payment_method"))
         or id_of(raw.get("default_source")),
-        tax_ids=tuple(sorted(f"{tax_id['type']}:{tax_id['value']}" for tax_id in tax_ids)),
+        tax_ids=tuple(value for value, _ in tax_ids),
+        tax_id_names=tuple(name for _, name in tax_ids),
         created_at=micros(raw.get("created")),
         account_id=metadata.get("sf_account_id"),
         intent=metadata.get("sf_intent"),
