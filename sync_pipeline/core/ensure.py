@@ -20,6 +20,7 @@ from sync_pipeline.core.records import Customer, SubscriptionSchedule
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import agreed_quantities
 from sync_pipeline.core.stripe_terms import (
+    bills_at_once,
     is_scheduled,
     reschedule_params,
     schedule_params,
@@ -72,18 +73,19 @@ def _begin_billing(
         customer, opportunity = customers.get(agreed.currency), deal.opportunity
         if customer is None or not isinstance(world.billing, Present):
             continue
-        if agreed.collection == "charge_automatically" and customer.payment_method is None:
+        charged = agreed.collection == "charge_automatically" and bills_at_once(agreed, rules.commercial, world.now)
+        if charged and customer.payment_method is None:
             detail = f"{customer.id} has no default payment method to charge; add one at Stripe, or send invoices"
             yield _review(world, "no_payment_method", opportunity.id, detail)
             continue
-        if fault := _catalogue_fault(catalogue, agreed):
+        if fault := catalogue_fault(catalogue, agreed):
             yield from _reviews(world, opportunity.id, fault)
             continue
         prices = {rate.lookup_key: catalogue.prices[rate.lookup_key].id for rate in agreed.rates}
         intent = subscription_intent(world.org_id, opportunity.id)
         scheduled = is_scheduled(agreed, rules.commercial, world.now)
         body = schedule_params if scheduled else subscription_params
-        metadata = _metadata(world, opportunity.id)
+        metadata = deal_metadata(world, opportunity.id)
         yield Command(
             key=intent,
             account=world.account_id,
@@ -96,7 +98,7 @@ def _begin_billing(
                 "object": SCHEDULE if scheduled else "subscription",
                 "params": body(agreed, prices, customer.id, metadata, rules.commercial, world.now),
             },
-            agreements=_agreements(deal, agreed),
+            agreements=(*agreed_on(deal.opportunity.id, agreed.discount), *agreements_of(deal, agreed)),
         )
 
 
@@ -109,11 +111,11 @@ def _reschedule(
     """A deal that was edited before its service starts: its schedule says the new terms from then on."""
     for deal, agreed, schedule in changed:
         opportunity_id, target = deal.opportunity.id, f"stripe/{SCHEDULE}/{schedule.id}"
-        if fault := _catalogue_fault(catalogue, agreed):
+        if fault := catalogue_fault(catalogue, agreed):
             yield from _reviews(world, opportunity_id, fault)
             continue
         prices = {rate.lookup_key: catalogue.prices[rate.lookup_key].id for rate in agreed.rates}
-        metadata = _metadata(world, opportunity_id)
+        metadata = deal_metadata(world, opportunity_id)
         reason = "the deal was edited before its service starts"
         yield Command(
             key=f"set:{target}",
@@ -129,21 +131,21 @@ def _reschedule(
                 "params": reschedule_params(agreed, prices, metadata, rules.commercial, world.now),
             },
             changes=(FieldChange("terms", schedule.terms, agreed.digest, "schedule.terms", reason),),
-            agreements=_agreements(deal, agreed),
+            agreements=(*agreed_on(deal.opportunity.id, agreed.discount), *agreements_of(deal, agreed)),
         )
 
 
-def _agreements(deal: Deal, agreed: Terms) -> tuple[Agreement, ...]:
-    """What both sides hold once the terms are said."""
+def agreements_of(deal: Deal, agreed: Terms) -> tuple[Agreement, ...]:
+    """The quantities and prices that both sides hold once the terms are said."""
     recurring = {rate.line_ids: rate for phase in agreed.phases for rate in phase.rates}
     return (
-        *agreed_on(deal.opportunity.id, agreed.discount),
         *agreed_quantities((line.id, line.quantity) for line in deal.lines),
         *(each for ids, rate in recurring.items() for each in agreed_rates(ids, as_agreed(rate))),
     )
 
 
-def _metadata(world: World, opportunity_id: str) -> dict[str, str]:
+def deal_metadata(world: World, opportunity_id: str) -> dict[str, str]:
+    """What the Stripe objects of a deal say of where they belong."""
     return {
         "sf_account_id": world.account_id,
         "sf_opportunity_id": opportunity_id,
@@ -151,7 +153,7 @@ def _metadata(world: World, opportunity_id: str) -> dict[str, str]:
     }
 
 
-def _catalogue_fault(catalogue: Catalogue, agreed: Terms) -> tuple[str, str] | None:
+def catalogue_fault(catalogue: Catalogue, agreed: Terms) -> tuple[str, str] | None:
     """Why the terms cannot be said with this catalogue, as rule and detail; no detail where something is being made."""
     if any(rate.lookup_key not in catalogue.prices for rate in agreed.rates):
         return ("", "")

@@ -53,7 +53,7 @@ def new_lines(
     groups: dict[str, list[tuple[LineItem, Rate]]] = {}
     for line in running.new:
         if line.id in ramp.lines:
-            yield ramp_edited(world, ramp, line)
+            yield from ramp_edited(world, ramp, line)
             continue
         rate = rate_of_new(running, line, rules.commercial)
         if isinstance(rate, Incomplete):

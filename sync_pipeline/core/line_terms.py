@@ -35,7 +35,7 @@ from sync_pipeline.core.money import exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.prices import Prices, agreed_rates, as_agreed, changed_rates, decide_price, price_at_stripe
 from sync_pipeline.core.proration import counts_from, within
-from sync_pipeline.core.ramps_ahead import RampAhead, edited_ahead, ramp_ahead, ramp_edited
+from sync_pipeline.core.ramps_ahead import RampAhead, ramp_ahead, ramp_edited
 from sync_pipeline.core.rate_card import is_priced_at, rate_card
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.records import SubscriptionItem
@@ -54,7 +54,6 @@ def keep_line_terms(world: World, rules: Rules) -> Iterator[Entry]:
     for running in running_deals(world, rules.commercial):
         changes = ItemChanges()
         ramp = ramp_ahead(world, rules, running)
-        yield from edited_ahead(world, rules, running, ramp)
         for billed in running.items:
             yield from _keep_item(world, rules, running, billed, ramp, changes)
         yield from new_lines(world, rules, running, ramp, changes)
@@ -73,7 +72,8 @@ def _keep_item(
     yield from (*quantity.told, *prices.decision.told)
     spanning = [line for line in (*billed.lines, *billed.leaving) if line.id in ramp.lines]
     if spanning and "to_stripe" in (quantity.move, prices.decision.move):
-        yield from (ramp_edited(world, ramp, line) for line in spanning)
+        for line in spanning:
+            yield from ramp_edited(world, ramp, line)
         return
     if (shown := rate_of_item(billed.item)) is not None:
         yield from agreed_rates((line.id for line in prices.agreed), shown)

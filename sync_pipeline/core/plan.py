@@ -26,6 +26,7 @@ from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.fields import keep_fields
 from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Absent, Unknown
+from sync_pipeline.core.ramp_changes import keep_ramps
 from sync_pipeline.core.registrations import keep_registrations
 from sync_pipeline.core.renewals import renewal_opportunities
 from sync_pipeline.core.rules import Rules
@@ -49,6 +50,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *keep_registrations(world, rules, personal_key),
         *keep_line_terms(world, rules),
         *keep_discounts(world, rules),
+        *keep_ramps(world, rules),
         *payment_failure_tasks(world, rules),
         *payment_alerts(world, rules),
         *keep_cancel_dates(world, rules),

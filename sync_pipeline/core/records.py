@@ -286,6 +286,8 @@ class SubscriptionSchedule:
     customer: Column[str, "Stripe customer"]
     status: Column[str, "not_started, active, completed, released or canceled"]
     starts_at: Column[int, "Start of the first phase, microseconds UTC"]
+    phase_starts_at: Column[int | None, "Start of the phase that runs, microseconds UTC"] = None
+    phases: Column[tuple[str, ...], "Its phases as start-end:price*quantity,..., seconds UTC"] = ()
     subscription: Column[str | None, "Subscription that it runs, once it has begun"] = None
     account_id: Column[str | None, "metadata.sf_account_id"] = None
     opportunity_id: Column[str | None, "metadata.sf_opportunity_id"] = None

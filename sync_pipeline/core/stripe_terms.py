@@ -39,6 +39,13 @@ def is_scheduled(agreed: Terms, commercial: Commercial, now: int) -> bool:
     return len(agreed.phases) > 1 or (agreed.starts_on is not None and agreed.starts_on > today(now, commercial))
 
 
+def bills_at_once(agreed: Terms, commercial: Commercial, now: int) -> bool:
+    """Whether money is due as soon as it is made: not before a start in the future, nor for free months."""
+    if agreed.starts_on is not None and agreed.starts_on > today(now, commercial):
+        return False
+    return bool(agreed.charges) or _timing(agreed, commercial, now).trial_end is None
+
+
 def subscription_params(
     agreed: Terms, prices: Prices, customer: str, metadata: Mapping[str, str], commercial: Commercial, now: int
 ) -> dict[str, Any]:
@@ -87,6 +94,53 @@ def reschedule_params(
     return params
 
 
+@dataclass(frozen=True, slots=True)
+class RunningPhase:
+    """The phase of a schedule that runs, as it has to be said again. Moments are seconds UTC; `discounts` are ids."""
+
+    began: int
+    paid_from: int
+    trial_end: int | None
+    discounts: tuple[str, ...]
+
+
+def phase_at(agreed: Terms, begins: int, now: int) -> Phase:
+    """The phase of a term that began at `begins` in which a moment lies."""
+    begun = [phase for phase in agreed.phases if phase.after == 0 or months_after(begins, phase.after) <= now]
+    return begun[-1]
+
+
+def running_schedule_params(
+    agreed: Terms, prices: Prices, metadata: Mapping[str, str], running: RunningPhase, now: int
+) -> dict[str, Any]:
+    """The body of the update of a schedule that runs: the phase that runs and those to come.
+
+    What was charged once is not said again; a change of the running phase is prorated from now (seconds UTC).
+    """
+    current = phase_at(agreed, running.paid_from, now)
+    phases = []
+    for phase in agreed.phases[agreed.phases.index(current) :]:
+        said: dict[str, Any] = {
+            "items": _items(phase, prices),
+            "end_date": _phase_end(agreed, phase, running.paid_from, now),
+            "metadata": dict(metadata),
+        }
+        if phase is current:
+            said["start_date"] = running.began
+            said["discounts"] = [{"discount": each} for each in running.discounts]
+            if running.trial_end is not None:
+                said["trial_end"] = running.trial_end
+        elif agreed.discount is not None and agreed.discount.duration == "forever":
+            said["discounts"] = [{"coupon": agreed.discount.coupon}]
+        phases.append(said)
+    return {
+        "end_behavior": "release",
+        "phases": phases,
+        "metadata": {**metadata, "sf_terms": agreed.digest},
+        "proration_behavior": "create_prorations",
+    }
+
+
 def _scheduled_terms(
     agreed: Terms, prices: Prices, metadata: Mapping[str, str], commercial: Commercial, now: int
 ) -> dict[str, Any]:
@@ -101,7 +155,7 @@ def _scheduled_terms(
         first = number_of_phase == 0
         said: dict[str, Any] = {
             "items": _items(phase, prices),
-            "end_date": _phase_end(agreed, phase, timing.paid_from),
+            "end_date": _phase_end(agreed, phase, timing.paid_from, now // 1_000_000),
             "metadata": dict(metadata),
         }
         if first and agreed.charges:
@@ -153,10 +207,12 @@ def _phase_starts(agreed: Terms, commercial: Commercial, now: int) -> list[int]:
     return [first, *(months_after(timing.paid_from, phase.after) for phase in agreed.phases[1:])]
 
 
-def _phase_end(agreed: Terms, phase: Phase, paid_from: int) -> int:
-    """The last phase is released after a month of it."""
-    last = phase is agreed.phases[-1]
-    return months_after(paid_from, phase.after + 1 if last else phase.until)
+def _phase_end(agreed: Terms, phase: Phase, paid_from: int, now: int) -> int:
+    """The last phase is released after a month of it, or with the month that runs."""
+    if phase is not agreed.phases[-1]:
+        return months_after(paid_from, phase.until)
+    ends = [months_after(paid_from, month) for month in range(phase.after + 1, phase.until + 1)]
+    return next((end for end in ends if end > now), ends[-1])
 
 
 def _items(phase: Phase, prices: Prices) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from sync_pipeline.core.discount_terms import changed_discounts
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
 from sync_pipeline.core.prices import changed_rates
+from sync_pipeline.core.ramp_changes import changed_ramps
 from sync_pipeline.core.records import Account, Contract, Opportunity
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.unbilled import unbilled_deals
@@ -268,6 +269,7 @@ def _with_stripe(rules: Rules, world: World, known: World | None, stripe: Stripe
             world = _with_billing(world, named, stripe)
         waiting = unbilled_deals(world, rules)
         said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
+        said += changed_ramps(world, rules)
         rates = [rate for agreed in said for rate in agreed.rates] + list(changed_rates(world, rules))
         discounts = [agreed.discount for agreed in said if agreed.discount is not None]
         discounts += changed_discounts(world, rules)

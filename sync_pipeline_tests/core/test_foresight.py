@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 
-from sync_pipeline.core import canonical, foresight
+from sync_pipeline.core import canonical, foreseen_stripe
 from sync_pipeline.core.commands import Command
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.mrr import monthly_recurring_revenue
@@ -132,7 +132,7 @@ def test_an_adopted_customer_comes_with_what_it_has_paid() -> None:
 
 
 def test_an_effect_that_cannot_be_imagined_is_said_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(cast(dict[str, Any], foresight.CREATES), "price")
+    monkeypatch.delitem(cast(dict[str, Any], foreseen_stripe.CREATES), "price")
     ahead = foresee(world(), RULES, PERSONAL_KEY, lambda _: Billing())
     made = [c.body["object"] for c in ahead.commands if c.action == "stripe.create"]
     assert made == ["customer", "product", "product", "product", "price", "price", "price"]

@@ -27,6 +27,7 @@ from sync_pipeline.core.records import (
     SubscriptionItem,
     SubscriptionSchedule,
 )
+from sync_pipeline.core.schedule_phases import phase_form
 
 Json = Mapping[str, Any]
 
@@ -126,12 +127,19 @@ def subscription_schedule(raw: Json) -> SubscriptionSchedule:
         customer=str(id_of(raw["customer"])),
         status=raw["status"],
         starts_at=at(raw["phases"][0]["start_date"]),
+        phase_starts_at=micros((raw.get("current_phase") or {}).get("start_date")),
+        phases=tuple(_phase(phase) for phase in raw["phases"]),
         subscription=id_of(raw.get("subscription")) or id_of(raw.get("released_subscription")),
         account_id=metadata.get("sf_account_id"),
         opportunity_id=metadata.get("sf_opportunity_id"),
         intent=metadata.get("sf_intent"),
         terms=metadata.get("sf_terms"),
     )
+
+
+def _phase(raw: Json) -> str:
+    items = ((str(id_of(item["price"])), item.get("quantity") or 0) for item in raw["items"])
+    return phase_form(raw["start_date"], raw["end_date"], items)
 
 
 def coupon(raw: Json) -> Coupon:

@@ -1,0 +1,86 @@
+"""What each write to Salesforce leaves behind, imagined: the world after it, or None where that cannot be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.records import SALESFORCE_RECORDS, Contract, LineItem, Opportunity
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import Deal, World
+from sync_pipeline.core.written import ONCE_ONLY
+
+MICROS = 1_000_000
+
+
+def record_changed(world: World, rules: Rules, body: Mapping[str, Any]) -> World | None:
+    """One Salesforce record with its new values, wherever in the world it stands."""
+
+    def changed(record: Any) -> Any:
+        return _with_fields(rules, record, body["fields"]) if record and record.id == body["id"] else record
+
+    account = world.account
+    deals = tuple(
+        replace(
+            deal,
+            opportunity=changed(deal.opportunity),
+            lines=tuple(map(changed, deal.lines)),
+            contract=changed(deal.contract),
+        )
+        for deal in world.deals
+    )
+    return replace(
+        world,
+        account=Present(changed(account.value)) if isinstance(account, Present) else account,
+        deals=deals,
+        churn_records=tuple(map(changed, world.churn_records)),
+        renewals=tuple(map(changed, world.renewals)),
+        tasks=tuple(map(changed, world.tasks)),
+    )
+
+
+def record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World | None:
+    """A churn record, a renewal, a Contract or a line; nothing is planned from other records that are made."""
+    kind = next((k for k in ONCE_ONLY if rules.salesforce[k].object == body["object"]), None)
+    if kind is None or kind not in SALESFORCE_RECORDS:
+        return None
+    ids = {"id": f"(new {body['object']} {body['external_id']})"}
+    if kind == "line":
+        ids["opportunity_id"] = body["fields"][rules.salesforce[kind].fields["opportunity_id"]]
+    made = SALESFORCE_RECORDS[kind](**ids)
+    made = _with_fields(rules, made, {body["external_field"]: body["external_id"], **body["fields"]})
+    if isinstance(made, Opportunity):
+        return replace(world, renewals=(*world.renewals, made))
+    if isinstance(made, Contract):
+        bills = {link.subject for link in world.links if link.external_id == made.stripe_subscription_id}
+        deals = (replace(deal, contract=made) if deal.opportunity.id in bills else deal for deal in world.deals)
+        return replace(world, deals=tuple(deals))
+    if isinstance(made, LineItem):
+        return replace(world, deals=tuple(_with_line(world, deal, made) for deal in world.deals))
+    return replace(world, churn_records=(*world.churn_records, made))
+
+
+def _with_line(world: World, deal: Deal, made: LineItem) -> Deal:
+    """The deal with a line that is made on it; Salesforce copies what the line shows of its product."""
+    if deal.opportunity.id != made.opportunity_id:
+        return deal
+    amended = next(line for each in world.deals for line in each.lines if line.id == made.amends_line_id)
+    shown = {name: getattr(amended, name) for name in ("product_id", "product_name", "product_family")}
+    return replace(deal, lines=(*deal.lines, replace(made, **shown)))
+
+
+def _with_fields(rules: Rules, record: Any, fields: Mapping[str, Any]) -> Any:
+    kind = next(name for name, cls in SALESFORCE_RECORDS.items() if isinstance(record, cls))
+    names = {api: name for name, api in rules.salesforce[kind].fields.items()}
+    known = {names[api]: value for api, value in fields.items() if api in names and hasattr(record, names[api])}
+    return replace(record, **{name: _as_read(name, value) for name, value in known.items()})
+
+
+def _as_read(name: str, value: Any) -> Any:
+    """A value that is sent, as it will be read: moments are sent as ISO texts."""
+    if name.endswith("_at") and isinstance(value, str):
+        return int(datetime.fromisoformat(value).timestamp()) * MICROS
+    return value

@@ -1,0 +1,185 @@
+"""Ramps that are edited while they run: the schedule is told the phases that are still to come, and the one that runs.
+
+One request says all of them, because a change of the running phase alone would be undone when the next one begins. What
+is billed for the running phase only is sent to its items first, as for any subscription. Phases that somebody edited at
+Stripe are told; where the deal was edited too, Salesforce wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.billed_items import RunningDeal, running_deals
+from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.crosswalk import SCHEDULE, match_schedule, own_billing
+from sync_pipeline.core.deal import Incomplete, Terms, terms
+from sync_pipeline.core.ensure import agreements_of, catalogue_fault, deal_metadata
+from sync_pipeline.core.lifecycle import CHANGEABLE
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.prices import decide_price
+from sync_pipeline.core.ramps_ahead import ramp_ahead
+from sync_pipeline.core.rate_card import coupons, rate_card
+from sync_pipeline.core.records import SubscriptionSchedule
+from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.schedule_phases import starts_at
+from sync_pipeline.core.seats import decide_quantity
+from sync_pipeline.core.stripe_terms import RunningPhase, phase_at, running_schedule_params
+from sync_pipeline.core.term import paid_from
+from sync_pipeline.core.world import Billing, World
+
+RULE = "schedule.phases"
+MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class RampChange:
+    """A running schedule that has to be told other terms."""
+
+    running: RunningDeal
+    schedule: SubscriptionSchedule
+    agreed: Terms
+
+
+def keep_ramps(world: World, rules: Rules) -> Iterator[Entry]:
+    """What has to be written to the schedules of running ramps, or decided by a person."""
+    for found in _ramps(world, rules):
+        if isinstance(found, RampChange):
+            yield from _write(world, found)
+        else:
+            yield found
+
+
+def changed_ramps(world: World, rules: Rules) -> Iterator[Terms]:
+    """Terms that running schedules have to be told; their prices and coupons have to be known to plan it."""
+    return (found.agreed for found in _ramps(world, rules) if isinstance(found, RampChange))
+
+
+def _ramps(world: World, rules: Rules) -> Iterator[RampChange | Entry]:
+    billing = own_billing(world)
+    for running in running_deals(world, rules.commercial) if billing is not None else ():
+        assert billing is not None
+        schedule = match_schedule(running.deal.opportunity, billing.schedules, world.links, world.org_id)
+        if schedule is not None and schedule.status == "active" and schedule.terms and running.subscription.intent:
+            yield from _of_one(world, rules, billing, running, schedule)
+
+
+def _of_one(
+    world: World, rules: Rules, billing: Billing, running: RunningDeal, schedule: SubscriptionSchedule
+) -> Iterator[RampChange | Entry]:
+    subject = running.deal.opportunity.id
+    assert isinstance(world.account, Present)
+    agreed = terms(running.deal, world.account.value, rules.commercial, world.now)
+    if isinstance(agreed, Incomplete):
+        detail = f"{schedule.id} will bill what was agreed before, because: {'; '.join(agreed.missing)}"
+        yield _review(world, "schedule_not_changed", subject, detail)
+        return
+    edited_there = _edited_at_stripe(world, schedule)
+    edited_here = agreed.digest != schedule.terms
+    if edited_there:
+        wins = "the deal was edited too, and Salesforce wins" if edited_here else "put back there what the deal says"
+        detail = f"later phases of {schedule.id} were edited at Stripe; {wins}, or edit the deal"
+        yield _review(world, "ramp_edited_at_stripe", subject, detail)
+    elif not edited_here:
+        yield Agreement(schedule.id, RULE, canonical.encode(list(schedule.phases)))
+    if not edited_here:
+        return
+    if rules.commercial.changes_after_billing == "review":
+        yield _review(
+            world, "ramp_edited", subject, f"{schedule.id} bills its phases as agreed before; make them equal"
+        )
+        return
+    edits = [running.deal.opportunity.modified_at, *(line.modified_at for line in running.deal.lines)]
+    edited_at = max(moment or 0 for moment in edits)
+    quiet_until = edited_at + rules.commercial.quiet_seconds * MICROS
+    if world.now < quiet_until:
+        yield LookAgain(quiet_until)
+    elif (fault := _fault(world, billing, running, agreed)) is not None:
+        yield _review(world, "ramp_edited", subject, f"{schedule.id} bills its phases as agreed before: {fault}")
+    elif _is_settled_now(world, rules, running):
+        yield RampChange(running, schedule, agreed)
+
+
+def _edited_at_stripe(world: World, schedule: SubscriptionSchedule) -> bool:
+    """Whether phases that are still to come are others than those that were agreed on."""
+    base = canonical.decode(world.base.get((schedule.id, RULE), "null"))
+    if base is None:
+        return False
+    agreed, shown = (
+        [form for form in forms if starts_at(form) * MICROS > world.now] for forms in (base, schedule.phases)
+    )
+    return agreed != shown
+
+
+def _fault(world: World, billing: Billing, running: RunningDeal, agreed: Terms) -> str | None:
+    """What a schedule that runs cannot be told."""
+    subscription = running.subscription
+    if subscription.status not in CHANGEABLE:
+        return f"{subscription.id} is {subscription.status} and cannot be changed at Stripe now"
+    if any(each.subscription == subscription.id and each.item is not None for each in billing.discounts):
+        return "one of its items has a discount of its own, which the change would take away"
+    current = phase_at(agreed, paid_from(subscription) // MICROS, world.now // MICROS)
+    billed = {(each.item.interval, each.item.interval_count) for each in running.items}
+    if any(rate.interval not in billed for rate in current.rates):
+        return "the billing interval of the phase that runs was edited"
+    return None
+
+
+def _is_settled_now(world: World, rules: Rules, running: RunningDeal) -> bool:
+    """All that is billed for the running phase only is as the deal says; the rest goes with the later phases."""
+    later = ramp_ahead(world, rules, running).lines
+    for billed in running.items:
+        spans = any(line.id in later for line in (*billed.lines, *billed.leaving))
+        moves = {decide_quantity(world, rules, billed).move, decide_price(world, rules, billed).decision.move}
+        if not moves <= ({"agree", "to_stripe"} if spans else {"agree"}):
+            return False
+    return not running.unlined and all(line.id in later for line in running.new)
+
+
+def _write(world: World, change: RampChange) -> Iterator[Entry]:
+    if not isinstance(world.catalogue, Present):
+        return
+    running, schedule, agreed, catalogue = change.running, change.schedule, change.agreed, world.catalogue.value
+    yield from rate_card(world, catalogue, agreed.rates)
+    yield from coupons(world, catalogue, [agreed.discount] if agreed.discount is not None else [])
+    subject, target = running.deal.opportunity.id, f"stripe/{SCHEDULE}/{schedule.id}"
+    if fault := catalogue_fault(catalogue, agreed):
+        rule, detail = fault
+        if detail:
+            yield _review(world, rule, subject, detail)
+        return
+    subscription = running.subscription
+    trial_end = subscription.trial_end_at
+    billing = own_billing(world)
+    assert billing is not None
+    phase = RunningPhase(
+        began=(schedule.phase_starts_at or subscription.start_at) // MICROS,
+        paid_from=paid_from(subscription) // MICROS,
+        trial_end=trial_end // MICROS if trial_end is not None and trial_end > world.now else None,
+        discounts=tuple(each.id for each in billing.discounts if each.subscription == subscription.id),
+    )
+    prices = {rate.lookup_key: catalogue.prices[rate.lookup_key].id for rate in agreed.rates}
+    reason = "the ramp was edited in Salesforce"
+    yield Command(
+        key=f"set:{target}",
+        account=world.account_id,
+        target=target,
+        action="stripe.update",
+        priority=Priority.SEATS,
+        reason=reason,
+        subject=subject,
+        body={
+            "object": SCHEDULE,
+            "id": schedule.id,
+            "params": running_schedule_params(
+                agreed, prices, deal_metadata(world, subject), phase, world.now // MICROS
+            ),
+        },
+        changes=(FieldChange("terms", schedule.terms, agreed.digest, "schedule.terms", reason),),
+        agreements=(*agreements_of(running.deal, agreed), Agreement(schedule.id, RULE, "null")),
+    )
+
+
+def _review(world: World, rule: str, subject: str, detail: str) -> Review:
+    return Review(f"{rule}:{subject}", world.account_id, rule, subject, detail)
