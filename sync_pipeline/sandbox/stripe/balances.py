@@ -7,7 +7,6 @@ from fractions import Fraction
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
-from sync_pipeline.sandbox.stripe.listing import list_objects
 from sync_pipeline.sandbox.stripe.money import check_currency, decimal_places, round_half_up
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
@@ -43,21 +42,6 @@ def create_customer_transaction(world: World, params: Params, args: list[str]) -
         world, customer, params["amount"], "adjustment", currency=currency,
         description=params.get("description"), metadata=merge_metadata(None, params),
     )  # fmt: skip
-    return row
-
-
-@operation("GET /v1/customers/{customer}/balance_transactions", "limit starting_after ending_before")
-def list_customer_transactions(world: World, params: Params, args: list[str]) -> Row:
-    world.need("customer", args[0], "customer", 404)
-    url = f"/v1/customers/{args[0]}/balance_transactions"
-    return list_objects(world, "customer_balance_transaction", params, url, customer=args[0])
-
-
-@operation("GET /v1/customers/{customer}/balance_transactions/{transaction}")
-def get_customer_transaction(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("customer_balance_transaction", args[1], "transaction", 404)
-    if row["customer"] != args[0]:
-        raise errors.missing("customer balance transaction", args[1], "transaction", status=404)
     return row
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.contract import load_contract
-from sync_pipeline.sandbox.stripe.listing import list_objects
+from sync_pipeline.sandbox.stripe.listing import list_objects, need_below
 from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, Handler, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.resources import RESOURCES
@@ -25,6 +25,11 @@ _MODULES = (
     " invoice_lines invoice_operations payment_intents payment_methods plans previews refunds schedules setup_intents"
     " subscription_items subscription_operations tax_ids test_clocks webhooks"
 ).split()
+# What is listed below its owner, by the last part of the path.
+_BELOW = {
+    "balance_transactions": "customer_balance_transaction", "payment_methods": "payment_method", "refunds": "refund",
+    "subscriptions": "subscription", "tax_ids": "tax_id",
+}  # fmt: skip
 # What Stripe calls the id in the error for an unknown one, where it is not the contract's name for it.
 _PARAM = {"customer": "id", "subscription_exposed_id": "id", "charge": "id", "setup_intent": "intent"}
 
@@ -38,6 +43,9 @@ def load() -> None:
         listed = load_contract().route("GET", path)[0] if "GET" in templates[path] else None
         if listed and listed.empty:
             _add(f"GET {path}", _no_objects(path), " ".join(listed.props))
+    for owner in ("customer", "charge"):
+        for name, kind in _BELOW.items():
+            _add_below(f"{RESOURCES[owner].path}/{{{owner}}}/{name}", kind, owner)
     for kind, resource in RESOURCES.items():
         if resource.path is None:
             continue
@@ -47,8 +55,34 @@ def load() -> None:
             _add(f"GET {resource.path}/search", _searcher(kind, f"{resource.path}/search"), "query limit page")
         for path in templates:
             if path.startswith(resource.path + "/{") and path.count("/") == resource.path.count("/") + 1:
-                name = path.rsplit("{", 1)[1].rstrip("}")
-                _add(f"GET {path}", _getter(kind, _PARAM.get(name, name)), "")
+                _add(f"GET {path}", _getter(kind, _param(path)), "")
+
+
+def _add_below(path: str, kind: str, owner: str) -> None:
+    """The list of what belongs to one owner, and each of it."""
+    contract = load_contract()
+    listed = contract.route("GET", path)[0]
+    if listed is None:
+        return
+
+    def list_(world: World, params: Params, args: list[str]) -> Row:
+        world.need(owner, args[0], owner, 404)
+        return list_objects(world, kind, params, path.replace(f"{{{owner}}}", args[0]), **{owner: args[0]})
+
+    _add(f"GET {path}", list_, " ".join(listed.props))
+    for each in contract.templates:
+        if each.startswith(path + "/{") and each.count("/") == path.count("/") + 1:
+            _add(f"GET {each}", _getter_below(kind, owner, _param(each)), "")
+
+
+def _getter_below(kind: str, owner: str, param: str) -> Handler:
+    return lambda world, params, args: need_below(world, kind, owner, args, param)
+
+
+def _param(path: str) -> str:
+    """What the last argument of a path is called in errors."""
+    name = path.rsplit("{", 1)[1].rstrip("}")
+    return _PARAM.get(name, name)
 
 
 def _add(key: str, handler: Handler, accepts: str) -> None:

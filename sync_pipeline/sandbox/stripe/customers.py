@@ -10,7 +10,7 @@ from sync_pipeline.sandbox.stripe.balances import adjust_balance
 from sync_pipeline.sandbox.stripe.dunning import forget
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
-from sync_pipeline.sandbox.stripe.listing import embedded, list_objects
+from sync_pipeline.sandbox.stripe.listing import embedded
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import attach
@@ -129,12 +129,6 @@ def sources(world: World, customer: Row) -> Row:
 def invoice_credit_balance(world: World, customer: Row) -> dict[str, int]:
     """Per currency, positive for credit: the opposite sign of `balance`."""
     return {customer["currency"]: -customer["balance"]} if customer["currency"] and customer["balance"] else {}
-
-
-@operation("GET /v1/customers/{customer}/subscriptions", "limit starting_after ending_before")
-def list_subscriptions(world: World, params: Params, args: list[str]) -> Row:
-    world.need("customer", args[0], "customer", 404)
-    return list_objects(world, "subscription", params, f"/v1/customers/{args[0]}/subscriptions", customer=args[0])
 
 
 @operation("DELETE /v1/customers/{customer}/discount")

@@ -90,12 +90,21 @@ def add_charges(
         moments |= {"phase_start": phase[0], "phase_end": phase[1]}
     for i, entry in enumerate(entries):
         given = CHARGE_PERIOD | (entry.get("period") or {})
-        period = {side: given[side].get("timestamp") or moments[given[side]["type"]] for side in ("start", "end")}
+        param = f"add_invoice_items[{i}][period]"
+        period = {side: _moment(given[side], moments, f"{param}[{side}]") for side in ("start", "end")}
         if period["end"] < period["start"]:
             raise StripeError("The period of an invoice item must not end before it starts.",
-                              param=f"add_invoice_items[{i}][period][end]")  # fmt: skip
+                              param=f"{param}[end]")  # fmt: skip
         put_item(world, customer, {"discountable": True, **entry, "period": period}, None, subscription,
                  f"add_invoice_items[{i}]")  # fmt: skip
+
+
+def _moment(given: Params, moments: dict[str, int], param: str) -> int:
+    if given["type"] != "timestamp":
+        return moments[given["type"]]
+    if "timestamp" not in given:
+        raise errors.required(f"{param}[timestamp]")
+    return int(given["timestamp"])
 
 
 def check_charge_count(entries: Sequence[Params], param: str) -> None:

@@ -101,6 +101,14 @@ def list_objects(world: World, kind: str, params: Params, url: str, **fixed: Any
     return {"object": "list", "data": [world.render(r) for r in rows], "has_more": len(found) > limit, "url": url}
 
 
+def need_below(world: World, kind: str, owner: str, args: list[str], param: str) -> Row:
+    """The object `args[1]` that belongs to the owner `args[0]`. Raises StripeError (404) if it does not."""
+    row = world.need(kind, args[1], param, 404)
+    if row.get(owner) != args[0]:
+        raise errors.missing(RESOURCES[kind].noun, args[1], param, status=404)
+    return row
+
+
 def embedded(world: World, rows: list[Row], url: str, limit: int = 10) -> Row:
     """A list inside an object: its first `limit` rows, in the order given."""
     shown: Row = show_part(world, page(world, rows, url, limit))

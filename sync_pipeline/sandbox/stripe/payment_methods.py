@@ -8,7 +8,6 @@ from typing import Any
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.listing import list_objects
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World
@@ -188,17 +187,3 @@ def detach_method(world: World, params: Params, args: list[str]) -> Row:
 @operation("GET /v1/payment_methods/{payment_method}")
 def get_method(world: World, params: Params, args: list[str]) -> Row:
     return resolve(world, args[0], "payment_method")
-
-
-@operation("GET /v1/customers/{customer}/payment_methods", "type limit starting_after ending_before")
-def list_for_customer(world: World, params: Params, args: list[str]) -> Row:
-    world.need("customer", args[0], "customer", 404)
-    return list_objects(world, "payment_method", params, f"/v1/customers/{args[0]}/payment_methods", customer=args[0])
-
-
-@operation("GET /v1/customers/{customer}/payment_methods/{payment_method}")
-def get_for_customer(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("payment_method", args[1], "payment_method", 404)
-    if row.get("customer") != args[0]:
-        raise errors.missing("PaymentMethod", args[1], "payment_method", status=404)
-    return row

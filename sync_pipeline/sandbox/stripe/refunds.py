@@ -7,7 +7,7 @@ from sync_pipeline.sandbox.stripe import errors, pictures
 from sync_pipeline.sandbox.stripe.balances import move_money
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
-from sync_pipeline.sandbox.stripe.listing import embedded, list_objects
+from sync_pipeline.sandbox.stripe.listing import embedded
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of
@@ -123,12 +123,6 @@ def cancel_refund(world: World, params: Params, args: list[str]) -> Row:
     })  # fmt: skip
     _unrefund(world, row)
     return row
-
-
-@operation("GET /v1/charges/{charge}/refunds", "limit starting_after ending_before")
-def list_of_charge(world: World, params: Params, args: list[str]) -> Row:
-    world.need("charge", args[0], "charge", 404)
-    return list_objects(world, "refund", params, f"/v1/charges/{args[0]}/refunds", charge=args[0])
 
 
 @included("charge", "refunds")

@@ -231,8 +231,9 @@ def update_schedule(world: World, params: Params, args: list[str]) -> Row:
         if "start_date" not in params["phases"][0]:
             raise errors.required("phases[0][start_date]")
         changes["phases"] = read_phases(world, params["phases"], row["phases"][0]["start_date"])
-        for phase in changes["phases"]:
-            check_phase(world, world.need("customer", row["customer"]), row | changes, phase)
+    ahead = [p for p in row["phases"] if p["end_date"] > world.now()]
+    for phase in changes.get("phases") or ahead:
+        check_phase(world, world.need("customer", row["customer"]), row | changes, phase)
     if row["status"] == "active" and params.keys() & {"phases", "default_settings"}:
         return _change_running(world, row, changes, params.get("proration_behavior", "create_prorations"))
     row = world.update(row, changes, "subscription_schedule.updated")

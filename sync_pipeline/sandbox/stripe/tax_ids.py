@@ -7,7 +7,7 @@ import re
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.listing import list_objects
+from sync_pipeline.sandbox.stripe.listing import need_below
 from sync_pipeline.sandbox.stripe.operations import operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World, timer
@@ -79,23 +79,9 @@ def verify(world: World, id: str) -> None:
     world.update(row, {"verification": verification}, "customer.tax_id.updated")
 
 
-@operation("GET /v1/customers/{customer}/tax_ids", "limit starting_after ending_before")
-def list_for_customer(world: World, params: Params, args: list[str]) -> Row:
-    world.need("customer", args[0], "customer", 404)
-    return list_objects(world, "tax_id", params, f"/v1/customers/{args[0]}/tax_ids", customer=args[0])
-
-
-@operation("GET /v1/customers/{customer}/tax_ids/{id}")
-def get_for_customer(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("tax_id", args[1], status=404)
-    if row["customer"] != args[0]:
-        raise errors.missing("tax_id", args[1], status=404)
-    return row
-
-
 @operation("DELETE /v1/customers/{customer}/tax_ids/{id}")
 def delete_for_customer(world: World, params: Params, args: list[str]) -> Row:
-    return world.delete(get_for_customer(world, params, args), "customer.tax_id.deleted")
+    return world.delete(need_below(world, "tax_id", "customer", args, "id"), "customer.tax_id.deleted")
 
 
 @operation("DELETE /v1/tax_ids/{id}")

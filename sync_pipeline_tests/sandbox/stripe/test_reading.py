@@ -203,3 +203,32 @@ def test_search_shows_what_was_before(make_sandbox: Any) -> None:
     assert (found("old"), found("new"), found("newest")) == (1, 0, 0)
     sandbox.advance(31)
     assert (found("old"), found("new"), found("newest")) == (0, 0, 1)
+
+
+def test_what_belongs_to_one_owner_is_listed_below_it(sandbox: Sandbox) -> None:
+    """Appendix C: the same lists under a customer or a charge; what is another's is not there (404)."""
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000))
+    owner, other = subscription.customer, sandbox.customer("pm_card_visa")
+    charge = sandbox.v1.charges.list({"customer": owner}).data[0].id
+    made = {
+        f"/v1/customers/{owner}/tax_ids": sandbox.v1.customers.tax_ids.create(
+            owner, {"type": "gb_vat", "value": "GB123456789"}
+        ),
+        f"/v1/customers/{owner}/balance_transactions": sandbox.v1.customers.balance_transactions.create(
+            owner, {"amount": -500, "currency": "gbp"}
+        ),
+        f"/v1/customers/{owner}/subscriptions": subscription,
+        f"/v1/charges/{charge}/refunds": sandbox.v1.refunds.create({"charge": charge, "amount": 100}),
+        f"/v1/customers/{owner}/payment_methods": sandbox.v1.payment_methods.list({"customer": owner}).data[0],
+    }
+
+    def get(path: str) -> Any:
+        return sandbox.client.deserialize(sandbox.client.raw_request("get", path), api_mode="V1")
+
+    for path, row in made.items():
+        listed = get(path)
+        assert ([r.id for r in listed.data], listed.url, get(f"{path}/{row.id}").id) == ([row.id], path, row.id)
+        if "customers" in path:
+            with pytest.raises(stripe.InvalidRequestError) as caught:
+                get(f"{path.replace(owner, other.id)}/{row.id}")
+            assert caught.value.http_status == 404

@@ -252,3 +252,16 @@ def test_preview_of_a_resumed_subscription(sandbox: Sandbox) -> None:
     })  # fmt: skip
     assert [(line.amount, line.period.start) for line in shown.lines.data] == [(2000, START + 40 * DAY)]
     assert sandbox.v1.subscriptions.retrieve(subscription.id).status == "paused"
+
+
+def test_defaults_that_leave_a_phase_without_terms_are_refused(sandbox: Sandbox) -> None:
+    """`send_invoice` needs `days_until_due`, also where it comes to the phases as a default."""
+    made = schedule(sandbox, 1000, 2000)
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.subscription_schedules.update(made.id, {"default_settings": {"collection_method": "send_invoice"}})
+    assert caught.value.code == "parameter_missing"
+    terms = {"collection_method": "send_invoice", "invoice_settings": {"days_until_due": 14}}
+    sandbox.v1.subscription_schedules.update(made.id, {"default_settings": terms})
+    sandbox.advance(32 * DAY)
+    latest = sandbox.v1.invoices.list({"limit": 1}).data[0]
+    assert latest.due_date == latest.status_transitions.finalized_at + 14 * DAY

@@ -351,6 +351,24 @@ def test_add_invoice_items(sandbox: Sandbox) -> None:
     }  # fmt: skip
 
 
+def test_the_period_of_a_single_charge_may_be_a_moment(sandbox: Sandbox) -> None:
+    """`period[start][type]=timestamp` needs the timestamp that it speaks of."""
+    customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
+    charge = {"price_data": {"currency": "gbp", "product": price.product, "unit_amount": 100}}
+    end = {"type": "min_item_period_end"}
+    given = charge | {"period": {"start": {"type": "timestamp"}, "end": end}}
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.subscribe(customer, price, add_invoice_items=[given])
+    assert (caught.value.code, caught.value.param) == (
+        "parameter_missing",
+        "add_invoice_items[0][period][start][timestamp]",
+    )
+    given = charge | {"period": {"start": {"type": "timestamp", "timestamp": START - DAY}, "end": end}}
+    made = sandbox.subscribe(customer, price, add_invoice_items=[given], expand=["latest_invoice"])
+    periods = [(line.period.start, line.period.end) for line in made.latest_invoice.lines.data]
+    assert (START - DAY, START + 31 * DAY) in periods
+
+
 def test_twenty_single_charges_at_most(sandbox: Sandbox) -> None:
     """Facts 3.2: `add_invoice_items[]` (max 20)."""
     customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
