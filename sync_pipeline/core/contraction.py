@@ -15,6 +15,7 @@ from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.line_terms import to_be_written
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.records import ChurnRecord
@@ -44,7 +45,10 @@ def recurring_revenue(account_id: str, billing: Billing) -> Iterator[Fact]:
 
 
 def contractions(world: World, rules: Rules) -> Iterator[Command]:
-    """One record for every day on which a subscription lost recurring revenue and went on."""
+    """One record for every day on which a subscription lost recurring revenue and went on.
+
+    A loss that is about to be put right, because Salesforce has the last word, is none.
+    """
     billing = own_billing(world)
     if billing is None:
         return
@@ -62,7 +66,7 @@ def contractions(world: World, rules: Rules) -> Iterator[Command]:
             )
             if command is not None:
                 yield command
-        elif change.minor < 0:
+        elif change.minor < 0 and subscription_id not in to_be_written(world, rules):
             deal = next(iter(deals.get(subscription_id, ())), None)
             values |= {
                 "kind": KIND,

@@ -141,7 +141,7 @@ def removal(
     return ItemChange({"id": item.id, "deleted": True}, effective, what, subject, agreements, removes=True)
 
 
-def in_one_request(world: World, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
+def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
     """One request for the changes of one moment; others follow in the next round."""
     if not changes:
         return
@@ -153,7 +153,10 @@ def in_one_request(world: World, running: RunningDeal, changes: ItemChanges) -> 
         return
     moment = min(changes, key=lambda change: change.effective or 0).effective
     now = [change for change in changes if change.effective == moment]
-    params: dict[str, Any] = {"items": [change.entry for change in now], "proration_behavior": "create_prorations"}
+    params: dict[str, Any] = {
+        "items": [change.entry for change in now],
+        "proration_behavior": rules.commercial.proration,
+    }
     if moment is not None:
         periods = [(b.item.period_start, b.item.period_end) for b in running.items]
         start, end = periods[0] if periods else (None, None)

@@ -58,7 +58,18 @@ def keep_line_terms(world: World, rules: Rules) -> Iterator[Entry]:
             yield from _keep_item(world, rules, running, billed, ramp, changes)
         yield from new_lines(world, rules, running, ramp, changes)
         yield from unlined_items(world, rules, running, changes)
-        yield from in_one_request(world, running, changes)
+        yield from in_one_request(world, rules, running, changes)
+
+
+def to_be_written(world: World, rules: Rules) -> frozenset[str]:
+    """The subscriptions whose seats or prices Salesforce has the last word on and Stripe does not show yet."""
+    return frozenset(
+        running.subscription.id
+        for running in running_deals(world, rules.commercial)
+        for billed in running.items
+        if decide_quantity(world, rules, billed).writes_stripe
+        or decide_price(world, rules, billed).decision.writes_stripe
+    )
 
 
 def _keep_item(
@@ -134,7 +145,7 @@ def _to_stripe(
         shown = [(line.id, line.quantity) for line in billed.lines]
         agreements += agreed_quantities([*shown, *((line, 0) for line in billed.gone)])
     if params:
-        params["proration_behavior"] = "create_prorations"
+        params["proration_behavior"] = rules.commercial.proration
         if edited:
             params |= within(item.period_start, item.period_end, _counts_from(rules, billed))
     if billed.names_are_stale:

@@ -75,6 +75,7 @@ class Commercial:
     on_stripe_discounts: Reaction = "review"
     changes_after_billing: Literal["carry", "review"] = "carry"
     removed_lines: Literal["carry", "review"] = "review"
+    bill_changes: Literal["with_next_invoice", "at_once"] = "with_next_invoice"
     amendments: Literal["add_lines", "by_hand"] = "add_lines"
     amendment_types: frozenset[str] = frozenset({"Amendment"})
     reductions: Literal["at_renewal", "now"] = "at_renewal"
@@ -106,6 +107,11 @@ class Commercial:
     )
     seat_families: frozenset[str] = frozenset({"Seats"})
     unusable_names: frozenset[str] = frozenset({"unknown", "tbd", "test", "n/a", "-"})
+
+    @property
+    def proration(self) -> Literal["create_prorations", "always_invoice"]:
+        """How Stripe is asked to prorate a change of seats, prices or products."""
+        return "always_invoice" if self.bill_changes == "at_once" else "create_prorations"
 
     @property
     def reverts_within_us(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from io import StringIO
 from itertools import groupby
 from typing import Any
@@ -14,7 +15,7 @@ from rich.table import Table
 from sync_pipeline.core import canonical
 from sync_pipeline.core.money import Money
 from sync_pipeline.engine.markdown import table
-from sync_pipeline.engine.planning import InvoiceEffect, PlanDocument, RecurringEffect
+from sync_pipeline.engine.planning import InvoiceEffect, PlanDocument, RecurringEffect, Waiting
 from sync_pipeline.frames.rows import PlannedWrite
 
 HEADINGS = ("Step", "System", "Record", "Field", "Before", "After", "Follows", "Why")
@@ -103,6 +104,8 @@ def _closing(plan: PlanDocument) -> Iterator[str]:
     if plan.open_matters:
         told = (f"  {each.account_id} {each.subject}: {each.detail}" for each in plan.open_matters)
         yield "For a person to decide, nothing is written:\n" + "\n".join(told)
+    if plan.waits:
+        yield "Takes effect later, by itself:\n" + "\n".join(map(_waiting, plan.waits))
     if money := [*map(_recurring, plan.recurring), *_recurring_totals(plan), *map(_invoice, plan.invoices)]:
         yield "Money:\n" + "\n".join(f"  {line}" for line in money)
     if plan.not_whole:
@@ -115,6 +118,11 @@ def _closing(plan: PlanDocument) -> Iterator[str]:
         f"accounts, {len(plan.open_matters)} matters for a person; {plan.calls.stripe_writes} Stripe and "
         f"{plan.calls.salesforce_writes} Salesforce calls"
     )
+
+
+def _waiting(wait: Waiting) -> str:
+    due = datetime.fromtimestamp(wait.due_at // 1_000_000, UTC)
+    return f"  {wait.account_id} {wait.subject}: {wait.detail} (sent from {due:%Y-%m-%d %H:%M} UTC)"
 
 
 def _recurring(effect: RecurringEffect) -> str:

@@ -81,6 +81,16 @@ class OpenMatter:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Something agreed on that takes effect later, by itself; `due_at` is microseconds UTC."""
+
+    account_id: str
+    subject: str
+    due_at: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class PlanDocument:
     """`not_whole` are Accounts whose writes lead to more that cannot be told beforehand; `calls` are those of the
     writes. It belongs to one org, one Stripe account and one state of code and rules."""
@@ -91,6 +101,7 @@ class PlanDocument:
     accounts: int
     writes: tuple[PlannedWrite, ...] = ()
     open_matters: tuple[OpenMatter, ...] = ()
+    waits: tuple[Waiting, ...] = ()
     recurring: tuple[RecurringEffect, ...] = ()
     invoices: tuple[InvoiceEffect, ...] = ()
     not_whole: tuple[str, ...] = ()
@@ -126,6 +137,11 @@ def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True
         writes=tuple(planned_writes(ahead)),
         open_matters=tuple(
             OpenMatter(review.account, review.subject, review.detail) for each in ahead for review in each.now.reviews
+        ),
+        waits=tuple(
+            Waiting(each.before.account_id, wait.subject, wait.at, wait.detail)
+            for each in ahead
+            for wait in each.now.waits
         ),
         recurring=tuple(effect for each in ahead for effect in recurring_effects(each)),
         invoices=tuple(effect for each in ahead if invoices for effect in _invoice_effects(engine, each)),

@@ -169,8 +169,9 @@ def _round(
     with engine.ledger.tx() as conn:
         wall = engine.env.wall()
         for claim in sorted(resting, key=lambda claim: claim.account):
-            after_us = (plans[claim.account].look_again_at or 0) - worlds[claim.account].now
-            work.defer(conn, claim, due_at_wall=wall + max(0, after_us), now_wall=wall)
+            seen_at = worlds[claim.account].now
+            due_at = wall + max(0, (plans[claim.account].look_again_at or 0) - seen_at)
+            work.rest(conn, claim, due_at_wall=due_at, now=seen_at, now_wall=wall)
         for claim in sorted(settled, key=lambda claim: claim.account):
             work.release(conn, claim, now=worlds[claim.account].now, now_wall=wall)
     report.resting += len(resting)

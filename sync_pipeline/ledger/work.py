@@ -216,6 +216,20 @@ def _counts_as(up_to: int | None, ageing_us: int | None, now_wall: int) -> Colum
     return or_(plain, work.c.due_at_wall + (work.c.priority - up_to) * ageing_us <= now_wall)
 
 
+def rest(conn: Connection, claim: Claim, *, due_at_wall: int, now: int, now_wall: int) -> bool:
+    """The account was observed at `now`, and what is left to do comes later by itself: due again at `due_at_wall`.
+
+    Or now if an event came meanwhile. It may wait for months, which is no failure. False when the claim was lost.
+    """
+    return _give_back(
+        conn,
+        claim,
+        fails=0,
+        last_observed_at=now,
+        due_at_wall=case((work.c.dirty_seq > claim.dirty_seq, now_wall), else_=due_at_wall),
+    )
+
+
 def _ours(claim: Claim) -> ColumnElement[bool]:
     return and_(work.c.account == claim.account, work.c.fence == claim.fence, work.c.lease_owner != "")
 

@@ -229,6 +229,15 @@ def test_a_reduction_is_credited_at_once_where_the_rule_says_so() -> None:
     assert sent(both)[-1]["proration_date"] == at("2027-02-21T00:00:00") // MICROS
 
 
+def test_what_a_change_costs_is_invoiced_at_once_where_the_rule_says_so() -> None:
+    both = running(bill_changes="at_once")
+    both.now = at("2027-02-21T15:00:00")
+    amended(both, ("Analyst Seat", 5), ("Viewer Seat", 2, 180))
+    rest(both)
+    assert [said["proration_behavior"] for said in sent(both)] == ["always_invoice"]
+    assert sent(both, "subscription")[-1]["proration_behavior"] == "always_invoice"
+
+
 def test_an_exchange_counts_as_a_whole_from_its_day() -> None:
     """Waiting with the half that takes back would bill the seats at their old and at their new price."""
     both = running()

@@ -30,8 +30,10 @@ from sync_pipeline_tests.core.making import (
     customer,
     item,
     opportunity,
+    story_lines,
     subscription,
 )
+from sync_pipeline_tests.core.two_systems import TwoSystems
 
 DAY = 86_400 * MICROS
 MONDAY = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()) * MICROS
@@ -55,6 +57,25 @@ def seen(seats: int, at: int, facts: tuple[Fact, ...] = (), *records: ChurnRecor
         facts=facts,
     )
     return replace(world, facts=(*facts, *unrecorded_facts(world, RULES)))
+
+
+def test_seats_that_salesforce_has_the_last_word_on_are_not_given_up_meanwhile() -> None:
+    """Sales adds five while the customer takes two away: 25 are billed, and nothing was lost."""
+    both = TwoSystems(RULES)
+    both.put(account(), opportunity(), *story_lines())
+    both.settle()
+    both.step()
+    seats = story_lines()[1].id
+    (item_id,) = [each.id for each in both.items.values() if seats in each.line_ids]
+    both.now += DAY
+    both.edit(seats, quantity=Decimal(25), modified_at=both.now)
+    both.items[item_id] = replace(both.items[item_id], quantity=18)
+    # The edit rests for its quiet period first.
+    both.settle()
+    both.now += 60 * MICROS
+    both.settle()
+    assert both.items[item_id].quantity == 25
+    assert not any(isinstance(each, ChurnRecord) for each in both.records.values())
 
 
 def record(**changed: Any) -> ChurnRecord:

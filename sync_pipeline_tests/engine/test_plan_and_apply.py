@@ -166,3 +166,33 @@ def test_people_read_money_as_money(sync: Installation) -> None:
     markdown = as_markdown(planned, most_writes=2).splitlines()
     assert markdown[0].startswith("| Account | Step | System |")
     assert f"{len(planned.writes) - 2} more writes are not shown." in markdown
+
+
+def test_amendments_are_foreseen_with_their_seats_and_with_what_waits_for_the_renewal(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    deal = str(only(sync.sandbox, "Opportunity")["Id"])
+    sync.wait(20 * 24 * 3600)
+    amends = {"Amends_Opportunity__c": deal, "Service_Start_Date__c": None, "Term_Months__c": None}
+    more = sell(sync.sandbox, {"product": "Analyst Seat", "price": 600, "quantity": 5}, **amends)
+    fewer = sell(sync.sandbox, {"product": "Viewer Seat", "price": 200, "quantity": -3}, **amends)
+    planned = plan_of(sync)
+    assert (planned.not_whole, planned.open_matters) == ((), ())
+    (recurring,) = planned.recurring
+    # Five seats at 600 a year; what is taken back is not taken back yet.
+    assert (recurring.before, recurring.after) == (375_000, 400_000)
+    (waits,) = planned.waits
+    assert waits.subject == fewer
+    told = as_text(planned, width=200)
+    assert f"Takes effect later, by itself:\n  {waits.account_id} {fewer}: {waits.detail} (sent from " in told
+    assert apply_plan(sync.engine, planned, allow=False).moved == []
+    # The account waits for its renewal from then on, so it is never at rest.
+    for _ in range(2):
+        sync.wait(60)
+        sync.drain()
+    assert plan_of(sync).writes == ()
+    (brought,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each.get("Amends_Line__c")]
+    assert (brought["OpportunityId"], brought["Quantity"]) == (deal, 5)
+    messages = {each["Id"]: each.get("Billing_Message__c") for each in records(sync.sandbox, "Opportunity")}
+    assert messages == {deal: None, more: None, fewer: waits.detail}
+    sync.check_books()
