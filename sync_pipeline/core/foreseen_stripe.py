@@ -138,6 +138,9 @@ def _schedule(world: World, command: Command) -> World | None:
         customer=params["customer"],
         status="active" if begun else "not_started",
         starts_at=start * MICROS,
+        phase_starts_at=start * MICROS if begun else None,
+        phases=tuple(_phase_forms(params["phases"], start)),
+        subscription=f"(new subscription of {command.subject})" if begun else None,
         account_id=metadata["sf_account_id"],
         opportunity_id=metadata["sf_opportunity_id"],
         intent=metadata["sf_intent"],
@@ -296,6 +299,12 @@ def _items_changed(world: World, command: Command) -> World | None:
     return replace(world, billing=Present(replace(billing, items=tuple(items.values()))))
 
 
+def _phase_forms(phases: Iterable[Mapping[str, Any]], starts: int) -> Iterator[str]:
+    for phase in phases:
+        yield phase_form(starts, phase["end_date"], ((each["price"], each["quantity"]) for each in phase["items"]))
+        starts = phase["end_date"]
+
+
 def _schedule_changed(world: World, command: Command) -> World | None:
     """The terms that a schedule says; where it runs, its subscription bills those of the first phase that is said."""
     body, params = command.body, command.body["params"]
@@ -307,12 +316,7 @@ def _schedule_changed(world: World, command: Command) -> World | None:
         return None
     first = params["phases"][0]
     starts = first["start_date"] if isinstance(first["start_date"], int) else world.now // MICROS
-    begins, forms = starts, []
-    for phase in params["phases"]:
-        billed = ((entry["price"], entry["quantity"]) for entry in phase["items"])
-        forms.append(phase_form(begins, phase["end_date"], billed))
-        begins = phase["end_date"]
-    new = replace(old, terms=params["metadata"]["sf_terms"], phases=tuple(forms))
+    new = replace(old, terms=params["metadata"]["sf_terms"], phases=tuple(_phase_forms(params["phases"], starts)))
     if old.status == "not_started":
         new = replace(new, starts_at=starts * MICROS)
     items = list(billing.items)

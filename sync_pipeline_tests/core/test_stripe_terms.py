@@ -11,8 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.deal import Incomplete, Terms, months_after, terms
+from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial
-from sync_pipeline.core.stripe_terms import coupon_params, is_scheduled, schedule_params, subscription_params
+from sync_pipeline.core.stripe_terms import (
+    bills_at_once,
+    coupon_params,
+    is_scheduled,
+    schedule_params,
+    subscription_params,
+)
 from sync_pipeline.core.world import Deal
 from sync_pipeline_tests.core.making import CUSTOMER, NOW, account, deal, line
 
@@ -211,3 +218,21 @@ def test_whatever_starts_when_nobody_is_billed_before_the_free_months_are_over(f
     start = one.get("start_date") or one.get("backdate_start_date") or NOW // 1_000_000
     first_paid = phase.get("trial_end") or start
     assert abs(first_paid - paid_from) <= 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("fields", "lines", "at_once"),
+    [
+        ({}, [line(1)], True),
+        ({"service_start_date": "2026-06-01"}, [line(1)], True),
+        ({"service_start_date": "2027-01-01"}, [line(1)], False),
+        ({"free_months": Decimal(2)}, [line(1)], False),
+        # The first invoice of a trial has what is charged once.
+        ({"free_months": Decimal(2)}, [line(1), line(2, charge_type="One-Time")], True),
+        ({"free_months": Decimal(1), "service_start_date": "2026-06-01"}, [line(1)], True),
+    ],
+)
+def test_a_way_to_pay_is_needed_where_money_is_due_at_once(
+    fields: dict[str, Any], lines: list[LineItem], at_once: bool
+) -> None:
+    assert bills_at_once(agreed(deal(*lines, **fields)), LONDON, NOW) is at_once
