@@ -71,6 +71,8 @@ def _of_one(
     subject = running.deal.opportunity.id
     assert isinstance(world.account, Present)
     agreed = terms(running.deal, world.account.value, rules.commercial, world.now)
+    if not _is_ramp_ahead(world, running, schedule, agreed):
+        return
     if isinstance(agreed, Incomplete):
         detail = f"{schedule.id} will bill what was agreed before, because: {'; '.join(agreed.missing)}"
         yield _review(world, "schedule_not_changed", subject, detail)
@@ -99,6 +101,17 @@ def _of_one(
         yield _review(world, "ramp_edited", subject, f"{schedule.id} bills its phases as agreed before: {fault}")
     elif _is_settled_now(world, rules, running):
         yield RampChange(running, schedule, agreed)
+
+
+def _is_ramp_ahead(
+    world: World, running: RunningDeal, schedule: SubscriptionSchedule, agreed: Terms | Incomplete
+) -> bool:
+    """Some phase is still to come, by the schedule or by the deal; in its last one it has nothing left to say."""
+    if any(starts_at(form) * MICROS > world.now for form in schedule.phases):
+        return True
+    if isinstance(agreed, Incomplete):
+        return False
+    return phase_at(agreed, paid_from(running.subscription) // MICROS, world.now // MICROS) is not agreed.phases[-1]
 
 
 def _edited_at_stripe(world: World, schedule: SubscriptionSchedule) -> bool:

@@ -133,6 +133,17 @@ def test_edits_rest_for_a_while_and_by_rule_are_only_told() -> None:
     assert isinstance(told, Review)
 
 
+def test_in_its_last_phase_a_schedule_is_left_alone() -> None:
+    """Its subscription's items follow the deal, and it is released within a month."""
+    only = schedule(running()).phases[:1]
+    (sold,) = edited(BASE, unit_price=Decimal(6000)).deals
+    plain = tuple(replace(each, to_month=None) for each in sold.lines if each.id in (BASE, FIRST))
+    assert (
+        list(keep_ramps(replace(with_schedule(running(), phases=only), deals=(replace(sold, lines=plain),)), RULES))
+        == []
+    )
+
+
 def test_what_a_schedule_cannot_say_is_told() -> None:
     (told,) = keep_ramps(edited(THIRD, quantity=Decimal("0.5")), RULES)
     assert isinstance(told, Review)
