@@ -24,14 +24,25 @@ from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.readings import FORMS, READINGS
 from sync_pipeline.core.records import SALESFORCE_RECORDS
-from sync_pipeline.core.rules import Commercial, FieldRule, Guards, Names, Priority, Reaction, Retention, Rules, Side
+from sync_pipeline.core.rules import (
+    Bulk,
+    Commercial,
+    FieldRule,
+    Guards,
+    Names,
+    Priority,
+    Reaction,
+    Retention,
+    Rules,
+    Side,
+)
 
 NOT_KEPT = "none"
 """The kind of a row that says: this field is not kept."""
 AT_STRIPE = ("customer.name", "customer.address", "customer.account_id")
 
 
-Settings = TypeVar("Settings", Commercial, Guards, Retention)
+Settings = TypeVar("Settings", Commercial, Guards, Retention, Bulk)
 
 
 class RulesError(ValueError):
@@ -83,9 +94,8 @@ def _shipped() -> Located:
 
 @cache
 def _shipped_rules() -> RulesFile:
-    return _read(
-        "rules.yaml", _shipped(), {"commercial": {}, "guards": {}, "retention": {}, "salesforce": {}, "fields": []}
-    )
+    parts: dict[str, Any] = {name: {} for name in ("commercial", "guards", "retention", "bulk", "salesforce")}
+    return _read("rules.yaml", _shipped(), parts | {"fields": []})
 
 
 def _read(name: str, document: Located, defaults: Mapping[str, Any]) -> RulesFile:
@@ -108,10 +118,12 @@ class _Reader:
         self.mistakes: list[tuple[int, str]] = []
 
     def rules(self, defaults: Mapping[str, Any]) -> Rules:
-        top = self._mapping((), self._document.value, {"commercial", "guards", "retention", "salesforce", "fields"})
+        parts = {"commercial", "guards", "retention", "bulk", "salesforce", "fields"}
+        top = self._mapping((), self._document.value, parts)
         commercial = self._settings("commercial", Commercial, top, defaults)
         guards = self._settings("guards", Guards, top, defaults)
         retention = self._settings("retention", Retention, top, defaults)
+        bulk = self._settings("bulk", Bulk, top, defaults)
         names = self._all_names(top.get("salesforce", {}), defaults["salesforce"])
         rows = top.get("fields") or []
         if not isinstance(rows, list):
@@ -121,7 +133,7 @@ class _Reader:
         for number, row in enumerate(rows):
             self._row(("fields", number), row, known, names)
         rules = (_rule(row) for row in known.values() if row is not None)
-        return Rules(tuple(rules), commercial, names, guards, retention)
+        return Rules(tuple(rules), commercial, names, guards, retention, bulk)
 
     def _settings(
         self, part: str, kind: type[Settings], top: Mapping[str, Any], defaults: Mapping[str, Any]

@@ -18,6 +18,7 @@ def as_data(rules: Rules) -> dict[str, Any]:
         "commercial": {name: _plain(value) for name, value in asdict(rules.commercial).items()},
         "guards": {name: _plain(value) for name, value in asdict(rules.guards).items()},
         "retention": {name: _plain(value) for name, value in asdict(rules.retention).items()},
+        "bulk": {name: _plain(value) for name, value in asdict(rules.bulk).items()},
         "salesforce": {kind: asdict(names) for kind, names in rules.salesforce.items()},
         "fields": [
             asdict(rule) | {"priority": Priority(rule.priority).name.lower(), "field": field_name(rules, rule)}
@@ -31,7 +32,13 @@ def as_text(rules: Rules) -> str:
     rows = [HEADINGS, *_rows(rules)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS) - 1)]
     lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]) for row in rows]
-    for heading, part in (("Settings", rules.commercial), ("Guards", rules.guards), ("Retention", rules.retention)):
+    settings = (
+        ("Settings", rules.commercial),
+        ("Guards", rules.guards),
+        ("Retention", rules.retention),
+        ("Bulk", rules.bulk),
+    )
+    for heading, part in settings:
         lines += ["", heading]
         lines += [f"  {field.name}: {_in_words(getattr(part, field.name))}" for field in fields(part)]
     for kind, names in rules.salesforce.items():

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from typing import Any, get_args, get_origin
 
 from sync_pipeline.core.mrr import PERIODS_PER_YEAR
@@ -118,6 +119,7 @@ NARROWER: Mapping[str, Callable[[Any], Any]] = {
     "go_live": _day,
     "default_currency": _currency,
     "intervals": _intervals,
+    "most_records": partial(_whole_number, at_least=1),
     "mrr": _amounts,
     "share": _percent,
     "audit_days": _month_or_more,

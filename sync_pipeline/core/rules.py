@@ -149,6 +149,22 @@ class Retention:
 
 
 @dataclass(frozen=True, slots=True)
+class Bulk:
+    """What goes to Salesforce by Bulk API 2.0: updates of records of these classes, once so many are due.
+
+    Classes are those of the update's rule or of the account's turn. `from_records` None: nothing does.
+    """
+
+    from_records: int | None = 10_000
+    most_records: int = 100_000
+    classes: frozenset[Literal["write_back", "bulk", "sweep"]] = frozenset({"bulk", "sweep"})
+
+    def takes(self, *priorities: int) -> bool:
+        """Whether something of these priorities is of a class that may wait for a job."""
+        return any(Priority(each).name.lower() in self.classes for each in priorities)
+
+
+@dataclass(frozen=True, slots=True)
 class Names:
     """Salesforce API names: the sObject and, by the sync's own field names, its fields."""
 
@@ -165,3 +181,4 @@ class Rules:
     salesforce: Mapping[str, Names]
     guards: Guards = Guards()
     retention: Retention = Retention()
+    bulk: Bulk = Bulk()

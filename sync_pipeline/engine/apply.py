@@ -8,43 +8,39 @@ Salesforce writes of all accounts go together.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, assert_never
-
-from sqlalchemy import Connection
+from dataclasses import dataclass, field
+from typing import Any
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.canon import VERSION
-from sync_pipeline.core.commands import Agreement
-from sync_pipeline.core.crosswalk import SCHEDULE
-from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.engine import retries
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
-from sync_pipeline.ledger import attempts, audit, base, commands, inbox, links
+from sync_pipeline.engine.gathering import gather
+from sync_pipeline.engine.settling import finish
+from sync_pipeline.ledger import attempts
 from sync_pipeline.ledger.attempts import Attempt
 from sync_pipeline.ledger.commands import CommandRow
-from sync_pipeline.ledger.tables import UNRESOLVED_STATES
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome
 from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, composite_calls
-from sync_pipeline.systems.stripe.errors import KEY_REUSED
 
 SEND_WITHIN_US = 20_000_000
 KEY_LIFETIME_US = 23 * 3600 * 1_000_000
 LONGEST_CALL_US = 40_000_000
 ACCOUNTS_PER_BREATH = 20
-# An audit row names this many of the events that were heard of its account before the write.
-EVENTS_NAMED = 5
-LINKED_KINDS = ("customer", "subscription", SCHEDULE)
 
 
 @dataclass(slots=True)
 class Applied:
-    """What came of one round of writes; `least` is how few calls would have done."""
+    """What came of one round of writes; `least` is how few calls would have done.
+
+    `gathered` counts by account what has joined a bulk job and will be answered by that.
+    """
 
     done: int = 0
+    gathered: Counter[str] = field(default_factory=Counter)
     least: Calls = NOTHING
     waiting: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
@@ -64,6 +60,7 @@ class Applied:
 
     def add(self, other: Applied) -> None:
         self.done += other.done
+        self.gathered += other.gathered
         self.least += other.least
         self.waiting |= other.waiting
         self.lost |= other.lost
@@ -90,6 +87,7 @@ def apply(
                 pooled.extend((claim, row) for row in rows if row.kind.startswith("salesforce."))
         if result.halted:
             return result
+    pooled, result.gathered = gather(engine, pooled, min_lease_us=LONGEST_CALL_US)
     _send_to_salesforce(engine, pooled, result, between)
     for claim, rows in work:
         for row in rows:
@@ -108,12 +106,6 @@ def _serve_stripe(engine: Engine, claim: Claim, rows: Sequence[CommandRow]) -> t
 def resend(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
     """Sends a command whose outcome is not known once more, with the same key and the same bytes."""
     _send_to_stripe(engine, claim, row, result)
-
-
-def settle(engine: Engine, row: CommandRow, outcome: Outcome) -> None:
-    """Writes down what came of a command's attempt whose answer is missing, without sending anything."""
-    with engine.ledger.tx() as conn:
-        _finish(conn, engine, row, attempts.unanswered(conn, row.id), outcome)
 
 
 def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> bool:
@@ -152,7 +144,7 @@ def _send_alone(
     except DeadlinePassed:
         outcome = Outcome("throttled", message="it was not sent in time")
     with engine.ledger.tx() as conn:
-        _finish(conn, engine, row, attempt.id, outcome)
+        finish(conn, engine, row, attempt.id, outcome)
         retries.earned(conn, engine, system, [outcome])
     result.note(row.account, outcome)
     return outcome.state == "done"
@@ -190,7 +182,7 @@ def _send_one_call(
         for index in by_account:
             row = pooled[index][1]
             # The call counts once, however many records travelled in it.
-            _finish(conn, engine, row, made[row.id].id, outcomes[index], calls=calls)
+            finish(conn, engine, row, made[row.id].id, outcomes[index], calls=calls)
             calls = 0
         retries.earned(conn, engine, "salesforce", outcomes.values())
     for index in by_account:
@@ -235,75 +227,6 @@ def _guard(engine: Engine, deadline_wall: int) -> Callable[[], None]:
     return guard
 
 
-def _finish(
-    conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, outcome: Outcome, calls: int = 1
-) -> None:
-    now = engine.env.now()
-    if outcome.state == "ambiguous" and row.kind.startswith("salesforce."):
-        # It set absolute values: the next look tells whether it has to be sent again.
-        outcome = replace(outcome, state="throttled")
-    recorded = attempts.finish(
-        conn,
-        attempt_id,
-        outcome="throttled" if outcome.state == "denied" else outcome.state,
-        state=_state_after(outcome, row),
-        http_status=outcome.http_status,
-        request_id=outcome.request_id,
-        error=outcome.in_words(),
-        now=now,
-        cost_calls=calls,
-    )
-    if not recorded or outcome.state == "ambiguous":
-        # What is not known yet is audited when it is: by a look at the list, or by the attempt that settles it.
-        return
-    refused = outcome.state in ("rejected", "stale") and outcome.code != KEY_REUSED
-    if refused or (outcome.state == "done" and row.kind != "stripe.create"):
-        # Nothing was made, or an update may be wanted again: the old key would only repeat the old answer.
-        attempts.next_generation(conn, row.id)
-    if outcome.state == "done":
-        _link_made(conn, row, outcome.object_id, now)
-        agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
-        base.put(conn, row.account, [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in agreed], now)
-    audit.append(
-        conn,
-        account=row.account,
-        attempt_id=attempt_id,
-        at=now,
-        actor="sync",
-        what=f"{row.kind} {row.target}: {outcome.state}",
-        fields=row.changes,
-        reason=row.reason,
-        evidence=canonical.encode(
-            {
-                "object": outcome.object_id,
-                "error": outcome.code,
-                "body": row.input_hash,
-                "events": inbox.latest(conn, row.account, EVENTS_NAMED),
-            }
-        ),
-        run=engine.run,
-        code_version=engine.code_version,
-        request_id=outcome.request_id,
-    )
-
-
-def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
-    match outcome.state:
-        case "done":
-            return "done"
-        case "rejected":
-            return "parked"
-        case "ambiguous":
-            return "ambiguous"
-        case "throttled" | "denied" if row.kind == "stripe.create" and row.state in UNRESOLVED_STATES:
-            # What did not happen now tells nothing of the attempt before, whose answer is still missing.
-            return "ambiguous"
-        case "throttled" | "stale" | "denied":
-            return "planned"
-        case _:
-            assert_never(outcome.state)
-
-
 def salesforce_write(kind: str, account: str, body: Mapping[str, Any]) -> Write:
     """A command to Salesforce as the adapter takes it."""
     if kind == "salesforce.once":
@@ -312,22 +235,3 @@ def salesforce_write(kind: str, account: str, body: Mapping[str, Any]) -> Write:
     if kind == "salesforce.upsert":
         return Upsert(body["object"], body["external_field"], body["external_id"], body["fields"], account)
     return Update(body["object"], body["id"], body["fields"], account)
-
-
-def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:
-    """Remembers what was made, so that it is never made again."""
-    if row.kind in ("salesforce.once", "alert.send"):
-        links.put(conn, links.Link(row.account, "salesforce", "once", row.key, subject=row.key), now)
-    if row.kind != "stripe.create" or object_id is None:
-        return
-    body = canonical.decode(row.body)
-    if body["object"] in LINKED_KINDS:
-        metadata = body["params"]["metadata"]
-        of_customer = body["object"] == "customer"
-        owner = slot_of_intent(metadata["sf_intent"]) if of_customer else metadata["sf_opportunity_id"]
-        made = links.Link(row.account, "stripe", body["object"], object_id, subject=owner)
-        try:
-            links.put(conn, made, now)
-        except links.LinkConflict:
-            # A person named another one while the outcome of this create was not known.
-            links.put(conn, replace(made, role="secondary"), now)

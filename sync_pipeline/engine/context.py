@@ -68,7 +68,8 @@ EVERYTHING = EverythingApproved()
 class Engine:
     """One installation at work. `run` names the process or Dagster run in the audit; `warnings` say in words what of
     the rules does not fit the org and will be refused; `approval` sees every plan before it is written; `rates` are how
-    often Stripe may be called by all processes together, None where nobody limits it (the sandbox)."""
+    often Stripe may be called by all processes together, None where nobody limits it (the sandbox); `gathers` says that
+    what may wait is gathered for bulk jobs, which its user sends."""
 
     rules: Rules
     ledger: Ledger
@@ -82,6 +83,7 @@ class Engine:
     warnings: tuple[str, ...] = ()
     approval: Approval = EVERYTHING
     rates: Rates | None = None
+    gathers: bool = False
 
     def __post_init__(self) -> None:
         # Both systems are shared by everything that this engine does, and so is the way to them.

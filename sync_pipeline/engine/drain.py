@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from sync_pipeline.core.rules import Priority
-from sync_pipeline.engine import guard, queue
+from sync_pipeline.engine import bulk_lane, guard, queue
+from sync_pipeline.engine.bulk_lane import BulkLane
 from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.env import Env
@@ -25,6 +26,7 @@ IDLE_SECONDS = 0.2
 BEAT_US = 3 * 1_000_000
 HAND_OVER_US = 10 * 1_000_000
 KIND = "drain"
+NO_NEWS = BatchReport()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,9 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
     if not plan.allow:
         guard.refuse_if_held(engine.ledger)
         engine = replace(engine, approval=guard.RunGuard(engine))
+    engine = replace(engine, gathers=True)
     me = engine.env.token()
+    lane = BulkLane(engine, me)
     started = last_work = engine.env.wall()
     ends = None if plan.run_seconds is None else started + int(plan.run_seconds * 1_000_000)
     before = calls_so_far(engine.salesforce, engine.stripe)
@@ -72,6 +76,11 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
             _beat(engine, me, ends)
             beaten = wall
 
+    def tell(done: BatchReport) -> None:
+        report.total.add(done)
+        if on_batch:
+            on_batch(done)
+
     def work_on(batch: queue.Batch) -> None:
         def between() -> None:
             beat()
@@ -81,9 +90,7 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
         if batch.claims:
             done = bring_to_rest(engine, batch.claims, owner=me, between=between)
             report.batches += 1
-            report.total.add(done)
-            if on_batch:
-                on_batch(done)
+            tell(done)
 
     try:
         _try_again_what_was_refused(engine)
@@ -94,6 +101,14 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
             if batch.claims:
                 work_on(batch)
                 last_work = engine.env.wall()
+            if (step := lane.step(idle=not batch.claims)) is not None:
+                if step != NO_NEWS:
+                    tell(step)
+                elif not batch.claims:
+                    engine.env.sleep(IDLE_SECONDS)
+                last_work = engine.env.wall()
+            elif batch.claims:
+                continue
             elif engine.env.wall() - last_work >= plan.linger_seconds * 1_000_000:
                 break
             else:
@@ -114,7 +129,7 @@ def drain_is_needed(ledger: Ledger, env: Env) -> bool:
     if guard.hold(ledger) is not None:
         return False
     with ledger.read() as conn:
-        if queue.due(conn, wall) == 0:
+        if queue.due(conn, wall) == 0 and not bulk_lane.waits(conn, wall):
             return False
         alive = workers.alive(conn, kind=KIND, now_wall=wall, stale_us=STALE_US)
     return not any(row.ends_wall is None or row.ends_wall > wall + HAND_OVER_US for row in alive)

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sync_pipeline.core import canonical
-from sync_pipeline.engine.apply import Applied, key_is_old, resend, settle
+from sync_pipeline.engine.apply import Applied, key_is_old, resend
 from sync_pipeline.engine.context import Engine
-from sync_pipeline.ledger import attempts, commands
+from sync_pipeline.engine.settling import finish, settle
+from sync_pipeline.ledger import attempts, bulk_jobs, commands
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.alerts import UNANSWERED
@@ -33,7 +34,10 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
     for claim in [claim for claim in claims if claim.account in open_rows]:
         between()
         for row in open_rows[claim.account]:
-            if row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
+            if row.job is not None:
+                if not _taken_out(engine, row, row.job):
+                    result.waiting.add(claim.account)
+            elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
                 result.waiting.add(claim.account)
             elif row.kind.startswith("salesforce."):
                 _look_again(engine, row)
@@ -44,6 +48,16 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
             else:
                 resend(engine, claim, row, result)
     return result
+
+
+def _taken_out(engine: Engine, row: CommandRow, job: str) -> bool:
+    """Takes an update out of its bulk job, to be planned anew; False when the job is on its way, and will tell."""
+    with engine.ledger.tx() as conn:
+        if bulk_jobs.gathers(conn, job) is False:
+            return False
+        again = Outcome("throttled", message="the account was looked at again before its bulk job left")
+        finish(conn, engine, row, attempts.unanswered(conn, row.id), again, calls=0)
+    return True
 
 
 def _look_again(engine: Engine, row: CommandRow) -> None:

@@ -159,7 +159,7 @@ def _round(
         report.problems.update(unknown)
         if name in waiting or unknown:
             back.append(claim)
-        elif recorded[name].rows or recorded[name].adopted:
+        elif len(recorded[name].rows) > applied.gathered[name] or recorded[name].adopted:
             again.append(claim)
         elif plans[name].look_again_at is not None:
             resting.append(claim)

@@ -54,15 +54,17 @@ def begin(
     min_lease_us: int,
     instance_id: str,
     new_id: NewId,
+    job: str | None = None,
 ) -> dict[str, Attempt]:
     """The write-ahead: call it in a transaction of its own, read the clock inside it, commit, then send.
 
     Returns the attempts by command id. A command is left out, and must not be sent, when its claim's lease does
     not outlast both `now_wall + min_lease_us` and `deadline_wall`, after which the transport must refuse to
-    write. Raises LedgerError for a command that has ended, that may still be in flight, or whose target has
-    another unresolved command.
+    write; what a bulk `job` sends needs no lease until then, because the job holds its target. Raises
+    LedgerError for a command that has ended, that may still be in flight, or whose target has another unresolved
+    command.
     """
-    margin = max(min_lease_us, deadline_wall - now_wall)
+    margin = min_lease_us if job else max(min_lease_us, deadline_wall - now_wall)
     held = work.held(conn, [claim for claim, _ in sendings], now_wall=now_wall, margin_us=margin)
     ours = [(claim, row) for claim, row in sendings if claim.account in held]
     current = get_all(conn, [row.id for _, row in ours])
@@ -79,7 +81,9 @@ def begin(
         made.append((claim.fence, Attempt(new_id(), row.id, number, key, deadline_wall)))
     if not made:
         return {}
-    conn.execute(plain_insert(attempt), [asdict(item) | {"fence": fence, "sent_at": now} for fence, item in made])
+    conn.execute(
+        plain_insert(attempt), [asdict(item) | {"fence": fence, "sent_at": now, "job": job} for fence, item in made]
+    )
     for batch in batches(item.command_id for _, item in made):
         conn.execute(
             update(command)

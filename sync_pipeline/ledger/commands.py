@@ -75,6 +75,7 @@ class CommandRow(NewCommand):
     attempt_number: int | None
     http_status: int | None
     error: str | None
+    job: str | None
 
 
 def propose(
@@ -120,6 +121,18 @@ def unresolved(conn: Connection, accounts: Iterable[str]) -> dict[str, list[Comm
         for row in conn.execute(statement.order_by(command.c.last_sent, command.c.id)):
             found[row.account].append(CommandRow(**record(row)))
     return dict(found)
+
+
+def in_job(conn: Connection, job_id: str) -> list[tuple[str, str, str]]:
+    """Account, id and body of every command that a bulk job sends and whose outcome is not known, by account."""
+    wanted = (attempt.c.job == job_id, attempt.c.outcome.is_(None))
+    joined = select(command.c.account, command.c.id, command.c.body)
+    rows = conn.execute(
+        joined.join(attempt, attempt.c.command_id == command.c.id)
+        .where(*wanted)
+        .order_by(command.c.account, command.c.id)
+    )
+    return [(row.account, row.id, row.body) for row in rows]
 
 
 def get(conn: Connection, command_id: str) -> CommandRow:
@@ -293,5 +306,6 @@ def _rows() -> Select[tuple[object, ...]]:
         attempt.c.number.label("attempt_number"),
         attempt.c.http_status,
         attempt.c.error,
+        attempt.c.job,
     )
     return select(command, *latest_columns).select_from(joined)

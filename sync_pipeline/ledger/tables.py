@@ -30,11 +30,12 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")
 UNRESOLVED_STATES = ("sending", "ambiguous")
+JOB_STATES = ("gathering", "sending", "running")
 OUTCOMES = ("done", "rejected", "ambiguous", "throttled", "stale")
 
 metadata = MetaData(
@@ -245,10 +246,29 @@ attempt = _table(
     _t("error", null=True),
     _i("cost_calls", default=0),
     _i("finished_at", null=True),
+    _t("job", null=True),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("command_id", "number"),
     _one_of("outcome", OUTCOMES),
     Index("ix_attempt_sent_at", "sent_at"),
+    _partial("ix_attempt_job", "job", where="outcome IS NULL AND job IS NOT NULL"),
+)
+
+# Bulk jobs that are not in the books yet; the attempts that belong to one name it. One may gather at a time per object.
+bulk_job = _table(
+    "bulk_job",
+    _t("id"),
+    _t("object"),
+    _t("state"),
+    _t("salesforce_id", null=True),
+    _i("opened_wall"),
+    _i("deadline_wall"),
+    _i("started_wall", null=True),
+    _t("lease_owner", default=""),
+    _i("lease_until_wall", default=0),
+    PrimaryKeyConstraint("id"),
+    _one_of("state", JOB_STATES),
+    _partial("uq_bulk_job_gathering", "object", where="state = 'gathering'", unique=True),
 )
 
 audit = _table(

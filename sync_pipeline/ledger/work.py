@@ -28,6 +28,7 @@ class Claim:
     fence: int
     dirty_seq: int
     fails: int
+    priority: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,13 @@ def mark_dirty_with(conn: Connection, priorities: Mapping[str, int], *, now_wall
     )
 
 
+def wake(conn: Connection, accounts: Iterable[str], *, now_wall: int) -> None:
+    """Those of the accounts that wait for a moment ahead are due now; clean ones stay so."""
+    for batch in batches(accounts):
+        waiting = (work.c.account.in_(batch), work.c.dirty_seq > work.c.clean_seq, work.c.due_at_wall > now_wall)
+        conn.execute(update(work).where(*waiting).values(due_at_wall=now_wall))
+
+
 def claim(
     conn: Connection,
     *,
@@ -115,7 +123,7 @@ def claim(
         .returning(work.c.account, work.c.fence, work.c.dirty_seq, work.c.fails, work.c.priority, work.c.due_at_wall)
     ).all()
     return [
-        Claim(row.account, row.fence, row.dirty_seq, row.fails)
+        Claim(row.account, row.fence, row.dirty_seq, row.fails, row.priority)
         for row in sorted(rows, key=lambda row: (row.priority, row.due_at_wall, row.account))
     ]
 

@@ -71,4 +71,4 @@ def test_a_transaction_that_was_cut_off_never_happened(dirty: Ledger, ledger_url
     run_until_killed(die_inside_a_transaction, ledger_url)
     with dirty.tx() as conn:
         assert cursors.get(conn, "half") is None
-        assert work.claim(conn, owner="heir", limit=1, now_wall=1, lease_us=LEASE) == [work.Claim("A", 1, 1, 0)]
+        assert work.claim(conn, owner="heir", limit=1, now_wall=1, lease_us=LEASE) == [work.Claim("A", 1, 1, 0, 1)]

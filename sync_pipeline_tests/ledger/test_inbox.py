@@ -20,7 +20,7 @@ def test_a_repeated_delivery_changes_nothing(ledger: Ledger) -> None:
         with ledger.tx() as conn:
             assert inbox.receive(conn, [event(1), event(1)], received_wall=times, priority=1) == (times == 0)
     with ledger.tx() as conn:
-        assert work.claim(conn, owner="me", limit=9, now_wall=9, lease_us=1) == [work.Claim("acct", 1, 1, 0)]
+        assert work.claim(conn, owner="me", limit=9, now_wall=9, lease_us=1) == [work.Claim("acct", 1, 1, 0, 1)]
 
 
 def test_the_same_id_from_the_other_system_is_another_event(ledger: Ledger) -> None:

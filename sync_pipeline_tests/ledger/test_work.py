@@ -32,14 +32,14 @@ def test_the_most_urgent_and_then_the_longest_waiting_come_first(ledger: Ledger)
         rest = work.claim(conn, owner="b", limit=9, now_wall=50, lease_us=LEASE)
     assert [item.account for item in first] == ["urgent", "Zearly"]
     assert [item.account for item in rest] == ["early", "late"]
-    assert first[0] == work.Claim("urgent", fence=1, dirty_seq=1, fails=0)
+    assert first[0] == work.Claim("urgent", fence=1, dirty_seq=1, fails=0, priority=0)
 
 
 def test_many_events_are_one_claim(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         for now in range(5):
             work.mark_dirty(conn, ["a", "a"], priority=3, now_wall=now)
-        assert claim_all(conn, 10) == [work.Claim("a", fence=1, dirty_seq=5, fails=0)]
+        assert claim_all(conn, 10) == [work.Claim("a", fence=1, dirty_seq=5, fails=0, priority=3)]
         assert claim_all(conn, 10) == []
 
 
@@ -67,7 +67,7 @@ def test_an_event_during_the_claim_keeps_the_account_dirty(ledger: Ledger) -> No
         held = claim_all(conn, 1)[0]
         work.mark_dirty(conn, ["a"], priority=1, now_wall=2)
         assert work.release(conn, held, now=3, now_wall=3)
-        assert claim_all(conn, 3) == [work.Claim("a", fence=2, dirty_seq=2, fails=0)]
+        assert claim_all(conn, 3) == [work.Claim("a", fence=2, dirty_seq=2, fails=0, priority=1)]
 
 
 def test_a_busy_account_goes_to_the_end_of_the_queue(ledger: Ledger) -> None:
@@ -84,10 +84,10 @@ def test_a_deferred_account_waits_but_an_event_makes_it_due(ledger: Ledger) -> N
         work.mark_dirty(conn, ["a"], priority=1, now_wall=1)
         assert work.defer(conn, claim_all(conn, 1)[0], due_at_wall=500, now_wall=2)
         assert claim_all(conn, 499) == []
-        assert claim_all(conn, 500) == [work.Claim("a", fence=2, dirty_seq=1, fails=1)]
-        work.defer(conn, work.Claim("a", 2, 1, 1), due_at_wall=9_000, now_wall=501)
+        assert claim_all(conn, 500) == [work.Claim("a", fence=2, dirty_seq=1, fails=1, priority=1)]
+        work.defer(conn, work.Claim("a", 2, 1, 1, 1), due_at_wall=9_000, now_wall=501)
         work.mark_dirty(conn, ["a"], priority=1, now_wall=510)
-        assert claim_all(conn, 510) == [work.Claim("a", fence=3, dirty_seq=2, fails=2)]
+        assert claim_all(conn, 510) == [work.Claim("a", fence=3, dirty_seq=2, fails=2, priority=1)]
 
 
 def test_an_event_before_the_deferral_makes_it_due_as_well(ledger: Ledger) -> None:

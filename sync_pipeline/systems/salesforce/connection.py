@@ -6,14 +6,15 @@ What is asked and written is the business of the modules that use it. Sign-in an
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from simple_salesforce.api import Salesforce as Session
+from simple_salesforce.util import exception_handler
 
 from sync_pipeline.core import canonical
 from sync_pipeline.systems.outcomes import Gate, NotNow, OpenGate, ReadFailed
@@ -27,6 +28,9 @@ SIGN_IN = "/services/oauth2/token"
 SUBREQUESTS_PER_CALL = 5
 """A composite call takes so many queries and collections together."""
 NOT_THERE = 404
+SESSION_ENDED = 401
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +116,39 @@ class Connection:
             raise read_failure(error) from None
 
     def _send(self, operation: str, method: str, path: str, **options: Any) -> Any:
+        return self._through_gate(operation, lambda: self._session.restful(path, method=method, **options))
+
+    def raw(
+        self, operation: str, method: str, path: str, body: str | None = None, content_type: str = "application/json"
+    ) -> requests.Response:
+        """A call whose body or answer need not be JSON. Raises the SDK's errors and NotNow.
+
+        The SDK forgets the type of what it sends when a session has ended meanwhile, so a new one is begun here.
+        """
+
+        def call() -> requests.Response:
+            answer = self._request(method, path, body, content_type)
+            if answer.status_code == SESSION_ENDED:
+                del self._session
+                self.calls += 1
+                answer = self._request(method, path, body, content_type)
+            if answer.status_code >= 300:
+                exception_handler(answer, path)
+            return answer
+
+        return self._through_gate(operation, call)
+
+    def _request(self, method: str, path: str, body: str | None, content_type: str) -> requests.Response:
+        session = self._session
+        headers = {**session.headers, "Content-Type": content_type}
+        data = None if body is None else body.encode()
+        return session.session.request(method, session.base_url + path, headers=headers, data=data)
+
+    def _through_gate(self, operation: str, call: Callable[[], T]) -> T:
         self.gate.before(SYSTEM, operation)
         self.calls += 1
         try:
-            answer = self._session.restful(path, method=method, **options)
+            answer = call()
         except CALL_ERRORS as error:
             if (why := failure_of_system(error)) is not None:
                 self.gate.failed(SYSTEM, operation, why)

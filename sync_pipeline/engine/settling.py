@@ -1,0 +1,122 @@
+"""What came of a command: outcome, links that it proves, merge base and one audit row, in one transaction.
+
+Sending is apply.py's business; this is called once for every attempt, whoever has sent it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from sqlalchemy import Connection
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import VERSION
+from sync_pipeline.core.commands import Agreement
+from sync_pipeline.core.crosswalk import SCHEDULE
+from sync_pipeline.core.customers import slot_of_intent
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.ledger import attempts, audit, base, commands, inbox, links
+from sync_pipeline.ledger.commands import CommandRow
+from sync_pipeline.ledger.tables import UNRESOLVED_STATES
+from sync_pipeline.systems.outcomes import Outcome
+from sync_pipeline.systems.stripe.errors import KEY_REUSED
+
+# An audit row names this many of the events that were heard of its account before the write.
+EVENTS_NAMED = 5
+LINKED_KINDS = ("customer", "subscription", SCHEDULE)
+
+
+def settle(engine: Engine, row: CommandRow, outcome: Outcome) -> None:
+    """Writes down what came of a command's attempt whose answer is missing, without sending anything."""
+    with engine.ledger.tx() as conn:
+        finish(conn, engine, row, attempts.unanswered(conn, row.id), outcome)
+
+
+def finish(
+    conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, outcome: Outcome, calls: int = 1
+) -> None:
+    """Records what came of an attempt, in the transaction of the caller."""
+    now = engine.env.now()
+    if outcome.state == "ambiguous" and row.kind.startswith("salesforce."):
+        # It set absolute values: the next look tells whether it has to be sent again.
+        outcome = replace(outcome, state="throttled")
+    recorded = attempts.finish(
+        conn,
+        attempt_id,
+        outcome="throttled" if outcome.state == "denied" else outcome.state,
+        state=_state_after(outcome, row),
+        http_status=outcome.http_status,
+        request_id=outcome.request_id,
+        error=outcome.in_words(),
+        now=now,
+        cost_calls=calls,
+    )
+    if not recorded or outcome.state == "ambiguous":
+        # What is not known yet is audited when it is: by a look at the list, or by the attempt that settles it.
+        return
+    refused = outcome.state in ("rejected", "stale") and outcome.code != KEY_REUSED
+    if refused or (outcome.state == "done" and row.kind != "stripe.create"):
+        # Nothing was made, or an update may be wanted again: the old key would only repeat the old answer.
+        attempts.next_generation(conn, row.id)
+    if outcome.state == "done":
+        _link_made(conn, row, outcome.object_id, now)
+        agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
+        base.put(conn, row.account, [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in agreed], now)
+    audit.append(
+        conn,
+        account=row.account,
+        attempt_id=attempt_id,
+        at=now,
+        actor="sync",
+        what=f"{row.kind} {row.target}: {outcome.state}",
+        fields=row.changes,
+        reason=row.reason,
+        evidence=canonical.encode(
+            {
+                "object": outcome.object_id,
+                "error": outcome.code,
+                "body": row.input_hash,
+                "events": inbox.latest(conn, row.account, EVENTS_NAMED),
+            }
+        ),
+        run=engine.run,
+        code_version=engine.code_version,
+        request_id=outcome.request_id,
+    )
+
+
+def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
+    match outcome.state:
+        case "done":
+            return "done"
+        case "rejected":
+            return "parked"
+        case "ambiguous":
+            return "ambiguous"
+        case "throttled" | "denied" if row.kind == "stripe.create" and row.state in UNRESOLVED_STATES:
+            # What did not happen now tells nothing of the attempt before, whose answer is still missing.
+            return "ambiguous"
+        case "throttled" | "stale" | "denied":
+            return "planned"
+        case _:
+            assert_never(outcome.state)
+
+
+def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:
+    """Remembers what was made, so that it is never made again."""
+    if row.kind in ("salesforce.once", "alert.send"):
+        links.put(conn, links.Link(row.account, "salesforce", "once", row.key, subject=row.key), now)
+    if row.kind != "stripe.create" or object_id is None:
+        return
+    body = canonical.decode(row.body)
+    if body["object"] in LINKED_KINDS:
+        metadata = body["params"]["metadata"]
+        of_customer = body["object"] == "customer"
+        owner = slot_of_intent(metadata["sf_intent"]) if of_customer else metadata["sf_opportunity_id"]
+        made = links.Link(row.account, "stripe", body["object"], object_id, subject=owner)
+        try:
+            links.put(conn, made, now)
+        except links.LinkConflict:
+            # A person named another one while the outcome of this create was not known.
+            links.put(conn, replace(made, role="secondary"), now)
