@@ -184,7 +184,7 @@ class Remembered(Salesforce):
     def _account(self, name: str) -> Account:
         return Account(id=name, stripe_customer_id=f"cus_{name}", **self.written.get(name, {}))
 
-    def _post(self, parts: Sequence[Part]) -> Outcome | list[tuple[int, Any]]:
+    def _post(self, parts: Sequence[Part], looks: Sequence[str] = ()) -> Outcome | list[tuple[int, Any]]:
         self.calls += 1
         self.write_calls += 1
         if self._fails():

@@ -24,6 +24,7 @@ from sync_pipeline.ledger.attempts import Attempt
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome
+from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, composite_calls
 
 SEND_WITHIN_US = 20_000_000
@@ -36,11 +37,13 @@ ACCOUNTS_PER_BREATH = 20
 class Applied:
     """What came of one round of writes; `least` is how few calls would have done.
 
-    `gathered` counts by account what has joined a bulk job and will be answered by that.
+    `gathered` counts by account what has joined a bulk job and will be answered by that. `seen` are Accounts as
+    Salesforce showed them in the call of the last write to it.
     """
 
     done: int = 0
     gathered: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, AccountRecords] = field(default_factory=dict)
     least: Calls = NOTHING
     waiting: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
@@ -88,7 +91,8 @@ def apply(
         if result.halted:
             return result
     pooled, result.gathered = gather(engine, pooled, min_lease_us=LONGEST_CALL_US)
-    _send_to_salesforce(engine, pooled, result, between)
+    look = sorted(claim.account for claim, rows in work if rows)
+    _send_to_salesforce(engine, pooled, result, between, look)
     for claim, rows in work:
         for row in rows:
             if row.kind == "alert.send" and not result.halted:
@@ -151,19 +155,29 @@ def _send_alone(
 
 
 def _send_to_salesforce(
-    engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], result: Applied, between: Callable[[], None]
+    engine: Engine,
+    pooled: Sequence[tuple[Claim, CommandRow]],
+    result: Applied,
+    between: Callable[[], None],
+    look: Sequence[str],
 ) -> None:
+    """Sends what is pooled. The Accounts `look` are looked at in the same call, if it is the only one."""
     writes = [salesforce_write(row.kind, row.account, canonical.decode(row.body)) for _, row in pooled]
     result.least += Calls(salesforce_writes=least_salesforce_writes(writes))
-    for parts in composite_calls(writes):
+    calls = list(composite_calls(writes))
+    for parts in calls:
         between()
-        _send_one_call(engine, pooled, parts, result)
+        _send_one_call(engine, pooled, parts, result, look if len(calls) == 1 else ())
         if result.halted:
             return
 
 
 def _send_one_call(
-    engine: Engine, pooled: Sequence[tuple[Claim, CommandRow]], parts: Sequence[Part], result: Applied
+    engine: Engine,
+    pooled: Sequence[tuple[Claim, CommandRow]],
+    parts: Sequence[Part],
+    result: Applied,
+    look: Sequence[str],
 ) -> None:
     """Writes ahead, sends and settles what travels together; the deadline is that of this call."""
     rows = [pooled[index][1] for part in parts for index in part.indexes]
@@ -175,7 +189,9 @@ def _send_one_call(
     if not ours:
         return
     before = engine.salesforce.calls
-    outcomes = engine.salesforce.send(ours, guard=_guard(engine, next(iter(made.values())).deadline_wall))
+    guard = _guard(engine, next(iter(made.values())).deadline_wall)
+    sent = engine.salesforce.send(ours, guard=guard, look=look)
+    result.seen, outcomes = sent.seen, sent.outcomes
     calls = engine.salesforce.calls - before
     by_account = sorted(outcomes, key=lambda index: (pooled[index][1].account, index))
     with engine.ledger.tx() as conn:

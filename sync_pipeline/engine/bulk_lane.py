@@ -192,7 +192,7 @@ class BulkLane:
         until = min(job.deadline_wall, self.engine.env.wall() + LEASE_US - LONGEST_CALL_US)
         outcomes: dict[int, Outcome] = {}
         for parts in composite_calls(writes):
-            outcomes |= self.engine.salesforce.send(parts, guard=self._guard(until))
+            outcomes |= self.engine.salesforce.send(parts, guard=self._guard(until)).outcomes
         if any(outcome.state == "denied" for outcome in outcomes.values()):
             raise Halted("Salesforce: access was refused")
         self._settle({some[index][1]: outcome for index, outcome in outcomes.items()}, report)

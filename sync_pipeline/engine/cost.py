@@ -76,11 +76,12 @@ def least_salesforce_writes(writes: Sequence[Write]) -> int:
     return -(-len(collections(writes)) // COLLECTIONS_PER_CALL)
 
 
-def least_reads(rows: int, worlds: Iterable[World]) -> Calls:
+def least_reads(rows: int, calls: int, worlds: Iterable[World]) -> Calls:
     """Calls that show so many Salesforce rows when every query is full, and two lists for each Stripe customer.
 
-    A look that finds nothing is a call too. Accounts without a customer need nothing of Stripe.
+    A look that finds nothing is a call too, unless none of the `calls` was made: what a write has shown on its way is
+    not looked at. Accounts without a customer need nothing of Stripe.
     """
     customers = sum(isinstance(seen, Present) for world in worlds for seen in world.customers.values())
-    queries = max(1, -(-rows // (SUBREQUESTS_PER_CALL * ROWS_PER_QUERY)))
+    queries = min(calls, max(1, -(-rows // (SUBREQUESTS_PER_CALL * ROWS_PER_QUERY))))
     return Calls(salesforce_reads=queries, stripe_reads=LISTS_PER_CUSTOMER * customers)

@@ -30,6 +30,7 @@ from sync_pipeline.systems.salesforce.reads import AccountRecords
 ACCOUNTS_PER_READ = 1_000
 ACCOUNTS_PER_BREATH = 20
 NOTHING_KNOWN: Mapping[str, World] = {}
+NOTHING_SEEN: Mapping[str, AccountRecords] = {}
 UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
@@ -53,12 +54,14 @@ def observe(
     salesforce: SalesforceReads | None = None,
     stripe: StripeReads | None = None,
     known: Mapping[str, World] = NOTHING_KNOWN,
+    seen: Mapping[str, AccountRecords] = NOTHING_SEEN,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, World]:
     """The worlds of the accounts, from fresh reads unless snapshot tables are given.
 
     `known` are worlds of an earlier look under the same claims, of accounts to which nothing was written at Stripe
-    since: their Stripe side is not read again. A change of somebody else makes the account due once more.
+    since: their Stripe side is not read again. A change of somebody else makes the account due once more. `seen` are
+    Accounts that the last write's own call has shown: their Salesforce side is not read again.
 
     `between` is called every few accounts, because the reads of many take minutes.
 
@@ -72,13 +75,15 @@ def observe(
 
     for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
         chunk = account_ids[start : start + ACCOUNTS_PER_READ]
+        records = {each: seen[each] for each in chunk if each in seen}
+        failure = None
         try:
-            records: Mapping[str, AccountRecords] = (salesforce or engine.salesforce).accounts(chunk)
-            failure = None
+            if left := [each for each in chunk if each not in seen]:
+                records |= (salesforce or engine.salesforce).accounts(left)
         except ReadFailed as error:
             if error.access:
                 raise
-            records, failure = {}, str(error)
+            failure = str(error)
         if merged := _followed(engine, records):
             remembered |= _remember(engine, sorted(merged))
         for account_id, held in _links_elsewhere(engine, records).items():
@@ -87,8 +92,8 @@ def observe(
         for place in range(0, len(chunk), ACCOUNTS_PER_BREATH):
             between()
             breath = chunk[place : place + ACCOUNTS_PER_BREATH]
-            seen = [_with_salesforce(engine, each, remembered[each], records, failure) for each in breath]
-            whole = engine.env.each(look, seen)
+            begun = [_with_salesforce(engine, each, remembered[each], records, failure) for each in breath]
+            whole = engine.env.each(look, begun)
             worlds.update((world.account_id, world) for world in whole)
     return _with_facts(engine, worlds) if stripe is None else worlds
 
@@ -189,7 +194,7 @@ def _with_salesforce(
 ) -> World:
     seen = records.get(account_id)
     account: Observation[Account]
-    if failure is not None or seen is None:
+    if seen is None:
         account = Unknown(failure or "not read")
     elif seen.account is None:
         account = Absent(_why_absent(seen))

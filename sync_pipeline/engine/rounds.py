@@ -29,6 +29,7 @@ from sync_pipeline.ledger import attempts, audit, base, commands, links, reviews
 from sync_pipeline.ledger.commands import CommandRow, NewCommand
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import ReadFailed
+from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe.errors import KEY_REUSED
 
 MAX_ROUNDS = 4
@@ -92,12 +93,13 @@ def bring_to_rest(
     report = BatchReport(accounts=len(claims))
     unsettled = list(claims)
     known: dict[str, World] = {}
+    seen: dict[str, AccountRecords] = {}
     try:
         for _ in range(MAX_ROUNDS + 1):
             if not unsettled:
                 break
             report.rounds += 1
-            unsettled = _round(engine, unsettled, owner, report, between, known)
+            unsettled = _round(engine, unsettled, owner, report, between, known, seen)
     except ReadFailed as error:
         _give_back(engine, unsettled, report)
         raise Halted(str(error)) from error
@@ -115,8 +117,13 @@ def _round(
     report: BatchReport,
     between: Callable[[], None],
     known: dict[str, World],
+    seen: dict[str, AccountRecords],
 ) -> list[Claim]:
-    """One round; returns the accounts that need another. `known` are those whose Stripe side stays as it was seen."""
+    """One round; returns the accounts that need another.
+
+    `known` are those whose Stripe side stays as it was seen, `seen` those whose Salesforce side the last write's call
+    has shown.
+    """
     extended = 0
 
     def keep_going() -> None:
@@ -130,10 +137,12 @@ def _round(
     keep_going()
     resolved = resolve(engine, claims, between=keep_going)
     _stop_if_halted(resolved)
-    rows = engine.salesforce.rows
-    worlds = observe(engine, [claim.account for claim in claims], known=known, between=keep_going)
+    rows, calls = engine.salesforce.rows, engine.salesforce.calls
+    worlds = observe(engine, [claim.account for claim in claims], known=known, seen=seen, between=keep_going)
     report.least += least_reads(
-        engine.salesforce.rows - rows, (world for name, world in worlds.items() if name not in known)
+        engine.salesforce.rows - rows,
+        engine.salesforce.calls - calls,
+        (world for name, world in worlds.items() if name not in known),
     )
     report.worlds |= worlds
     plans = _plans(engine, worlds, report)
@@ -145,6 +154,8 @@ def _round(
     applied = apply(engine, [(claim, recorded[claim.account].rows) for claim in claims], between=keep_going)
     known.clear()
     known.update((name, worlds[name]) for name, made in recorded.items() if not _touches_stripe(made.rows))
+    seen.clear()
+    seen.update(applied.seen)
     report.least += applied.least
     report.writes += applied.done + resolved.done
     report.parked += len(applied.parked) + len(resolved.parked)

@@ -6,8 +6,9 @@ from typing import Any
 
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.ledger import work
+from sync_pipeline.systems.salesforce.writes import Update, composite_calls
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import at_stripe, edit, mark, only, records, requests_since, win
+from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, only, records, requests_since, win
 
 
 def test_what_is_only_written_to_salesforce_costs_one_look_at_stripe(sync: Installation) -> None:
@@ -29,6 +30,44 @@ def test_what_is_only_written_to_salesforce_costs_one_look_at_stripe(sync: Insta
         "GET /v1/subscriptions",
     ]
     assert only(sandbox, "Account")["MRR__c"] == 3750.0
+    # A look, and a write whose own call shows what it came to.
+    assert [(each["method"], "PATCH" in each["body"]) for each in requests_since(sandbox, since, "salesforce")] == [
+        ("POST", False),
+        ("POST", True),
+    ]
+
+
+def test_what_an_automation_makes_of_a_write_is_seen_in_the_call_of_the_write(sync: Installation) -> None:
+    """The write's call also shows its Account: a price that the org's own rules computed from it, and all the rest."""
+    sandbox, org = sync.sandbox, sync.engine.salesforce
+    win(sandbox)
+    sync.rest()
+    account = only(sandbox, "Account")["Id"]
+    line = max(records(sandbox, "OpportunityLineItem"), key=lambda each: each["Quantity"])
+    write = Update("OpportunityLineItem", line["Id"], {"Quantity": line["Quantity"] + 1}, account)
+    (parts,) = composite_calls([write])
+    calls = org.calls
+    sent = org.send(parts, guard=lambda: None, look=[account])
+    assert org.calls == calls + 1
+    assert sent.outcomes[0].state == "done"
+    fresh = org.accounts([account])[account]
+    assert sent.seen == {account: fresh}
+    (changed,) = [each for each in fresh.lines if each.id == line["Id"]]
+    # Salesforce keeps the line's total when only its quantity is set (salesforce.md 6.3): the price follows.
+    assert changed.quantity == 21
+    assert round(21 * (changed.unit_price or 0)) == 12_000
+
+
+def test_a_full_call_shows_nothing_and_a_refused_one_neither(sync: Installation) -> None:
+    sandbox, org = sync.sandbox, sync.engine.salesforce
+    sync.rest()
+    account = only(sandbox, "Account")["Id"]
+    write = Update("Account", account, {"MRR__c": 1}, account)
+    four = [part for parts in composite_calls([write] * 4) for part in parts]
+    assert org.send(four, guard=lambda: None, look=[account]).seen == {}
+    fault(sandbox, "salesforce_503", side="salesforce", path="composite")
+    (parts,) = composite_calls([write])
+    assert org.send(parts, guard=lambda: None, look=[account]).seen == {}
 
 
 def test_a_change_at_stripe_after_the_look_is_not_missed(sync: Installation) -> None:

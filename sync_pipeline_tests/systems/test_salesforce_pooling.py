@@ -25,7 +25,7 @@ class Org(Salesforce):
         self.written: list[str] = []
         self.sizes: list[list[int]] = []
 
-    def _post(self, parts: Sequence[Part]) -> Outcome | list[tuple[int, Any]]:
+    def _post(self, parts: Sequence[Part], looks: Sequence[str] = ()) -> Outcome | list[tuple[int, Any]]:
         self.write_calls += 1
         self.sizes.append([len(part.writes) for part in parts])
         bad = [any(name_of(write) in self.poison for write in part.writes) for part in parts]

@@ -292,7 +292,7 @@ class Reads(Connection):
             for number, (into, _) in enumerate(now):
                 answer = answers[f"page{number}"]
                 self.rows += len(answer["records"])
-                pending += [(found, next_page) for found, next_page in _more(answer, into)]
+                pending += [(found, next_page) for found, next_page in further_pages(answer, into)]
         return rows
 
     def _tasks(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[FailureTask]:
@@ -315,7 +315,9 @@ class Reads(Connection):
         return f"SELECT {columns} FROM {source or self._names[name].object}{clause} ORDER BY Id"
 
 
-def _more(answer: Mapping[str, Any], into: list[Mapping[str, Any]]) -> Iterator[tuple[list[Mapping[str, Any]], str]]:
+def further_pages(
+    answer: Mapping[str, Any], into: list[Mapping[str, Any]]
+) -> Iterator[tuple[list[Mapping[str, Any]], str]]:
     """Takes a page of rows; where more is to be read, of them or of their children, and into what."""
     into.extend(answer["records"])
     if not answer["done"]:

@@ -159,20 +159,19 @@ def _place(write: Write) -> tuple[str, str, str]:
     return (write.object, write.parent, write.external_id if isinstance(write, Upsert) else write.id)
 
 
-def composite_body(parts: Sequence[Part], url: str) -> dict[str, Any]:
-    return {
-        "allOrNone": False,
-        "collateSubrequests": False,
-        "compositeRequest": [
-            {
-                "method": "POST" if part.once else "PATCH",
-                "url": url + part.path,
-                "referenceId": f"part{number}",
-                "body": {"allOrNone": part.once, "records": part.records()},
-            }
-            for number, part in enumerate(parts)
-        ],
-    }
+def composite_body(parts: Sequence[Part], url: str, looks: Sequence[str] = ()) -> dict[str, Any]:
+    """The call that makes the writes and after that answers the queries at the addresses `looks`."""
+    written = [
+        {
+            "method": "POST" if part.once else "PATCH",
+            "url": url + part.path,
+            "referenceId": f"part{number}",
+            "body": {"allOrNone": part.once, "records": part.records()},
+        }
+        for number, part in enumerate(parts)
+    ]
+    asked = [{"method": "GET", "url": each, "referenceId": f"look{number}"} for number, each in enumerate(looks)]
+    return {"allOrNone": False, "collateSubrequests": False, "compositeRequest": written + asked}
 
 
 def _outcome(status: int, row: Mapping[str, Any]) -> Outcome:
