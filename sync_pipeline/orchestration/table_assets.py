@@ -104,15 +104,15 @@ def materialized(
     else:
         fits = _fits(frame, table, None, few=False)
     written = warehouse.write(table, frame, provenance)
+    told = summary(table.name, frame)
     found: dict[str, Any] = {
+        **({} if told is None else {"summary": dg.MetadataValue.md(told)}),
+        **(metadata or {}),
         "dagster/row_count": written.rows,
         **quarantined,
         "dagster/uri": str(written.path),
         "size_bytes": written.size_bytes,
-        **(metadata or {}),
     }
-    if (told := summary(table.name, frame)) is not None:
-        found["summary"] = dg.MetadataValue.md(told)
     if lineage:
         found["dagster/column_lineage"] = _column_lineage(lineage)
     kept = {} if value is None else {"value": value}

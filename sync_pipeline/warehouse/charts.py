@@ -141,5 +141,5 @@ def _chart(name: str, shapes: Iterable[str], labels: Sequence[tuple[float, str]]
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escape(name)}" width="{WIDTH}" '
         f'height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="system-ui, sans-serif" font-size="11" '
         f'fill="#5a6675">'
-        f'<text x="{MARGIN}" y="{MARGIN - 14}">{escape(top)}</text>{"".join(shapes)}{texts}</svg>'
+        f'<text x="{MARGIN}" y="{MARGIN - 14}">{escape(name)}: {escape(top)}</text>{"".join(shapes)}{texts}</svg>'
     )

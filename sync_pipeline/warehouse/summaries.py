@@ -123,13 +123,19 @@ def summary(name: str, frame: pl.DataFrame) -> str | None:
 
 
 def months(rollforward: pl.DataFrame, reporting: str) -> str:
-    """Recurring revenue by month with its plots, all currencies in the reporting currency, by Stripe's definition."""
+    """Recurring revenue by month with its plots, in the reporting currency, by Stripe's definition.
+
+    Says which currencies are not in it, because Stripe has settled nothing of them in the reporting currency.
+    """
     plots = {"Recurring revenue": recurring(rollforward, reporting), "Movements": waterfall(rollforward, reporting)}
     latest = months_of(rollforward, reporting).sort("from_date", descending=True).head(MOST_LINES)
     headings = ("Start", *(name.capitalize() for name in MOVEMENTS), "End")
     rows = [[f"{day:%Y-%m}", *(money(minor, reporting) for minor in parts)] for day, *parts in latest.iter_rows()]
     lines = markdown_table(["Month", *headings], rows, numbers=headings) if rows else EMPTY
-    return "\n\n".join([*(inline(name, svg) for name, svg in plots.items() if svg), lines])
+    monthly = rollforward.filter(definition="stripe", period="month")
+    without = set(monthly["currency"]) - set(monthly.filter(in_currency=reporting)["currency"])
+    left = [f"Not in it, for want of a rate: {', '.join(sorted(without))}."] if without else []
+    return "\n\n".join([*(inline(name, svg) for name, svg in plots.items() if svg), *left, lines])
 
 
 def agreement_over_time(history: pl.DataFrame) -> str:

@@ -22,6 +22,11 @@ ROOT = Path(__file__).resolve().parents[2]
 READY_WITHIN_SECONDS = 150
 STOP_SECONDS = 20
 RUNS = '{ runsOrError(filter: {pipelineName: "%s"}) { ... on Runs { results { runId status } } } }'
+LAUNCH = """mutation Launch($job: String!, $config: RunConfigData) {
+  launchRun(executionParams: {runConfigData: $config, selector: {
+    jobName: $job, repositoryName: "__repository__", repositoryLocationName: "sync_pipeline"
+  }}) { ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } }
+}"""
 TICKS = """{
   sensorsOrError(repositorySelector: {repositoryName: "__repository__", repositoryLocationName: "sync_pipeline"}) {
     ... on Sensors { results { name sensorState { ticks(limit: 20) { status error { message } } } } }
@@ -36,10 +41,9 @@ class Dagster:
     url: str
     log: Path
 
-    def graphql(self, query: str) -> Any:
-        request = urllib.request.Request(
-            self.url + "/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
-        )
+    def graphql(self, query: str, **variables: Any) -> Any:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(self.url + "/graphql", body, {"Content-Type": "application/json"})
         with _opener().open(request, timeout=60) as answer:
             found = json.load(answer)
         assert not found.get("errors"), found
@@ -48,6 +52,19 @@ class Dagster:
     def runs(self, job: str) -> dict[str, str]:
         """Run id -> status of a job's runs."""
         return {run["runId"]: run["status"] for run in self.graphql(RUNS % job)["runsOrError"]["results"]}
+
+    def launch(self, job: str, **config: Any) -> str:
+        """Starts a job as the launchpad does, and waits until it has succeeded; the run's id."""
+        launched = self.graphql(LAUNCH, job=job, config=config)["launchRun"]
+        run: str = launched["run"]["runId"]
+
+        def succeeded() -> bool:
+            status = self.runs(job)[run]
+            assert status not in ("FAILURE", "CANCELED"), (job, status, self.log.read_text()[-4000:])
+            return status == "SUCCESS"
+
+        self.wait(f"{job} succeeds", succeeded)
+        return run
 
     def sensor_ticks(self) -> dict[str, list[dict[str, Any]]]:
         """Sensor -> its latest ticks."""

@@ -79,9 +79,10 @@ def test_the_months_have_both_plots_and_every_movement() -> None:
     }
     frame = pl.DataFrame(
         [
-            {"definition": "stripe", "period": "month", "in_currency": "GBP", "from_date": day}
+            {"definition": "stripe", "period": "month", "currency": now, "in_currency": now, "from_date": day}
             | {f"{name}_minor": minor for name, minor in zip(names, parts, strict=True)}
             for day, parts in months_of_it.items()
+            for now in ("GBP", "JPY")
         ]
     )
     told = months(frame, "GBP")
@@ -97,7 +98,9 @@ def test_the_months_have_both_plots_and_every_movement() -> None:
         "end: 3,900.00 GBP",
     ]
     assert "| 2026-02 | 3,750.00 GBP | 0.00 GBP | 250.00 GBP | 0.00 GBP | -100.00 GBP | 0.00 GBP" in told
-    assert months(frame, "USD") == "No rows."
+    assert "Not in it, for want of a rate: JPY." in told
+    assert "want of a rate" not in months(frame.filter(in_currency="GBP"), "GBP")
+    assert months(frame.clear(), "USD") == "No rows."
 
 
 def test_sixty_nights_of_agreement_are_a_plot_of_less_than_fifty_kilobytes() -> None:
