@@ -72,8 +72,10 @@ def test_limits_of_a_collection(org: Org) -> None:
     assert org.call("POST", "composite/sobjects", {"records": mixed * 5}).status_code == 200
     answer = org.call("POST", "composite/sobjects", {"records": [*mixed * 5, mixed[0]]})
     assert (answer.status_code, answer.json()[0]["errorCode"]) == (400, "INVALID_INPUT")
-    untyped = org.call("POST", "composite/sobjects", {"records": [{"Name": "A"}]})
-    assert (untyped.status_code, untyped.json()[0]["errorCode"]) == (400, "INVALID_INPUT")
+    for untyped in ({"Name": "A"}, {"attributes": 5, "Name": "A"}):
+        for path in ("composite/sobjects", "composite/tree/Account"):
+            answer = org.call("POST", path, {"records": [untyped]})
+            assert (answer.status_code, answer.json()[0]["errorCode"]) == (400, "INVALID_INPUT")
 
 
 def test_update_and_delete_collections(org: Org) -> None:

@@ -226,8 +226,14 @@ def _check_count(count: int) -> None:
         raise SalesforceError("EXCEEDED_ID_LIMIT", message)
 
 
+def attribute(record: dict[str, Any], name: str) -> Any:
+    """What a record in a request says of itself in `attributes`; None if nothing."""
+    attributes = record.get("attributes")
+    return attributes.get(name) if isinstance(attributes, dict) else None
+
+
 def _type_of(record: dict[str, Any]) -> str:
-    kind = (record.get("attributes") or {}).get("type")
+    kind = attribute(record, "type")
     if not isinstance(kind, str):
         raise SalesforceError("INVALID_INPUT", "each record needs attributes.type")
     return kind

@@ -6,6 +6,7 @@ from typing import Any
 
 from sync_pipeline.sandbox.salesforce.access import ObjectAccess
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError, bad_json
+from sync_pipeline.sandbox.salesforce.rest.collections import attribute
 from sync_pipeline.sandbox.salesforce.rest.records import visible
 from sync_pipeline.sandbox.salesforce.rest.request import Answer, Request, method_not_allowed
 
@@ -36,7 +37,7 @@ class _Planting:
             self._plant_one(access, record, link, level)
 
     def _plant_one(self, access: ObjectAccess, record: dict[str, Any], link: dict[str, str], level: int) -> None:
-        reference = (record.get("attributes") or {}).get("referenceId")
+        reference = attribute(record, "referenceId")
         if not isinstance(reference, str) or reference in self.references:
             raise SalesforceError("INVALID_INPUT", f"each record needs a referenceId of its own, not {reference!r}")
         self.references.add(reference)
