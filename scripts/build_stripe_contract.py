@@ -26,7 +26,9 @@ SERVED = (
     " products promotion_codes refunds setup_intents subscription_items subscription_schedules subscriptions"
     " tax_ids tax_rates transfers webhook_endpoints"
 ).split()
-SERVED_TREES = ("/v1/test_helpers/test_clocks", "/v1/test_helpers/refunds")
+SERVED_TREES = (
+    "/v1/test_helpers/test_clocks", "/v1/test_helpers/refunds", "/v2/core/events", "/v2/core/event_destinations",
+)  # fmt: skip
 # What can exist only by operations that are refused: its list is empty, and says so truthfully.
 EMPTY_LISTS = {
     f"/v1/{name}"

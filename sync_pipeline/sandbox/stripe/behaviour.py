@@ -23,7 +23,7 @@ from sync_pipeline.sandbox.stripe.world import World
 _MODULES = (
     "account balances catalog coupons credit_notes customers cycles disputes dunning finalization invoice_items"
     " invoice_lines invoice_operations payment_intents payment_methods plans previews refunds schedules setup_intents"
-    " subscription_items subscription_operations tax_ids test_clocks webhooks"
+    " subscription_items subscription_operations tax_ids test_clocks thin_events webhooks"
 ).split()
 # What is listed below its owner, by the last part of the path.
 _BELOW = {

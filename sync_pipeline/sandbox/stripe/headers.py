@@ -33,7 +33,7 @@ def check(call: Call, secret_key: str, account: str, pinned: str) -> None:
                 "https://dashboard.stripe.com/account/applications/settings.", status=403, keep=False,
             )  # fmt: skip
     if call.body:
-        _check_body(call.headers)
+        _check_body(call.headers, "application/json" if call.path.startswith("/v2/") else _FORM)
 
 
 def _authenticate(headers: dict[str, str], secret_key: str) -> None:
@@ -67,11 +67,13 @@ def _exists(version: str, pinned: str) -> bool:
     return found[2] in (dated, "preview") if dated else found[2] is None
 
 
-def _check_body(headers: dict[str, str]) -> None:
+def _check_body(headers: dict[str, str], wanted: str) -> None:
     if headers.get("content-encoding", "identity") != "identity":
         raise errors.unsupported(f"bodies in {headers['content-encoding']}")
     kind = headers.get("content-type", "")
     plain = kind.partition(";")[0].strip().lower()
+    if plain == wanted:
+        return
     if plain == "multipart/form-data":
         raise errors.unsupported("bodies in multipart/form-data")
     if plain == "application/json":
@@ -79,8 +81,7 @@ def _check_body(headers: dict[str, str]) -> None:
             f"Invalid request (check that your POST content type is {_FORM}). If you have any questions, we can help "
             "at https://support.stripe.com/.", keep=False,
         )  # fmt: skip
-    if plain != _FORM:
-        raise StripeError(
-            f"Invalid request: unsupported Content-Type {kind}. If error persists and you need assistance, please "
-            "contact support@stripe.com.", keep=False,
-        )  # fmt: skip
+    raise StripeError(
+        f"Invalid request: unsupported Content-Type {kind}. If error persists and you need assistance, please "
+        "contact support@stripe.com.", keep=False,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ decimals stay strings; ``None`` stands for a value that the caller unset by send
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 from urllib.parse import unquote_plus
@@ -39,6 +40,27 @@ def decode(text: str) -> Params:
             node = inner
         node[str(len(node)) if parts[-1] == "" else parts[-1]] = value
     return root
+
+
+def from_json(text: str) -> Params:
+    """A body of v2 as the same parameters would be in a form. Raises StripeError for what is no JSON object."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise StripeError("The body of the request is not a JSON object.", keep=False)
+    return {name: _as_in_form(value) for name, value in found.items()}
+
+
+def _as_in_form(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_in_form(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return {str(i): _as_in_form(inner) for i, inner in enumerate(value)}
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
 
 
 def check(operation: Operation, raw: Params) -> Params:

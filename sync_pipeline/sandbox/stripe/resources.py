@@ -104,6 +104,7 @@ RESOURCES: dict[str, Resource] = {
     ),
     "event": Resource("event", "evt_", "event", "/v1/events", ("type",)),
     "webhook_endpoint": Resource("webhook_endpoint", "we_", "webhook endpoint", "/v1/webhook_endpoints"),
+    "v2.core.event_destination": Resource("v2.core.event_destination", "ed_test_", "event destination"),
     "test_helpers.test_clock": Resource(
         "test_helpers.test_clock", "clock_", "test clock", "/v1/test_helpers/test_clocks",
     ),

@@ -21,7 +21,7 @@ from sync_pipeline.sandbox.stripe.contract import Operation
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import expand
 from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, refuse_unmodelled
-from sync_pipeline.sandbox.stripe.parameters import Params, check, decode
+from sync_pipeline.sandbox.stripe.parameters import Params, check, decode, from_json
 from sync_pipeline.sandbox.stripe.resources import RESOURCES
 from sync_pipeline.sandbox.stripe.settings import StripeSettings
 from sync_pipeline.sandbox.stripe.test_clocks import refuse_while_advancing
@@ -102,8 +102,7 @@ class StripeSystem:
         implementation = IMPLEMENTED.get(operation.key)
         if implementation is None:
             raise errors.unsupported(f"{call.method} {call.path}")
-        text = "&".join(filter(None, (call.query, call.body.decode("utf-8", "replace"))))
-        params = check(operation, decode(text))
+        params = check(operation, _given(call))
         refuse_unmodelled(params, implementation.accepts)
         world = self.world
         declined: StripeError | None = None
@@ -208,6 +207,14 @@ class StripeSystem:
         self.world.store.restore(state["tables"])
         self._requests = state["requests"]
         self.world.reindex()
+
+
+def _given(call: Call) -> Params:
+    """The parameters of a call as they were written: in the query, and in a form or, for v2, in JSON."""
+    text = call.body.decode("utf-8", "replace")
+    if call.path.startswith("/v2/"):
+        return decode(call.query) | (from_json(text) if text else {})
+    return decode("&".join(filter(None, (call.query, text))))
 
 
 def _dump(value: Row) -> bytes:

@@ -17,7 +17,8 @@ from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.finalization import heed_delivery
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
-from sync_pipeline.sandbox.stripe.world import World, timer
+from sync_pipeline.sandbox.stripe.thin_events import thin
+from sync_pipeline.sandbox.stripe.world import DESTINATION, World, timer
 
 EVENT_LIFE = 30 * 86_400
 ROLLED_SECRET_LIFE = 86_400
@@ -100,14 +101,17 @@ def due(world: World, wall: Callable[[], float] = time.time) -> list[Delivery]:
     """Attempts that wait to be made, oldest first. Signed with the wall clock, as receivers compare with theirs."""
     found = []
     for key, row in list(world.store.table("delivery").items()):
-        endpoint = world.store.table("webhook_endpoint")[row["endpoint"]]
         if not row["ready"]:
             continue
+        endpoint = (
+            world.store.get("webhook_endpoint", row["endpoint"]) or world.store.table(DESTINATION)[row["endpoint"]]
+        )
         event = world.store.get("event", row["event"])
         if event is None or endpoint.get("deleted") or endpoint["status"] != "enabled":
             _settle(world, key, row)
             continue
-        body = json.dumps(world.render(event), indent=2, ensure_ascii=False).encode()
+        shown = thin(event) if endpoint.get("event_payload") == "thin" else world.render(event)
+        body = json.dumps(shown, indent=2, ensure_ascii=False).encode()
         found.append(
             Delivery(key, endpoint["url"], body, _headers(body, _active_secrets(world, endpoint), int(wall())))
         )

@@ -25,6 +25,8 @@ from sync_pipeline.sandbox.stripe.resources import INDEXED, RESOURCES
 from sync_pipeline.sandbox.stripe.settings import StripeSettings
 
 _LOG = logging.getLogger(__name__)
+DESTINATION = "v2.core.event_destination"
+THIN = "v1."  # stands before the type of a thin event
 _BY_AGE = itemgetter("_seq")
 Timer = Callable[["World", str], None]
 TIMERS: dict[str, Timer] = {}
@@ -263,7 +265,8 @@ class World:
     def emit_picture(self, type: str, now: Picture, before: Picture | None = None) -> None:
         assert type in self.contract.event_types, type
         id, key = self.request or (None, None)
-        endpoints = [e for e in self.store.table("webhook_endpoint").values() if hears(e, type)]
+        endpoints = [e for kind in ("webhook_endpoint", DESTINATION) for e in self.store.table(kind).values()
+                     if hears(e, type)]  # fmt: skip
         event = self.create("event", {
             "type": type, "pending_webhooks": len(endpoints), "request": {"id": id, "idempotency_key": key},
             "_now": now, "_before": before,
@@ -290,7 +293,8 @@ class World:
 def hears(endpoint: Row, type: str) -> bool:
     if endpoint.get("deleted") or endpoint["status"] != "enabled":
         return False
-    return type in endpoint["enabled_events"] or "*" in endpoint["enabled_events"]
+    name = f"{THIN}{type}" if endpoint.get("event_payload") == "thin" else type
+    return name in endpoint["enabled_events"] or "*" in endpoint["enabled_events"]
 
 
 @pictures.finish("event")
