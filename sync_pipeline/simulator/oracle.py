@@ -1,14 +1,13 @@
-"""What must hold, told from the wire, the books and the two systems, without asking the planner.
+"""What must hold once nothing goes wrong any more and every account is at rest, without asking the planner.
 
-Numbers are those of the invariants that this product promises (the README lists them in words). `Watch` checks what
-must hold at every call; `at_rest` what must hold once nothing goes wrong any more and every account is at rest.
+Told from the books and the two systems. Numbers are those of the invariants that this product promises (the README
+lists them in words).
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -18,120 +17,12 @@ from sync_pipeline.ledger import audit
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.tables import attempt, command, review
 from sync_pipeline.ledger.tables import audit as audit_table
-from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.people import CANARY, People
-from sync_pipeline.simulator.stage import MICROS, Stage
-from sync_pipeline.simulator.transport import is_write
 
-STANDARD_FIELDS = frozenset(
-    f"{kind}.{name}"
-    for kind, names in {
-        "Opportunity": "Name AccountId OwnerId StageName CloseDate Amount",
-        "OpportunityLineItem": "Quantity UnitPrice",
-        "Contract": "AccountId Status StartDate ContractTerm",
-        "Task": "WhatId OwnerId Subject Description ActivityDate Priority Status",
-    }.items()
-    for name in names.split()
-)
-"""Fields of Salesforce's own that the sync may write; everything else that it writes is in its permission set."""
-KEY_LIVES_SECONDS = 23 * 3600
 TOLD_FOR_SECONDS = 14 * 86_400
 ENDED = ("canceled", "incomplete_expired")
 Rows = list[dict[str, Any]]
-
-
-class Watch:
-    """Every call of the sync. `ledger` is set once it is open.
-
-    What does not hold is noted in `violations`, not raised: an SDK would take it for trouble of the network.
-    """
-
-    def __init__(self, stage: Stage, sandbox: Sandbox, writable: frozenset[str]) -> None:
-        self._stage, self._sandbox, self._writable = stage, sandbox, writable
-        self.ledger: Ledger | None = None
-        self.violations: list[str] = []
-        self.written: Callable[[], None] = lambda: None
-        self.writes = 0
-        self._first_sent: dict[str, int] = {}
-        self._values: dict[str, set[Fraction]] = defaultdict(set)
-        self._activated: set[str] = set()
-        self._first_payment: dict[str, str] = {}
-        self.ever_won: set[str] = set()
-        self._seen = (-1, -1)
-
-    def sent(self, side: str, call: Call) -> None:
-        assert self.ledger is not None
-        if self.ledger.in_transaction():
-            self._breaks("I14: a call leaves inside a ledger transaction")
-        if side == "stripe" and call.method == "DELETE":
-            self._breaks(f"I17: the sync deletes at Stripe: {call.path}")
-        if not is_write(side, call):
-            return
-        self.writes += 1
-        with self.ledger.read() as conn:
-            waiting = conn.execute(
-                select(attempt.c.idempotency_key, attempt.c.deadline_wall).where(attempt.c.outcome.is_(None))
-            ).all()
-        if side == "stripe":
-            key = call.headers.get("idempotency-key", "")
-            own = [row for row in waiting if row.idempotency_key == key]
-            first = self._first_sent.setdefault(key, self._stage.micros)
-            if call.path.count("/") == 2 and self._stage.micros - first > KEY_LIVES_SECONDS * MICROS:
-                self._breaks(f"I14: a create goes out with a key older than 23 h: {call.path}")
-        else:
-            own = list(waiting)
-            self._check_fields(call)
-        if not own:
-            self._breaks(f"I12: a write without an attempt written ahead: {call.method} {call.path}")
-        if all(row.deadline_wall + 1 < self._stage.micros for row in own):
-            self._breaks(f"I14: a write leaves after its deadline: {call.method} {call.path}")
-
-    def took_effect(self, side: str, call: Call, reply: Reply | None) -> None:
-        if is_write(side, call):
-            self.written()
-            self.look()
-
-    def look(self) -> None:
-        """After anything that may have changed a figure: what was ever true, and what never goes back."""
-        seen = (self._sandbox.salesforce.org.store.writes, self._sandbox.stripe.world.store.writes)
-        if seen == self._seen:
-            return
-        self._seen = seen
-        collected = collected_minor(self._sandbox)
-        for account, minor in collected.items():
-            self._values[account].add(minor)
-        for row in rows(self._sandbox, "salesforce", "Opportunity"):
-            if row["IsWon"]:
-                self.ever_won.add(row["Id"])
-            if row["Id"] in self._activated and row.get("Activation_Status__c") != "Activated":
-                self._breaks(f"I9: {row['Id']} was Activated and is {row.get('Activation_Status__c')}")
-            if row.get("Activation_Status__c") == "Activated":
-                self._activated.add(row["Id"])
-            if paid_at := row.get("First_Payment_At__c"):
-                before = self._first_payment.setdefault(row["Id"], paid_at)
-                if paid_at > before:
-                    self._breaks(f"I8: the first payment of {row['Id']} moved from {before} to {paid_at}")
-                self._first_payment[row["Id"]] = paid_at
-
-    def _breaks(self, what: str) -> None:
-        self._stage.say(f"BREAKS {what}")
-        self.violations.append(what)
-
-    def _check_fields(self, call: Call) -> None:
-        for record in written_records(call):
-            kind = record.get("attributes", {}).get("type", "")
-            strange = (
-                {f"{kind}.{name}" for name in record if name not in ("attributes", "id", "Id")}
-                - self._writable
-                - STANDARD_FIELDS
-            )
-            if strange:
-                self._breaks(f"I11: fields are written that are not ours: {', '.join(sorted(strange))}")
-            if "Lifetime_Value__c" in record and (value := record["Lifetime_Value__c"]) is not None:
-                known = self._values[record.get("id", record.get("Id", ""))] | {Fraction(0)}
-                if Fraction(str(value)) * 100 not in known:
-                    self._breaks(f"I7: a lifetime value of {value} was never true")
 
 
 def at_rest(sandbox: Sandbox, ledger: Ledger, people: People, ever_won: set[str]) -> Iterator[str]:
@@ -206,12 +97,24 @@ def _failures(sandbox: Sandbox, salesforce: Mapping[str, Rows]) -> Iterator[str]
             yield f"I5: {count} Tasks for {key}"
     charges = {charge["id"]: charge for charge in rows(sandbox, "stripe", "charge")}
     told = {key.rpartition(":")[2] for key in keys}
-    told_since = sandbox.clock.now() - TOLD_FOR_SECONDS
+    for name in untold_failures(sandbox):
+        yield f"I5: no Task for the failed payment {name}"
     for name, charge in charges.items():
-        if charge["status"] == "failed" and charge["created"] > told_since and name not in told:
-            yield f"I5: no Task for the failed payment {name}"
         if charge["status"] == "succeeded" and name in told:
             yield f"I5: a Task for the payment {name}, which went through"
+
+
+def untold_failures(sandbox: Sandbox, older_than: int = 0) -> list[str]:
+    """Failed payments of the last two weeks, and of so many seconds ago at least, of which no Task tells."""
+    now = sandbox.clock.now()
+    failed = [
+        charge["id"]
+        for charge in rows(sandbox, "stripe", "charge")
+        if charge["status"] == "failed" and now - TOLD_FOR_SECONDS < charge["created"] <= now - older_than
+    ]
+    tasks = rows(sandbox, "salesforce", "Task") if failed else []
+    told = {(task.get("Stripe_Failure_Key__c") or "").rpartition(":")[2] for task in tasks}
+    return [name for name in failed if name not in told]
 
 
 def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
@@ -306,13 +209,6 @@ def _mrr(customer: str, subscriptions: Rows) -> Fraction:
                 months = recurring["interval_count"] * {"month": 1, "year": 12}[recurring["interval"]]
                 total += Fraction(str(item["price"]["unit_amount_decimal"])) * item["quantity"] / months
     return Fraction(round(total), 100)
-
-
-def written_records(call: Call) -> Iterator[dict[str, Any]]:
-    """The records in a composite's collections and single writes."""
-    for part in json.loads(call.body or b"{}").get("compositeRequest", ()):
-        body = part.get("body") or {}
-        yield from body.get("records", [body] if part["method"] in ("PATCH", "POST") and "attributes" in body else ())
 
 
 def rows(sandbox: Sandbox, side: str, kind: str) -> Rows:

@@ -34,10 +34,12 @@ from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 from sync_pipeline.sandbox.world import Sandbox
-from sync_pipeline.simulator.oracle import Watch, at_rest
+from sync_pipeline.simulator.intruder import Intruder
+from sync_pipeline.simulator.oracle import at_rest
 from sync_pipeline.simulator.people import Action, People, first_state, script
 from sync_pipeline.simulator.stage import MICROS, Stage, StagedEnv, StagedLedger, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
+from sync_pipeline.simulator.watch import Watch
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.connection import Login
@@ -48,6 +50,8 @@ WORKERS = 2
 SCENE_SECONDS = 120
 STORM_CALLS = 400
 CALM_LOOKS = 12
+INTRUDES = 0.4
+URGENT_SECONDS = 60
 SALESFORCE_URL, STRIPE_URL = "http://salesforce.sandbox", "http://stripe.sandbox"
 ENDURED = (Halted, ReadFailed, LedgerError)
 
@@ -101,7 +105,8 @@ class _Play:
         self._stage = Stage(sandbox, random.Random(plan.seed * 7919 + 1), plan.weather)
         self._people = People(sandbox)
         self._people.desk.point_webhooks("http://receiver.example/webhooks/stripe")
-        self._watch = Watch(self._stage, sandbox, _writable())
+        undisturbed = plan.weather == Weather() and not plan.trouble
+        self._watch = Watch(self._stage, sandbox, _writable(), undisturbed=undisturbed)
         if plan.by_card:
             self._watch.written = self._people.leave_cards
         self._trouble = Trouble(dict(plan.trouble))
@@ -113,6 +118,7 @@ class _Play:
         self._ledger = StagedLedger(_empty_ledger(), self._stage)
         self._watch.ledger = self._ledger
         self._env: Env = StagedEnv(self._stage)
+        self._intruder = Intruder(self._ledger, self._env)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -146,6 +152,7 @@ class _Play:
     def _scene(self, until: int) -> None:
         """Workers come until there are enough, go on or are killed, and end when nothing is left to do."""
         stage = self._stage
+        stage.at(stage.micros + URGENT_SECONDS * MICROS, self._watch.look_for_untold)
         while stage.micros < until:
             while len(stage.workers) < WORKERS:
                 self._workers += 1
@@ -237,6 +244,11 @@ class _Play:
                 self._sandbox.stripe.record_delivery(delivery.id, None)
             else:
                 self._sandbox.stripe.record_delivery(delivery.id, 200)
+            if fate < INTRUDES:
+                tried, broken = self._intruder.tries(self._stage.chance, delivery.body)
+                self._stage.sometimes[f"refused: {tried}"] += 1
+                if broken:
+                    self._watch.breaks(broken)
             found = hint(json.loads(delivery.body))
             for _ in range(2 if fate > 0.9 else 1):
                 receive(self._ledger, [found], self._env)

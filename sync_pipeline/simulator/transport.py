@@ -50,11 +50,13 @@ def is_write(side: str, call: Call) -> bool:
 
 
 class Watch(Protocol):
-    """Who sees every call: before it can take effect, and when it has."""
+    """Who sees every call: before it can take effect, when it has, and when the caller hears of it."""
 
     def sent(self, side: str, call: Call) -> None: ...
 
     def took_effect(self, side: str, call: Call, reply: Reply | None) -> None: ...
+
+    def answered(self, side: str, call: Call, reply: Reply) -> None: ...
 
 
 @dataclass
@@ -103,6 +105,7 @@ class Transport(requests.adapters.BaseAdapter):
         self._stage.boundary(f"after {name}")
         if reply is None:
             raise requests.ReadTimeout(f"no answer from {self._side}", request=request)
+        self._watch.answered(self._side, call, reply)
         return _response(request, reply)
 
     def _exchange(self, call: Call, kind: str | None, name: str) -> Reply | None:

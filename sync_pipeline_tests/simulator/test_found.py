@@ -11,7 +11,7 @@ from inspect import getsource
 import pytest
 
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
-from sync_pipeline.simulator import oracle
+from sync_pipeline.simulator import oracle, watch
 from sync_pipeline.simulator.people import Action
 from sync_pipeline.simulator.play import Plan, play
 from sync_pipeline.simulator.stage import Weather
@@ -65,4 +65,4 @@ def test_the_oracle_knows_the_names_of_fields() -> None:
     """A name that no field has would only ever read as an empty field."""
     package = load(DEFAULT_PACKAGE)
     known = {name for fields in package.fields.values() for name in fields} | package.objects.keys()
-    assert set(re.findall(r"\b\w+__c\b", getsource(oracle))) - known == set()
+    assert set(re.findall(r"\b\w+__c\b", getsource(oracle) + getsource(watch))) - known == set()

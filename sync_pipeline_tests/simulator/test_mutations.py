@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import stripe
 
-from sync_pipeline.core import cash, churn, facts, fields, readings, two_way
+from sync_pipeline.core import cash, churn, facts, fields, kinds, readings, two_way
 from sync_pipeline.core.money import Money
-from sync_pipeline.engine import resolve
-from sync_pipeline.ledger import attempts, audit
+from sync_pipeline.engine import apply, resolve
+from sync_pipeline.ledger import attempts, audit, base, inbox
+from sync_pipeline.receiver import app as receiver
 from sync_pipeline.simulator.people import Action
 from sync_pipeline.simulator.play import Plan, play
 from sync_pipeline.simulator.stage import Weather
@@ -52,10 +54,33 @@ def _deletes(self: Stripe, kind: str, object_id: str, params: Any, *, key: str, 
     return Outcome("rejected", message="on purpose")
 
 
+def _deaf_to_stripe(patch: pytest.MonkeyPatch) -> None:
+    real = inbox.receive
+
+    def receive(conn: Any, events: Any, **told: Any) -> int:
+        return real(conn, [each for each in events if each.source == "salesforce"], **told)
+
+    patch.setattr(inbox, "receive", receive)
+
+
+def _agrees_on_one_more(patch: pytest.MonkeyPatch) -> None:
+    real = base.put
+
+    def put_more(conn: Any, account: str, entries: Any, now: int) -> None:
+        more = (
+            replace(each, value=f'"{int(each.value.strip(chr(34))) + 1}"') if each.field == "item.quantity" else each
+            for each in entries
+        )
+        real(conn, account, more, now)
+
+    patch.setattr(base, "put", put_more)
+
+
 HOUR, DAY = 3600, 86_400
 DEAL = (Action(0, "win", 0, 0),)
 PAID = (*DEAL, Action(4 * DAY, "pay", 0, 0))
-LOST_ANSWERS = dict.fromkeys(range(1, 400), "lost after, writes")
+LOST = "lost after, writes"
+LOST_ANSWERS = dict.fromkeys(range(1, 400), LOST)
 
 
 def plan(
@@ -127,6 +152,42 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
             trouble=dict.fromkeys(range(1, 400), "lost before, writes"),
         ),
         put(resolve, "_key_is_spent", lambda *_: False),
+    ),
+    "nobody looks at the deadline": (
+        "I14",
+        plan(*DEAL, *(Action(300, "rename the Account", 0, n) for n in range(6)), pause=0.05, seed=2),
+        put(apply, "_guard", lambda *_: lambda: None),
+    ),
+    "a fresh key for each attempt of an update": (
+        "I15",
+        plan(*DEAL, Action(HOUR, "rename the Account", 0, 7), trouble=dict.fromkeys(range(45, 400), LOST)),
+        _fresh_keys,
+    ),
+    "what is as it should be is written again": (
+        "I19",
+        plan(*DEAL),
+        lambda patch: patch.setitem(cast(Any, kinds.KINDS), "mirror", lambda *_: "write"),
+    ),
+    "events of Stripe wake nobody": (
+        "I20",
+        plan(
+            Action(0, "win", 1, 0),
+            Action(HOUR, "fail to pay", 1, 0),
+            Action(31 * DAY, "rename the Account", 0, 7),
+            Action(HOUR, "rename the Account", 0, 8),
+            by_card=True,
+        ),
+        _deaf_to_stripe,
+    ),
+    "anybody may post": (
+        "I23",
+        plan(*DEAL),
+        put(receiver, "verify", lambda payload, *_: json.loads(payload)),
+    ),
+    "the base remembers what nobody held": (
+        "I27",
+        plan(*DEAL, Action(HOUR, "rename the Account", 0, 7)),
+        _agrees_on_one_more,
     ),
 }
 

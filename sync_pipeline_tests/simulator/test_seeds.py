@@ -30,6 +30,10 @@ RARE = {
     "people: refund",
     "people: cancel at once",
     "people: take the end back",
+    "people: fail to pay",
+    "refused: a signature by a strange secret",
+    "refused: a delivery of six minutes ago",
+    "refused: more than a mebibyte",
 }
 
 
