@@ -71,6 +71,7 @@ def _brought(world: World, rules: Rules, amendment: Amendment) -> Iterator[Entry
             "service_date": line.service_date,
             "billing_interval": text(line.billing_interval),
             "charge_type": text(line.charge_type),
+            "from_month": line.from_month,
         }
         made = writing.create(
             world,

@@ -5,6 +5,9 @@ back. They come to the deal that it amends as lines of that deal, each once, on 
 then on they are billed as every line is. That day is the line's date, else the amendment's first day of service, else
 the day on which it was closed. An amendment that only takes back waits for the end of the term that runs on that day,
 by rule; one that also adds is an exchange, of which both halves count from its day, or else both would be billed.
+
+On a ramp that has phases to come a line is for the phase that runs and all later ones, and counts from the moment at
+which the schedule is told: it takes no other.
 """
 
 from __future__ import annotations
@@ -14,11 +17,12 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from decimal import Decimal
 
-from sync_pipeline.core.billed_lines import lines_billed_later, lines_billed_now
+from sync_pipeline.core.billed_lines import first_month_billed_now, lines_billed_later, lines_billed_now
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscription, own_billing
-from sync_pipeline.core.deal import Incomplete, is_billable, midnight, rate_of, today
+from sync_pipeline.core.deal import Incomplete, is_billable, midnight, rate_of, terms, today
 from sync_pipeline.core.lifecycle import CHANGEABLE, has_ended
+from sync_pipeline.core.observation import Present
 from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rates import Interval, Rate, interval_of, is_one_time, item_faults, line_faults, rate_card
 from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
@@ -156,10 +160,8 @@ def _read(
     faults += _faults_of_subscription(world, commercial, billing, deal, original, subscription)
     if faults:
         return Amendment(deal, original, subscription, faults=tuple(faults))
-    held = [
-        *lines_billed_now(original, subscription, commercial, world.now),
-        *brought.get(original.opportunity.id, ()),
-    ]
+    held = lines_billed_now(original, subscription, commercial, world.now)
+    from_month = _running_month_of_ramp(world, commercial, billing, original, subscription)
     waits = commercial.reductions == "at_renewal" and all((line.quantity or 0) < 0 for line in deal.lines)
     pending = []
     for line in sorted(coming, key=lambda each: each.id):
@@ -172,11 +174,14 @@ def _read(
             # A day on which a term ends is the end of that term, not the start of the next one.
             before = midnight(day - timedelta(days=1), commercial) * 1_000_000
             day = term_end(subscription, months, commercial, before)
-        stands = _as_it_stands(deal, original, line, day)
+        stands = _as_it_stands(deal, original, line, day, from_month)
         periods = [item.period_end for item in billing.items if item.subscription == subscription.id]
         pending.append(Pending(stands, sent_from(stands, periods, commercial)))
-    together = [*held, *(each.line for each in pending)]
-    faults += _faults_together(original, together, subscription.currency, commercial)
+    added = [*brought.get(original.opportunity.id, ()), *(each.line for each in pending)]
+    faults += _faults_together(original, [*held, *added], subscription.currency, commercial)
+    if from_month is not None and isinstance(world.account, Present):
+        then = terms(replace(original, lines=(*original.lines, *added)), world.account.value, commercial, world.now)
+        faults += then.missing if isinstance(then, Incomplete) else ()
     return Amendment(deal, original, subscription, () if faults else tuple(pending), tuple(dict.fromkeys(faults)))
 
 
@@ -220,6 +225,17 @@ def _subscription(world: World, billing: Billing | None, deal: Deal) -> Subscrip
         return None
     found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
     return next((s for s in billing.subscriptions if s.id == found.id), None) if isinstance(found, Match) else None
+
+
+def _running_month_of_ramp(
+    world: World, commercial: Commercial, billing: Billing, original: Deal, subscription: Subscription
+) -> int | None:
+    """The month of the term in which the running phase of a ramp began, while later ones are to come."""
+    schedule = match_schedule(original.opportunity, billing.schedules, world.links, world.org_id)
+    runs = schedule is not None and schedule.status == "active"
+    if not runs or not lines_billed_later(original, subscription, commercial, world.now):
+        return None
+    return first_month_billed_now(original, subscription, commercial, world.now)
 
 
 def _faults_of_deal(deal: Deal) -> Iterator[str]:
@@ -267,10 +283,6 @@ def _faults_of_subscription(
         yield f"{subscription.id}, which it amends, was not made by the sync; change it at Stripe, and the deal with it"
     if currency != subscription.currency:
         yield f"it is in {currency}, {subscription.id}, which it amends, in {subscription.currency}"
-    schedule = match_schedule(original.opportunity, billing.schedules, world.links, world.org_id)
-    runs = schedule is not None and schedule.status == "active"
-    if schedule is not None and runs and lines_billed_later(original, subscription, commercial, world.now):
-        yield f"{schedule.id} bills a ramp, which cannot be amended before its last phase"
 
 
 def _faults_together(original: Deal, lines: Sequence[LineItem], currency: str, commercial: Commercial) -> Iterator[str]:
@@ -315,7 +327,7 @@ def _interval_word(deal: Deal, original: Deal, line: LineItem) -> str | None:
     return own or text(original.opportunity.billing_interval)
 
 
-def _as_it_stands(deal: Deal, original: Deal, line: LineItem, day: date) -> LineItem:
+def _as_it_stands(deal: Deal, original: Deal, line: LineItem, day: date, from_month: int | None) -> LineItem:
     said = _interval_word(deal, original, line)
     own = said if said != text(original.opportunity.billing_interval) else None
     return replace(
@@ -324,5 +336,6 @@ def _as_it_stands(deal: Deal, original: Deal, line: LineItem, day: date) -> Line
         amends_line_id=line.id,
         service_date=day.isoformat(),
         billing_interval=own,
+        from_month=None if from_month is None else Decimal(from_month),
         stripe_item_id=None,
     )

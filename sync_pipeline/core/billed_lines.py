@@ -33,9 +33,23 @@ def lines_billed_later(
     if months is None:
         return ()
     passed = _months_passed(subscription, months, now)
-    cuts = {months} | {cut for line in recurring for cut in line_months(line, months)}
-    next_cut = min(cut for cut in cuts if cut > passed)
+    next_cut = min(cut for cut in _cuts(recurring, months) if cut > passed)
     return tuple(line for line in recurring if line_months(line, months)[1] > next_cut)
+
+
+def first_month_billed_now(deal: Deal, subscription: Subscription, commercial: Commercial, now: int) -> int | None:
+    """The first month of a ramp's phase that runs at `now` (microseconds UTC), counted from 1; None for no ramp."""
+    recurring = _recurring(deal, commercial)
+    months = _ramp_months(deal, recurring)
+    if months is None:
+        return None
+    passed = _months_passed(subscription, months, now)
+    return 1 + max(cut for cut in _cuts(recurring, months) if cut <= passed)
+
+
+def _cuts(recurring: list[LineItem], months: int) -> set[int]:
+    """The months after which a ramp turns, its start and end included."""
+    return {0, months} | {cut for line in recurring for cut in line_months(line, months)}
 
 
 def _recurring(deal: Deal, commercial: Commercial) -> list[LineItem]:

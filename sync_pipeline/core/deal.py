@@ -127,7 +127,8 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
     missing.extend(_interval_faults(deal, commercial, months))
     for line in sorted(deal.lines, key=lambda each: each.id):
         name = line.product_name or line.id
-        missing.extend(f"line {name}: {fault}" for fault in line_faults(line, currency, commercial))
+        sold = replace(line, quantity=abs(line.quantity)) if line.amends_line_id and line.quantity else line
+        missing.extend(f"line {name}: {fault}" for fault in line_faults(sold, currency, commercial))
         missing.extend(f"line {name}: {fault}" for fault in _month_faults(line, months))
     collection, net_days = _collection(opportunity, commercial, missing)
     discount = agreed_discount(opportunity, currency, missing) if not missing else None
@@ -254,6 +255,10 @@ def _faults_together(agreed: Terms) -> Iterator[str]:
         if any(each is not None and not _iswhole_number(phase.after, each) for each in intervals):
             yield f"month {phase.after + 1}, in which the ramp turns, begins within a billing interval"
         yield from item_faults(phase.rates)
+        for rate in phase.rates:
+            if rate.quantity < 0:
+                months = f"in months {phase.after + 1} to {phase.until}"
+                yield f"{-rate.quantity} more of {rate.product_name} are taken back than are sold {months}"
     if len(agreed.charges) > MAX_CHARGES:
         yield f"there are {len(agreed.charges)} one-time charges, a first invoice takes {MAX_CHARGES}"
     if len(agreed.phases) > 1 and agreed.discount is not None and agreed.discount.duration == "repeating":

@@ -87,13 +87,16 @@ def line_faults(line: LineItem, currency: str, commercial: Commercial) -> Iterat
 
 
 def rate_card(lines: Iterable[tuple[LineItem, Interval | None]], currency: str) -> tuple[Rate, ...]:
-    """Lines without faults as rates; the interval is None for those that are charged once."""
+    """Lines without faults as rates; the interval is None for those that are charged once.
+
+    What amendments have taken back is subtracted, and a rate of which nothing is left is none.
+    """
     grouped: dict[tuple[str, Decimal, Interval | None], list[LineItem]] = {}
     for line, interval in sorted(lines, key=lambda pair: pair[0].id):
         assert line.product_id is not None
         assert line.unit_price is not None
         grouped.setdefault((line.product_id, line.unit_price.normalize(), interval), []).append(line)
-    return tuple(
+    rates = (
         Rate(
             product_id=product_id,
             product_name=together[0].product_name or product_id,
@@ -105,6 +108,7 @@ def rate_card(lines: Iterable[tuple[LineItem, Interval | None]], currency: str) 
         )
         for (product_id, price, interval), together in grouped.items()
     )
+    return tuple(rate for rate in rates if rate.quantity)
 
 
 def item_faults(rates: tuple[Rate, ...]) -> Iterator[str]:

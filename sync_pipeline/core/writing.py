@@ -22,6 +22,7 @@ FORMS = {
     "open_debt": "money",
     "term_months": "number",
     "quantity": "number",
+    "from_month": "number",
     "unit_price": "number",
     "is_voluntary": "flag",
 }

@@ -44,6 +44,7 @@ CREATED: Mapping[str, tuple[str, ...]] = {
         "service_date",
         "billing_interval",
         "charge_type",
+        "from_month",
     ),
     "payment_attempt": ("key", "account_id"),
     "task": ("what_id", "owner_id", "subject", "description", "due_date", "priority", "status", "failure_key"),

@@ -367,10 +367,11 @@ def test_of_two_deals_that_are_billed_the_amendment_has_to_name_one() -> None:
     assert len(both.items) == 5
 
 
-def test_a_ramp_cannot_be_amended_before_its_last_phase() -> None:
+def test_a_line_that_comes_to_a_ramp_is_for_the_phase_that_runs_and_all_later_ones() -> None:
     both = running()
     viewer = story_lines()[2]
-    both.edit(viewer.id, from_month=Decimal(7))
+    both.edit(OPPORTUNITY, term_months=Decimal(36))
+    both.edit(viewer.id, from_month=Decimal(25))
     subscription = next(iter(both.subscriptions.values()))
     schedule = SubscriptionSchedule(
         id="sub_sched_1",
@@ -379,12 +380,19 @@ def test_a_ramp_cannot_be_amended_before_its_last_phase() -> None:
         starts_at=subscription.start_at,
         opportunity_id=OPPORTUNITY,
     )
-    amended(both, ("Analyst Seat", 5), close_date="2026-11-23")
+    both.now = at("2027-12-01T09:00:00")
+    amended(both, ("Analyst Seat", 5), close_date="2027-12-01")
+    amended(both, ("Viewer Seat", -5), ("Analyst Seat", 1), id="006Early", close_date="2027-12-01")
     world = both.observe()
     assert isinstance(world.billing, Present)
     billing = replace(world.billing.value, schedules=(schedule,))
-    (found,) = amendments(replace(world, billing=Present(billing)), RULES)
-    assert found.faults == ("sub_sched_1 bills a ramp, which cannot be amended before its last phase",)
+    sound, early = amendments(replace(world, billing=Present(billing)), RULES)
+    # Nothing turns before the 25th month.
+    assert [pending.line.from_month for pending in sound.pending] == [1]
+    assert early.faults == (
+        "it takes back 5 more of Viewer Seat than the deal has at that price",
+        "5 more of Viewer Seat are taken back than are sold in months 1 to 24",
+    )
 
 
 def test_people_amend_where_the_rule_says_so() -> None:
