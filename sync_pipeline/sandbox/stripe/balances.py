@@ -7,8 +7,9 @@ from fractions import Fraction
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
+from sync_pipeline.sandbox.stripe.listing import need_below
 from sync_pipeline.sandbox.stripe.money import check_currency, decimal_places, round_half_up
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import finish
 from sync_pipeline.sandbox.stripe.world import World
@@ -43,6 +44,12 @@ def create_customer_transaction(world: World, params: Params, args: list[str]) -
         description=params.get("description"), metadata=merge_metadata(None, params),
     )  # fmt: skip
     return row
+
+
+@operation("POST /v1/customers/{customer}/balance_transactions/{transaction}", "description metadata")
+def update_customer_transaction(world: World, params: Params, args: list[str]) -> Row:
+    row = need_below(world, "customer_balance_transaction", "customer", args, "transaction")
+    return world.update(row, pick(params, "description") | {"metadata": merge_metadata(row, params)})
 
 
 def settled(world: World, amount: int, currency: str) -> tuple[int, str, str | None]:

@@ -33,6 +33,13 @@ def preview_note(world: World, params: Params, args: list[str]) -> Row:
         return world.render(_issue(world, params))
 
 
+@operation("GET /v1/credit_notes/preview/lines", f"{_CREATE} metadata limit starting_after ending_before")
+def preview_lines(world: World, params: Params, args: list[str]) -> Row:
+    with world.store.trial():
+        rows = world.find("credit_note_line_item", _credit_note=_issue(world, params)["id"])
+        return page_of(rows, world, params, "/v1/credit_notes/preview/lines")
+
+
 def _issue(world: World, params: Params) -> Row:
     invoice = world.need("invoice", params["invoice"], "invoice")
     if invoice["status"] not in ("open", "paid", "uncollectible"):

@@ -147,6 +147,15 @@ def test_customer_balance(sandbox: Sandbox) -> None:
     assert types == ["applied_to_invoice", "adjustment"]
 
 
+def test_a_balance_transaction_can_be_described_later(sandbox: Sandbox) -> None:
+    customer = sandbox.customer()
+    made = sandbox.v1.customers.balance_transactions.create(customer.id, {"amount": -500, "currency": "gbp"})
+    changed = sandbox.v1.customers.balance_transactions.update(
+        customer.id, made.id, {"description": "Goodwill", "metadata": {"case": "1"}}
+    )
+    assert (changed.amount, changed.description, changed.metadata["case"]) == (-500, "Goodwill", "1")
+
+
 @pytest.mark.parametrize(
     ("coupon", "first", "second"),
     [

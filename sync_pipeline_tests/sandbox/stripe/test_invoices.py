@@ -522,3 +522,16 @@ def test_quantities_with_decimals(sandbox: Sandbox) -> None:
     with pytest.raises(stripe.InvalidRequestError) as caught:
         sandbox.v1.invoice_items.update(item.id, {"quantity": 1, "quantity_decimal": "1.5"})
     assert caught.value.code == "parameters_exclusive"
+
+
+def test_lines_of_a_credit_note_that_is_not_there_yet(sandbox: Sandbox) -> None:
+    """Appendix C: a preview of a credit note has lines that can be paged, and leaves nothing behind."""
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000), 3)
+    invoice = sandbox.v1.invoices.retrieve(subscription.latest_invoice)
+    lines = [{"type": "invoice_line_item", "invoice_line_item": invoice.lines.data[0].id, "amount": 700},
+             {"type": "custom_line_item", "description": "Goodwill", "quantity": 1, "unit_amount": 200}]  # fmt: skip
+    asked: dict[str, Any] = {"invoice": invoice.id, "lines": lines, "refund_amount": 900}
+    first = sandbox.v1.credit_notes.preview_lines.list({**asked, "limit": 1})
+    assert ([line.amount for line in first.data], first.has_more) == ([700], True)
+    assert [line.amount for line in sandbox.v1.credit_notes.preview_lines.list(asked).data] == [700, 200]
+    assert sandbox.v1.credit_notes.list().data == []
