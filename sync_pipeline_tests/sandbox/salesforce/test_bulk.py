@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from simple_salesforce.exceptions import SalesforceBulkV2LoadError, SalesforceOperationError
 
 from sync_pipeline.sandbox.salesforce.schema import Field
-from sync_pipeline_tests.sandbox.salesforce.served import START, Org, Server, new_org
+from sync_pipeline_tests.sandbox.salesforce.served import BASE, START, Org, Server, new_org
 
 
 def rows_of(text: str) -> list[dict[str, str]]:
@@ -292,3 +292,25 @@ def test_results_come_in_no_particular_order(org_with: Callable[..., Org]) -> No
         job.finish()
         orders.append([r["Name"] for r in job.results("successfulResults")])
     assert orders[0] == orders[1] != sorted(orders[0])
+
+
+def test_results_of_a_query_side_by_side(org_with: Callable[..., Org]) -> None:
+    """3.3: `resultPages` (v58) gives up to five addresses at a time; together they are the whole result."""
+    org = org_with(page_size=3)
+    for n in range(20):
+        org.person("Account", Name=f"A{n:02d}")
+    job = org.call("POST", "jobs/query", {"operation": "query", "query": "SELECT Name FROM Account"}).json()["id"]
+    org.clock.move_to(org.clock.now() + 5)
+    org.system.run_due()
+    names: list[str] = []
+    url: str | None = f"{BASE}/jobs/query/{job}/resultPages"
+    sizes = []
+    while url:
+        pages = org.call("GET", url).json()
+        sizes.append(len(pages["resultPages"]))
+        for page in pages["resultPages"]:
+            names += org.call("GET", page["resultUrl"]).text.splitlines()[1:]
+        url = pages["nextRecordsUrl"]
+        assert pages["done"] is (url is None)
+    assert (sizes, sorted(names)) == ([5, 2], [f'"A{n:02d}"' for n in range(20)])
+    assert org.call("GET", f"/services/data/v57.0/jobs/query/{job}/resultPages").status_code == 409

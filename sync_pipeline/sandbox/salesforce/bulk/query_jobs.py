@@ -17,6 +17,8 @@ from sync_pipeline.sandbox.store import Row
 if TYPE_CHECKING:
     from sync_pipeline.sandbox.salesforce.org import Org
 
+_PAGES_AT_ONCE = 5
+
 
 def check(session: Session, soql: str) -> str:
     """The name of the object that the query reads. Raises SalesforceError for what bulk queries cannot do."""
@@ -54,19 +56,34 @@ def run(org: Org, job: Row) -> None:
 def page(job: Row, locator: str | None, most: int | None) -> tuple[bytes, int, str]:
     """CSV of one page, its number of records, and the next page's locator: `null` at the end."""
     info, results = job["info"], job["results"]
-    start = _offset(locator) if locator else 0
-    rows = results["rows"][start : start + most if most else None]
+    start, size = _place(locator) if locator else (0, None)
+    count = min((n for n in (most, size) if n), default=len(results["rows"]))
+    rows = results["rows"][start : start + count]
     end = start + len(rows)
     body = csv_text.write(results["header"], rows, info["columnDelimiter"], info["lineEnding"])
-    following = "null"
-    if end < len(results["rows"]):
-        following = base64.urlsafe_b64encode(str(end).encode()).decode().rstrip("=")
-    return body, len(rows), following
+    return body, len(rows), _locator(end) if end < len(results["rows"]) else "null"
 
 
-def _offset(locator: str) -> int:
+def result_pages(job: Row, url: str, locator: str | None, size: int) -> dict[str, Any]:
+    """Up to five addresses of pages of `size` records, to be fetched side by side, and where the next five are."""
+    total, start = len(job["results"]["rows"]), _place(locator)[0] if locator else 0
+    starts = list(range(start, max(total, 1), size))
+    pages = [{"resultUrl": f"{url}/results?locator={_locator(at, size)}"} for at in starts[:_PAGES_AT_ONCE]]
+    if len(starts) <= _PAGES_AT_ONCE:
+        return {"resultPages": pages, "nextRecordsUrl": None, "done": True}
+    following = f"{url}/resultPages?locator={_locator(starts[_PAGES_AT_ONCE])}"
+    return {"resultPages": pages, "nextRecordsUrl": following, "done": False}
+
+
+def _locator(start: int, size: int | None = None) -> str:
+    return base64.urlsafe_b64encode(f"{start}-{size or 0}".encode()).decode().rstrip("=")
+
+
+def _place(locator: str) -> tuple[int, int | None]:
+    """Where a page begins, and how many records it has if it says so. Raises SalesforceError."""
     try:
-        return int(base64.urlsafe_b64decode(locator + "=" * (-len(locator) % 4)).decode("ascii"))
+        start, _, size = base64.urlsafe_b64decode(locator + "=" * (-len(locator) % 4)).decode("ascii").partition("-")
+        return int(start), int(size or 0) or None
     except (ValueError, binascii.Error):
         raise SalesforceError("INVALID_QUERY_LOCATOR", f"invalid locator {locator}") from None
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _CSV = "text/csv; charset=UTF-8"
 _OPERATIONS = ("insert", "update", "upsert", "delete", "hardDelete")
+_RESULT_PAGES_VERSION = 58
 _INGEST, _QUERY = "V2Ingest", "V2Query"
 _MOST_CHARACTERS, _MOST_CHARACTERS_WITH_JOB = 100 * 1024 * 1024, 100_000
 
@@ -49,6 +50,8 @@ def queries(request: Request, tail: list[str]) -> Answer:
             return _job(request, jobs.find(request, job_id, _QUERY))
         case ["GET", job_id, "results"]:
             return _page(request, jobs.find(request, job_id, _QUERY))
+        case ["GET", job_id, "resultPages"]:
+            return _pages(request, jobs.find(request, job_id, _QUERY))
     raise unsupported(f"/{'/'.join(request.path)}")
 
 
@@ -170,13 +173,25 @@ def _results(request: Request, job: Row, kind: str) -> Answer:
     return Answer(200, body, {"Content-Type": _CSV, "Sforce-NumberOfRecords": str(len(rows))})
 
 
-def _page(request: Request, job: Row) -> Answer:
-    info = job["info"]
+def _check_complete(request: Request, info: Row) -> None:
     if info["apiVersion"] != float(request.version):
         message = f"the job was created with version {info['apiVersion']}"
         raise SalesforceError("INVALID_API_VERSION", message, status=409)
     if info["state"] != "JobComplete":
         raise SalesforceError("InvalidJobState", f"the job is {info['state']}: there are no results")
+
+
+def _pages(request: Request, job: Row) -> Answer:
+    _check_complete(request, job["info"])
+    if float(request.version) < _RESULT_PAGES_VERSION:
+        raise not_found()
+    url = f"{request.base}/jobs/query/{job['info']['id']}"
+    size = request.org.settings.page_size
+    return Answer(200, query_jobs.result_pages(job, url, request.params.get("locator"), size))
+
+
+def _page(request: Request, job: Row) -> Answer:
+    _check_complete(request, job["info"])
     most = request.params.get("maxRecords", "")
     body, count, locator = query_jobs.page(job, request.params.get("locator"), int(most) if most.isdigit() else None)
     headers = {"Content-Type": _CSV, "Sforce-NumberOfRecords": str(count), "Sforce-Locator": locator}
