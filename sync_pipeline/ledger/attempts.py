@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy import insert as plain_insert
 
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.commands import CommandRow, State, get, get_all, newest, unresolved
 from sync_pipeline.ledger.database import LedgerError, NewId
-from sync_pipeline.ledger.statements import batches
+from sync_pipeline.ledger.statements import batches, setting
 from sync_pipeline.ledger.tables import OPEN_STATES, UNRESOLVED_STATES, attempt, command
 
 Outcome = Literal["done", "rejected", "ambiguous", "throttled", "stale"]
@@ -31,6 +31,18 @@ STATES_AFTER: dict[Outcome, tuple[State, ...]] = {
     "throttled": ("planned", "ambiguous"),
     "stale": ("planned",),
 }
+
+
+_WITH_COMMAND = (
+    select(attempt.c.outcome, attempt.c.number, attempt.c.cost_calls, command.c.id, command.c.state)
+    .join(command, command.c.id == attempt.c.command_id)
+    .where(attempt.c.id == bindparam("of"))
+    .with_for_update()
+)
+_ANSWERED = setting(attempt, "outcome", "http_status", "request_id", "error", "cost_calls", "finished_at")
+_MOVED_ON = setting(command, "state", "changed_at")
+_NEXT_GENERATION = setting(command, "next_generation")
+_NEWEST_NUMBER = select(func.max(command.c.number)).where(command.c.key == bindparam("of"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,31 +126,16 @@ def finish(
     """
     if state not in STATES_AFTER[outcome]:
         raise LedgerError(f"a command whose attempt ended {outcome} cannot become {state}")
-    row = conn.execute(
-        select(attempt.c.outcome, attempt.c.number, attempt.c.cost_calls, command.c.id, command.c.state)
-        .join(command, command.c.id == attempt.c.command_id)
-        .where(attempt.c.id == attempt_id)
-        .with_for_update()
-    ).first()
+    row = conn.execute(_WITH_COMMAND, {"of": attempt_id}).first()
     if row is None:
         raise LedgerError(f"there is no attempt {attempt_id} in the ledger")
     settled = outcome in ("done", "rejected")
     late = row.outcome == row.state == "ambiguous" and settled and unanswered(conn, row.id) == attempt_id
     if row.outcome is not None and not late:
         return False
-    conn.execute(
-        update(attempt)
-        .where(attempt.c.id == attempt_id)
-        .values(
-            outcome=outcome,
-            http_status=http_status,
-            request_id=request_id,
-            error=error,
-            cost_calls=row.cost_calls + cost_calls,
-            finished_at=now,
-        )
-    )
-    conn.execute(update(command).where(command.c.id == row.id).values(state=state, changed_at=now))
+    answer = {"http_status": http_status, "request_id": request_id, "error": error, "finished_at": now}
+    conn.execute(_ANSWERED, {"of": attempt_id, "outcome": outcome, "cost_calls": row.cost_calls + cost_calls, **answer})
+    conn.execute(_MOVED_ON, {"of": row.id, "state": state, "changed_at": now})
     return True
 
 
@@ -176,16 +173,16 @@ def next_generation(conn: Connection, command_id: str) -> int:
     LedgerError for a command that is not the newest of its key.
     """
     row = get(conn, command_id)
-    newer = select(func.max(command.c.number)).where(command.c.key == row.key)
-    if conn.execute(newer).scalar_one() != row.number:
+    if conn.execute(_NEWEST_NUMBER, {"of": row.key}).scalar_one() != row.number:
         raise LedgerError(f"command {command_id} is not the newest of {row.key}: it keeps its idempotency key")
     if row.state == "sending":
         _give_up(conn, row)
     generation = row.next_generation + 1
-    values: dict[str, object] = {"next_generation": generation}
     if row.state in OPEN_STATES:
-        values |= {"state": "planned", "generation": generation, "first_sent": None, "last_sent": None}
-    conn.execute(update(command).where(command.c.id == command_id).values(values))
+        unsent = {"state": "planned", "generation": generation, "first_sent": None, "last_sent": None}
+        conn.execute(update(command).where(command.c.id == command_id).values(next_generation=generation, **unsent))
+    else:
+        conn.execute(_NEXT_GENERATION, {"of": command_id, "next_generation": generation})
     return generation
 
 

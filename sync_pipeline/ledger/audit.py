@@ -12,14 +12,16 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import groupby
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.dml import ReturningInsert
 
 from sync_pipeline.ledger.database import LedgerError
-from sync_pipeline.ledger.statements import insert, record
+from sync_pipeline.ledger.statements import insert_for, record
 from sync_pipeline.ledger.tables import audit, audit_anchor, audit_head
 
 
@@ -85,12 +87,7 @@ def append(
     Raises LedgerError when the attempt already has its row: an outcome is audited exactly once.
     """
     # Taking the number locks the head until the end of the transaction, so chains never fork.
-    number = insert(conn, audit_head).values(account=account, seq=1)
-    head = conn.execute(
-        number.on_conflict_do_update(
-            index_elements=[audit_head.c.account], set_={"seq": audit_head.c.seq + 1}
-        ).returning(audit_head.c.seq, audit_head.c.hash)
-    ).one()
+    head = conn.execute(_next_number(conn.dialect.name), {"account": account, "seq": 1}).one()
     row = {
         "account": account,
         "seq": head.seq,
@@ -107,11 +104,24 @@ def append(
     }
     digest = _hash(head.hash, row)
     try:
-        conn.execute(plain_insert(audit).values(**row, previous_hash=head.hash, hash=digest))
+        conn.execute(_INSERT, {**row, "previous_hash": head.hash, "hash": digest})
     except IntegrityError:
         raise LedgerError(f"attempt {attempt_id} of account {account} is already in the audit") from None
-    conn.execute(update(audit_head).where(audit_head.c.account == account).values(hash=digest))
+    conn.execute(_NEW_HEAD, {"of": account, "digest": digest})
     return int(head.seq)
+
+
+_INSERT = plain_insert(audit)
+_NEW_HEAD = update(audit_head).where(audit_head.c.account == bindparam("of")).values(hash=bindparam("digest"))
+
+
+@cache
+def _next_number(dialect: str) -> ReturningInsert[tuple[int, str]]:
+    return (
+        insert_for(dialect, audit_head)
+        .on_conflict_do_update(index_elements=[audit_head.c.account], set_={"seq": audit_head.c.seq + 1})
+        .returning(audit_head.c.seq, audit_head.c.hash)
+    )
 
 
 def verify(conn: Connection, account: str | None = None) -> list[Problem]:

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import Connection, select
+from sqlalchemy.dialects import sqlite
 
-from sync_pipeline.ledger.statements import batches, insert
+from sync_pipeline.ledger.statements import batches, insert_for
 from sync_pipeline.ledger.tables import base
 
 
@@ -40,19 +42,20 @@ def put(conn: Connection, account: str, entries: Iterable[BaseEntry], now: int) 
         }
         for entry in entries
     ]
-    if not rows:
-        return
-    statement = insert(conn, base)
-    conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=[base.c.account, base.c.subject, base.c.field],
-            set_={
-                "value": statement.excluded.value,
-                "canon_version": statement.excluded.canon_version,
-                "agreed_at": statement.excluded.agreed_at,
-            },
-        ),
-        rows,
+    if rows:
+        conn.execute(_agreed(conn.dialect.name), rows)
+
+
+@cache
+def _agreed(dialect: str) -> sqlite.Insert:
+    statement = insert_for(dialect, base)
+    return statement.on_conflict_do_update(
+        index_elements=[base.c.account, base.c.subject, base.c.field],
+        set_={
+            "value": statement.excluded.value,
+            "canon_version": statement.excluded.canon_version,
+            "agreed_at": statement.excluded.agreed_at,
+        },
     )
 
 

@@ -18,9 +18,9 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, Select, and_, delete, exists, func, or_, select, update
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy import insert as plain_insert
 
 from sync_pipeline.core import canonical
@@ -117,8 +117,7 @@ def unresolved(conn: Connection, accounts: Iterable[str]) -> dict[str, list[Comm
     """
     found: defaultdict[str, list[CommandRow]] = defaultdict(list)
     for batch in batches(accounts):
-        statement = _rows().where(command.c.account.in_(batch), command.c.state.in_(UNRESOLVED_STATES))
-        for row in conn.execute(statement.order_by(command.c.last_sent, command.c.id)):
+        for row in conn.execute(_unresolved_rows(), {"some": batch}):
             found[row.account].append(CommandRow(**record(row)))
     return dict(found)
 
@@ -145,7 +144,7 @@ def get(conn: Connection, command_id: str) -> CommandRow:
 
 def get_all(conn: Connection, command_ids: Iterable[str]) -> dict[str, CommandRow]:
     """The commands with these ids, by id, as far as they exist."""
-    rows = (row for batch in batches(command_ids) for row in conn.execute(_rows().where(command.c.id.in_(batch))))
+    rows = (row for batch in batches(command_ids) for row in conn.execute(_rows_by_id(), {"some": batch}))
     return {row.id: CommandRow(**record(row)) for row in rows}
 
 
@@ -153,7 +152,7 @@ def newest(conn: Connection, keys: Iterable[str]) -> dict[str, CommandRow]:
     """The newest command of each key that has one."""
     found: dict[str, CommandRow] = {}
     for batch in batches(keys):
-        rows = conn.execute(_newest_rows().where(command.c.key.in_(batch)))
+        rows = conn.execute(_newest_rows(), {"some": batch})
         found.update((row.key, CommandRow(**record(row))) for row in rows)
     return found
 
@@ -164,11 +163,7 @@ def retire(conn: Connection, account: str, *, wanted: Iterable[str], now: int) -
     Call it with all keys of a complete plan, so that what the plan dropped does not look parked forever.
     """
     keys = set(wanted)
-    rows = conn.execute(
-        select(command.c.id, command.c.key).where(
-            command.c.account == account, command.c.state.in_(("planned", "parked"))
-        )
-    ).all()
+    rows = conn.execute(_WAITING, {"of": account}).all()
     obsolete = sorted(row.id for row in rows if row.key not in keys)
     for command_id in obsolete:
         _supersede(conn, command_id, now)
@@ -280,7 +275,7 @@ def _add(
         "first_sent": last.first_sent if last and last.generation == generation else None,
         "last_sent": None,
     }
-    conn.execute(plain_insert(command).values(values))
+    conn.execute(_INSERT, values)
     return get(conn, command_id)
 
 
@@ -288,10 +283,29 @@ def _supersede(conn: Connection, command_id: str, now: int) -> None:
     conn.execute(update(command).where(command.c.id == command_id).values(state="superseded", changed_at=now))
 
 
+_INSERT = plain_insert(command)
+_WAITING = select(command.c.id, command.c.key).where(
+    command.c.account == bindparam("of"), command.c.state.in_(("planned", "parked"))
+)
+_SOME: BindParameter[Any] = bindparam("some", expanding=True)
+
+
 @cache
 def _newest_rows() -> Select[tuple[object, ...]]:
     newer = command.alias("newer_command")
-    return _rows().where(~exists().where(newer.c.key == command.c.key, newer.c.number > command.c.number))
+    latest = ~exists().where(newer.c.key == command.c.key, newer.c.number > command.c.number)
+    return _rows().where(latest, command.c.key.in_(_SOME))
+
+
+@cache
+def _rows_by_id() -> Select[tuple[object, ...]]:
+    return _rows().where(command.c.id.in_(_SOME))
+
+
+@cache
+def _unresolved_rows() -> Select[tuple[object, ...]]:
+    unresolved_ones = (command.c.account.in_(_SOME), command.c.state.in_(UNRESOLVED_STATES))
+    return _rows().where(*unresolved_ones).order_by(command.c.last_sent, command.c.id)
 
 
 @cache

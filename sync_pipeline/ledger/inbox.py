@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Integer, Row, bindparam, delete, func, select, update
 
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.statements import insert
@@ -69,8 +69,15 @@ def receive(
 
 def latest(conn: Connection, account: str, limit: int) -> list[str]:
     """The ids of the newest events heard of the account, newest first."""
-    newest = select(inbox.c.event_id).where(inbox.c.account == account)
-    return list(conn.execute(newest.order_by(inbox.c.received_wall.desc(), inbox.c.event_id).limit(limit)).scalars())
+    return list(conn.execute(_LATEST, {"of": account, "most": limit}).scalars())
+
+
+_LATEST = (
+    select(inbox.c.event_id)
+    .where(inbox.c.account == bindparam("of"))
+    .order_by(inbox.c.received_wall.desc(), inbox.c.event_id)
+    .limit(bindparam("most", type_=Integer))
+)
 
 
 def unresolved(conn: Connection, limit: int) -> list[InboxEvent]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from sync_pipeline.core.commands import Review
 from sync_pipeline.ledger.statements import insert, record
 from sync_pipeline.ledger.tables import review
+
+_OPEN_KEYS = select(review.c.key).where(review.c.account == bindparam("of"), review.c.closed_at.is_(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ def reconcile(conn: Connection, account: str, reviews: Iterable[Review], now: in
     if strangers:
         raise ValueError(f"reviews of account {account} name the accounts {sorted(strangers)}")
     open_ = (review.c.account == account, review.c.closed_at.is_(None))
-    known = set(conn.execute(select(review.c.key).where(*open_)).scalars())
+    known = set(conn.execute(_OPEN_KEYS, {"of": account}).scalars())
     for key in sorted(known - wanted.keys()):
         conn.execute(update(review).where(*open_, review.c.key == key).values(closed_at=now))
     for key, item in sorted(wanted.items()):

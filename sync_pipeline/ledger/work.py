@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, case, func, or_, select, true, update
 
 from sync_pipeline.ledger.statements import batches, insert
 from sync_pipeline.ledger.tables import work
@@ -151,13 +151,15 @@ def extend(conn: Connection, claims: Iterable[Claim], *, owner: str, now_wall: i
 
     A lease that has run out is prolonged as well, as long as nobody else has claimed the account.
     """
-    return [
-        claim
-        for claim in sorted(claims, key=lambda claim: claim.account)
-        if conn.execute(
-            update(work).where(_ours(claim), work.c.lease_owner == owner).values(lease_until_wall=now_wall + lease_us)
-        ).rowcount
-    ]
+    fences = {claim.account: claim for claim in claims}
+    ours = []
+    for batch in batches(fences):
+        held_by_owner = (work.c.account.in_(batch), work.c.lease_owner == owner)
+        rows = conn.execute(select(work.c.account, work.c.fence).where(*held_by_owner).with_for_update()).all()
+        kept = [row.account for row in rows if row.fence == fences[row.account].fence]
+        conn.execute(update(work).where(work.c.account.in_(kept)).values(lease_until_wall=now_wall + lease_us))
+        ours += kept
+    return [fences[account] for account in sorted(ours)]
 
 
 def release(conn: Connection, claim: Claim, *, now: int, now_wall: int) -> bool:
@@ -166,7 +168,7 @@ def release(conn: Connection, claim: Claim, *, now: int, now_wall: int) -> bool:
     Events that came after the claim keep it dirty, due now. False when the claim was lost: then nothing
     is changed, and the new holder will do the work.
     """
-    return _give_back(conn, claim, clean_seq=claim.dirty_seq, fails=0, last_observed_at=now, due_at_wall=now_wall)
+    return _give_back(conn, _RELEASED, claim, now=now, now_wall=now_wall)
 
 
 def defer(conn: Connection, claim: Claim, *, due_at_wall: int, now_wall: int) -> bool:
@@ -174,12 +176,15 @@ def defer(conn: Connection, claim: Claim, *, due_at_wall: int, now_wall: int) ->
 
     False when the claim was lost.
     """
-    return _give_back(
-        conn,
-        claim,
-        fails=work.c.fails + 1,
-        due_at_wall=case((work.c.dirty_seq > claim.dirty_seq, now_wall), else_=due_at_wall),
-    )
+    return _give_back(conn, _DEFERRED, claim, due=due_at_wall, now_wall=now_wall)
+
+
+def rest(conn: Connection, claim: Claim, *, due_at_wall: int, now: int, now_wall: int) -> bool:
+    """The account was observed at `now`, and what is left to do comes later by itself: due again at `due_at_wall`.
+
+    Or now if an event came meanwhile. It may wait for months, which is no failure. False when the claim was lost.
+    """
+    return _give_back(conn, _RESTING, claim, due=due_at_wall, now=now, now_wall=now_wall)
 
 
 def most_urgent(conn: Connection, now_wall: int) -> int | None:
@@ -224,26 +229,19 @@ def _counts_as(up_to: int | None, ageing_us: int | None, now_wall: int) -> Colum
     return or_(plain, work.c.due_at_wall + (work.c.priority - up_to) * ageing_us <= now_wall)
 
 
-def rest(conn: Connection, claim: Claim, *, due_at_wall: int, now: int, now_wall: int) -> bool:
-    """The account was observed at `now`, and what is left to do comes later by itself: due again at `due_at_wall`.
-
-    Or now if an event came meanwhile. It may wait for months, which is no failure. False when the claim was lost.
-    """
-    return _give_back(
-        conn,
-        claim,
-        fails=0,
-        last_observed_at=now,
-        due_at_wall=case((work.c.dirty_seq > claim.dirty_seq, now_wall), else_=due_at_wall),
-    )
-
-
-def _ours(claim: Claim) -> ColumnElement[bool]:
-    return and_(work.c.account == claim.account, work.c.fence == claim.fence, work.c.lease_owner != "")
+_GIVEN_BACK = (
+    update(work)
+    .where(work.c.account == bindparam("of"), work.c.fence == bindparam("by"), work.c.lease_owner != "")
+    .values(lease_owner="", lease_until_wall=0)
+)
+_DUE = case((work.c.dirty_seq > bindparam("seen"), bindparam("now_wall")), else_=bindparam("due"))
+_RELEASED = _GIVEN_BACK.values(
+    clean_seq=bindparam("seen"), fails=0, last_observed_at=bindparam("now"), due_at_wall=bindparam("now_wall")
+)
+_DEFERRED = _GIVEN_BACK.values(fails=work.c.fails + 1, due_at_wall=_DUE)
+_RESTING = _GIVEN_BACK.values(fails=0, last_observed_at=bindparam("now"), due_at_wall=_DUE)
 
 
-def _give_back(conn: Connection, claim: Claim, **values: object) -> bool:
-    return (
-        conn.execute(update(work).where(_ours(claim)).values(lease_owner="", lease_until_wall=0, **values)).rowcount
-        == 1
-    )
+def _give_back(conn: Connection, statement: Update, claim: Claim, **values: int) -> bool:
+    claimed = {"of": claim.account, "by": claim.fence, "seen": claim.dirty_seq}
+    return conn.execute(statement, claimed | values).rowcount == 1
