@@ -14,6 +14,7 @@ import click
 from sync_pipeline.cli.comparing import apply, plan, reconcile
 from sync_pipeline.cli.explaining import explain
 from sync_pipeline.cli.keeping import doctor, init, ledger, resync, tables
+from sync_pipeline.cli.resolving import resolve
 from sync_pipeline.cli.rules import rules
 from sync_pipeline.cli.serving import demo, receiver, worker
 from sync_pipeline.cli.simulating import simulate
@@ -56,6 +57,7 @@ for command in (
     apply,
     undo,
     explain,
+    resolve,
     resync,
     doctor,
     init,

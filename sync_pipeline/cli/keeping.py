@@ -142,7 +142,7 @@ def ledger_status(as_json: bool) -> None:
     from sync_pipeline.engine.binding import bound
     from sync_pipeline.engine.drain import STALE_US
     from sync_pipeline.engine.env import SystemEnv
-    from sync_pipeline.ledger import commands, reviews
+    from sync_pipeline.ledger import commands, conflicts, reviews
     from sync_pipeline.ledger.status import ledger_status as read_status
 
     with open_existing_ledger(load_local_settings()) as opened, opened.read() as conn:
@@ -152,9 +152,11 @@ def ledger_status(as_json: bool) -> None:
             for row in commands.parked(conn)
         ]
         open_reviews = [asdict(review) for review in reviews.open_reviews(conn)]
+        open_conflicts = [each for each in conflicts.everything(conn) if each.status == "Open"]
         owner = bound(conn)
     if as_json:
         found = {"belongs_to": asdict(owner) if owner else None, "parked": parked, "reviews": open_reviews}
+        found["conflicts"] = [asdict(each) for each in open_conflicts]
         click.echo(json.dumps({**status, **found}, indent=2))
         return
     if owner is not None:
@@ -167,6 +169,8 @@ def ledger_status(as_json: bool) -> None:
         click.echo(f"parked: {row['target']} of {row['account']}: {row['refused']}")
     for review in open_reviews:
         click.echo(f"review: {review['account']} {review['subject']}: {review['detail']}")
+    for each in open_conflicts:
+        click.echo(f"conflict {each.key}: {each.account} {each.record_id}: {each.reason}")
 
 
 @ledger.command(

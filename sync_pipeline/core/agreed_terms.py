@@ -1,7 +1,8 @@
 """Deals that are billed and are no deals any more: not won after all, gone, on another interval, charged for more.
 
 Each is told to a person and nothing is changed, because a CRM record that vanished must never cancel billing. While
-one is open the two systems do not agree.
+one is open the two systems do not agree. Of a deal that is lost after all a person may rule: billing goes on, or ends
+with what is paid.
 """
 
 from __future__ import annotations
@@ -10,18 +11,24 @@ from collections.abc import Iterator
 
 from sync_pipeline.core.amendments import is_amendment
 from sync_pipeline.core.billed_items import QUANTITY, running_deals
-from sync_pipeline.core.commands import Review
+from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
+from sync_pipeline.core.conflict import About, Clash, Standing
+from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
 from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscription, own_billing
-from sync_pipeline.core.deal import Incomplete, terms
-from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.deal import Incomplete, terms, today
+from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rates import interval_of, is_one_time
-from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.records import Subscription
+from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import Billing, Deal, World
 
+NOT_WON = "billed_deal_not_won"
+BILLED, NOT_BILLED = '"billed"', '"not billed"'
 
-def unapplied_changes(world: World, rules: Rules) -> Iterator[Review]:
-    """One review per difference, for every running subscription of a deal."""
+
+def unapplied_changes(world: World, rules: Rules) -> Iterator[Entry]:
+    """What differs, for every running subscription of a deal, and what a ruling on it asks for."""
     billing = own_billing(world)
     if billing is None:
         return
@@ -31,9 +38,8 @@ def unapplied_changes(world: World, rules: Rules) -> Iterator[Review]:
         found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
         if is_amendment(world, deal, rules.commercial):
             continue
-        if isinstance(found, Match) and found.id in running and not deal.opportunity.is_won:
-            detail = f"it is not won any more, but {found.id} goes on billing it; cancel that, or win it again"
-            yield _review(world, "billed_deal_not_won", deal.opportunity.id, detail)
+        if isinstance(found, Match) and found.id in running:
+            yield from _still_won(world, rules, billing, deal, running[found.id])
         yield from _not_begun(world, rules, billing, deal)
     for link in sorted(world.links, key=lambda each: each.external_id):
         if link.kind == "subscription" and link.external_id in running and link.subject not in known:
@@ -41,6 +47,64 @@ def unapplied_changes(world: World, rules: Rules) -> Iterator[Review]:
             yield _review(world, "billed_deal_gone", link.subject, detail)
     yield from _intervals(world, rules)
     yield from _late_charges(world, rules)
+
+
+def _still_won(world: World, rules: Rules, billing: Billing, deal: Deal, subscription: Subscription) -> Iterator[Entry]:
+    """Whether a deal that is billed is won; an end that is scheduled settles one that is not."""
+    opportunity, ends = deal.opportunity, is_ending(subscription)
+    standing = Standing(
+        rule=NOT_WON,
+        subject=opportunity.id,
+        salesforce=BILLED if opportunity.is_won else NOT_BILLED,
+        stripe=NOT_BILLED if ends else BILLED,
+        keeps="Stripe",
+    )
+    yield from standing_on(world, standing)
+    if opportunity.is_won or ends:
+        return
+    ruling = ruling_on(world, standing)
+    if ruling is None and not is_kept(world, standing):
+        yield Clash(
+            account=world.account_id,
+            standing=standing,
+            about=About(
+                record_id=opportunity.id,
+                opportunity_id=opportunity.id,
+                stripe_object=subscription.id,
+                edited_by_id=opportunity.modified_by_id,
+                edited_at=opportunity.modified_at,
+            ),
+            base=None,
+            words=(None, opportunity.stage or "no stage", f"{subscription.id} is {subscription.status}"),
+            winner=None,
+            detail=f"it is not won any more, but {subscription.id} goes on billing it; cancel that, or win it again",
+        )
+    elif ruling is not None and ruling.side == "Salesforce":
+        yield from _ended(world, rules, billing, deal, subscription)
+
+
+def _ended(world: World, rules: Rules, billing: Billing, deal: Deal, subscription: Subscription) -> Iterator[Command]:
+    """The end of a subscription with what is paid: nothing is given back, and nothing billed again."""
+    periods = [item.period_end for item in billing.items if item.subscription == subscription.id and item.period_end]
+    if not periods:
+        return
+    end, target = max(periods), f"stripe/subscription/{subscription.id}"
+    reason = "a person ruled that the deal is lost"
+    yield Command(
+        key=f"set:{target}",
+        account=world.account_id,
+        target=target,
+        action="stripe.update",
+        priority=Priority.CREATE,
+        reason=reason,
+        subject=deal.opportunity.id,
+        body={
+            "object": "subscription",
+            "id": subscription.id,
+            "params": {"cancel_at": end // 1_000_000, "proration_behavior": "none"},
+        },
+        changes=(FieldChange("cancel_at", None, today(end, rules.commercial).isoformat(), NOT_WON, reason),),
+    )
 
 
 def _not_begun(world: World, rules: Rules, billing: Billing, deal: Deal) -> Iterator[Review]:
@@ -51,7 +115,7 @@ def _not_begun(world: World, rules: Rules, billing: Billing, deal: Deal) -> Iter
     subject = deal.opportunity.id
     if not deal.opportunity.is_won:
         detail = f"it is not won any more, but {schedule.id} will begin to bill it; cancel that, or win it again"
-        yield _review(world, "billed_deal_not_won", subject, detail)
+        yield _review(world, NOT_WON, subject, detail)
         return
     agreed = terms(deal, world.account.value, rules.commercial, world.now)
     if isinstance(agreed, Incomplete):

@@ -14,6 +14,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.amendments import is_amendment
 from sync_pipeline.core.billed_lines import lines_billed_now
 from sync_pipeline.core.canon import number
+from sync_pipeline.core.conflict import About
 from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, own_billing
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.money import MoneyError, minor_units
@@ -51,6 +52,16 @@ class BilledItem:
     def edited_at(self) -> int:
         """When the last of the lines was edited, microseconds UTC."""
         return max(line.modified_at or 0 for line in (*self.lines, *self.leaving))
+
+    def about(self, line: LineItem) -> About:
+        """Where a term of this item is, which `line` shows."""
+        return About(
+            record_id=line.id,
+            opportunity_id=self.deal.opportunity.id,
+            stripe_object=self.subscription.id,
+            edited_by_id=line.modified_by_id,
+            edited_at=line.modified_at,
+        )
 
     @property
     def agreed_lines(self) -> list[str]:
@@ -189,8 +200,11 @@ class AgreedRate:
 
 def agreed_rate(world: World, line: LineItem) -> AgreedRate | None:
     value = world.base.get((line.id, RATE))
-    if value is None:
-        return None
+    return remembered_rate(value) if value is not None else None
+
+
+def remembered_rate(value: str) -> AgreedRate:
+    """A rate from its canonical form."""
     product, interval, count, amount = canonical.decode(value)
     return AgreedRate(product, interval, count, Decimal(amount))
 

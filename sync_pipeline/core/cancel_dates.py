@@ -9,11 +9,14 @@ nothing: that takes back what was billed, or does not, and a person has to say s
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date, timedelta
 
 from sync_pipeline.core import canonical, writing
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.conflict import About, Clash, Standing
+from sync_pipeline.core.conflict_inbox import ruling_on, standing_on
 from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.kinds import merge3
@@ -21,7 +24,7 @@ from sync_pipeline.core.lifecycle import ends_at, has_ended
 from sync_pipeline.core.readings import contract_subjects, subscription_of
 from sync_pipeline.core.records import Contract, Subscription
 from sync_pipeline.core.rules import Commercial, Priority, Rules
-from sync_pipeline.core.world import Billing, World
+from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "contract.cancel_requested_on"
 FIELD = "cancel_requested_on"
@@ -37,36 +40,59 @@ def keep_cancel_dates(world: World, rules: Rules) -> Iterator[Entry]:
     for subject in contract_subjects(world):
         subscription = subscription_of(world, subject.deal) if subject.deal is not None else None
         if subscription is not None and not has_ended(subscription):
-            yield from _merge(world, rules, billing, subject.record, subscription)
+            yield from _merge(world, rules, billing, subject.deal, subject.record, subscription)
 
 
 def _merge(
-    world: World, rules: Rules, billing: Billing, contract: Contract, subscription: Subscription
+    world: World, rules: Rules, billing: Billing, deal: Deal | None, contract: Contract, subscription: Subscription
 ) -> Iterator[Entry]:
     asked = CANON["text"](contract.cancel_requested_on)
     end = ends_at(subscription, billing.items)
     scheduled = today(end, rules.commercial).isoformat() if end is not None else None
     base = world.base.get((contract.id, RULE))
     left, right = canonical.encode(asked), canonical.encode(scheduled)
+    standing = Standing(rule=RULE, subject=contract.id, salesforce=left, stripe=right)
+    yield from standing_on(world, standing)
+    if (ruling := ruling_on(world, standing)) is not None and not left == right == ruling.value:
+        if left == ruling.value:
+            yield from _to_stripe(world, rules.commercial, billing, contract, subscription, asked)
+        else:
+            yield from _to_contract(world, rules, contract, canonical.decode(ruling.value))
+        return
     # A subscription that we made began without an end; of one that was found nobody knows what it was meant to have.
     decision = merge3(left, right, base if base is not None or subscription.intent is None else NEVER)
     if decision == "agree":
         yield Agreement(contract.id, RULE, left)
-    elif decision == "conflict" and base is None and subscription.intent is None and asked is not None:
-        detail = f"it is to end on {asked} in Salesforce, on {scheduled or 'no day'} at Stripe; make them equal"
-        yield _review(world, contract, detail)
+        return
+    shown = f"{asked or 'no end'} in Salesforce, {scheduled or 'no end'} at Stripe"
+    clash = Clash(
+        account=world.account_id,
+        standing=standing,
+        about=About(
+            record_id=contract.id,
+            opportunity_id=deal.opportunity.id if deal else None,
+            stripe_object=subscription.id,
+            edited_by_id=contract.modified_by_id,
+            edited_at=contract.modified_at,
+        ),
+        base=base,
+        words=(canonical.decode(base) or "no end" if base else None, asked or "no end", scheduled or "no end"),
+        winner="Stripe",
+        detail=f"changed on both sides: {shown}; Stripe wins",
+    )
+    if decision == "conflict" and base is None and subscription.intent is None and asked is not None:
+        yield replace(clash, winner=None, detail=f"it is to end on different days: {shown}; make them equal")
     elif decision == "write_right":
         yield from _to_stripe(world, rules.commercial, billing, contract, subscription, asked)
     else:
-        if decision == "conflict" and asked is not None:
-            detail = f"changed on both sides: {asked} in Salesforce, {scheduled or 'no end'} at Stripe; Stripe wins"
-            yield _review(world, contract, detail)
+        if decision == "conflict" and (asked is not None or base is not None):
+            yield clash
         yield from _to_contract(world, rules, contract, scheduled)
 
 
 def _to_contract(world: World, rules: Rules, contract: Contract, scheduled: str | None) -> Iterator[Entry]:
     agreed = (Agreement(contract.id, RULE, canonical.encode(scheduled)),)
-    reason = "the end of the subscription was changed at Stripe"
+    reason = f"the subscription is to end on {scheduled}" if scheduled else "the subscription goes on"
     written = writing.update(
         world, rules, "contract", contract, {FIELD: scheduled}, rule=RULE, reason=reason, agreements=agreed
     )

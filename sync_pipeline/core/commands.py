@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.conflict import Clash, Conflict, Standing
 from sync_pipeline.core.rules import Priority
 
 Action = Literal[
@@ -107,16 +108,20 @@ class LookAgain:
     detail: str = ""
 
 
-Entry = Command | Review | Agreement | LookAgain
+Entry = Command | Review | Agreement | LookAgain | Clash | Standing
 """What a rule module may yield."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`look_again_at` is when the account has to be planned again even if nothing happens; `waits` tells what for."""
+    """`conflicts` are those that are new or moved on.
+
+    `look_again_at` is when the account has to be planned again even if nothing happens; `waits` tells what for.
+    """
 
     commands: tuple[Command, ...] = ()
     reviews: tuple[Review, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+    conflicts: tuple[Conflict, ...] = ()
     look_again_at: int | None = None
     waits: tuple[LookAgain, ...] = ()

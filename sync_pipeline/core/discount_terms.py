@@ -13,6 +13,7 @@ from typing import Any
 from sync_pipeline.core import canonical
 from sync_pipeline.core.billed_items import RunningDeal, running_deals
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
+from sync_pipeline.core.conflict import About
 from sync_pipeline.core.crosswalk import match_schedule, own_billing
 from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount
 from sync_pipeline.core.lifecycle import CHANGEABLE
@@ -92,13 +93,34 @@ def _compared(
     if agreed is not None and spent and agreed.coupon not in shown:
         shown = sorted([*shown, agreed.coupon])
     wanted = [agreed.coupon] if agreed else []
-    told = f"the deal has {', '.join(wanted) or 'no discount'}, {running.subscription.id} {', '.join(shown) or 'none'}"
-    term = Term(subject, RULE, canonical.encode(wanted), canonical.encode(shown), base, told)
+    told = f"the deal has {_shown(wanted)}, {running.subscription.id} {', '.join(shown) or 'none'}"
+    opportunity = running.deal.opportunity
+    term = Term(
+        subject=subject,
+        rule=RULE,
+        salesforce=canonical.encode(wanted),
+        stripe=canonical.encode(shown),
+        base=base,
+        words=told,
+        said=(_shown(canonical.decode(base)) if base else None, _shown(wanted), _shown(shown)),
+        about=About(
+            record_id=subject,
+            opportunity_id=subject,
+            stripe_object=running.subscription.id,
+            edited_by_id=opportunity.modified_by_id,
+            edited_at=opportunity.modified_at,
+        ),
+        keeps="Stripe",
+    )
     carries = base is not None and rules.commercial.changes_after_billing == "carry"
     decision = decide(world, rules.commercial, term, rules.commercial.on_stripe_discounts, carries=carries)
     if decision.writes_stripe and (why := _cannot(world, billing, running)):
         decision = Decision("leave", (*decision.told, _review(world, subject, f"{told}; {why}")))
     return _Discounted(running, agreed, has, decision)
+
+
+def _shown(coupon_names: Sequence[str]) -> str:
+    return ", ".join(coupon_names) or "no discount"
 
 
 def _name(discount: Discount) -> str:

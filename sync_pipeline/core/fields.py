@@ -18,6 +18,8 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.addresses import stripe_address
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
+from sync_pipeline.core.conflict import About, Clash, Standing
+from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
 from sync_pipeline.core.kinds import KINDS, Decision
 from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.observation import Absent, Present, Unknown
@@ -51,7 +53,7 @@ def keyed_hash(form: str, personal_key: bytes) -> str:
 class Judgement:
     """One field of one record held against its rule: canonical values, personal ones as hashes.
 
-    `source` is the raw value that the rule wants; `base` what both sides last agreed on.
+    `source` is the raw value that the rule wants; `base` what both sides last agreed on; `standing` what both say now.
     """
 
     source: Any
@@ -60,6 +62,7 @@ class Judgement:
     base: str | None
     decision: Decision
     agreement: Agreement
+    standing: Standing
 
 
 def judge(
@@ -82,7 +85,16 @@ def judge(
         decision = KINDS[rule.kind](wanted, shown, None)
     if rule.personal:
         wanted, shown = hashed_wanted, hashed_shown
-    return Judgement(source.value, wanted, shown, base, decision, Agreement(subject.id, rule.target, hashed_wanted))
+    written = rule.side == "salesforce"
+    standing = Standing(
+        rule=rule.target,
+        subject=subject.id,
+        salesforce=hashed_shown if written else hashed_wanted,
+        stripe=hashed_wanted if written else hashed_shown,
+        keeps="Salesforce" if written else "Stripe",
+    )
+    agreement = Agreement(subject.id, rule.target, hashed_wanted)
+    return Judgement(source.value, wanted, shown, base, decision, agreement, standing)
 
 
 def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, personal_key: bytes) -> Iterator[Entry]:
@@ -95,9 +107,14 @@ def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, persona
         return
     if found.decision == "agree":
         yield found.agreement
+    yield from standing_on(world, found.standing)
+    puts_back = rule.on_foreign_edit == "revert"
     if found.decision == "foreign" and rule.on_foreign_edit == "review":
-        yield _review(world, rule, subject, f"{rule.target} was edited by hand; it should follow {rule.source}")
-    if found.decision == "write" or (found.decision == "foreign" and rule.on_foreign_edit == "revert"):
+        ruling = ruling_on(world, found.standing)
+        puts_back = ruling is not None and ruling.side != found.standing.keeps
+        if ruling is None and not is_kept(world, found.standing):
+            yield _clash(world, rule, subject, found)
+    if found.decision == "write" or (found.decision == "foreign" and puts_back):
         reason = f"put back after an edit by hand: {rule.why}" if found.decision == "foreign" else rule.why
         name = field_name(rules, rule)
         change = FieldChange(name, found.shown, found.wanted, rule.target, reason, rule.personal)
@@ -157,6 +174,34 @@ def _param(field: str, value: Any) -> dict[str, Any]:
         nested = {name: nested}
     params: dict[str, Any] = nested
     return params
+
+
+def _clash(world: World, rule: FieldRule, subject: Subject, found: Judgement) -> Clash:
+    said = [_in_words(value, rule) for value in (found.shown, found.wanted)]
+    salesforce, stripe = said if rule.side == "salesforce" else reversed(said)
+    base = found.base and ("(personal)" if rule.personal else str(canonical.decode(found.base)))
+    edited = subject.record if rule.side == "salesforce" else None
+    return Clash(
+        account=world.account_id,
+        standing=found.standing,
+        about=About(
+            record_id=subject.id if rule.side == "salesforce" else world.account_id,
+            opportunity_id=subject.deal.opportunity.id if subject.deal else None,
+            stripe_object=subject.id if rule.side == "stripe" else None,
+            edited_by_id=edited.modified_by_id if edited else None,
+            edited_at=edited.modified_at if edited else None,
+        ),
+        base=found.base,
+        words=(base, salesforce, stripe),
+        winner=None,
+        detail=f"{rule.target} was edited by hand; it should follow {rule.source}",
+    )
+
+
+def _in_words(value: Any, rule: FieldRule) -> str:
+    if value is None:
+        return "nothing"
+    return "(personal)" if rule.personal else str(value)
 
 
 def _review(world: World, rule: FieldRule, subject: Subject, detail: str) -> Review:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import SALESFORCE_RECORDS, Contract, LineItem, Opportunity
+from sync_pipeline.core.records import SALESFORCE_RECORDS, Contract, LineItem, Opportunity, SyncConflict
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Deal, World
 from sync_pipeline.core.written import ONCE_ONLY
@@ -39,11 +39,12 @@ def record_changed(world: World, rules: Rules, body: Mapping[str, Any]) -> World
         churn_records=tuple(map(changed, world.churn_records)),
         renewals=tuple(map(changed, world.renewals)),
         tasks=tuple(map(changed, world.tasks)),
+        conflict_records=tuple(map(changed, world.conflict_records)),
     )
 
 
 def record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World | None:
-    """A churn record, a renewal, a Contract or a line; nothing is planned from other records that are made."""
+    """A churn or conflict record, a renewal, a Contract or a line; of others nothing is planned."""
     kind = next((k for k in ONCE_ONLY if rules.salesforce[k].object == body["object"]), None)
     if kind is None or kind not in SALESFORCE_RECORDS:
         return None
@@ -60,6 +61,8 @@ def record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World | 
         return replace(world, deals=tuple(deals))
     if isinstance(made, LineItem):
         return replace(world, deals=tuple(_with_line(world, deal, made) for deal in world.deals))
+    if isinstance(made, SyncConflict):
+        return replace(world, conflict_records=(*world.conflict_records, made))
     return replace(world, churn_records=(*world.churn_records, made))
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.conflict_inbox import with_conflicts
 from sync_pipeline.core.foreseen_salesforce import record_changed, record_made
 from sync_pipeline.core.foreseen_stripe import CREATES, DELETES, UPDATES
 from sync_pipeline.core.observation import Present
@@ -51,12 +52,13 @@ def foresee(world: World, rules: Rules, personal_key: bytes, billing_of: Callabl
     first = planned = plan(world, rules, personal_key)
     rounds: list[tuple[Command, ...]] = []
     now, is_whole = world, True
-    while planned.commands and len(rounds) < MAX_ROUNDS:
+    while (planned.commands or planned.conflicts) and len(rounds) < MAX_ROUNDS:
         rounds.append(planned.commands)
-        now, told = imagine(now, planned.commands, rules, billing_of)
+        now, told = imagine(with_conflicts(now, planned.conflicts), planned.commands, rules, billing_of)
         is_whole = is_whole and told
         planned = plan(now, rules, personal_key)
-    return Foreseen(world, now, first, tuple(rounds), is_whole and not planned.commands)
+    wrote = tuple(filter(None, rounds))
+    return Foreseen(world, now, first, wrote, is_whole and not planned.commands)
 
 
 def imagine(

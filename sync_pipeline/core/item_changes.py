@@ -11,12 +11,15 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.billed_items import RunningDeal, line_names
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.conflict import About, Clash, Standing
+from sync_pipeline.core.conflict_inbox import Ruling, is_kept, ruling_on, standing_on
 from sync_pipeline.core.deal import Incomplete
 from sync_pipeline.core.lifecycle import CHANGEABLE
-from sync_pipeline.core.prices import agreed_rates, as_agreed, price_at_stripe, rate_of_new
+from sync_pipeline.core.prices import NOT_BILLED, agreed_rates, as_agreed, price_at_stripe, rate_of_new
 from sync_pipeline.core.proration import counts_from, within
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_edited
 from sync_pipeline.core.rates import Rate
@@ -27,6 +30,9 @@ from sync_pipeline.core.two_way import braked_until, edit_war
 from sync_pipeline.core.world import World
 
 ITEMS = "subscription.items"
+ON_NO_LINE = "item_on_no_line"
+NOTHING = canonical.encode(None)
+RULED = "a person decided a conflict"
 
 
 @dataclass(slots=True)
@@ -57,9 +63,7 @@ def new_lines(
             continue
         rate = rate_of_new(running, line, rules.commercial)
         if isinstance(rate, Incomplete):
-            yield _review(
-                world, "line_not_billed", line.id, f"line {line.product_name or line.id}: {'; '.join(rate.missing)}"
-            )
+            yield _review(world, NOT_BILLED, line.id, f"line {line.product_name or line.id}: {'; '.join(rate.missing)}")
         else:
             groups.setdefault(rate.lookup_key, []).append((line, rate))
     for _, group in sorted(groups.items()):
@@ -77,13 +81,22 @@ def _new_rate(
     was_billed = agreed_quantity(world, (line.id for line in lines)) not in (None, 0)
     amended = all(line.amends_line_id for line in lines)
     reaction = commercial.on_stripe_items if was_billed else "carry" if amended else commercial.changes_after_billing
-    known = running.subscription.intent is not None and running.subscription.status in CHANGEABLE
-    if quantity is None or reaction == "review" or not known:
-        what = "is on no item any more of" if was_billed else "is on no item of"
-        names = ", ".join(line.product_name or line.id for line in lines)
-        detail = f"line {names} {what} {running.subscription.id}; add it there, or take it off the deal"
-        yield _review(world, "line_not_billed", first.id, detail)
+    changeable = running.subscription.status in CHANGEABLE
+    what = "is on no item any more of" if was_billed else "is on no item of"
+    names = ", ".join(line.product_name or line.id for line in lines)
+    detail = f"line {names} {what} {running.subscription.id}; add it there, or take it off the deal"
+    if quantity is None or not changeable:
+        yield _review(world, NOT_BILLED, first.id, detail)
         return
+    ruled_at = 0
+    if reaction == "review" or running.subscription.intent is None:
+        said = (canonical.encode(number(Decimal(quantity))), NOTHING)
+        words = (None, f"{quantity} of {names}", "nothing")
+        ruling, told = _asked(world, running, NOT_BILLED, first.id, first, said, words, detail)
+        yield from told
+        if ruling is None:
+            return
+        ruled_at = ruling.at
     effective: int | None = None
     if was_billed:
         if (until := braked_until(world, commercial, first.id, ITEMS)) is not None:
@@ -91,7 +104,7 @@ def _new_rate(
             return
     else:
         edited = max(line.modified_at or 0 for line in lines)
-        effective = max(counts_from(line, running.period_ends, commercial) for line in lines)
+        effective = max(ruled_at, *(counts_from(line, running.period_ends, commercial) for line in lines))
         quiet_until = edited + commercial.quiet_seconds * 1_000_000
         if world.now < quiet_until:
             yield LookAgain(quiet_until)
@@ -120,10 +133,18 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
     for item in running.unlined:
         taken_off = bool(item.line_ids)
         reaction = rules.commercial.removed_lines if taken_off else rules.commercial.on_stripe_items
-        ours = running.subscription.intent is not None and running.subscription.status in CHANGEABLE
-        if reaction == "review" or not ours:
-            detail = f"Stripe bills {item.quantity} of {item.product} ({item.id}), which is on no line of the deal"
-            yield _review(world, "item_on_no_line", running.deal.opportunity.id, detail, item.id)
+        detail = f"Stripe bills {item.quantity} of {item.product} ({item.id}), which is on no line of the deal"
+        if running.subscription.status not in CHANGEABLE:
+            yield _review(world, ON_NO_LINE, running.deal.opportunity.id, detail, item.id)
+            continue
+        if reaction == "review" or running.subscription.intent is None:
+            said = (NOTHING, canonical.encode([item.product, number(item.quantity)]))
+            words = (None, "nothing", f"{item.quantity} of {item.product}")
+            ruling, told = _asked(world, running, ON_NO_LINE, item.id, None, said, words, detail)
+            yield from told
+            if ruling is not None:
+                agreed = agreed_quantities((line, 0) for line in item.line_ids)
+                changes.append(removal(item, RULED, running.deal.opportunity.id, agreed))
         elif taken_off:
             agreed = agreed_quantities((line, 0) for line in item.line_ids)
             changes.append(removal(item, "its lines were taken off the deal", running.deal.opportunity.id, agreed))
@@ -132,6 +153,51 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
         else:
             removed = removal(item, "it was added at Stripe", running.deal.opportunity.id)
             changes.append(replace(removed, what=replace(removed.what, put_back=item.product)))
+
+
+def settled_items(world: World, running: RunningDeal) -> Iterator[Standing]:
+    """What became of lines and items about which there was a conflict, and which are on neither side alone any more."""
+    alone = {line.id for line in running.new} | {item.id for item in running.unlined}
+    both = {billed.item.id for billed in running.items} | {line.id for each in running.items for line in each.lines}
+    for conflict in world.conflicts:
+        of_this = conflict.rule in (NOT_BILLED, ON_NO_LINE) and conflict.stripe_object == running.subscription.id
+        if of_this and conflict.subject not in alone:
+            there = conflict.salesforce if conflict.rule == NOT_BILLED else conflict.stripe
+            value = there if conflict.subject in both else NOTHING
+            yield Standing(rule=conflict.rule, subject=conflict.subject, salesforce=value, stripe=value, keeps="Stripe")
+
+
+def _asked(
+    world: World,
+    running: RunningDeal,
+    rule: str,
+    subject: str,
+    line: LineItem | None,
+    said: tuple[str, str],
+    words: tuple[str | None, str, str],
+    detail: str,
+) -> tuple[Ruling | None, tuple[Entry, ...]]:
+    """What is told of a line or an item that is on one side only, and a person's ruling that Stripe has to follow."""
+    standing = Standing(rule=rule, subject=subject, salesforce=said[0], stripe=said[1], keeps="Stripe")
+    known = standing_on(world, standing)
+    ruling = ruling_on(world, standing)
+    if ruling is not None:
+        return (ruling if ruling.side == "Salesforce" else None), known
+    if is_kept(world, standing):
+        return None, known
+    opportunity = running.deal.opportunity
+    edited = line or opportunity
+    about = About(
+        record_id=edited.id,
+        opportunity_id=opportunity.id,
+        stripe_object=running.subscription.id,
+        edited_by_id=edited.modified_by_id,
+        edited_at=edited.modified_at,
+    )
+    clash = Clash(
+        account=world.account_id, standing=standing, about=about, base=None, words=words, winner=None, detail=detail
+    )
+    return None, (clash,)
 
 
 def removal(

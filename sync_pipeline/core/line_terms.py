@@ -24,10 +24,12 @@ from sync_pipeline.core.billed_items import (
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.item_changes import (
+    RULED,
     ItemChanges,
     in_one_request,
     new_lines,
     removal,
+    settled_items,
     unlined_items,
 )
 from sync_pipeline.core.lifecycle import CHANGEABLE
@@ -40,7 +42,7 @@ from sync_pipeline.core.rate_card import is_priced_at, rate_card
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.records import SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
-from sync_pipeline.core.seats import agreed_quantities, decide_quantity, line_quantity, spread
+from sync_pipeline.core.seats import agreed_quantities, decide_quantity, line_quantity, quantity_of, spread
 from sync_pipeline.core.two_way import Decision
 from sync_pipeline.core.world import Catalogue, World
 
@@ -58,6 +60,7 @@ def keep_line_terms(world: World, rules: Rules) -> Iterator[Entry]:
             yield from _keep_item(world, rules, running, billed, ramp, changes)
         yield from new_lines(world, rules, running, ramp, changes)
         yield from unlined_items(world, rules, running, changes)
+        yield from settled_items(world, running)
         yield from in_one_request(world, rules, running, changes)
 
 
@@ -102,7 +105,7 @@ def _keep_item(
         yield LookAgain(quiet_until)
     elif quantity.writes_stripe and total == 0:
         agreed = agreed_quantities((line.id, line.quantity) for line in billed.lines)
-        why, effective = "no seats are left on its lines", _counts_from(rules, billed)
+        why, effective = "no seats are left on its lines", _counts_from(rules, billed, quantity, prices)
         changes.append(removal(billed.item, why, billed.lines[0].id, agreed, effective))
     else:
         yield from _to_stripe(world, rules, running, billed, quantity, prices)
@@ -147,7 +150,7 @@ def _to_stripe(
     if params:
         params["proration_behavior"] = rules.commercial.proration
         if edited:
-            params |= within(item.period_start, item.period_end, _counts_from(rules, billed))
+            params |= within(item.period_start, item.period_end, _counts_from(rules, billed, quantity, prices))
     if billed.names_are_stale:
         params["metadata"] = line_names(billed.lines)
     target = f"stripe/subscription_item/{item.id}"
@@ -184,21 +187,20 @@ def _priced(item: SubscriptionItem, prices: Prices) -> FieldChange:
     return FieldChange("price", old, new, RATE, why, put_back=put_back)
 
 
-def _counts_from(rules: Rules, billed: BilledItem) -> int:
-    """From when a change is billed: the day of the lines that join, or else the edit; seconds UTC."""
+def _counts_from(rules: Rules, billed: BilledItem, quantity: Decision, prices: Prices) -> int:
+    """From when a change is billed: the day of the lines that join, or else the edit; not before a person's ruling
+    asked for it. Seconds UTC."""
     joining = {line.id for line in billed.joining}
     edited = [line for line in (*billed.lines, *billed.leaving) if line.id not in joining]
     ends = (billed.item.period_end,)
     moments = [counts_from(line, ends, rules.commercial) for line in billed.joining]
-    return max(moments or [line.modified_at or 0 for line in edited]) // 1_000_000
+    moments = moments or [line.modified_at or 0 for line in edited]
+    return max(*moments, quantity.ruled_at or 0, prices.decision.ruled_at or 0) // 1_000_000
 
 
 def _to_lines(world: World, rules: Rules, billed: BilledItem, quantity: Decision, prices: Prices) -> Iterator[Command]:
     names = rules.salesforce["line"]
-    shares = spread(billed.lines, billed.item.quantity or 0) if quantity.move == "to_salesforce" else None
-    following = {line.id for line in prices.following}
-    rate = rate_of_item(billed.item)
-    assert rate is not None or not following
+    shares = spread(billed.lines, quantity_of(quantity.value)) if quantity.value is not None else None
     settled = [(gone, 0) for gone in billed.gone]
     settled += [(line.id, shares[line.id]) for line in billed.lines if shares and shares.get(line.id) == line.quantity]
     for line in billed.lines:
@@ -208,13 +210,13 @@ def _to_lines(world: World, rules: Rules, billed: BilledItem, quantity: Decision
         agreed: list[Agreement] = []
         if shares is not None and line.id in shares and shares[line.id] != line.quantity:
             new = Decimal(shares[line.id])
-            why = "seats were changed at Stripe"
+            why = "seats were changed at Stripe" if sum(shares.values()) == billed.item.quantity else RULED
             changed.append(FieldChange(names.fields["quantity"], number(line.quantity), number(new), QUANTITY, why))
             agreed += agreed_quantities([(line.id, new), *settled])
             settled = []
-        if line.id in following and rate is not None:
+        if (rate := prices.following.get(line.id)) is not None:
             price = rate.unit_amount.scaleb(-exponent(billed.item.currency))
-            why = "the price was changed at Stripe"
+            why = "the price was changed at Stripe" if rate == rate_of_item(billed.item) else RULED
             changed.append(FieldChange(names.fields["unit_price"], number(line.unit_price), number(price), RATE, why))
             agreed += agreed_rates([line.id], rate)
         if not changed:

@@ -18,6 +18,8 @@ from sync_pipeline.core.amended_lines import amended_lines
 from sync_pipeline.core.cancel_dates import keep_cancel_dates
 from sync_pipeline.core.churn import churn_records
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Plan, Review
+from sync_pipeline.core.conflict import Clash, Conflict
+from sync_pipeline.core.conflict_inbox import keep_conflicts
 from sync_pipeline.core.contraction import contractions
 from sync_pipeline.core.contracts import keep_contracts
 from sync_pipeline.core.discount_terms import keep_discounts
@@ -61,15 +63,18 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *end_terms(world, rules),
         *unapplied_changes(world, rules),
     ]
-    commands = _one_per_target(entry for entry in entries if isinstance(entry, Command))
+    inbox = list(keep_conflicts(world, rules, entries))
+    commands = _one_per_target(entry for entry in (*entries, *inbox) if isinstance(entry, Command))
     free = (command for command in commands if command.target not in world.blocked)
-    reviews = (entry for entry in entries if isinstance(entry, Review))
+    reviews = [entry for entry in entries if isinstance(entry, Review)]
+    reviews += [_undecided(entry) for entry in entries if isinstance(entry, Clash) and entry.winner is None]
     agreements = (entry for entry in entries if isinstance(entry, Agreement))
     later = {entry for entry in entries if isinstance(entry, LookAgain)}
     return Plan(
         commands=tuple(sorted(free, key=Command.order)),
         reviews=tuple(sorted(reviews, key=lambda review: review.key)),
         agreements=tuple(sorted(agreements, key=lambda agreement: (agreement.subject, agreement.rule))),
+        conflicts=tuple(entry for entry in inbox if isinstance(entry, Conflict)),
         waits=tuple(sorted((each for each in later if each.detail), key=lambda each: (each.at, each.subject))),
         look_again_at=min((entry.at for entry in later), default=None),
     )
@@ -119,6 +124,11 @@ def _deep_union(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str
         both = isinstance(held, Mapping) and isinstance(value, Mapping)
         united[key] = _deep_union(held, value) if both and held is not None else value
     return united
+
+
+def _undecided(clash: Clash) -> Review:
+    rule, subject = clash.standing.rule, clash.standing.subject
+    return Review(f"{rule}:{subject}", clash.account, rule, subject, clash.detail)
 
 
 def _deleted_account(world: World, proof: str) -> Iterator[Review]:

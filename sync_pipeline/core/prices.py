@@ -6,8 +6,8 @@ edit of the line's price. Lines of one item are decided one by one: they may hav
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from sync_pipeline.core.billed_items import (
     RATE,
@@ -17,6 +17,7 @@ from sync_pipeline.core.billed_items import (
     agreed_rate,
     minor_price,
     rate_of_item,
+    remembered_rate,
     running_deals,
 )
 from sync_pipeline.core.canon import number
@@ -26,20 +27,23 @@ from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rate_card import is_priced_at
 from sync_pipeline.core.rates import Rate, interval_of
-from sync_pipeline.core.records import LineItem, SubscriptionItem
+from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.two_way import Decision, Term, decide
 from sync_pipeline.core.world import World
+
+NOT_BILLED = "line_not_billed"
+"""The rule of a line that is on no item of its subscription."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prices:
     """What is to happen to the price of one item: `rate` is what it should bill instead, by `decision`; `following`
-    lines take the item's price; `agreed` ones show it."""
+    lines, by id, take the price of a rate; `agreed` ones show the item's."""
 
     decision: Decision
     rate: Rate | None = None
-    following: tuple[LineItem, ...] = ()
+    following: Mapping[str, AgreedRate] = field(default_factory=dict)
     agreed: tuple[LineItem, ...] = ()
 
 
@@ -50,7 +54,8 @@ def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
         detail = f"{billed.item.price} has no unit amount, which a line could show"
         return Prices(Decision("leave", (_review(world, billed.lines[0], detail),)))
     told: list[Entry] = []
-    following, agreed, writes = [], [], []
+    following: dict[str, AgreedRate] = {}
+    agreed, writes = [], []
     for line in billed.lines:
         wanted = _wanted(world, line, shown, billed.item.currency)
         if wanted is None:
@@ -60,19 +65,19 @@ def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
         told += decision.told
         if decision.move == "agree":
             agreed.append(line)
-        elif decision.move == "to_salesforce":
-            following.append(line)
+        elif decision.value is not None:
+            following[line.id] = remembered_rate(decision.value)
         elif decision.writes_stripe:
             writes.append((line, decision, wanted))
     if not writes:
         moved = Decision("agree" if len(agreed) == len(billed.lines) else "leave", tuple(told))
-        return Prices(moved, following=tuple(following), agreed=tuple(agreed))
+        return Prices(moved, following=following, agreed=tuple(agreed))
     line, decision, wanted = writes[0]
     rate = rate_of(line, billed.item.currency, (wanted.interval, wanted.interval_count), rules.commercial)
     if isinstance(rate, Incomplete):
         told += [_review(world, line, "; ".join(rate.missing))]
-        return Prices(Decision("leave", tuple(told)), following=tuple(following), agreed=tuple(agreed))
-    return Prices(replace(decision, told=tuple(told)), rate, tuple(following), tuple(agreed))
+        return Prices(Decision("leave", tuple(told)), following=following, agreed=tuple(agreed))
+    return Prices(replace(decision, told=tuple(told)), rate, following, tuple(agreed))
 
 
 def agreed_rates(line_ids: Iterable[str], rate: AgreedRate) -> tuple[Agreement, ...]:
@@ -106,8 +111,10 @@ def price_at_stripe(world: World, rate: Rate) -> str | None:
 def changed_rates(world: World, rules: Rules) -> Iterator[Rate]:
     """The rates that running subscriptions may have to bill next; their prices have to be known to plan it."""
     adds = rules.commercial.changes_after_billing == "carry" or rules.commercial.on_stripe_items == "revert"
+    asked = {conflict.subject for conflict in world.conflicts if conflict.rule == NOT_BILLED}
     for running in running_deals(world, rules.commercial):
-        for line in running.new if adds and running.subscription.intent is not None else ():
+        ours = adds and running.subscription.intent is not None
+        for line in running.new if ours or asked.intersection(line.id for line in running.new) else ():
             if isinstance(rate := rate_of_new(running, line, rules.commercial), Rate):
                 yield rate
         for billed in running.items:
@@ -127,10 +134,12 @@ def _decide(
     world: World, commercial: Commercial, billed: BilledItem, line: LineItem, wanted: AgreedRate, shown: AgreedRate
 ) -> Decision:
     base = agreed_rate(world, line)
-    words = f"line {line.product_name or line.id} says {number(line.unit_price)}, Stripe bills {_shown(billed.item)}"
+    currency = billed.item.currency
+    billed_as = _shown(shown, currency)
+    words = f"line {line.product_name or line.id} says {number(line.unit_price)}, Stripe bills {billed_as}"
     same_plan = base is None or replace(shown, unit_amount=base.unit_amount) == base
     if not same_plan:
-        words = f"line {line.product_name or line.id} is billed as {shown.product} now, at {_shown(billed.item)}"
+        words = f"line {line.product_name or line.id} is billed as {shown.product} now, at {billed_as}"
     term = Term(
         subject=line.id,
         rule=RATE,
@@ -138,22 +147,22 @@ def _decide(
         stripe=shown.remembered(),
         base=base.remembered() if base else None,
         words=words,
+        said=(_shown(base, currency) if base else None, _shown(wanted, currency), billed_as),
+        about=billed.about(line),
     )
     reaction = commercial.on_stripe_price if same_plan else commercial.on_stripe_items
     carries = base is not None and commercial.changes_after_billing == "carry"
     return decide(world, commercial, term, reaction, carries=carries)
 
 
-def _shown(item: SubscriptionItem) -> str:
-    """What an item bills, in words: major units where the currency is known."""
-    amount = item.unit_amount
-    assert amount is not None
-    every = f"{item.interval_count} {item.interval}s" if item.interval_count > 1 else item.interval
+def _shown(rate: AgreedRate, currency: str) -> str:
+    """A rate in words: major units where the currency is known."""
+    every = f"{rate.interval_count} {rate.interval}s" if rate.interval_count > 1 else rate.interval
     try:
-        major = number(amount.scaleb(-exponent(item.currency)))
+        major = number(rate.unit_amount.scaleb(-exponent(currency)))
     except MoneyError:
-        return f"{item.currency} {number(amount)} (minor units) per {every}"
-    return f"{item.currency} {major} per {every}"
+        return f"{currency} {number(rate.unit_amount)} (minor units) per {every}"
+    return f"{currency} {major} per {every}"
 
 
 def _review(world: World, line: LineItem, detail: str) -> Review:

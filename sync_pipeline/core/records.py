@@ -43,6 +43,7 @@ class Account:
     billing_plan: Column[str | None, "Product that carries most of the recurring revenue"] = None
     seats: Column[Decimal | None, "Seats over all running subscriptions"] = None
     retention_status: Column[str | None, "Healthy, At Risk, Cancel Scheduled, Churned or Won Back"] = None
+    modified_by_id: Column[str | None, "User who edited the record last"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
 
@@ -84,6 +85,7 @@ class Opportunity:
     owner_active: Column[bool, "The owner can be given work"] = False
     lost_reason: Column[str | None, "Why the renewal was lost"] = None
     renewal_key: Column[str | None, "Subscription and end of term that this renewal Opportunity is for"] = None
+    modified_by_id: Column[str | None, "User who edited the record last"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
 
@@ -106,6 +108,7 @@ class LineItem:
     from_month: Column[Decimal | None, "First month of the term that bills the line; empty from its start"] = None
     to_month: Column[Decimal | None, "Last month of the term that bills the line; empty to its end"] = None
     stripe_item_id: Column[str | None, "Stripe subscription item (si_...)"] = None
+    modified_by_id: Column[str | None, "User who edited the record last"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
 
@@ -121,6 +124,7 @@ class Contract:
     stripe_subscription_id: Column[str | None, "Stripe subscription (sub_...)"] = None
     cancel_requested_on: Column[str | None, "Last day of service that was asked for (ISO date)"] = None
     service_end_date: Column[str | None, "Day on which service ends or has ended (ISO date)"] = None
+    modified_by_id: Column[str | None, "User who edited the record last"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
 
@@ -147,6 +151,33 @@ class ChurnRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConflict:
+    """A Salesforce record of a conflict (core/conflicts.py): what it was about, who won, and what a person rules."""
+
+    id: Column[str, "Salesforce id, 18 characters"]
+    key: Column[str | None, "Field, pair of values and number of the conflict: its identity"] = None
+    account_id: Column[str | None, "Account whose records disagreed"] = None
+    opportunity_id: Column[str | None, "Deal whose terms disagreed"] = None
+    record_id: Column[str | None, "Record that has the field"] = None
+    field: Column[str | None, "Rule of the field"] = None
+    base_value: Column[str | None, "What both systems said when they last agreed"] = None
+    salesforce_value: Column[str | None, "What Salesforce said"] = None
+    stripe_value: Column[str | None, "What Stripe said"] = None
+    winner: Column[str | None, "Salesforce or Stripe; empty while a person has to decide"] = None
+    status: Column[str | None, "Open, Decided or Overtaken"] = None
+    reason: Column[str | None, "What happened, in words"] = None
+    salesforce_edited_by_id: Column[str | None, "User who edited the record before the conflict was seen"] = None
+    salesforce_edited_at: Column[int | None, "That edit, microseconds UTC"] = None
+    stripe_event: Column[str | None, "Newest event of the Stripe object (evt_...)"] = None
+    stripe_edited_at: Column[int | None, "That event, microseconds UTC"] = None
+    ruling: Column[str | None, "Salesforce or Stripe: whose value shall count, as a person says"] = None
+    decided_by: Column[str | None, "Who decided"] = None
+    decided_at: Column[int | None, "When both systems had the winner's value, microseconds UTC"] = None
+    modified_by_id: Column[str | None, "User who edited the record last"] = None
+    modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FailureTask:
     """A Salesforce Task that was made for a failed payment and is still open."""
 
@@ -162,6 +193,7 @@ SALESFORCE_RECORDS: Mapping[str, type[Any]] = {
     "line": LineItem,
     "contract": Contract,
     "churn_record": ChurnRecord,
+    "sync_conflict": SyncConflict,
 }
 """The Salesforce objects that are read, by the sync's own names; others are only written."""
 

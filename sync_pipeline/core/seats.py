@@ -38,17 +38,30 @@ def decide_quantity(world: World, rules: Rules, billed: BilledItem) -> Decision:
         detail = f"a line quantity is not a positive whole number; Stripe goes on billing {shown}"
         return Decision("leave", (_review(world, billed, detail),))
     base = _base(world, billed)
-    if base is None and not billed.made_by_us and wanted != shown:
-        detail = f"Salesforce has {wanted}, the subscription that was found has {shown}; make them equal"
-        return Decision("leave", (_review(world, billed, detail),))
-    words = f"{wanted} in Salesforce, {shown} at Stripe"
     left, right = (canonical.encode(number(value)) for value in (wanted, shown))
-    term = Term(billed.item.id, QUANTITY, left, right, base, words)
-    decision = decide(world, rules.commercial, term, rules.commercial.on_stripe_quantity, carries=True)
-    if decision.move == "to_salesforce" and spread(billed.lines, shown) is None:
-        detail = f"Stripe bills {shown}, fewer than there are lines of it; take lines off the deal"
+    last_edited = max(billed.lines, key=lambda line: line.modified_at or 0)
+    term = Term(
+        subject=billed.item.id,
+        rule=QUANTITY,
+        salesforce=left,
+        stripe=right,
+        base=base,
+        words=f"{wanted} in Salesforce, {shown} at Stripe",
+        said=(canonical.decode(base) if base else None, str(wanted), str(shown)),
+        about=billed.about(last_edited),
+    )
+    # Of a subscription that was found nobody knows which of the two it was meant to have.
+    carries = base is not None or billed.made_by_us
+    decision = decide(world, rules.commercial, term, rules.commercial.on_stripe_quantity, carries=carries)
+    if decision.value is not None and spread(billed.lines, quantity_of(decision.value)) is None:
+        detail = f"{quantity_of(decision.value)} are fewer than there are lines of it; take lines off the deal"
         return Decision("leave", (_review(world, billed, detail),))
     return decision
+
+
+def quantity_of(value: str) -> int:
+    """A quantity in its canonical form."""
+    return int(Decimal(canonical.decode(value)))
 
 
 def spread(lines: Sequence[LineItem], quantity: int) -> dict[str, int] | None:

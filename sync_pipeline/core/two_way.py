@@ -1,16 +1,19 @@
 """What a difference of a two-way term means, once the three-way merge has said which side moved.
 
 Salesforce owns the terms of a deal, so its edits are carried to Stripe. A change made at Stripe is followed, put back
-or told to a person, by the rule of the field. What is put back again and again is fought over: then it is left alone.
+or told to a person, by the rule of the field; what a person rules comes before the rule. What is put back again and
+again is fought over: then it is left alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sync_pipeline.core.commands import Entry, LookAgain, Review
+from sync_pipeline.core.conflict import About, Clash, Side, Standing
+from sync_pipeline.core.conflict_inbox import Ruling, is_kept, ruling_on, standing_on
 from sync_pipeline.core.kinds import merge3
 from sync_pipeline.core.rules import Commercial, Reaction
 from sync_pipeline.core.world import World
@@ -20,10 +23,15 @@ Move = Literal["agree", "to_stripe", "to_salesforce", "put_back", "leave"]
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Which side is written, and what is told besides. `put_back` writes Salesforce's value to Stripe."""
+    """Which side is written, and what is told besides. `put_back` writes Salesforce's value to Stripe.
+
+    `value` (canonical) is what Salesforce gets where it is written. `ruled_at` is since when a person wants it so.
+    """
 
     move: Move
     told: tuple[Entry, ...] = ()
+    value: str | None = None
+    ruled_at: int | None = None
 
     @property
     def writes_stripe(self) -> bool:
@@ -32,7 +40,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One term on both sides, in canonical form. `rule` and `subject` name it; `words` say it to a person."""
+    """One term on both sides, in canonical form. `rule` and `subject` name it; `words` say it to a person.
+
+    `said` are base, Salesforce's and Stripe's value for people. A ruling for the side that it `keeps` leaves both as
+    they are, because the other side cannot say its value.
+    """
 
     subject: str
     rule: str
@@ -40,10 +52,39 @@ class Term:
     stripe: str
     base: str | None
     words: str
+    said: tuple[str | None, str, str]
+    about: About
+    keeps: Side | None = None
+
+    @property
+    def standing(self) -> Standing:
+        return Standing(
+            rule=self.rule, subject=self.subject, salesforce=self.salesforce, stripe=self.stripe, keeps=self.keeps
+        )
 
 
 def decide(world: World, commercial: Commercial, term: Term, reaction: Reaction, *, carries: bool) -> Decision:
     """What to do about one term. `carries` is whether Salesforce's edits are billed without asking a person."""
+    ruling = ruling_on(world, term.standing)
+    if ruling is not None:
+        decided = _ruled(term, ruling)
+    elif is_kept(world, term.standing):
+        decided = Decision("leave")
+    else:
+        decided = _merged(world, commercial, term, reaction, carries)
+    return replace(decided, told=(*decided.told, *standing_on(world, term.standing)))
+
+
+def _ruled(term: Term, ruling: Ruling) -> Decision:
+    """What carries a ruling out. Where neither side has its value, Salesforce gets it first, and then Stripe."""
+    if ruling.side == term.keeps:
+        return Decision("leave")
+    if term.salesforce != ruling.value:
+        return Decision("to_salesforce", value=ruling.value)
+    return Decision("agree") if term.stripe == ruling.value else Decision("to_stripe", ruled_at=ruling.at)
+
+
+def _merged(world: World, commercial: Commercial, term: Term, reaction: Reaction, carries: bool) -> Decision:
     decision = merge3(term.salesforce, term.stripe, term.base)
     if decision == "agree":
         return Decision("agree")
@@ -53,7 +94,8 @@ def decide(world: World, commercial: Commercial, term: Term, reaction: Reaction,
         return _asked(world, term, f"{term.words}; make them equal")
     if decision == "write_right" or term.base is None:
         return Decision("to_stripe")
-    return Decision("to_stripe", (_review(world, term, f"changed on both sides: {term.words}; Salesforce wins"),))
+    told = _clash(world, term, f"changed on both sides: {term.words}; Salesforce wins", "Salesforce")
+    return Decision("to_stripe", (told,))
 
 
 def braked_until(world: World, commercial: Commercial, subject: str, rule: str) -> int | None:
@@ -74,7 +116,7 @@ def edit_war(world: World, commercial: Commercial, subject: str, rule: str, unti
 
 def _changed_at_stripe(world: World, commercial: Commercial, term: Term, reaction: Reaction) -> Decision:
     if reaction == "accept":
-        return Decision("to_salesforce")
+        return Decision("to_salesforce", value=term.stripe)
     if reaction == "review":
         return _asked(world, term, f"changed at Stripe: {term.words}; make them equal")
     if (until := braked_until(world, commercial, term.subject, term.rule)) is not None:
@@ -83,8 +125,16 @@ def _changed_at_stripe(world: World, commercial: Commercial, term: Term, reactio
 
 
 def _asked(world: World, term: Term, detail: str) -> Decision:
-    return Decision("leave", (_review(world, term, detail),))
+    return Decision("leave", (_clash(world, term, detail, None),))
 
 
-def _review(world: World, term: Term, detail: str) -> Review:
-    return Review(f"{term.rule}:{term.subject}", world.account_id, term.rule, term.subject, detail)
+def _clash(world: World, term: Term, detail: str, winner: Side | None) -> Clash:
+    return Clash(
+        account=world.account_id,
+        standing=term.standing,
+        about=term.about,
+        base=term.base,
+        words=term.said,
+        winner=winner,
+        detail=detail,
+    )

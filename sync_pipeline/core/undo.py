@@ -115,7 +115,7 @@ def _records(world: World) -> Iterable[Any]:
         yield from deal.lines
         if deal.contract is not None:
             yield deal.contract
-    yield from (*world.renewals, *world.churn_records, *world.tasks)
+    yield from (*world.renewals, *world.churn_records, *world.tasks, *world.conflict_records)
 
 
 def _kind(record: Any) -> str:

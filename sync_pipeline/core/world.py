@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from sync_pipeline.core.conflict import Conflict
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Observation, Unknown
 from sync_pipeline.core.records import (
@@ -32,6 +33,7 @@ from sync_pipeline.core.records import (
     Subscription,
     SubscriptionItem,
     SubscriptionSchedule,
+    SyncConflict,
 )
 
 NOT_READ = Unknown("not read")
@@ -112,7 +114,8 @@ class World:
     needs one in a currency in which there is none. `blocked` are targets with a command whose
     outcome is not known; `untaxed` are creates of customers whose tax registration Stripe refused; `once` are the
     keys of what was made once and is never made again; `reverts` says when a field (subject, rule name) was put back
-    of late. `now` and moments are microseconds UTC.
+    of late; `conflicts` are all that the ledger knows of the account, `conflict_records` those that Salesforce shows.
+    `now` and moments are microseconds UTC.
     """
 
     account_id: str
@@ -123,6 +126,7 @@ class World:
     churn_records: tuple[ChurnRecord, ...] = ()
     renewals: tuple[Opportunity, ...] = ()
     tasks: tuple[FailureTask, ...] = ()
+    conflict_records: tuple[SyncConflict, ...] = ()
     customers: Mapping[str, Observation[Customer]] = field(default_factory=dict)
     candidates: Observation[tuple[Customer, ...]] = NOT_READ
     billing: Observation[Billing] = NOT_READ
@@ -134,3 +138,4 @@ class World:
     once: frozenset[str] = frozenset()
     untaxed: frozenset[str] = frozenset()
     reverts: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    conflicts: tuple[Conflict, ...] = ()

@@ -6,6 +6,7 @@ What has to be written, and why, is the business of the rule modules that call t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from sync_pipeline.core import canonical
@@ -25,6 +26,9 @@ FORMS = {
     "from_month": "number",
     "unit_price": "number",
     "is_voluntary": "flag",
+    "salesforce_edited_at": "moment",
+    "stripe_edited_at": "moment",
+    "decided_at": "moment",
 }
 """Canonical forms by field name; every other field is a text."""
 PERSONAL = frozenset({"comment"})
@@ -59,7 +63,7 @@ def update(
     for name, value in values.items():
         shown, wanted = canonical_value(name, getattr(record, name)), canonical_value(name, value)
         if shown != wanted:
-            fields[names.fields[name]] = _as_sent(value)
+            fields[names.fields[name]] = _as_sent(name, value)
             changes.append(_change(name, names.fields[name], shown, wanted, rule, reason))
     if not fields:
         return None
@@ -96,7 +100,7 @@ def create(
     `intent` names the effect; empty values are left out.
     """
     names = rules.salesforce[kind]
-    fields = {names.fields[name]: _as_sent(value) for name, value in values.items() if value is not None}
+    fields = {names.fields[name]: _as_sent(name, value) for name, value in values.items() if value is not None}
     written = {name: canonical_value(name, value) for name, value in values.items() if value is not None}
     return Command(
         key=intent,
@@ -123,5 +127,7 @@ def _change(name: str, field: str, old: Any, new: Any, rule: str, reason: str) -
     return FieldChange(field, before, after, rule, reason, personal=True)
 
 
-def _as_sent(value: Any) -> Any:
+def _as_sent(name: str, value: Any) -> Any:
+    if FORMS.get(name) == "moment" and value is not None:
+        return datetime.fromtimestamp(value // 1_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
     return value.decimal() if isinstance(value, Money) else value

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from sync_pipeline.core.churn import RETENTION
+from sync_pipeline.core.conflict import Status
+from sync_pipeline.core.conflict_inbox import SIDES
 from sync_pipeline.core.kinds import LATCH_ORDER
 from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
 from sync_pipeline.core.rates import ONE_TIME, RECURRING
@@ -46,6 +49,26 @@ CREATED: Mapping[str, tuple[str, ...]] = {
         "charge_type",
         "from_month",
     ),
+    "sync_conflict": (
+        "key",
+        "account_id",
+        "opportunity_id",
+        "record_id",
+        "field",
+        "base_value",
+        "salesforce_value",
+        "stripe_value",
+        "winner",
+        "status",
+        "reason",
+        "salesforce_edited_by_id",
+        "salesforce_edited_at",
+        "stripe_event",
+        "stripe_edited_at",
+        "ruling",
+        "decided_by",
+        "decided_at",
+    ),
     "payment_attempt": ("key", "account_id"),
     "task": ("what_id", "owner_id", "subject", "description", "due_date", "priority", "status", "failure_key"),
 }
@@ -56,6 +79,7 @@ UPDATED: Mapping[str, tuple[str, ...]] = {
     "contract": ("status", "cancel_requested_on"),
     "line": ("quantity", "unit_price"),
     "churn_record": tuple(name for name in CREATED["churn_record"] if name not in ("key", "currency")),
+    "sync_conflict": ("winner", "status", "ruling", "decided_by", "decided_at"),
     "task": ("status",),
 }
 """Fields of records that are there already, beside the targets of the rule table."""
@@ -65,6 +89,7 @@ ONCE_ONLY: Mapping[str, str] = {
     "contract": "stripe_subscription_id",
     "churn_record": "key",
     "line": "amends_line_id",
+    "sync_conflict": "key",
     "payment_attempt": "key",
 }
 """The external ids that keep a record from being made twice. They hold ids, which differ by case alone."""
@@ -73,6 +98,9 @@ WORDS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("churn_record", "kind"): ("Churn", "Contraction"),
     ("churn_record", "status"): ("Open", "Rescinded", "Final"),
     ("line", "charge_type"): (ONE_TIME, RECURRING),
+    ("sync_conflict", "winner"): SIDES,
+    ("sync_conflict", "status"): get_args(Status),
+    ("sync_conflict", "ruling"): SIDES,
     ("task", "priority"): ("High", "Normal"),
     ("task", "status"): ("Not Started", "Completed"),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from sync_pipeline.demo.play import Play
 from sync_pipeline.demo.records import Unclear, id_of
@@ -15,6 +15,7 @@ from sync_pipeline.demo.story import Steps
 from sync_pipeline.demo.verbs import verb
 from sync_pipeline.engine.assembly import build_env
 from sync_pipeline.engine.intake import resync
+from sync_pipeline.engine.ruling import rule
 
 SPAN = re.compile(r"(\d+) (second|minute|hour|day)s?")
 SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400}
@@ -39,6 +40,13 @@ def nightly_reconcile(play: Play) -> None:
 def fresh_look(play: Play, account: str = "") -> None:
     """What `sync-pipeline resync` does."""
     resync(play.stage.ledger, [id_of(play.only(f"Account {account}"))], build_env(play.stage.settings))
+
+
+@verb("somebody decides the conflict with resolve")
+def decide(play: Play, keep: Literal["Salesforce", "Stripe"], by: str = "Robin") -> None:
+    """What `sync-pipeline resolve` does."""
+    key = play.only("Sync_Conflict__c")["Conflict_Key__c"]
+    rule(play.stage.ledger, build_env(play.stage.settings), key, keep, by=by)
 
 
 @verb("while the sync is down")

@@ -75,6 +75,7 @@ def explain(engine: Engine, reference: str, field: str | None = None) -> list[Ex
     with engine.ledger.read() as conn:
         rows = audit.for_account(conn, account)
     keys = {each.key for each in world.churn_records if each.id == record_id and each.key is not None}
+    keys |= {each.key for each in world.conflict_records if each.id == record_id and each.key is not None}
     history = list(_writes(rows, tuple(f"/{each}" for each in {record_id, *keys})))
     subject = next((each for each in subjects(world) if each.id == record_id), None)
     found = [] if subject is None else list(_by_rules(engine, world, subject, history))

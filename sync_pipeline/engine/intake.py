@@ -27,6 +27,8 @@ SWEPT = "stripe.swept_wall"
 OVERLAP_US = 10 * 60 * 1_000_000
 FRESH_US = 5 * 1_000_000
 UNRESOLVED_PER_PASS = 5_000
+# As many as one call asks for. What somebody edits in a churn record is found by the next full comparison.
+POLLED_RECORDS = tuple(name for name in SALESFORCE_RECORDS if name != "churn_record")
 UNRESOLVED_FOR_US = 3 * 86_400 * 1_000_000
 
 
@@ -68,7 +70,7 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
     """
     settled = env.now() - FRESH_US
     with ledger.read() as conn:
-        marks = {name: int(cursors.get(conn, f"salesforce.{name}") or 0) for name in SALESFORCE_RECORDS}
+        marks = {name: int(cursors.get(conn, f"salesforce.{name}") or 0) for name in POLLED_RECORDS}
     changes = salesforce.changes_since({name: max(0, mark - OVERLAP_US) for name, mark in marks.items()})
     accounts = {change.id: change.merged_into for change in changes if change.object == "account"}
     merged = {old: new for old, new in accounts.items() if new is not None}
@@ -86,7 +88,7 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
         )
         for change in changes
     ]
-    newest = {name: max([c.modified_at for c in changes if c.object == name], default=0) for name in SALESFORCE_RECORDS}
+    newest = {name: max([c.modified_at for c in changes if c.object == name], default=0) for name in POLLED_RECORDS}
     with ledger.tx() as conn:
         new = inbox.receive(conn, events, received_wall=env.wall(), priority=int(Priority.CREATE))
         for name, mark in newest.items():

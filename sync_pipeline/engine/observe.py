@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sync_pipeline.core.conflict import Conflict
 from sync_pipeline.core.crosswalk import BY_FIELD, SCHEDULE, Match, match_schedule, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
 from sync_pipeline.core.discount_terms import changed_discounts
@@ -23,7 +24,7 @@ from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.engine.context import Engine, SalesforceReads, StripeReads
 from sync_pipeline.engine.merges import follow_merges
-from sync_pipeline.ledger import base, commands, facts, links, work
+from sync_pipeline.ledger import base, commands, conflicts, facts, links, work
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 
@@ -45,6 +46,7 @@ class Remembered:
     once: frozenset[str]
     untaxed: frozenset[str]
     reverts: Mapping[tuple[str, str], tuple[int, ...]]
+    conflicts: tuple[Conflict, ...]
 
 
 def observe(
@@ -138,6 +140,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
         unresolved = commands.unresolved(conn, account_ids)
         untaxed = commands.parked_with(conn, account_ids, error="tax_id_invalid", code_version=engine.code_version)
         put_back = commands.put_back(conn, account_ids, since)
+        clashed = conflicts.for_accounts(conn, account_ids)
     return {
         account_id: Remembered(
             links=tuple(
@@ -153,6 +156,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
             once=frozenset(link.external_id for link in linked.get(account_id, []) if link.kind == "once"),
             untaxed=frozenset(row.target for row in untaxed.get(account_id, ())),
             reverts=put_back.get(account_id, {}),
+            conflicts=clashed.get(account_id, ()),
         )
         for account_id in account_ids
     }
@@ -216,6 +220,8 @@ def _with_salesforce(
         once=remembered.once,
         untaxed=remembered.untaxed,
         reverts=remembered.reverts,
+        conflicts=remembered.conflicts,
+        conflict_records=seen.conflicts if seen is not None else (),
     )
 
 

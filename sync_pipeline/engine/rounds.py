@@ -25,7 +25,7 @@ from sync_pipeline.engine.cost import NOTHING, Calls, Cost, least_reads
 from sync_pipeline.engine.observe import found_links, observe
 from sync_pipeline.engine.resolve import resolve
 from sync_pipeline.engine.retries import delay_us
-from sync_pipeline.ledger import attempts, audit, base, commands, links, reviews, work
+from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, links, reviews, work
 from sync_pipeline.ledger.commands import CommandRow, NewCommand
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import ReadFailed
@@ -77,10 +77,11 @@ class BatchReport:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """A plan in the ledger: the commands that may be sent, and whether a customer was linked."""
+    """A plan in the ledger: the commands that may be sent, and whether more can be planned now that it is there: a
+    customer was linked, or a conflict found."""
 
     rows: list[CommandRow]
-    adopted: bool
+    leads_on: bool
 
 
 def bring_to_rest(
@@ -170,7 +171,7 @@ def _round(
         report.problems.update(unknown)
         if name in waiting or unknown:
             back.append(claim)
-        elif len(recorded[name].rows) > applied.gathered[name] or recorded[name].adopted:
+        elif len(recorded[name].rows) > applied.gathered[name] or recorded[name].leads_on:
             again.append(claim)
         elif plans[name].look_again_at is not None:
             resting.append(claim)
@@ -242,9 +243,11 @@ def _record(
         links.Link(world.account_id, "stripe", found.kind, found.external_id, subject=found.subject)
         for found in found_links(world)
     ]
-    conflicts = (_put_link(conn, link, now) for link in wanted)
-    open_reviews.extend(conflict for conflict in conflicts if conflict is not None)
-    adopted = False
+    refused = (_put_link(conn, link, now) for link in wanted)
+    open_reviews.extend(each for each in refused if each is not None)
+    known = {each.key for each in world.conflicts}
+    leads_on = any(conflict.key not in known for conflict in planned.conflicts)
+    conflicts.put(conn, planned.conflicts)
     for command in planned.commands:
         if command.action == "link":
             kind, external_id = command.body["kind"], command.body["external_id"]
@@ -252,7 +255,7 @@ def _record(
             if (conflict := _put_link(conn, link, now)) is not None:
                 open_reviews.append(conflict)
             else:
-                adopted = True
+                leads_on = True
                 report.linked += 1
                 _audit_link(engine, conn, command, now)
     for customer_id, seen in sorted(world.customers.items()):
@@ -262,7 +265,7 @@ def _record(
     sendable = [command for command in planned.commands if command.action != "link"]
     if stopped:
         reviews.reconcile(conn, world.account_id, open_reviews, now)
-        return Recorded([], adopted)
+        return Recorded([], leads_on)
     if not _unknown(world):
         # A plan from half a look wants less than there is: what it does not mention is not settled by it.
         reviews.reconcile(conn, world.account_id, open_reviews, now)
@@ -274,7 +277,7 @@ def _record(
         code_version=engine.code_version,
         new_id=engine.env.token,
     )
-    return Recorded(rows, adopted)
+    return Recorded(rows, leads_on)
 
 
 def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:

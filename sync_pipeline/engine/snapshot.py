@@ -32,6 +32,7 @@ from sync_pipeline.core.records import (
     Subscription,
     SubscriptionItem,
     SubscriptionSchedule,
+    SyncConflict,
 )
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.salesforce.client import Salesforce
@@ -47,6 +48,7 @@ TABLES: Mapping[str, type[Any]] = {
     "salesforce/opportunity_line_items": LineItem,
     "salesforce/contracts": Contract,
     "salesforce/churn_records": ChurnRecord,
+    "salesforce/sync_conflicts": SyncConflict,
     "salesforce/failure_tasks": FailureTask,
     "stripe/customers": Customer,
     "stripe/products": Product,
@@ -69,7 +71,7 @@ TABLES: Mapping[str, type[Any]] = {
 def read_salesforce(salesforce: Salesforce) -> dict[str, list[Any]]:
     """Complete tables of the org."""
     names = {"accounts": "account", "opportunities": "opportunity", "opportunity_line_items": "line"}
-    names |= {"contracts": "contract", "churn_records": "churn_record"}
+    names |= {"contracts": "contract", "churn_records": "churn_record", "sync_conflicts": "sync_conflict"}
     tables = {f"salesforce/{table}": list(salesforce.everything(name)) for table, name in names.items()}
     return tables | {"salesforce/failure_tasks": list(salesforce.open_tasks())}
 
@@ -88,6 +90,7 @@ class SalesforceTables:
         self._opportunities = _grouped(tables["salesforce/opportunities"], lambda o: o.account_id)
         self._lines = _grouped(tables["salesforce/opportunity_line_items"], lambda line: line.opportunity_id)
         self._churn = _grouped(tables["salesforce/churn_records"], lambda record: record.account_id)
+        self._conflicts = _grouped(tables["salesforce/sync_conflicts"], lambda record: record.account_id)
         self._tasks = _grouped(tables["salesforce/failure_tasks"], lambda task: task.what_id)
         self._contracts = _grouped(tables["salesforce/contracts"], lambda c: c.account_id)
 
@@ -102,6 +105,7 @@ class SalesforceTables:
                 contracts=tuple(self._contracts[account_id]),
                 churn_records=tuple(self._churn[account_id]),
                 tasks=tuple(self._tasks[account_id]),
+                conflicts=tuple(self._conflicts[account_id]),
             )
         return found
 

@@ -349,6 +349,30 @@ class PlannedWrite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConflictEntry:
+    """One field on which both systems disagreed: what each said, who edited it, whose word counts."""
+
+    conflict: Column[str, "Key of the conflict, for sync-pipeline resolve; number of its coming after the colon"]
+    account_id: Column[str, "Salesforce Account"]
+    opportunity_id: Column[str | None, "Deal whose terms disagreed"]
+    record_id: Column[str, "Salesforce record that has the field"]
+    field: Column[str, "Rule of the field"]
+    base_value: Column[str | None, "What both said when they last agreed"]
+    salesforce_value: Column[str, "What Salesforce said"]
+    stripe_value: Column[str, "What Stripe said"]
+    winner: Column[Literal["Salesforce", "Stripe"] | None, "Whose value counts; empty while a person has to decide"]
+    status: Column[Literal["Open", "Decided", "Overtaken"], "Overtaken: a later edit changed the question"]
+    reason: Column[str, "What happened, in words"]
+    opened_at: Column[int, "When it was seen first, microseconds UTC"]
+    edited_by_id: Column[str | None, "User who edited the Salesforce record last before that"]
+    edited_at: Column[int | None, "That edit, microseconds UTC"]
+    stripe_event: Column[str | None, "Newest event of the Stripe object before that (evt_...)"]
+    stripe_edited_at: Column[int | None, "That event, microseconds UTC"]
+    decided_by: Column[str | None, "The rule, a later edit, or who ruled"]
+    decided_at: Column[int | None, "When the winner's value counted, microseconds UTC"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CertifiedTotal:
     """One measure in one currency over all Accounts: what each system says after the repair."""
 

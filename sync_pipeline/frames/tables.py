@@ -118,6 +118,12 @@ PLAN = Table(
     ("account_id", "step", "target", "field"),
     "Every write that would make both systems agree, planned from the snapshots; empty when they do.",
 )
+CONFLICTS = Table(
+    "sync/conflicts",
+    rows.ConflictEntry,
+    ("conflict",),
+    "The inbox of conflicts: every field on which both systems disagreed, and who decided it.",
+)
 CERTIFICATE = Table(
     "sync/certificate",
     rows.CertifiedTotal,
@@ -143,6 +149,7 @@ _SNAPSHOTS = (
     ("salesforce/opportunity_line_items", records.LineItem, "The negotiated lines of all Opportunities."),
     ("salesforce/contracts", records.Contract, "All Salesforce Contracts."),
     ("salesforce/churn_records", records.ChurnRecord, "All churn records: one per episode of a cancellation."),
+    ("salesforce/sync_conflicts", records.SyncConflict, "Fields on which both systems disagreed, and who decided."),
     ("salesforce/failure_tasks", records.FailureTask, "Open Tasks that were made for a failed payment."),
     ("stripe/customers", records.Customer, "All Stripe customers that are not deleted."),
     ("stripe/products", records.Product, "All Stripe products."),
@@ -190,7 +197,7 @@ DERIVED = (
 CERTIFICATES = (CERTIFICATE, CERTIFICATE_ACCOUNTS, CERTIFICATE_HISTORY)
 
 TABLES: Mapping[str, Table] = {
-    table.name: table for table in (*SNAPSHOTS.values(), *MAPPING, QUARANTINE, *DERIVED, PLAN, *CERTIFICATES)
+    table.name: table for table in (*SNAPSHOTS.values(), *MAPPING, QUARANTINE, *DERIVED, PLAN, CONFLICTS, *CERTIFICATES)
 }
 
 PUBLISHED: Mapping[str, Table] = {

@@ -80,6 +80,14 @@ _LATEST = (
 )
 
 
+def newest_of(conn: Connection, account: str, object_id: str) -> InboxEvent | None:
+    """The newest event of Stripe's that names an object of the account."""
+    named = inbox.c.object_ids.contains(json.dumps(object_id), autoescape=True)
+    found = select(inbox).where(inbox.c.account == account, inbox.c.source == "stripe", named)
+    row = conn.execute(found.order_by(inbox.c.created_at.desc(), inbox.c.event_id).limit(1)).first()
+    return _event(row) if row is not None else None
+
+
 def unresolved(conn: Connection, limit: int) -> list[InboxEvent]:
     """Events whose account is not known yet, the longest-waiting first."""
     rows = conn.execute(

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, 
 from sqlalchemy.exc import IntegrityError
 
 from sync_pipeline.ledger.statements import batches, insert
-from sync_pipeline.ledger.tables import OPEN_STATES, alias, base, command, fact, link, review
+from sync_pipeline.ledger.tables import OPEN_STATES, alias, base, command, conflict, fact, link, review
 
 System = Literal["salesforce", "stripe"]
 Role = Literal["primary", "secondary"]
@@ -188,7 +188,8 @@ def move_account(conn: Connection, old: str, new: str, now: int) -> None:
     conn.execute(update(alias).where(alias.c.new_id == old).values(new_id=new))
     _move_links(conn, old, new, now)
     _move_base(conn, old, new)
-    conn.execute(update(fact).where(fact.c.account == old).values(account=new))
+    for moved in (fact, conflict):
+        conn.execute(update(moved).where(moved.c.account == old).values(account=new))
     conn.execute(
         update(command)
         .where(command.c.account == old, command.c.state == "planned")

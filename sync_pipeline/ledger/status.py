@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Table, func, select
 
 from sync_pipeline.ledger import commands, inbox, work
-from sync_pipeline.ledger.tables import attempt, audit, fact, link, review, worker
+from sync_pipeline.ledger.tables import attempt, audit, conflict, fact, link, review, worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,7 @@ class LedgerStatus:
     facts: int
     audit_rows: int
     open_reviews: int
+    open_conflicts: int
     workers_alive: int
 
 
@@ -37,6 +38,9 @@ def ledger_status(conn: Connection, *, now_wall: int, stale_us: int) -> LedgerSt
         audit_rows=_count(conn, audit),
         open_reviews=conn.execute(
             select(func.count()).select_from(review).where(review.c.closed_at.is_(None))
+        ).scalar_one(),
+        open_conflicts=conn.execute(
+            select(func.count()).select_from(conflict).where(conflict.c.status == "Open")
         ).scalar_one(),
         workers_alive=conn.execute(
             select(func.count()).select_from(worker).where(worker.c.heartbeat_wall > now_wall - stale_us)

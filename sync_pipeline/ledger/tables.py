@@ -36,6 +36,7 @@ COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked
 OPEN_STATES = ("planned", "sending", "ambiguous")
 UNRESOLVED_STATES = ("sending", "ambiguous")
 JOB_STATES = ("gathering", "sending", "running")
+CONFLICT_STATES = ("Open", "Decided", "Overtaken")
 OUTCOMES = ("done", "rejected", "ambiguous", "throttled", "stale")
 
 metadata = MetaData(
@@ -334,6 +335,41 @@ review = _table(
     _i("closed_at", null=True),
     PrimaryKeyConstraint("account", "key"),
     _partial("ix_review_open", "opened_at", where="closed_at IS NULL"),
+)
+
+# The inbox of conflicts, forever: one row per field, pair of values and time that they clashed. shown is 0 or 1.
+conflict = _table(
+    "conflict",
+    _t("key"),
+    _t("account"),
+    _t("rule"),
+    _t("subject"),
+    _t("record_id"),
+    _t("opportunity_id", null=True),
+    _t("base", null=True),
+    _t("salesforce"),
+    _t("stripe"),
+    _t("base_in_words", null=True),
+    _t("salesforce_in_words"),
+    _t("stripe_in_words"),
+    _t("reason"),
+    _t("winner", null=True),
+    _t("status"),
+    _i("opened_at"),
+    _t("edited_by_id", null=True),
+    _i("edited_at", null=True),
+    _t("stripe_object", null=True),
+    _t("stripe_event", null=True),
+    _i("stripe_edited_at", null=True),
+    _t("decided_by", null=True),
+    _i("decided_at", null=True),
+    _t("ruling", null=True),
+    _t("ruled_by", null=True),
+    _i("ruled_at", null=True),
+    _i("shown"),
+    PrimaryKeyConstraint("key"),
+    _one_of("status", CONFLICT_STATES),
+    Index("ix_conflict_account", "account"),
 )
 
 # Token buckets, shared by all processes: rates of calls, and the budgets of retries. level is in millionths.

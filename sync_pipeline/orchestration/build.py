@@ -7,6 +7,7 @@ import dagster as dg
 
 from sync_pipeline.orchestration import alerting, by_hand
 from sync_pipeline.orchestration.assets import (
+    conflicts,
     derived,
     mapping,
     movements,
@@ -40,6 +41,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             sync.plan,
             sync.writeback,
             sync.certificate,
+            conflicts.conflicts,
             quarantine.quarantined_rows,
             published.sql_tables,
         ],

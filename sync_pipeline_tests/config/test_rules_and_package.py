@@ -23,7 +23,7 @@ PERMISSIONS = OBJECTS.parent / "permissionsets" / "Stripe_Sync.permissionset-met
 STANDARD = ROOT / "sync_pipeline" / "sandbox" / "salesforce" / "schema"
 XML = "{http://soap.sforce.com/2006/04/metadata}"
 # Every record has these (schema/_system.yaml); CurrencyIsoCode exists only where an org has several currencies.
-SYSTEM = {"Id", "SystemModstamp", "CurrencyIsoCode"}
+SYSTEM = {"Id", "SystemModstamp", "LastModifiedById", "CurrencyIsoCode"}
 ADDRESS = ("Street", "City", "State", "PostalCode", "Country")
 RULES = load_rules()
 # Custom fields of tasks are declared once, on Activity.

@@ -9,11 +9,16 @@ from typing import Any
 import pytest
 
 from sync_pipeline.core.agreed_terms import unapplied_changes
+from sync_pipeline.core.commands import Review
+from sync_pipeline.core.conflict import Clash, Side, Standing
+from sync_pipeline.core.conflict_inbox import with_conflicts
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.plan import plan
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CUSTOMER,
+    MICROS,
     NOW,
     OPPORTUNITY,
     ORG,
@@ -49,7 +54,10 @@ def billed(**changed: Any) -> World:
 
 
 def told(world: World) -> dict[str, str]:
-    return {review.key: review.detail for review in unapplied_changes(world, RULES)}
+    entries = list(unapplied_changes(world, RULES))
+    reviews = {entry.key: entry.detail for entry in entries if isinstance(entry, Review)}
+    clashes = [entry for entry in entries if isinstance(entry, Clash)]
+    return reviews | {f"{each.standing.rule}:{each.standing.subject}": each.detail for each in clashes}
 
 
 def test_equal_terms_are_no_matter() -> None:
@@ -90,3 +98,35 @@ def test_an_interval_that_was_edited_after_billing_began(interval: str | None) -
             f"the deal's billing interval is {interval or 'empty'}, which is not what {SUBSCRIPTION} has"
         )
     }
+
+
+def ruled(world: World, side: Side) -> list[Any]:
+    """What the plan asks for once a person has ruled on what it found."""
+    opened = plan(world, RULES, b"key").conflicts
+    said = with_conflicts(world, (replace(each, ruling=side, ruled_by="Robin", ruled_at=NOW) for each in opened))
+    return [each for each in unapplied_changes(said, RULES) if not isinstance(each, Standing)]
+
+
+def test_a_person_may_rule_that_a_lost_deal_ends_with_what_is_paid() -> None:
+    """The last period of its items ends a day later; until then it is paid for."""
+    world = billed(is_won=False, stage="Closed Lost")
+    assert isinstance(world.billing, Present)
+    until = NOW + 86_400 * MICROS
+    items = tuple(replace(each, period_end=until) for each in world.billing.value.items)
+    (command,) = ruled(replace(world, billing=Present(replace(world.billing.value, items=items))), "Salesforce")
+    assert command.body == {
+        "object": "subscription",
+        "id": SUBSCRIPTION,
+        "params": {"cancel_at": until // MICROS, "proration_behavior": "none"},
+    }
+
+
+def test_a_person_may_rule_that_a_lost_deal_is_billed_on() -> None:
+    assert ruled(billed(is_won=False, stage="Closed Lost"), "Stripe") == []
+
+
+def test_the_end_of_a_lost_deal_settles_it() -> None:
+    world = billed(is_won=False)
+    assert isinstance(world.billing, Present)
+    ending = replace(world.billing.value, subscriptions=(subscription(cancel_at=NOW + 1),))
+    assert told(replace(world, billing=Present(ending))) == {}

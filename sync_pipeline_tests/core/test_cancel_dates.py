@@ -12,6 +12,7 @@ import pytest
 from sync_pipeline.core import canonical
 from sync_pipeline.core.cancel_dates import RULE, keep_cancel_dates
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Review
+from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Contract
 from sync_pipeline.core.world import Billing, Deal, Link, World
@@ -118,8 +119,9 @@ def test_cancel_at_period_end_without_a_date_is_the_end_of_the_period() -> None:
 def test_moved_on_both_sides_stripe_wins_and_a_person_is_told() -> None:
     entries = merged("2027-03-31", "2027-05-01", None)
     assert command(entries).body["fields"] == {"Cancel_Requested_On__c": "2027-05-01"}
-    (review,) = (entry for entry in entries if isinstance(entry, Review))
-    assert review.detail == "changed on both sides: 2027-03-31 in Salesforce, 2027-05-01 at Stripe; Stripe wins"
+    (clash,) = (entry for entry in entries if isinstance(entry, Clash))
+    assert clash.detail == "changed on both sides: 2027-03-31 in Salesforce, 2027-05-01 at Stripe; Stripe wins"
+    assert (clash.words, clash.winner) == (("no end", "2027-03-31", "2027-05-01"), "Stripe")
 
 
 def test_an_edit_rests_before_it_is_sent() -> None:
@@ -129,9 +131,9 @@ def test_an_edit_rests_before_it_is_sent() -> None:
 
 def test_the_end_of_a_subscription_that_was_found_is_taken_over_but_none_is_brought_to_it() -> None:
     assert command(merged(None, "2027-03-31", intent=None)).body["fields"] == {"Cancel_Requested_On__c": "2027-03-31"}
-    (review,) = merged("2027-03-31", None, intent=None)
-    assert isinstance(review, Review)
-    assert "make them equal" in review.detail
+    (clash,) = merged("2027-03-31", None, intent=None)
+    assert isinstance(clash, Clash)
+    assert (clash.winner, clash.words) == (None, (None, "2027-03-31", "no end"))
 
 
 def test_a_subscription_that_has_ended_is_left_alone() -> None:

@@ -10,9 +10,12 @@ import pytest
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Agreement, Command, Entry, Review
+from sync_pipeline.core.conflict import Clash, Side
+from sync_pipeline.core.conflict_inbox import with_conflicts
 from sync_pipeline.core.discount_terms import RULE, changed_discounts, keep_discounts
 from sync_pipeline.core.foresight import imagine
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import Coupon, Discount
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Catalogue, World
@@ -86,7 +89,7 @@ def test_an_edit_in_salesforce_is_billed_from_the_next_invoice(
 ) -> None:
     assert written(running(*has, base=base, **agreed)) == params
     review = told(running(*has, base=base, **agreed), changes_after_billing="review")
-    assert isinstance(review, Review)
+    assert isinstance(review, Clash)
 
 
 def test_its_coupon_is_made_first() -> None:
@@ -111,7 +114,7 @@ def test_its_coupon_is_made_first() -> None:
 def test_coupons_that_are_added_or_taken_away_at_stripe(has: list[Discount], put_back: dict[str, Any]) -> None:
     world = running(*has, base=[TEN], **TOLD)
     review = told(world)
-    assert isinstance(review, Review)
+    assert isinstance(review, Clash)
     assert "changed at Stripe" in review.detail
     assert written(world, on_stripe_discounts="revert") == put_back
 
@@ -128,7 +131,7 @@ def test_what_was_taken_off_once_is_spent_and_not_missing(base: list[str] | None
 
 
 def test_a_subscription_from_before_the_base_is_never_changed_unasked() -> None:
-    assert isinstance(told(running(base=None, **TOLD)), Review)
+    assert isinstance(told(running(base=None, **TOLD)), Clash)
 
 
 def test_what_is_put_back_again_and_again_is_left_to_a_person() -> None:
@@ -152,3 +155,13 @@ def test_discounts_that_no_coupon_can_say_are_told() -> None:
     review = told(running(HAS_TEN, base=[TEN], discount_percent=Decimal(101), discount_duration="Forever"))
     assert isinstance(review, Review)
     assert "the discount is 101 percent" in review.detail
+
+
+@pytest.mark.parametrize(("side", "writes"), [("Salesforce", True), ("Stripe", False)])
+def test_a_person_may_rule_that_a_coupon_is_taken_away_or_stays(side: Side, writes: bool) -> None:
+    world = running(HAS_TEN, THANKS, base=[TEN], **TOLD)
+    (opened,) = plan(world, RULES, b"key").conflicts
+    said = with_conflicts(world, [replace(opened, ruling=side, ruled_by="Robin", ruled_at=NOW)])
+    entries = list(keep_discounts(said, RULES))
+    assert any(isinstance(entry, Command) for entry in entries) == writes
+    assert not any(isinstance(entry, Clash) for entry in entries)

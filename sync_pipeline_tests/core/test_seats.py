@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sync_pipeline.core.billed_items import QUANTITY as RULE
 from sync_pipeline.core.billed_items import RATE
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Review
+from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Rules
@@ -154,16 +155,18 @@ def test_a_line_that_is_gone_was_agreed_upon_too() -> None:
 
 
 def test_both_moved_salesforce_wins_and_a_person_is_told() -> None:
-    review, command = seats_asked(seats_world(25, billed=22, base=(20,)))
-    assert isinstance(review, Review)
-    assert review.detail == "changed on both sides: 25 in Salesforce, 22 at Stripe; Salesforce wins"
+    clash, command = seats_asked(seats_world(25, billed=22, base=(20,)))
+    assert isinstance(clash, Clash)
+    assert clash.detail == "changed on both sides: 25 in Salesforce, 22 at Stripe; Salesforce wins"
+    assert (clash.words, clash.winner) == (("20", "25", "22"), "Salesforce")
     assert isinstance(command, Command)
     assert command.body["params"]["quantity"] == 25
 
 
 def test_an_adopted_subscription_that_differs_is_never_changed_without_a_person() -> None:
     (entry,) = seats_asked(seats_world(25, billed=20, base=None, intent=None))
-    assert isinstance(entry, Review)
+    assert isinstance(entry, Clash)
+    assert entry.winner is None
 
 
 def test_an_ended_subscription_is_left_alone() -> None:
@@ -191,7 +194,7 @@ def test_a_spread_sums_up_and_leaves_no_line_without_a_seat(quantities: list[int
 def test_fewer_seats_than_lines_are_told_to_a_person() -> None:
     (review,) = seats_asked(seats_world(20, 5, 5, billed=2, base=(20, 5, 5)))
     assert isinstance(review, Review)
-    assert review.detail == "Stripe bills 2, fewer than there are lines of it; take lines off the deal"
+    assert review.detail == "2 are fewer than there are lines of it; take lines off the deal"
 
 
 def test_a_quantity_that_was_changed_at_stripe_is_put_back_where_the_rule_says_so() -> None:
@@ -204,9 +207,12 @@ def test_a_quantity_that_was_changed_at_stripe_is_put_back_where_the_rule_says_s
 
 
 def test_a_quantity_that_was_changed_at_stripe_waits_for_a_person_where_the_rule_says_so() -> None:
-    (review,) = seats_asked(seats_world(20, billed=28, base=(20,)), with_setting(on_stripe_quantity="review"))
-    assert isinstance(review, Review)
-    assert review.detail == "changed at Stripe: 20 in Salesforce, 28 at Stripe; make them equal"
+    (clash,) = seats_asked(seats_world(20, billed=28, base=(20,)), with_setting(on_stripe_quantity="review"))
+    assert isinstance(clash, Clash)
+    assert (clash.detail, clash.winner) == (
+        "changed at Stripe: 20 in Salesforce, 28 at Stripe; make them equal",
+        None,
+    )
 
 
 @pytest.mark.parametrize(("hours_ago", "stops"), [((1, 2, 3), True), ((1, 2), False), ((1, 2, 25), False)])

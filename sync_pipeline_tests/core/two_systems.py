@@ -14,6 +14,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import text
 from sync_pipeline.core.cash import proved_cash
 from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.conflict import Conflict
 from sync_pipeline.core.contraction import recurring_revenue
 from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.facts import Fact, corrections
@@ -32,6 +33,7 @@ from sync_pipeline.core.records import (
     Refund,
     Subscription,
     SubscriptionItem,
+    SyncConflict,
 )
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
@@ -45,6 +47,7 @@ KINDS: dict[str, type[Any]] = {
     "OpportunityLineItem": LineItem,
     "Contract": Contract,
     "Churn_Record__c": ChurnRecord,
+    "Sync_Conflict__c": SyncConflict,
 }
 
 
@@ -75,6 +78,7 @@ class TwoSystems:
     facts: list[Fact] = field(default_factory=list)
     requests: list[Any] = field(default_factory=list)
     reverts: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
+    conflicts: dict[str, Conflict] = field(default_factory=dict)
     _items_ever: int = 0
     _tax_ids_ever: int = 0
 
@@ -82,7 +86,7 @@ class TwoSystems:
         """Salesforce records."""
         self.records.update({record.id: record for record in records})
 
-    def edit(self, record_id: str, **changed: Any) -> None:
+    def edit(self, record_id: str, /, **changed: Any) -> None:
         """A person edits a Salesforce record."""
         self.records[record_id] = replace(self.records[record_id], **changed)
 
@@ -131,22 +135,25 @@ class TwoSystems:
             base=dict(self.base),
             facts=tuple(self.facts),
             reverts=dict(self.reverts),
+            conflicts=tuple(self.conflicts.values()),
+            conflict_records=tuple(r for r in self.records.values() if isinstance(r, SyncConflict)),
         )
 
     def step(self) -> Plan:
         """One round: look, plan, remember what agrees, apply."""
         planned = plan(self.observe(), self.rules, PERSONAL_KEY)
         self.base |= {(a.subject, a.rule): a.value for a in planned.agreements}
+        self.conflicts |= {conflict.key: conflict for conflict in planned.conflicts}
         for command in planned.commands:
             self.apply(command)
         return planned
 
     def settle(self, most: int = 4) -> list[Plan]:
-        """Rounds until a plan has no command; that last one included. Fails after `most` rounds that wrote."""
+        """Rounds until a plan has no command and no news; that last one included. Fails after `most` other rounds."""
         plans = []
         for _ in range(most + 1):
             plans.append(self.step())
-            if not plans[-1].commands:
+            if not plans[-1].commands and not plans[-1].conflicts:
                 return plans
         raise AssertionError(f"not at rest after {most} rounds: {plans[-1].commands}")
 

@@ -82,21 +82,6 @@ def test_seats_changed_at_stripe_reach_the_lines_with_their_price(billed: Instal
     settled_for_good(billed)
 
 
-def test_seats_changed_on_both_sides_salesforce_wins_and_a_person_is_told(billed: Installation) -> None:
-    (line,) = [each for each in records(billed.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
-    (item,) = [i for i in only(billed.sandbox, "subscription")["items"]["data"] if i["quantity"] == 20]
-    at_stripe(billed.sandbox, "POST", f"/v1/subscription_items/{item['id']}", quantity=22)
-    edit(billed.sandbox, "OpportunityLineItem", line["Id"], Quantity=25, UnitPrice=600)
-    billed.drain()
-    assert billed.open_reviews()["item.quantity"] == (
-        "changed on both sides: 25 in Salesforce, 22 at Stripe; Salesforce wins"
-    )
-    billed.wait(60)
-    billed.rest()
-    assert seats(billed)[60_000] == (25, 25.0)
-    settled_for_good(billed)
-
-
 class ThenSomebodyActs:
     """The real Stripe adapter; right after the answer to its first update, before anything is written down, `act`."""
 

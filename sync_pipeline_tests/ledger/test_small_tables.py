@@ -94,5 +94,6 @@ def test_the_status_counts_everything(ledger: Ledger) -> None:
             facts=1,
             audit_rows=0,
             open_reviews=1,
+            open_conflicts=0,
             workers_alive=1,
         )

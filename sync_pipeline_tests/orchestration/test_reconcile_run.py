@@ -19,6 +19,7 @@ from sync_pipeline.frames.tables import (
     CERTIFICATE,
     CERTIFICATE_ACCOUNTS,
     CERTIFICATE_HISTORY,
+    CONFLICTS,
     PLAN,
     PUBLISHED,
     TABLES,
@@ -260,3 +261,26 @@ def _versions(result: dg.ExecuteInProcessResult) -> dict[str, str]:
         if event.asset_key is not None
         and event.asset_key.path[-1] not in ("writeback", "certificate_history", "sql_tables")
     }
+
+
+def test_the_inbox_of_conflicts_says_what_waits_for_a_person(
+    billed: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    assert run("drain_inbox", settings, memory).success
+    deal = people.only(billed, "Opportunity")
+    people.edit(billed, "Opportunity", deal["Id"], StageName="Closed Lost")
+    result = run("reconcile", settings, memory)
+    assert result.success
+    (row,) = to_records(Warehouse(settings.warehouse).read(CONFLICTS), CONFLICTS)
+    assert (row.record_id, row.field, row.salesforce_value, row.status, row.winner) == (
+        deal["Id"],
+        "billed_deal_not_won",
+        "Closed Lost",
+        "Open",
+        None,
+    )
+    said = metadata(result, "sync/conflicts")
+    assert (said["wait_for_a_person"], said["open"]) == (1, 1)
+    line = f"| {row.conflict} | {row.account_id} | {deal['Id']} | billed_deal_not_won | Closed Lost |"
+    assert line in said["to_decide"]
+    assert not checks(result)["sync/conflicts:no_conflict_is_left_to_decide"]

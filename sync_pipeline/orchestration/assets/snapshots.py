@@ -17,6 +17,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "salesforce/opportunity_line_items": ("OpportunityLineItem",),
     "salesforce/contracts": ("Contract",),
     "salesforce/churn_records": ("Churn_Record__c",),
+    "salesforce/sync_conflicts": ("Sync_Conflict__c",),
     "salesforce/failure_tasks": ("Task",),
     "stripe/customers": ("customers",),
     "stripe/products": ("products",),

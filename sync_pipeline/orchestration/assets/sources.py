@@ -6,7 +6,15 @@ import dagster as dg
 
 from sync_pipeline.orchestration.table_assets import OWNERS
 
-SALESFORCE_OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Contract", "Churn_Record__c", "Task")
+SALESFORCE_OBJECTS = (
+    "Account",
+    "Opportunity",
+    "OpportunityLineItem",
+    "Contract",
+    "Churn_Record__c",
+    "Sync_Conflict__c",
+    "Task",
+)
 STRIPE_OBJECTS = (
     "customers",
     "products",
@@ -22,6 +30,7 @@ STRIPE_OBJECTS = (
 LEDGER_TABLES = {
     "link": "The crosswalk: which Stripe object belongs to which Salesforce record.",
     "fact": "Append-only money facts, collected event by event.",
+    "conflict": "The inbox of conflicts: what both systems said of a field, and who decided.",
 }
 
 

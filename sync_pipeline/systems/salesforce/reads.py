@@ -25,6 +25,7 @@ from sync_pipeline.core.records import (
     FailureTask,
     LineItem,
     Opportunity,
+    SyncConflict,
 )
 from sync_pipeline.core.rules import Names
 from sync_pipeline.systems.outcomes import ReadFailed
@@ -34,7 +35,7 @@ from sync_pipeline.systems.salesforce.describe import STAGES, org_object, org_st
 
 ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
 TEAM = "AccountTeamMembers"
-OF_ACCOUNT = ("contract", "churn_record")
+OF_ACCOUNT = ("contract", "churn_record", "sync_conflict")
 LONGEST_ADDRESS = 16_384
 """Bytes that Salesforce takes for an address (414 above), here also for those within a composite call."""
 ID = "001000000000000AAA"
@@ -57,6 +58,7 @@ class AccountRecords:
     contracts: tuple[Contract, ...] = ()
     churn_records: tuple[ChurnRecord, ...] = ()
     tasks: tuple[FailureTask, ...] = ()
+    conflicts: tuple[SyncConflict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +195,7 @@ class Reads(Connection):
         found = {}
         for raw, account in zip(accounts, self.parsed("account", accounts), strict=True):
             own = of_account.get(account.id, [])
-            contracts, churn_records = (
+            contracts, churn_records, conflicts = (
                 tuple(self.parsed(name, _children(raw, self._children_of("account", name)))) for name in OF_ACCOUNT
             )
             found[account.id] = AccountRecords(
@@ -202,6 +204,7 @@ class Reads(Connection):
                 lines=tuple(self.parsed("line", (line for deal in own for line in _children(deal, lines)))),
                 contracts=contracts,
                 churn_records=churn_records,
+                conflicts=conflicts,
                 tasks=tuple(self._tasks(_children(raw, "Tasks"))),
             )
         return found
@@ -236,7 +239,7 @@ class Reads(Connection):
     def _account_paths(self) -> Mapping[str, str]:
         """Where each object that is read names its Account."""
         paths = {"account": "Id", "opportunity": "AccountId", "line": "Opportunity.AccountId", "contract": "AccountId"}
-        return paths | {"churn_record": self._names["churn_record"].fields["account_id"]}
+        return paths | {name: self._names[name].fields["account_id"] for name in ("churn_record", "sync_conflict")}
 
     def changes_since(self, since: Mapping[str, int]) -> list[Change]:
         """Records that moved or were deleted at or after a moment per object (microseconds UTC), in one composite call.

@@ -19,6 +19,7 @@ def test_the_manifest_names_every_file() -> None:
     """A custom field of tasks and events is one file and one member, of Activity."""
     fields = DEFAULT_PACKAGE.rglob("*.field-meta.xml")
     objects = DEFAULT_PACKAGE.rglob("*.object-meta.xml")
+    list_views = DEFAULT_PACKAGE.rglob("*.listView-meta.xml")
     permission_sets = DEFAULT_PACKAGE.rglob("*.permissionset-meta.xml")
     manifest = ElementTree.parse(DEFAULT_PACKAGE / "manifest" / "package.xml")
     listed = {
@@ -28,6 +29,8 @@ def test_the_manifest_names_every_file() -> None:
     assert listed == {
         "CustomField": {f"{path.parent.parent.name}.{path.name.split('.')[0]}" for path in fields},
         "CustomObject": {path.name.split(".")[0] for path in objects},
+        "CustomTab": {path.name.split(".")[0] for path in DEFAULT_PACKAGE.rglob("*.tab-meta.xml")},
+        "ListView": {f"{path.parent.parent.name}.{path.name.split('.')[0]}" for path in list_views},
         "PermissionSet": {path.name.split(".")[0] for path in permission_sets},
     }
 
