@@ -32,17 +32,25 @@ class SeedRange(click.ParamType[range]):
 @click.option("--processes", type=click.IntRange(1), default=2, show_default=True, help="Seeds played at a time.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--timeline", is_flag=True, help="Print everything that happens in each seed.")
-def simulate(seeds: range, processes: int, as_json: bool, timeline: bool) -> None:
+@click.option("--story", metavar="NAME", help="Instead of seeds, one story with every single fault (all: each story).")
+@click.option("--every", type=click.IntRange(1), default=1, show_default=True, help="Of a story's faults, each N-th.")
+def simulate(seeds: range, processes: int, as_json: bool, timeline: bool, story: str | None, every: int) -> None:
     """Play the engine against both sandboxes while people, networks and workers misbehave, and check what holds.
 
-    A seed that fails is shrunk to what it takes to fail, and told with its timeline. Ends with 1 if one does.
+    A seed that fails is shrunk to what it takes to fail, and told with its timeline. With --story, a story is played
+    once for every call and way to fail and for every boundary at which a worker can be killed or stand still, and must
+    always end in the same state. Ends with 1 if something fails.
     """
+    if story is not None:
+        _simulate_story(story, every, processes, as_json=as_json)
+        return
     from sync_pipeline.simulator.campaign import campaign
+    from sync_pipeline.simulator.play import plan_of
     from sync_pipeline.simulator.shrink import shrink
 
     sometimes: Counter[str] = Counter()
     failed = []
-    for result in campaign(seeds, processes):
+    for result in campaign(map(plan_of, seeds), processes):
         sometimes += result.sometimes
         if timeline:
             click.echo("\n".join(result.trace))
@@ -59,5 +67,26 @@ def simulate(seeds: range, processes: int, as_json: bool, timeline: bool) -> Non
         for what, count in sorted(sometimes.items()):
             click.echo(f"{count:8} {what}")
         click.echo(f"{len(seeds)} seeds, {len(failed)} fail")
+    if failed:
+        sys.exit(1)
+
+
+def _simulate_story(story: str, every: int, processes: int, *, as_json: bool) -> None:
+    from sync_pipeline.simulator.single_faults import STORIES, play_faults
+
+    if story != "all" and story not in STORIES:
+        raise click.BadParameter(f"{story!r} is no story: {', '.join(STORIES)}, all.", param_hint="--story")
+    played, failed = 0, []
+    for name in STORIES if story == "all" else (story,):
+        for fault, found in play_faults(name, every=every, processes=processes):
+            played += 1
+            if found:
+                failed.append({"story": name, "fault": fault, "differences": found})
+                if not as_json:
+                    click.echo("\n  ".join([f"{name}, {fault}:", *found]))
+    if as_json:
+        click.echo(json.dumps({"played": played, "failed": failed}))
+    else:
+        click.echo(f"{played} plays, {len(failed)} end otherwise")
     if failed:
         sys.exit(1)

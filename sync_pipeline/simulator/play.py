@@ -34,10 +34,11 @@ from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 from sync_pipeline.sandbox.world import Sandbox
+from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
 from sync_pipeline.simulator.oracle import at_rest
 from sync_pipeline.simulator.people import Action, People, first_state, script
-from sync_pipeline.simulator.stage import MICROS, Stage, StagedEnv, StagedLedger, Weather
+from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
 from sync_pipeline.simulator.watch import Watch
 from sync_pipeline.systems.outcomes import ReadFailed
@@ -58,24 +59,36 @@ ENDURED = (Halted, ReadFailed, LedgerError)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a seed consists of: people's actions, the calls that go wrong, how workers fare, how invoices are paid."""
+    """What a seed consists of: people's actions, the calls that go wrong, how workers fare, how invoices are paid.
+
+    `strike` is what happens to one worker at one boundary. `patient` people act when the workers have nothing to do.
+    """
 
     seed: int
     actions: tuple[Action, ...]
     trouble: tuple[tuple[int, str], ...]
     weather: Weather
     by_card: bool
+    strike: Strike | None = None
+    patient: bool = False
 
 
 @dataclass(slots=True)
 class Result:
-    """How a seed went. `violations` is empty when everything held."""
+    """How a seed went. `violations` is empty when everything held.
+
+    `calls` (system and endpoint) and `boundaries` are those until people have done everything and the workers had
+    time for it.
+    """
 
     plan: Plan
     digest: str
     trace: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     sometimes: Counter[str] = field(default_factory=Counter)
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    boundaries: list[Boundary] = field(default_factory=list)
+    end_state: list[str] = field(default_factory=list)
 
 
 def plan_of(seed: int) -> Plan:
@@ -105,7 +118,8 @@ class _Play:
         self._stage = Stage(sandbox, random.Random(plan.seed * 7919 + 1), plan.weather)
         self._people = People(sandbox)
         self._people.desk.point_webhooks("http://receiver.example/webhooks/stripe")
-        undisturbed = plan.weather == Weather() and not plan.trouble
+        self._stage.strike = plan.strike
+        undisturbed = plan.weather == Weather() and not plan.trouble and not plan.strike
         self._watch = Watch(self._stage, sandbox, _writable(), undisturbed=undisturbed)
         if plan.by_card:
             self._watch.written = self._people.leave_cards
@@ -128,8 +142,10 @@ class _Play:
     def result(self) -> Result:
         result = Result(self._plan, "")
         self._storm()
+        result.calls, result.boundaries = list(self._trouble.calls), list(self._stage.boundaries)
         result.violations += self._calm()
         result.violations += sorted(at_rest(self._sandbox, self._ledger, self._people, self._watch.ever_won))
+        result.end_state = end_state(self._sandbox)
         result.violations += self._still()
         result.violations = [*self._watch.violations, *result.violations]
         with self._ledger.read() as conn:
@@ -148,6 +164,9 @@ class _Play:
                 stage.pass_to(moment)
             stage.at(moment, partial(self._act, action))
             self._scene(moment + SCENE_SECONDS * MICROS)
+            for _ in range(CALM_LOOKS):
+                if self._plan.patient and self._waiting():
+                    self._scene(stage.micros + SCENE_SECONDS * MICROS)
 
     def _scene(self, until: int) -> None:
         """Workers come until there are enough, go on or are killed, and end when nothing is left to do."""
@@ -163,7 +182,7 @@ class _Play:
     def _calm(self) -> Iterator[str]:
         """Nothing goes wrong any more: the queue empties, and the comparison that runs every night finds the rest."""
         stage = self._stage
-        stage.weather, self._trouble.kinds = Weather(), {}
+        stage.weather, stage.strike, self._trouble.kinds = Weather(), None, {}
         stage.say("calm")
         for _ in range(CALM_LOOKS):
             self._scene(stage.micros + SCENE_SECONDS * MICROS)

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import greenlet
 from sqlalchemy import Connection
@@ -37,6 +37,22 @@ class Weather:
     pause: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Strike:
+    """At the boundary of this number, whoever is there is killed, or stands still longer than a lease."""
+
+    boundary: int
+    what: Literal["kill", "pause"]
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A place where a worker gave way; `may_stand`: it could have stood still there."""
+
+    name: str
+    may_stand: bool
+
+
 @dataclass
 class Worker:
     """A worker with the moment (microseconds) at which it may go on."""
@@ -54,6 +70,8 @@ class Stage:
     sandbox: Sandbox
     chance: random.Random
     weather: Weather = Weather()
+    strike: Strike | None = None
+    boundaries: list[Boundary] = field(default_factory=list)
     trace: list[str] = field(default_factory=list)
     sometimes: Counter[str] = field(default_factory=Counter)
     workers: list[Worker] = field(default_factory=list)
@@ -106,12 +124,14 @@ class Stage:
         worker = self.current
         if worker is None:
             return
+        self.boundaries.append(Boundary(what, may_stand))
+        struck = self.strike.what if self.strike and self.strike.boundary == len(self.boundaries) else None
         wake_at = self.micros + self.chance.randint(*QUICK_US)
-        if may_stand and self.chance.random() < self.weather.pause:
+        if may_stand and (self.chance.random() < self.weather.pause or struck == "pause"):
             wake_at = self.micros + self.chance.randint(*PAUSE_SECONDS) * MICROS
             self.sometimes["a worker stood still longer than its lease"] += 1
             self.say(f"stands still at: {what}")
-        elif self.chance.random() < self.weather.kill:
+        elif self.chance.random() < self.weather.kill or struck == "kill":
             self.sometimes["a worker was killed"] += 1
             self.say(f"is killed at: {what}")
             self.workers.remove(worker)

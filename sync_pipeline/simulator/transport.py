@@ -67,11 +67,12 @@ class Trouble:
     """
 
     kinds: Mapping[int, str] = field(default_factory=dict)
-    calls: int = 0
+    calls: list[tuple[str, str]] = field(default_factory=list)
 
-    def next(self, side: str, *, writes: bool) -> str | None:
-        self.calls += 1
-        kind, _, only = self.kinds.get(self.calls, "").partition(", ")
+    def next(self, side: str, name: str, *, writes: bool) -> str | None:
+        """What befalls this call; `calls` are the side and endpoint of all so far."""
+        self.calls.append((side, name))
+        kind, _, only = self.kinds.get(len(self.calls), "").partition(", ")
         if only and not writes:
             return None
         return kind if kind in (STRIPE_TROUBLE if side == "stripe" else SALESFORCE_TROUBLE) else None
@@ -98,7 +99,7 @@ class Transport(requests.adapters.BaseAdapter):
             body=body.encode() if isinstance(body, str) else bytes(body),
         )
         name = endpoint(self._side, call.method, call.path)
-        kind = self._trouble.next(self._side, writes=is_write(self._side, call))
+        kind = self._trouble.next(self._side, name, writes=is_write(self._side, call))
         self._stage.boundary(f"before {name}", may_stand=False)
         self._watch.sent(self._side, call)
         reply = self._exchange(call, kind, name)

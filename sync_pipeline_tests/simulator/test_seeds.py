@@ -39,7 +39,7 @@ RARE = {
 
 @pytest.fixture(scope="module")
 def results() -> list[Result]:
-    return list(campaign(SEEDS, processes=2))
+    return list(campaign(map(plan_of, SEEDS), processes=2))
 
 
 def test_every_invariant_holds(results: list[Result]) -> None:

@@ -1,0 +1,66 @@
+"""One thing goes wrong, at any place of a story: the end is as if nothing had. Here a sample of it; the rest is in
+
+sync-pipeline simulate --story all
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sync_pipeline.simulator.play import Plan, Result, play
+from sync_pipeline.simulator.single_faults import STORIES, differences, faults, play_faults, undisturbed
+from sync_pipeline.simulator.stage import Boundary, Strike, Weather
+
+
+def test_a_single_fault_changes_nothing_in_the_end() -> None:
+    found = dict(play_faults("paid", every=83, processes=2))
+    assert len(found) > 12
+    assert {fault: different for fault, different in found.items() if different} == {}
+
+
+def test_there_are_more_than_ten_stories_beside_the_golden_one() -> None:
+    assert len(STORIES) > 11
+
+
+def test_every_call_fails_in_every_way_and_every_boundary_is_struck() -> None:
+    plan = Plan(0, (), (), Weather(), by_card=False)
+    result = Result(
+        plan,
+        "",
+        calls=[("stripe", "GET /v1/events"), ("salesforce", "POST /composite")],
+        boundaries=[Boundary("before a call", may_stand=False), Boundary("after a transaction", may_stand=True)],
+    )
+    plans = [fault.plan for fault in faults(plan, result)]
+    struck = [each.strike for each in plans if each.strike]
+    assert struck == [Strike(1, "kill"), Strike(2, "kill"), Strike(2, "pause")]
+    broken = [each.trouble for each in plans if each.trouble]
+    assert {number for ((number, _),) in broken} == {1, 2}
+    assert ((1, "stripe_500 committed"),) in broken
+    assert ((2, "salesforce_row_lock"),) in broken
+    assert ((1, "salesforce_row_lock"),) not in broken
+
+
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        (["a", "b"], []),
+        (["a"], ["missing: b"]),
+        (["a", "b", "c"], ["beyond: c"]),
+        (["a", "a", "b"], ["some lines stand another number of times"]),
+    ],
+)
+def test_an_end_that_differs_is_told(ends: list[str], told: list[str]) -> None:
+    wanted = Result(undisturbed("paid"), "", end_state=["a", "b"])
+    assert differences(replace(wanted, end_state=ends), wanted) == told
+
+
+def test_the_end_says_what_stands_in_both_systems() -> None:
+    """By hand: 45,000 pounds a year are 3,750 a month; all of it is collected."""
+    result = play(undisturbed("paid"))
+    (account,) = [line for line in result.end_state if line.startswith("Account") and "Canary One" in line]
+    assert '"Lifetime_Value__c": 45000.0' in account
+    assert '"MRR__c": 3750.0' in account
+    assert '"Stripe_Customer_Id__c": "cus_"' in account
+    assert 'invoice {"amount_paid": 4500000, "status": "paid", "total": 4500000}' in result.end_state
