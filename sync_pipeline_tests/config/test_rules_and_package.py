@@ -14,7 +14,7 @@ from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
 from sync_pipeline.core.readings import READINGS
-from sync_pipeline.core.written import written_fields
+from sync_pipeline.core.written import CREATED, written_fields
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +84,25 @@ def test_every_object_and_field_of_the_package_is_one_that_the_rules_name() -> N
     }
     # A field of tasks is one of events too, whether anybody wants it there or not.
     assert strange == {"Event.Stripe_Failure_Key__c"}
+
+
+def test_the_permission_set_lets_nothing_be_written_that_is_not_written() -> None:
+    """Terms of a deal are people's: the integration user reads them. A field of tasks is one of events too."""
+    grants, uses = load(DEFAULT_PACKAGE).permissions, written_fields(RULES)
+    written = {f"{RULES.salesforce[kind].object}.{RULES.salesforce[kind].fields[field]}" for kind, field in uses}
+    assert grants.editable - written == {"Event.Stripe_Failure_Key__c"}
+    created = {RULES.salesforce[kind].object for kind in CREATED}
+    updated = {RULES.salesforce[kind].object for (kind, _), use in uses.items() if use.updated}
+    for name, verbs in grants.objects.items():
+        assert ("create" in verbs) <= (name in created), name
+        assert ("edit" in verbs) <= (name in updated), name
+
+
+def test_the_permission_set_shows_no_field_that_nothing_reads() -> None:
+    grants = load(DEFAULT_PACKAGE).permissions
+    mapped = {f"{names.object}.{field}" for names in RULES.salesforce.values() for field in names.fields.values()}
+    # A billing address is granted whole; a product's family is reached from its lines.
+    assert grants.readable - mapped == {"Account.BillingAddress", "Product2.Family", "Event.Stripe_Failure_Key__c"}
 
 
 def test_the_permission_set_shows_no_object_that_the_rules_do_not_need() -> None:
