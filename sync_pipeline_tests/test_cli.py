@@ -129,6 +129,10 @@ def test_a_matter_for_a_person_is_exit_code_1_and_named(sandbox: SandboxHandle, 
 
 def test_a_new_org_is_begun_with_once_and_mended_by_line(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
     """A deal that closed before the day of the beginning is nothing that the sync may bill."""
+    heard = ["customer.updated", "invoice.paid"]
+    endpoint = at_stripe(
+        sandbox, "POST", "/v1/webhook_endpoints", url="https://sync.example/webhooks/stripe", enabled_events=heard
+    )
     start = mark(sandbox)
     begun = run(environment, "init")
     assert begun.returncode == FINE, begun.stdout + begun.stderr
@@ -141,6 +145,17 @@ def test_a_new_org_is_begun_with_once_and_mended_by_line(sandbox: SandboxHandle,
     }
     assert writes_since(sandbox, start) == []
     bound = {**environment, **told}
+    looked = run(bound, "doctor")
+    assert (
+        f"{endpoint['id']} does not send charge.dispute.closed, charge.dispute.created, charge.refunded"
+        in looked.stdout
+    )
+    assert f"{endpoint['id']} sends the shapes of the account's own version" in looked.stdout
+    at_stripe(sandbox, "DELETE", f"/v1/webhook_endpoints/{endpoint['id']}")
+    assert "Stripe webhook endpoint: none is enabled at Stripe" in run(bound, "doctor").stdout
+    version = "2026-10-28.endive"
+    whole = {"url": endpoint["url"], "enabled_events": ["*"], "api_version": version}
+    at_stripe(sandbox, "POST", "/v1/webhook_endpoints", **whole)
     looked = run(bound, "doctor", "--json")
     assert looked.returncode == FINE, looked.stdout
     findings = json.loads(looked.stdout)

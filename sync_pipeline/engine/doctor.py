@@ -18,6 +18,8 @@ from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.database import LedgerError
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.stripe.client import API_VERSION, Stripe
+from sync_pipeline.systems.stripe.events import HEARD
 
 Verdict = Literal["ok", "warning", "failed"]
 LOW_BUDGET_SHARE = 5
@@ -117,6 +119,31 @@ def _stripe(settings: Settings) -> Iterator[Finding]:
     else:
         detail = "STRIPE_WEBHOOK_SECRETS is empty: changes are found by the sweep, minutes later"
         yield Finding("Stripe webhooks", "warning", detail)
+    if account.verdict == "ok":
+        yield from _endpoints(stripe)
+
+
+def _endpoints(stripe: Stripe) -> Iterator[Finding]:
+    """Whether Stripe sends what the receiver wants to hear, in the shapes of the version that is read here."""
+    check = "Stripe webhook endpoint"
+    try:
+        enabled = [endpoint for endpoint in stripe.webhook_endpoints() if endpoint.enabled]
+    except ReadFailed as error:
+        yield Finding(check, "warning", f"it cannot be looked at; let the key read webhook endpoints ({error})")
+        return
+    if not enabled:
+        detail = "none is enabled at Stripe: make one that points at the receiver's /webhooks/stripe, with api_version"
+        yield Finding(check, "warning", f"{detail} {API_VERSION}")
+    for endpoint in enabled:
+        missing = [] if "*" in endpoint.events else sorted(set(HEARD) - endpoint.events)
+        if missing:
+            yield Finding(check, "warning", f"{endpoint.id} does not send {', '.join(missing)}: enable them at Stripe")
+        if endpoint.api_version != API_VERSION:
+            shapes = endpoint.api_version or "the account's own version"
+            detail = f"{endpoint.id} sends the shapes of {shapes}; make one with api_version {API_VERSION}"
+            yield Finding(check, "warning", detail)
+        if not missing and endpoint.api_version == API_VERSION:
+            yield Finding(check, "ok", f"{endpoint.id} sends what is heard, in the shapes of {API_VERSION}")
 
 
 def _clock(settings: Settings) -> Finding:

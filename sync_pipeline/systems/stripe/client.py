@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import requests
@@ -45,6 +46,17 @@ PATHS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookEndpoint:
+    """An address that Stripe sends events to; `api_version` None: they have the shapes of the account's own version."""
+
+    id: str
+    url: str
+    enabled: bool
+    api_version: str | None
+    events: frozenset[str]
+
+
 class Stripe:
     """One Stripe account. `base_url` is set for the sandbox only, `transport` where no network is between.
 
@@ -71,6 +83,19 @@ class Stripe:
 
     def account_id(self) -> str:
         return str(self._get("/v1/account")["id"])
+
+    def webhook_endpoints(self) -> list[WebhookEndpoint]:
+        """Where Stripe sends events to. Raises ReadFailed, too where the key may not list them."""
+        return [
+            WebhookEndpoint(
+                id=raw["id"],
+                url=raw["url"],
+                enabled=raw["status"] == "enabled",
+                api_version=raw["api_version"],
+                events=frozenset(raw["enabled_events"]),
+            )
+            for raw in self.pages("/v1/webhook_endpoints")
+        ]
 
     def customer(self, customer_id: str) -> Observation[Customer]:
         """A customer by id: a strongly consistent read, so a 404 is proof of absence."""

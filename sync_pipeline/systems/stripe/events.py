@@ -19,6 +19,21 @@ LAST_SECOND = 1 << 40
 ACCOUNT_ID = re.compile(r"001[0-9A-Za-z]{15}")
 URGENT = frozenset({"invoice.payment_failed", "invoice.payment_action_required", "invoice.overdue"})
 
+HEARD = (
+    "customer.updated",
+    "customer.deleted",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+    "invoice.paid",
+    "invoice.payment_failed",
+    "invoice.overdue",
+    "charge.refunded",
+    "charge.dispute.created",
+    "charge.dispute.closed",
+)
+"""Events without which a change is found minutes later only, by the sweep."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hint:
