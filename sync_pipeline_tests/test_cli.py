@@ -176,6 +176,11 @@ def test_a_new_org_is_begun_with_once_and_mended_by_line(sandbox: SandboxHandle,
     assert "warning  Salesforce fields: " in looked.stdout
 
 
+def test_resolve_names_a_conflict_that_there_is(environment: dict[str, str]) -> None:
+    assert run(environment, "ledger", "upgrade").returncode == FINE
+    check_refused(run(environment, "resolve", "5f0c9a17", "--keep", "stripe"), MISUSED, "names 0 conflicts", "status")
+
+
 def test_a_rules_file_that_is_not_there_is_made_by_init_and_by_nothing_else(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
