@@ -26,7 +26,7 @@ from sync_pipeline_tests.orchestration.dagster_process import Dagster, dagster_d
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "tour"
-SIZE = {"width": 1280, "height": 800}
+SIZE = {"width": 1440, "height": 900}
 PATIENCE_MS = 60_000
 SETTLE_MS = 1_500
 LARGEST_BYTES = 150_000

@@ -1,4 +1,4 @@
-"""The sensors that tell people: of automatic runs that fail, of tables that are late, of work that is stuck.
+"""The sensors that tell people: of runs and checks that fail, of tables that are late, of work that is stuck.
 
 Each looks at what is the case now, tells what is new of it through the channel of alerts (SYNC_ALERT_WEBHOOK, or
 e-mail), and tells once when it is over. What it has told stands in its cursor, in Dagster's storage, so that it can
@@ -24,9 +24,11 @@ AUTOMATIC = (JOB, reconcile.name)
 """A job that a person starts shows its failure to that person."""
 WILL_RETRY = "dagster/will_retry"
 LATE = "FAIL"
+PLANNED = "PLANNED"
 EVERY_SECONDS = 30
 WAITING_US = 15 * 60 * 1_000_000
 TABLES_NAMED = 5
+ANSWERS = 5
 NO_CHANNEL = "nobody can be told: set SYNC_ALERT_WEBHOOK, or SYNC_ALERT_EMAIL with SYNC_SMTP_URL"
 
 
@@ -42,6 +44,17 @@ def failed_runs_sensor(
     context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
 ) -> dg.SensorResult | dg.SkipReason:
     return _tell(context, settings, lambda: _failing_jobs(context.instance))
+
+
+@dg.sensor(
+    minimum_interval_seconds=EVERY_SECONDS,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tells once of every check that fails, as when the two systems differ, and once when all pass again.",
+)
+def failed_checks_sensor(
+    context: dg.SensorEvaluationContext, settings: dg.ResourceParam[Settings]
+) -> dg.SensorResult | dg.SkipReason:
+    return _tell(context, settings, lambda: _failing_checks(context))
 
 
 @dg.sensor(
@@ -75,7 +88,7 @@ def stuck_work_sensor(
     return _tell(context, settings, found)
 
 
-SENSORS = [failed_runs_sensor, freshness_sensor, stuck_work_sensor]
+SENSORS = [failed_runs_sensor, failed_checks_sensor, freshness_sensor, stuck_work_sensor]
 
 
 def _tell(
@@ -141,6 +154,27 @@ def _why(instance: dg.DagsterInstance, run_id: str) -> str:
 def _kind_of(why: str) -> str:
     """The same for failures that differ in ids, amounts and times only."""
     return sha256(re.sub(r"\w*\d\w*", "#", why).encode()).hexdigest()[:12]
+
+
+def _failing_checks(context: dg.SensorEvaluationContext) -> Iterator[Trouble]:
+    """The checks whose latest answer is an error; one that is just being made has the answer before it."""
+    assert context.repository_def is not None
+    storage = context.instance.event_log_storage
+    latest = storage.get_latest_asset_check_execution_by_key(list(context.repository_def.asset_graph.asset_check_keys))
+    for check, found in sorted(latest.items(), key=lambda item: item[0].to_user_string()):
+        ended = found.status.value != PLANNED
+        records = [found] if ended else storage.get_asset_check_execution_history(check, limit=ANSWERS)
+        answer = next((each.evaluation for each in records if each.status.value != PLANNED), None)
+        if answer is not None and not answer.passed and answer.severity == dg.AssetCheckSeverity.ERROR:
+            asset = check.asset_key.to_user_string()
+            yield Trouble(
+                subject="checks",
+                cause=f"{asset}:{check.name}",
+                begun="Checks have failed",
+                over="All checks pass again",
+                line=f"{asset}: it does not hold that {check.name.replace('_', ' ')}",
+                path=f"/assets/{asset}?view=checks",
+            )
 
 
 def _late_tables(context: dg.SensorEvaluationContext) -> Iterator[Trouble]:

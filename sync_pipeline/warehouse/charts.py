@@ -14,6 +14,7 @@ from sync_pipeline.core.money import Money, MoneyError
 WIDTH, HEIGHT, MARGIN = 720, 220, 36
 NIGHTS_SHOWN = 60
 MONTHS_SHOWN = 12
+SPARKS_SHOWN = 24
 MOVEMENTS = ("new", "expansion", "reactivation", "contraction", "churn", "fx")
 COLOURS = {
     "agreed": "#2e7d5b",
@@ -119,11 +120,30 @@ def months_of(rollforward: pl.DataFrame, reporting: str) -> pl.DataFrame:
     )
 
 
+def spark(name: str, values: Sequence[int]) -> str | None:
+    """The latest of a row of amounts as bars without words, so small that Dagster shows it where it stands."""
+    latest = values[-SPARKS_SHOWN:]
+    most = max(latest, default=0)
+    if most <= 0:
+        return None
+    bars = (f"M{10 * place} 40v-{max(value, 0) * 40 // most}h8V40" for place, value in enumerate(latest))
+    width = 10 * len(latest)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="40"><title>{escape(name)}</title>'
+        f'<path fill="{COLOURS["sum"]}" d="{"".join(bars)}"/></svg>'
+    )
+
+
 def money(minor: Any, currency: str) -> str:
+    return f"{amount(minor, currency)} {currency}"
+
+
+def amount(minor: Any, currency: str) -> str:
+    """In major units, to stand beside the currency."""
     try:
-        return f"{Money(int(minor), currency).decimal():,} {currency}"
+        return f"{Money(int(minor), currency).decimal():,}"
     except MoneyError:
-        return f"{int(minor):,} minor units of {currency}"
+        return f"{int(minor):,} minor units"
 
 
 def _bar(left: float, below: int, size: int, most: int, wide: float, colour: str, title: str) -> str:

@@ -8,19 +8,31 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from sync_pipeline.engine.markdown import table as markdown_table
-from sync_pipeline.warehouse.charts import MOVEMENTS, agreement, inline, money, months_of, recurring, waterfall
+from sync_pipeline.warehouse.charts import (
+    MOVEMENTS,
+    SPARKS_SHOWN,
+    agreement,
+    amount,
+    inline,
+    money,
+    months_of,
+    recurring,
+    spark,
+    waterfall,
+)
 
 MOST_LINES = 36
 EMPTY = "No rows."
+COUNT = "count of rows"
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A line for each combination of values in `by`; a column of days counts by its month, the latest first
-    unless `latest_first` says otherwise.
+    """A line for each combination of values in `by`; a column of days counts by its month, the latest first unless
+    `latest_first` says otherwise.
 
-    `count` heads the number of rows. `money` are the columns whose sums are shown, minor units of the currency, which
-    is in `by` then; `middle` are columns of numbers whose median is shown.
+    `count` heads the number of rows; it is left out where it is empty. `money` are the columns whose sums are shown,
+    minor units of the currency, which is in `by` then; `middle` are columns of numbers whose median is shown.
     """
 
     by: tuple[str, ...]
@@ -82,7 +94,7 @@ SUMMARIES: Mapping[str, Summary] = {
     "sync/plan": Summary(("action", "rule"), "Writes"),
     "sync/certificate": Summary(
         MEASURED,
-        "Totals",
+        "",
         {"Salesforce": "salesforce_minor", "Stripe": "stripe_minor", "Difference": "difference_minor"},
     ),
     "sync/certificate_accounts": Summary(
@@ -104,19 +116,19 @@ def summary(name: str, frame: pl.DataFrame) -> str | None:
     lines = (
         frame.with_columns(pl.col(days).dt.strftime("%Y-%m"))
         .group_by(asked.by)
-        .agg(pl.len().alias(asked.count), *sums.values(), *middles.values())
+        .agg(pl.len().alias(COUNT), *sums.values(), *middles.values())
         .sort(asked.by, descending=[asked.latest_first and column in days for column in asked.by], nulls_last=True)
     )
     rows = [
         [
             *(_word(line[column]) for column in asked.by),
-            f"{line[asked.count]:,}",
-            *(money(line[heading], line["currency"]) for heading in sums),
+            *([f"{line[COUNT]:,}"] if asked.count else []),
+            *(amount(line[heading], line["currency"]) for heading in sums),
             *("" if line[heading] is None else f"{line[heading]:,.0f}" for heading in middles),
         ]
         for line in lines.head(MOST_LINES).iter_rows(named=True)
     ]
-    numbers = (asked.count, *sums, *middles)
+    numbers = (*([asked.count] if asked.count else []), *sums, *middles)
     headings = [_heading(column) for column in asked.by]
     more = f"\n\n{lines.height - MOST_LINES:,} lines more." if lines.height > MOST_LINES else ""
     return markdown_table([*headings, *numbers], rows, numbers=numbers) + more
@@ -136,6 +148,14 @@ def months(rollforward: pl.DataFrame, reporting: str) -> str:
     without = set(monthly["currency"]) - set(monthly.filter(in_currency=reporting)["currency"])
     left = [f"Not in it, for want of a rate: {', '.join(sorted(without))}."] if without else []
     return "\n\n".join([*(inline(name, svg) for name, svg in plots.items() if svg), *left, lines])
+
+
+def trend(rollforward: pl.DataFrame, reporting: str) -> str:
+    """Recurring revenue at the end of the latest months, within the 1,000 characters that Dagster shows open."""
+    ends = [int(minor) for minor in months_of(rollforward, reporting)["end_minor"]]
+    name = f"{reporting} at the end of {min(len(ends), SPARKS_SHOWN)} months"
+    svg = spark(name, ends)
+    return f"{inline(name, svg)}\n\n{money(ends[-1], reporting)}" if svg else EMPTY
 
 
 def agreement_over_time(history: pl.DataFrame) -> str:

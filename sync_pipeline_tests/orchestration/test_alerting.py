@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
 from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
 from dagster._core.test_utils import create_run_for_test
 
@@ -16,6 +17,8 @@ from sync_pipeline.engine.assembly import build_env, open_current_ledger
 from sync_pipeline.ledger import breakers, work
 from sync_pipeline.orchestration.alerting import (
     NO_CHANNEL,
+    SENSORS,
+    failed_checks_sensor,
     failed_runs_sensor,
     freshness_sensor,
     stuck_work_sensor,
@@ -29,6 +32,7 @@ from sync_pipeline_tests.orchestration.runs import run
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 MINUTE = 60_000_000
+AGREE = "salesforce_and_stripe_agree_to_the_penny"
 REFUSED = {"error": {"type": "invalid_request_error", "message": "Invalid email address: ada@northwind.example"}}
 
 
@@ -138,6 +142,47 @@ def test_late_tables_are_told_together_once_and_so_is_that_all_are_fresh(
     assert sensor.tick() == ["*All tables are fresh again*\nIt lasted 1 min."]
 
 
+def test_a_check_that_fails_is_told_once_and_a_warning_or_one_that_is_being_made_is_not(
+    settings: Settings, memory: dg.DagsterInstance, chat: Hook
+) -> None:
+    sensor = Ticking(failed_checks_sensor, settings, memory, chat)
+    certificate, error = dg.AssetKey(["sync", "certificate"]), dg.AssetCheckSeverity.ERROR
+
+    def answers(*, passed: bool, severity: dg.AssetCheckSeverity = error) -> None:
+        memory.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=certificate,
+                check_name=AGREE,
+                passed=passed,
+                severity=severity,
+            )
+        )
+
+    answers(passed=True)
+    answers(passed=False, severity=dg.AssetCheckSeverity.WARN)
+    assert sensor.tick() == []
+    answers(passed=False)
+    link = "<https://dagster.acme.example/assets/sync/certificate?view=checks|Open it in Dagster>"
+    assert sensor.tick() == [
+        "*Checks have failed*\nsync/certificate: it does not hold that salesforce and stripe agree to the penny\n"
+        + link
+    ]
+    answers(passed=False)
+    assert sensor.tick() == []
+    planned = create_run_for_test(memory, job_name="reconcile")
+    memory.report_dagster_event(
+        dg.DagsterEvent(
+            event_type_value="ASSET_CHECK_EVALUATION_PLANNED",
+            job_name="reconcile",
+            event_specific_data=AssetCheckEvaluationPlanned(asset_key=certificate, check_name=AGREE),
+        ),
+        planned.run_id,
+    )
+    assert sensor.tick() == [], "nobody knows yet whether it is over"
+    answers(passed=True)
+    assert sensor.tick() == ["*All checks pass again*\nIt lasted 1 min."]
+
+
 def test_stuck_work_is_told_once_without_personal_values(
     sandbox: SandboxHandle, settings: Settings, memory: dg.DagsterInstance, chat: Hook
 ) -> None:
@@ -171,7 +216,7 @@ def test_stuck_work_is_told_once_without_personal_values(
     ]
 
 
-@pytest.mark.parametrize("sensor", [failed_runs_sensor, freshness_sensor, stuck_work_sensor])
+@pytest.mark.parametrize("sensor", SENSORS)
 def test_without_a_channel_the_sensor_says_how_to_get_one(
     sensor: dg.SensorDefinition, installed: Installed, memory: dg.DagsterInstance
 ) -> None:

@@ -37,6 +37,7 @@ def test_the_ui_shows_the_lineage_and_the_drain_run_that_a_sensor_started(
             "stripe_inbox_sensor",
             "salesforce_changes_sensor",
             "failed_runs_sensor",
+            "failed_checks_sensor",
             "freshness_sensor",
             "stuck_work_sensor",
         }
@@ -66,6 +67,7 @@ def test_the_ui_shows_the_lineage_and_the_drain_run_that_a_sensor_started(
 
 def _the_months_are_a_table_and_plots(page: Page, dagster: Dagster) -> None:
     page.goto(f"{dagster.url}/assets/derived/mrr_rollforward?view=events")
+    expect(page.get_by_role("img", name=re.compile("^GBP at the end of"))).to_be_visible(timeout=PATIENCE_MS)
     _show(page, "months")
     for name in ("Recurring revenue", "Movements"):
         plot = page.get_by_role("img", name=name)

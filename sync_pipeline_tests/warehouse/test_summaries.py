@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from sync_pipeline.frames.tables import TABLES
-from sync_pipeline.warehouse.summaries import MOST_LINES, SUMMARIES, agreement_over_time, months, summary
+from sync_pipeline.warehouse.summaries import MOST_LINES, SUMMARIES, agreement_over_time, months, summary, trend
 
 RISKS = pl.DataFrame(
     {
@@ -45,9 +45,9 @@ def test_a_summary_counts_and_adds_up_by_currency() -> None:
     assert str(summary("derived/mrr_at_risk", RISKS)).splitlines() == [
         "| Cause | Currency | Subscriptions | MRR at risk | Open |",
         "| --- | --- | ---: | ---: | ---: |",
-        "| overdue invoice | GBP | 1 | 1.00 GBP | 2.00 GBP |",
-        "| payment failing | GBP | 2 | 4,000.50 GBP | 48,136.44 GBP |",
-        "| payment failing | JPY | 1 | 5,000 JPY | 5,000 JPY |",
+        "| overdue invoice | GBP | 1 | 1.00 | 2.00 |",
+        "| payment failing | GBP | 2 | 4,000.50 | 48,136.44 |",
+        "| payment failing | JPY | 1 | 5,000 | 5,000 |",
     ]
     assert summary("derived/mrr_at_risk", RISKS.clear()) == "No rows."
     assert summary("derived/exchange_rates", pl.DataFrame()) is None
@@ -66,7 +66,7 @@ def test_days_count_by_month_the_latest_first_and_a_long_summary_says_how_much_i
         }
     )
     lines = str(summary("derived/churn_records", frame)).splitlines()
-    assert lines[2] == "| 2023-02 | Final | yes | GBP | 1 | 1.00 GBP |"
+    assert lines[2] == "| 2023-02 | Final | yes | GBP | 1 | 1.00 |"
     assert lines[-1] == "2 lines more."
     assert len(lines) == 2 + MOST_LINES + 2
 
@@ -101,6 +101,28 @@ def test_the_months_have_both_plots_and_every_movement() -> None:
     assert "Not in it, for want of a rate: JPY." in told
     assert "want of a rate" not in months(frame.filter(in_currency="GBP"), "GBP")
     assert months(frame.clear(), "USD") == "No rows."
+
+
+def test_the_trend_is_small_enough_to_be_shown_where_it_stands() -> None:
+    ends = [(date(2020 + n // 12, n % 12 + 1, 1), 100_000_00 * n) for n in range(40)]
+    parts = ("start", "new", "expansion", "reactivation", "contraction", "churn", "fx")
+    frame = pl.DataFrame(
+        [
+            {"definition": "stripe", "period": "month", "in_currency": "GBP", "from_date": day, "end_minor": end}
+            | {f"{name}_minor": 0 for name in parts}
+            for day, end in ends
+        ]
+    )
+    told = trend(frame, "GBP")
+    assert len(told) < 1_000, "Dagster hides a longer text behind a click"
+    assert told.endswith("3,900,000.00 GBP")
+    (plot,) = plots(told).values()
+    path = plot[1].attrib["d"]
+    assert path.count("M") == 24
+    # The first bar shown is that of the 17th month, 1.6 of 3.9 millions: 16 of 40 pixels.
+    assert path.startswith("M0 40v-16h8V40M10 40v-17h8V40")
+    assert path.endswith("M230 40v-40h8V40")
+    assert trend(frame.clear(), "GBP") == "No rows."
 
 
 def test_sixty_nights_of_agreement_are_a_plot_of_less_than_fifty_kilobytes() -> None:

@@ -97,7 +97,7 @@ def mrr_movements(settings: dg.ResourceParam[Settings]) -> Results:
     from sync_pipeline.core.mrr_definitions import DEFINITIONS
     from sync_pipeline.frames import history, movements
     from sync_pipeline.warehouse.parquet import Warehouse
-    from sync_pipeline.warehouse.summaries import months
+    from sync_pipeline.warehouse.summaries import months, trend
 
     with one_clear_failure():
         warehouse = Warehouse(settings.warehouse)
@@ -135,7 +135,10 @@ def mrr_movements(settings: dg.ResourceParam[Settings]) -> Results:
             rolled,
             provenance,
             lineage=LINEAGE[MRR_ROLLFORWARD],
-            metadata={"months": dg.MetadataValue.md(months(rolled, commercial.default_currency))},
+            metadata={
+                "trend": dg.MetadataValue.md(trend(rolled, commercial.default_currency)),
+                "months": dg.MetadataValue.md(months(rolled, commercial.default_currency)),
+            },
             checks=[
                 dg.AssetCheckResult(
                     check_name=ADDS_UP,
