@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sync_pipeline.core import canonical
 from sync_pipeline.engine.markdown import table
 from sync_pipeline.engine.plan_text import shown
-from sync_pipeline.ledger.audit import AuditRow
+from sync_pipeline.ledger.audit import AuditRow, RunSummary
 
+DAGSTERS = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 HEADINGS = ("Account", "Record", "Field", "Before", "After", "Why", "Outcome")
 
 
@@ -20,6 +23,21 @@ def as_markdown(rows: Sequence[AuditRow], *, most: int) -> str:
         return "Nothing was written."
     more = f"\n\n{len(lines) - most:,} more are in the audit." if len(lines) > most else ""
     return table(HEADINGS, lines[:most]) + more
+
+
+def runs_as_markdown(runs: Sequence[RunSummary]) -> str:
+    """The runs that wrote something, as they are given; those of Dagster lead to their pages."""
+    lines = [
+        (
+            datetime.fromtimestamp(each.first_at // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S"),
+            f"[{each.run}](/runs/{each.run})" if DAGSTERS.fullmatch(each.run) else each.run,
+            f"{each.writes:,}",
+            f"{each.accounts:,}",
+        )
+        for each in runs
+    ]
+    headings = ("Began (UTC)", "Run", "Writes", "Accounts")
+    return table(headings, lines, numbers=headings[2:]) if lines else "No run has written anything yet."
 
 
 def _lines(row: AuditRow) -> Iterator[tuple[str, ...]]:

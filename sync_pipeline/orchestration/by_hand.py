@@ -1,4 +1,5 @@
-"""The jobs that a person starts in the launchpad: look at Accounts now, try refused writes again, plan, apply, explain.
+"""The jobs that a person starts in the launchpad: look at Accounts now, try refused writes again, plan, apply, undo,
+explain.
 
 Each says in its configuration what to fill in, shows what came of it as the metadata of its one step, and ends with
 one line that names what is wrong and what to do where it cannot work. Runs about named Accounts carry the tag
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 SCOPE = "sync/scope"
 HASH_LENGTH = 24
 PAGE_WIDTH = 120
+RUNS_SHOWN = 20
 RUN_ID = re.compile("[0-9a-f-]{36}")
 MAX_RUNTIME_SECONDS = 60 * 60
 AN_ACCOUNT = "the Account's id (001...) or the link of its page in Salesforce"
@@ -41,6 +43,10 @@ SOME_REFUSED = {
 }
 PLAN_SCOPE = {"accounts": some_texts(f"Which Accounts: {AN_ACCOUNT} for each. Empty: all of them, from full listings.")}
 KEPT_PLAN = {"plan_run": some_text("Id of the plan_only run whose plan you have read."), **ALLOW}
+SET_BACK = {
+    "run": some_text("Which run to set back, as the list of this job names it. Empty: list the latest runs."),
+    "write": dg.Field(bool, default_value=False, description="Set the values back; otherwise they are only shown."),
+}
 QUESTION = {
     "record": some_text(
         "The link of the record's page in Salesforce, its id, or OBJECT/ID, as in Account/001..., subscription/sub_...,"
@@ -146,6 +152,34 @@ def write_kept_plan(context: dg.OpExecutionContext, settings: dg.ResourceParam[S
         lines = [(each.account_id, f"{each.target} {each.field}", each.what) for each in report.moved]
         found["left_because_it_moved"] = dg.MetadataValue.md(table(("Account", "Record", "What"), lines))
     context.add_output_metadata({"accounts_left": len(report.refused), **found})
+
+
+@dg.op(config_schema=SET_BACK)
+def set_back(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
+    """Sets back what a run has written to Salesforce, where it still stands; shows it, and what stays, before."""
+    from sync_pipeline.engine.audit_text import runs_as_markdown
+    from sync_pipeline.engine.undo import carry_out, plan_undo
+    from sync_pipeline.engine.undo_text import as_markdown
+    from sync_pipeline.ledger import audit
+
+    run = context.op_config["run"].strip()
+    with _engine(context, settings) as engine:
+        if not run:
+            with engine.ledger.read() as conn:
+                latest = audit.runs(conn, RUNS_SHOWN)
+            context.add_output_metadata({"runs": dg.MetadataValue.md(runs_as_markdown(latest))})
+            return
+        undo = plan_undo(engine, run)
+        _tag(context, engine, undo.commands.keys())
+        found: dict[str, Any] = {
+            "plan": dg.MetadataValue.md(as_markdown(undo, most=MOST_WRITES_SHOWN)),
+            "records": sum(map(len, undo.commands.values())),
+            "stays": len(undo.stays),
+        }
+        if context.op_config["write"]:
+            done = carry_out(engine, undo)
+            found |= {"set_back": done.done, "for_later": len(done.waiting), "refused": done.parked}
+        context.add_output_metadata(found)
 
 
 @dg.op(config_schema=QUESTION)
@@ -265,6 +299,13 @@ JOBS = [
         "Shows every write that would be made, why, and the money that it moves. Writes to neither system.",
     ),
     _job("apply_plan", write_kept_plan, KEPT_PLAN, "Writes a plan that `plan_only` has kept, as far as it still fits."),
+    _job(
+        "undo_run",
+        set_back,
+        SET_BACK,
+        "Sets back what a run has written to Salesforce, where it still stands. What was written to Stripe stays and is"
+        " shown. Mend the rule or the record first: the rules have the last word again right after.",
+    ),
     _job(
         "explain_value",
         answer_why,

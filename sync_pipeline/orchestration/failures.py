@@ -23,6 +23,7 @@ def one_clear_failure() -> Iterator[None]:
     from sync_pipeline.engine.guard import GuardTripped
     from sync_pipeline.engine.plan_text import as_markdown
     from sync_pipeline.engine.planning import PlanError
+    from sync_pipeline.engine.undo import UndoError
     from sync_pipeline.frames.convert import FrameError
     from sync_pipeline.ledger.database import LedgerError
     from sync_pipeline.systems.outcomes import ReadFailed
@@ -30,7 +31,7 @@ def one_clear_failure() -> Iterator[None]:
 
     of_the_systems = (WrongSystem, ClockUnreachable, Halted, ReadFailed)
     of_the_house = (RulesError, FrameError, LedgerError, TableMissing)
-    of_what_was_asked = (NoSuchThing, NothingToExplain, PlanError)
+    of_what_was_asked = (NoSuchThing, NothingToExplain, PlanError, UndoError)
     try:
         yield
     except GuardTripped as stopped:

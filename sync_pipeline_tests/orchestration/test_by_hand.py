@@ -105,6 +105,26 @@ def test_an_account_is_resynced_by_its_link_and_the_run_shows_what_was_written(
     assert scope(explained, memory) == scope(first, memory)
 
 
+def test_what_a_run_wrote_is_listed_shown_and_set_back(
+    sandbox: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
+) -> None:
+    people.win(sandbox)
+    account, deal = people.only(sandbox, "Account")["Id"], people.only(sandbox, "Opportunity")["Id"]
+    written = run("resync_accounts", settings, memory, {"accounts": [account]})
+    assert written.success
+    assert f"[{written.run_id}](/runs/{written.run_id})" in shown(run("undo_run", settings, memory))["runs"]
+
+    before = people.mark(sandbox)
+    seen = shown(run("undo_run", settings, memory, {"run": written.run_id}))
+    assert f"| {account} | salesforce/Opportunity/{deal} | Billing_Status__c | Active | empty |" in seen["plan"]
+    assert "was made at Stripe, where nothing is undone by itself" in seen["plan"]
+    assert people.writes_since(sandbox, before) == []
+    done = run("undo_run", settings, memory, {"run": written.run_id, "write": True})
+    assert shown(done)["set_back"] == shown(done)["records"] == seen["records"]
+    assert people.only(sandbox, "Opportunity").get("Billing_Status__c") is None
+    assert scope(done, memory) == scope(written, memory)
+
+
 def test_a_refused_write_is_listed_with_its_reason_and_tried_again_by_name(
     sandbox: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
 ) -> None:
@@ -154,6 +174,7 @@ def test_a_guard_holds_here_too_until_a_person_allows_it(
         ("replay_parked", {"records": ["stripe/customer/cus_1"]}, "nothing is parked for stripe/customer/cus_1"),
         ("apply_plan", {}, "there is no plan of a run '': start the job plan_only"),
         ("apply_plan", {"plan_run": "../../etc/passwd"}, "there is no plan of a run '../../etc/passwd'"),
+        ("undo_run", {"run": "of-yesterday"}, "the audit has no write of a run 'of-yesterday'"),
         ("explain_value", {}, "no record is named: write into `record`"),
         ("explain_value", {"record": "Lead/00Q1"}, "'Lead' is not an object of the sync; use one of"),
         ("explain_value", {"record": "001Aa0000000001IAA", "field": "Phone"}, "neither keeps nor ever wrote Phone"),
