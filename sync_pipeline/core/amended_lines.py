@@ -61,7 +61,7 @@ def _brought(world: World, rules: Rules, amendment: Amendment) -> Iterator[Entry
     for pending in amendment.pending:
         line = pending.line
         if pending.due_at > world.now:
-            yield LookAgain(pending.due_at, amendment.id, pending_until(amendment, rules.commercial) or "")
+            yield LookAgain(pending.due_at, amendment.id, pending_until(amendment, world.now) or "")
             continue
         values: dict[str, Any] = {
             "opportunity_id": line.opportunity_id,

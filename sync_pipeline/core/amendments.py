@@ -128,15 +128,16 @@ def _billing_of(
     )
 
 
-def pending_until(amendment: Amendment, commercial: Commercial) -> str | None:
-    """In words what a sound amendment still waits for; None where it waits for nothing."""
+def pending_until(amendment: Amendment, now: int) -> str | None:
+    """In words what a sound amendment waits for at a moment; None where what is left of it can come over now."""
     if amendment.faults or amendment.original is None or not amendment.pending:
         return None
     if amendment.subscription is None:
         return f"Waits until Opportunity {amendment.original.opportunity.id}, which it amends, is billed"
-    day = min(pending.line.service_date or "" for pending in amendment.pending)
-    told = [f"{number(each.line.quantity)} {each.line.product_name or each.line.id}" for each in amendment.pending]
-    return f"Takes effect on {day}: {', '.join(told)}"
+    ahead = [pending.line for pending in amendment.pending if pending.due_at > now]
+    told = [f"{number(line.quantity)} {line.product_name or line.id}" for line in ahead]
+    day = min((line.service_date or "" for line in ahead), default="")
+    return f"Takes effect on {day}: {', '.join(told)}" if ahead else None
 
 
 def _read(

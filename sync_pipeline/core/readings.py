@@ -285,7 +285,7 @@ def opportunity_billing_message(world: World, rules: Rules, subject: Subject) ->
     missing, amendment = _missing(world, rules, subject), _amendment(world, rules, subject)
     message = "Not billed: " + "; ".join(missing) if missing else None
     if amendment is not None and not missing:
-        message = pending_until(amendment, rules.commercial)
+        message = pending_until(amendment, world.now)
     if message is not None:
         return Present(message if len(message) <= 255 else message[:252] + "...")
     settled = _subscription(world, subject) is not None or not subject.record.is_won

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -13,9 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sync_pipeline.core.amendments import amendments
+from sync_pipeline.core.amendments import amendments, with_pending
 from sync_pipeline.core.foresight import foresee
-from sync_pipeline.core.observation import Present
+from sync_pipeline.core.money import Money
+from sync_pipeline.core.next_term import billed_in_term
+from sync_pipeline.core.observation import Present, Unknown
+from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import LineItem, Opportunity, SubscriptionItem, SubscriptionSchedule
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import (
@@ -133,6 +136,7 @@ def test_added_seats_are_billed_by_the_deals_subscription_from_the_day_on_which_
     (subscription,) = both.subscriptions
     assert (sold.stripe_subscription_id, sold.billing_status, sold.billing_message) == (subscription, "Active", None)
     assert (sold.activation_status, sold.first_payment_at) == (None, None)
+    assert not any("Billing_Message__c" in said for said in sent(both, "Opportunity")), "there was nothing to wait for"
     assert [both.step().commands for _ in range(3)] == [(), (), ()]
 
 
@@ -189,6 +193,30 @@ def test_a_reduction_waits_for_the_renewal_and_is_on_its_invoice() -> None:
     assert both.now < at(PERIOD_ENDS), "before Stripe makes the renewal's invoice"
     assert (deal_lines(both), message(both)) == ({f"00k{AMENDMENT}1": -5}, None)
     assert both.step().commands == ()
+
+
+def test_the_renewal_is_opened_at_what_the_next_term_bills_once_the_reduction_has_come() -> None:
+    both = running()
+    both.now = at("2027-09-01T09:00:00")
+    amended(both, ("Analyst Seat", -5), ("Viewer Seat", -15), close_date="2027-09-01")
+    amended(both, ("Viewer Seat", 2), id="006Later", service_start_date="2027-11-23")
+    world = both.observe()
+    assert isinstance(world.billing, Present)
+    (subscription,) = world.billing.value.subscriptions
+    then = with_pending(world, RULES, world.billing.value, subscription, date(2027, 11, 23))
+    # 30,000 for the platform, 15 analysts at 600 and 2 viewers at 200.
+    assert billed_in_term(then, subscription, at(PERIOD_ENDS) // MICROS, 12) == Money(3_940_000, "GBP")
+    before = with_pending(world, RULES, world.billing.value, subscription, date(2027, 11, 22))
+    assert billed_in_term(before, subscription, at(PERIOD_ENDS) // MICROS, 12) == Money(4_500_000, "GBP")
+
+
+def test_while_stripe_is_unknown_nothing_is_brought_and_nothing_is_said() -> None:
+    both = running()
+    both.now = at("2027-02-21T15:00:00")
+    amended(both, ("Analyst Seat", 5))
+    unknown = replace(both.observe(), billing=Unknown("timeout"))
+    touched = {command.target for command in plan(unknown, RULES, PERSONAL_KEY).commands}
+    assert not any(AMENDMENT in target for target in touched)
 
 
 def test_a_reduction_from_the_day_on_which_the_term_ends_is_of_that_renewal() -> None:
