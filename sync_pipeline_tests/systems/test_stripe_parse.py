@@ -80,7 +80,10 @@ def test_a_customer() -> None:
             },
             currency="gbp",
             tax_ids={
-                "data": [{"type": "gb_vat", "value": "GB2"}, {"type": "eu_vat", "value": "XI1"}],
+                "data": [
+                    {"id": "txi_1", "type": "gb_vat", "value": "GB2"},
+                    {"id": "txi_2", "type": "eu_vat", "value": "XI1"},
+                ],
                 "has_more": False,
             },
             metadata={"sf_account_id": "001A", "sf_intent": "cus:1"},
@@ -88,6 +91,7 @@ def test_a_customer() -> None:
     )
     assert (found.line1, found.city, found.country, found.currency) == ("1 High St", "Leeds", "GB", "GBP")
     assert found.tax_ids == ("eu_vat:XI1", "gb_vat:GB2")
+    assert found.tax_id_names == ("txi_2", "txi_1")
     assert (found.account_id, found.intent) == ("001A", "cus:1")
 
 
