@@ -45,7 +45,7 @@ def _of_one(world: World, rules: Rules, account: Account, customer: Customer, pe
             detail = "which tax id its registration is does not follow from its country; name the type"
             yield _told(world, account, customer, detail)
         elif base in has:
-            detail = f"the Account has no tax registration any more; delete that of {customer.id} if it ended"
+            detail = f"the Account has no tax registration, {customer.id} has one; enter it, or delete it at Stripe"
             yield _told(world, account, customer, detail)
         return
     wanted = keyed_hash(_form(*registration), personal_key)

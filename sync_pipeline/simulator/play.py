@@ -146,11 +146,11 @@ class _Play:
         result.violations += self._calm()
         result.violations += sorted(at_rest(self._sandbox, self._ledger, self._people, self._watch.ever_won))
         result.end_state = end_state(self._sandbox)
-        result.violations += self._still()
-        result.violations = [*self._watch.violations, *result.violations]
         with self._ledger.read() as conn:
             for outcome in conn.execute(select(attempt.c.outcome)).scalars():
                 self._stage.sometimes[f"an attempt was {outcome}"] += 1
+        result.violations += self._still()
+        result.violations = [*self._watch.violations, *result.violations]
         result.digest, result.trace = self._stage.digest(), self._stage.trace
         result.sometimes = self._stage.sometimes
         return result

@@ -88,7 +88,7 @@ def test_a_changed_one_is_made_before_the_old_one_is_deleted_and_no_other_is_tou
     [
         (seen(base=remembered(OWN)), "was taken off cus_northwind at Stripe"),
         (seen(OLD), "has another tax id"),
-        (seen(OLD, base=remembered(OLD), tax_registration=None), "has no tax registration any more"),
+        (seen(OLD, base=remembered(OLD), tax_registration=None), "the Account has no tax registration"),
         (
             seen(tax_registration="X1", tax_registration_type=None, billing_country=None),
             "which tax id its registration is",
