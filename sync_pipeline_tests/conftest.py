@@ -79,9 +79,9 @@ def contract() -> Path:
     return CONTRACT
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A headless Chromium for the whole run."""
+    """A headless Chromium. Its driver leaves an event loop running, which other modules' tests must not meet."""
     try:
         with open_browser() as chromium:
             yield chromium

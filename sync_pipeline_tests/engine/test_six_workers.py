@@ -141,7 +141,7 @@ def test_six_workers_that_are_killed_and_frozen_lose_nothing_and_double_nothing(
     ledger = open_ledger(url)
     with crew(sandbox, tmp_path, url) as workers:
         for kind in ("drop_before", "drop_after", "stripe_503", "stripe_lock_timeout"):
-            fault(sandbox, kind, side="stripe", path="^/v1/", times=10**6, probability=0.01)
+            fault(sandbox, kind, side="stripe", path="^/v1/", times=10**6, probability=0.03)
         fault(sandbox, "drop_after", side="salesforce", path="composite", times=10**6, probability=0.02)
         frozen: dict[int, ForkProcess] = {}
         for step in range(STEPS):
@@ -172,7 +172,7 @@ def _has_been_rough(ledger: Ledger) -> None:
         repeated = conn.execute(select(func.count()).select_from(attempt).where(attempt.c.number > 1)).scalar_one()
     assert accounts == DEALS + 1
     assert claims > 2 * accounts
-    assert repeated > 3
+    assert repeated > 0
 
 
 def _check(sandbox: SandboxHandle, folder: Path, url: str) -> None:
