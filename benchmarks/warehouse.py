@@ -74,7 +74,7 @@ def fitted(shape: Table, frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def company(accounts: int) -> dict[str, pl.DataFrame]:
-    """Snapshot tables by name, and the mapping, for so many accounts."""
+    """Frames of the snapshot tables by name, for so many accounts; `created_at` is the day that money is kept under."""
     n = pl.int_range(accounts, eager=True).alias("n")
     base = pl.DataFrame({"n": n}).with_columns(
         pl.format("001{}", pl.col("n").cast(pl.String).str.zfill(15)).alias("account"),
@@ -208,19 +208,30 @@ def company(accounts: int) -> dict[str, pl.DataFrame]:
         "stripe/refunds": refunds,
     }
     frames["stripe/prices"] = frames["stripe/prices"].with_columns(pl.lit("prod_0").alias("product"))
-    return {
-        name: table(name, frames.get(name, pl.DataFrame({"id": pl.Series([], dtype=pl.String)}))) for name in SNAPSHOTS
-    }
+    nothing = pl.DataFrame(schema={"id": pl.String, "created_at": pl.Int64})
+    return {name: frames.get(name, nothing) for name in SNAPSHOTS}
+
+
+def keep(warehouse: Warehouse, name: str, frame: pl.DataFrame) -> None:
+    """Writes a snapshot table, a daily one day by day."""
+    shape = SNAPSHOTS[name]
+    provenance = {"taken_at": str(NOW), "origin": "00D000000000001"}
+    assert not violations(table(name, frame), shape), name
+    if not shape.daily:
+        warehouse.write(shape, table(name, frame), provenance)
+        return
+    days = frame.with_columns(pl.from_epoch(pl.col("created_at"), time_unit="us").dt.date().alias("day"))
+    for (day,), part in days.partition_by("day", as_dict=True).items():
+        warehouse.write(shape, table(name, part), provenance, day)
+    warehouse.note(shape, provenance)
 
 
 def build(accounts: int, home: Path) -> dict[str, float]:
     """Runs the mapping and all derived assets over a company of that size; seconds by step, and megabytes."""
     settings = load_settings({**NO_SYSTEM, "SYNC_HOME": str(home)})
     warehouse = Warehouse(settings.warehouse)
-    provenance = {"taken_at": str(NOW), "origin": "00D000000000001"}
     for name, frame in company(accounts).items():
-        assert not violations(frame, SNAPSHOTS[name]), name
-        warehouse.write(SNAPSHOTS[name], frame, provenance)
+        keep(warehouse, name, frame)
     migrations.upgrade(settings.database_url)
     began, before = time.perf_counter(), time.process_time()
     with dg.DagsterInstance.ephemeral() as instance:

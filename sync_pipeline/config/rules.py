@@ -35,6 +35,7 @@ from sync_pipeline.core.rules import (
     Retention,
     Rules,
     Side,
+    Snapshots,
 )
 
 NOT_KEPT = "none"
@@ -42,7 +43,9 @@ NOT_KEPT = "none"
 AT_STRIPE = ("customer.name", "customer.address", "customer.account_id")
 
 
-Settings = TypeVar("Settings", Commercial, Guards, Retention, Bulk)
+Settings = TypeVar("Settings", Commercial, Guards, Retention, Bulk, Snapshots)
+SETTINGS = ("commercial", "guards", "retention", "bulk", "snapshots")
+"""The parts of the file that hold settings."""
 
 
 class RulesError(ValueError):
@@ -94,7 +97,7 @@ def _shipped() -> Located:
 
 @cache
 def _shipped_rules() -> RulesFile:
-    parts: dict[str, Any] = {name: {} for name in ("commercial", "guards", "retention", "bulk", "salesforce")}
+    parts: dict[str, Any] = {name: {} for name in (*SETTINGS, "salesforce")}
     return _read("rules.yaml", _shipped(), parts | {"fields": []})
 
 
@@ -118,12 +121,12 @@ class _Reader:
         self.mistakes: list[tuple[int, str]] = []
 
     def rules(self, defaults: Mapping[str, Any]) -> Rules:
-        parts = {"commercial", "guards", "retention", "bulk", "salesforce", "fields"}
-        top = self._mapping((), self._document.value, parts)
+        top = self._mapping((), self._document.value, {*SETTINGS, "salesforce", "fields"})
         commercial = self._settings("commercial", Commercial, top, defaults)
         guards = self._settings("guards", Guards, top, defaults)
         retention = self._settings("retention", Retention, top, defaults)
         bulk = self._settings("bulk", Bulk, top, defaults)
+        snapshots = self._settings("snapshots", Snapshots, top, defaults)
         names = self._all_names(top.get("salesforce", {}), defaults["salesforce"])
         rows = top.get("fields") or []
         if not isinstance(rows, list):
@@ -133,7 +136,7 @@ class _Reader:
         for number, row in enumerate(rows):
             self._row(("fields", number), row, known, names)
         rules = (_rule(row) for row in known.values() if row is not None)
-        return Rules(tuple(rules), commercial, names, guards, retention, bulk)
+        return Rules(tuple(rules), commercial, names, guards, retention, bulk, snapshots)
 
     def _settings(
         self, part: str, kind: type[Settings], top: Mapping[str, Any], defaults: Mapping[str, Any]

@@ -19,6 +19,7 @@ def as_data(rules: Rules) -> dict[str, Any]:
         "guards": {name: _plain(value) for name, value in asdict(rules.guards).items()},
         "retention": {name: _plain(value) for name, value in asdict(rules.retention).items()},
         "bulk": {name: _plain(value) for name, value in asdict(rules.bulk).items()},
+        "snapshots": asdict(rules.snapshots),
         "salesforce": {kind: asdict(names) for kind, names in rules.salesforce.items()},
         "fields": [
             asdict(rule) | {"priority": Priority(rule.priority).name.lower(), "field": field_name(rules, rule)}
@@ -37,6 +38,7 @@ def as_text(rules: Rules) -> str:
         ("Guards", rules.guards),
         ("Retention", rules.retention),
         ("Bulk", rules.bulk),
+        ("Snapshots", rules.snapshots),
     )
     for heading, part in settings:
         lines += ["", heading]

@@ -126,5 +126,6 @@ NARROWER: Mapping[str, Callable[[Any], Any]] = {
     "attempts_days": _month_or_more,
     "commands_days": _month_or_more,
     "inbox_days": _month_or_more,
+    "whole_listing_days": lambda value: _whole_number(value, at_least=1),
 }
 """Settings whose values are fewer than their type allows."""

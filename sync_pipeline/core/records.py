@@ -435,6 +435,21 @@ class Refund:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A Stripe event without its payload. Stripe forgets events after 30 days."""
+
+    id: Column[str, "Stripe id (evt_...)"]
+    type: Column[str, "What happened, e.g. invoice.paid"]
+    created_at: Column[int, "When it happened, microseconds UTC"]
+    object_type: Column[str | None, "Kind of the object that it is about"] = None
+    object_id: Column[str | None, "Stripe id of the object that it is about"] = None
+    object_created_at: Column[int | None, "When that object was created, microseconds UTC"] = None
+    customer: Column[str | None, "Stripe customer of the object"] = None
+    invoice: Column[str | None, "Invoice that the object belongs to"] = None
+    charge: Column[str | None, "Charge that the object belongs to"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dispute:
     """A payment that the customer's bank questions. Amounts are minor units."""
 

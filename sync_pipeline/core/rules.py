@@ -137,15 +137,27 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many days the ledger remembers; None is for ever. Money facts, links and the merge base always stay.
+    """How many days the ledger remembers, and Dagster its drain runs; None is for ever.
 
-    A command's `days` count from its end, and its attempts outlive it.
+    Money facts, links and the merge base always stay. A command's days count from its end, and its attempts outlive it.
     """
 
     audit_days: int | None = 2557
     attempts_days: int | None = 400
     commands_days: int | None = 90
     inbox_days: int | None = 90
+    drain_runs_days: int | None = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshots:
+    """How both systems are read for the tables: what has changed, and in so many days everything once."""
+
+    whole_listing_days: int = 7
+
+    @property
+    def whole_listing_us(self) -> int:
+        return self.whole_listing_days * 86_400_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,3 +194,4 @@ class Rules:
     guards: Guards = Guards()
     retention: Retention = Retention()
     bulk: Bulk = Bulk()
+    snapshots: Snapshots = Snapshots()

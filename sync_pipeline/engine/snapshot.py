@@ -37,6 +37,7 @@ from sync_pipeline.core.records import (
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.reads import AccountRecords
+from sync_pipeline.systems.stripe import listings
 from sync_pipeline.systems.stripe.client import Stripe
 
 Tables = Mapping[str, Sequence[Any]]
@@ -78,8 +79,12 @@ def read_salesforce(salesforce: Salesforce) -> dict[str, list[Any]]:
 
 def read_stripe(stripe: Stripe) -> dict[str, list[Any]]:
     """Complete tables of the Stripe account."""
-    tables = stripe.everything()
-    return {f"stripe/{table}": rows for table, rows in tables.items()}
+    return {f"stripe/{table}": rows for table, rows in listings.everything(stripe).items()}
+
+
+def read_stripe_state(stripe: Stripe) -> dict[str, list[Any]]:
+    """Complete tables of what there is now at Stripe; money and events are read by day."""
+    return {f"stripe/{table}": rows for table, rows in listings.state(stripe).items()}
 
 
 class SalesforceTables:

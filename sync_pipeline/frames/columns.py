@@ -52,12 +52,16 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of the warehouse. `name` is its asset key and its path; `key` are the columns that identify a row."""
+    """One table of the warehouse. `name` is its asset key and its path; `key` are the columns that identify a row.
+
+    A `daily` one is kept by the day on which its objects were created, and each day is replaced by itself.
+    """
 
     name: str
     row: type[Any]
     key: tuple[str, ...]
     description: str
+    daily: bool = False
 
     @property
     def columns(self) -> tuple[Column, ...]:

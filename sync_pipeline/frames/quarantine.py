@@ -23,7 +23,8 @@ NOT_HELD = "the column cannot hold its value"
 
 def quarantine_of(table: Table) -> Table:
     """Where the rows go that do not fit a table."""
-    return Table(f"quarantine/{table.name}", QuarantinedRow, QUARANTINE.key, f"Rows that did not fit {table.name}.")
+    description = f"Rows that did not fit {table.name}."
+    return Table(f"quarantine/{table.name}", QuarantinedRow, QUARANTINE.key, description, daily=table.daily)
 
 
 def convert(records: Sequence[Any], table: Table) -> tuple[pl.DataFrame, pl.DataFrame]:

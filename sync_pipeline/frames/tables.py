@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 
 from sync_pipeline.core import records
 from sync_pipeline.frames import rows
@@ -166,10 +167,23 @@ _SNAPSHOTS = (
     ("stripe/refunds", records.Refund, "All refunds of charges. Amounts in minor units."),
     ("stripe/disputes", records.Dispute, "All payments that customers' banks question. Amounts in minor units."),
     ("stripe/credit_notes", records.CreditNote, "All corrections of invoices. Amounts in minor units."),
+    ("stripe/events", records.Event, "What happened at Stripe, without payloads; kept when Stripe forgets it."),
 )
 
+DAILY: Mapping[str, tuple[str, ...]] = {
+    "events": ("stripe/events",),
+    "invoices": ("stripe/invoice_lines", "stripe/invoice_payments", "stripe/invoices"),
+    "charges": ("stripe/refunds", "stripe/charges"),
+}
+"""What Stripe lists by day, with its tables: that of the listed objects last, before it what belongs to them. Lines,
+payments and refunds are kept under the day of their invoice or charge."""
+FIRST_DAY = date(2020, 1, 1)
+"""What is older is kept under this day too."""
+_DAILY = {name for names in DAILY.values() for name in names}
+
 SNAPSHOTS: Mapping[str, Table] = {
-    name: Table(SNAPSHOT + name, row, ("id",), description) for name, row, description in _SNAPSHOTS
+    name: Table(SNAPSHOT + name, row, ("id",), description, daily=name in _DAILY)
+    for name, row, description in _SNAPSHOTS
 }
 """By the name that the engine gives the records (`salesforce/accounts`)."""
 

@@ -15,6 +15,11 @@ ALLOW = {
         description="You have looked at the plan of a run that a guard has stopped: write it, whatever the guards say.",
     )
 }
+WHOLE = {
+    "whole": dg.Field(
+        bool, default_value=False, description="Read everything again, not only what has changed since the last time."
+    )
+}
 
 
 def some_text(description: str) -> dg.Field:

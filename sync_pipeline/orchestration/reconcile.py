@@ -1,11 +1,13 @@
 """The nightly job: snapshots of both systems, mapping, money, plan, writing, certificate."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 
+from sync_pipeline.orchestration.assets.days import stripe_days
 from sync_pipeline.orchestration.assets.sources import sources
-from sync_pipeline.orchestration.launchpad import ALLOW, filled_in
+from sync_pipeline.orchestration.launchpad import ALLOW, WHOLE
 
 TIME_ZONE = "Europe/London"
 IN_FLIGHT = [
@@ -15,10 +17,19 @@ IN_FLIGHT = [
     dg.DagsterRunStatus.STARTED,
 ]
 
+
+def _run_config(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    snapshot = {"config": {"whole": values["whole"]}}
+    write_back = {"ops": {"write_back": {"config": {"allow": values["allow"]}}}}
+    return {"ops": {"sync__writeback": write_back, "salesforce_snapshot": snapshot, "stripe_snapshot": snapshot}}
+
+
 reconcile = dg.define_asset_job(
     "reconcile",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.assets(*(spec.key for spec in sources())),
-    config=filled_in(ALLOW, "sync__writeback", "write_back"),
+    selection=dg.AssetSelection.all()
+    - dg.AssetSelection.assets(*(spec.key for spec in sources()))
+    - dg.AssetSelection.assets(*stripe_days.keys),
+    config=dg.ConfigMapping(config_schema={**ALLOW, **WHOLE}, config_fn=_run_config),
     executor_def=dg.in_process_executor,
     tags={"sync/lane": "reconcile"},
     description="Compares everything in both systems, repairs what differs, and certifies what agrees.",

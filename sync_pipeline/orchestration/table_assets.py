@@ -16,6 +16,8 @@ from sync_pipeline.frames.tables import QUARANTINED
 if TYPE_CHECKING:
     import polars as pl
 
+    from sync_pipeline.warehouse.parquet import Warehouse
+
 OWNERS = ["team:revenue-operations"]
 SCHEMA_CHECK = "every_row_fits_its_schema"
 FEW_ROWS, FEW_SHARE = 10, 100
@@ -122,6 +124,32 @@ def materialized(
         data_version=dg.DataVersion(written.content_hash),
         check_results=[fits, *checks],
         **kept,
+    )
+
+
+def materialized_days(warehouse: "Warehouse", table: Table) -> dg.MaterializeResult[Any]:
+    """Says what is in a daily table that was brought up to date, with the result of its schema check, which was made
+    day by day."""
+    import polars as pl
+
+    from sync_pipeline.frames.quarantine import quarantine_of
+    from sync_pipeline.frames.schema import empty
+
+    aside = warehouse.read(quarantine_of(table))
+    rows = warehouse.scan(table).select(pl.len()).collect().item()
+    quarantined = aside["row_key"].n_unique()
+    days = warehouse.days(table)
+    return dg.MaterializeResult(
+        asset_key=key(table),
+        metadata={
+            "dagster/row_count": rows,
+            "rows_quarantined": quarantined,
+            "dagster/uri": str(warehouse.path(table)),
+            "days": len(days),
+            "size_bytes": sum(warehouse.path(table, day).stat().st_size for day in days),
+        },
+        data_version=dg.DataVersion(warehouse.content_hash(table)),
+        check_results=[_fits(empty(table), table, aside, few=quarantined <= max(FEW_ROWS, rows // FEW_SHARE))],
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 from sync_pipeline.frames.columns import SQL_TYPES, Column, Table
 from sync_pipeline.frames.tables import PUBLISHED, TABLES
-from sync_pipeline.warehouse.queries import EXAMPLES, Query
+from sync_pipeline.warehouse.queries import EXAMPLES, OVER_FILES, Query
 from sync_pipeline.warehouse.views import VIEWS
 
 LAYERS = {
@@ -24,11 +24,11 @@ INTRODUCTION = """\
 
 Made from the schemas that the checks use, every night anew; `sync-pipeline tables` prints it too.
 
-Every table is one Parquet file, `SYNC_HOME/warehouse/<name>.parquet`, which Polars, DuckDB and Spark read. The tables
-that hold no listings of whole systems are also in SQL, in the ledger's database, where `derived/account_ltv` is
-`derived_account_ltv`; on Postgres each table and column has its comment, on SQLite it is in the schema text. All are
-replaced together: a reader sees one night's tables or the next one's. The tables are also described in the table
-`data_dictionary`.
+Every table is one Parquet file, `SYNC_HOME/warehouse/<name>.parquet`, which Polars, DuckDB and Spark read; a daily one
+is a folder, `SYNC_HOME/warehouse/<name>/<day>.parquet`. Each file is replaced whole. The tables that hold no listings
+of whole systems are also in SQL, in the ledger's database, where `derived/account_ltv` is `derived_account_ltv`; on
+Postgres each table and column has its comment, on SQLite it is in the schema text. All are replaced together: a reader
+sees one night's tables or the next one's. The tables are also described in the table `data_dictionary`.
 
 Amounts are integers in minor units of the row's currency. Exact amounts are fractions of yearly minor units
 (`yearly_numerator` / `yearly_denominator`); sums are made of those and rounded once. Moments are UTC, dates are the
@@ -46,6 +46,8 @@ def page() -> str:
     parts.append("## Views\n\n" + "\n".join(f"- `{view.name}`: {view.description}" for view in VIEWS))
     parts.append("## Examples")
     parts += ["\n".join(_example(query)) for query in EXAMPLES]
+    parts.append("## Examples over the files, with DuckDB")
+    parts += ["\n".join(_example(query)) for query in OVER_FILES]
     return "\n\n".join(parts) + "\n"
 
 
@@ -53,7 +55,8 @@ def _table(table: Table) -> Iterator[str]:
     in_sql = next((f"; `{name}` in SQL" for name, each in PUBLISHED.items() if each is table), "")
     yield f"### {table.name}"
     yield ""
-    yield f"{table.description} Key: {', '.join(f'`{name}`' for name in table.key)}{in_sql}."
+    daily = " One file for each day." if table.daily else ""
+    yield f"{table.description}{daily} Key: {', '.join(f'`{name}`' for name in table.key)}{in_sql}."
     yield ""
     yield "| Column | Type | What it is |"
     yield "| --- | --- | --- |"
@@ -66,5 +69,5 @@ def _what(column: Column) -> str:
 
 
 def _example(query: Query) -> Iterable[str]:
-    where = "".join(f"; `:{name}` is for example `{value}`" for name, value in query.parameters)
+    where = "".join(f"; `{name}` is for example `{value}`" for name, value in query.parameters)
     return [f"{query.question}{where}", "", "```sql", query.sql, "```"]

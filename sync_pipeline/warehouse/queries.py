@@ -100,3 +100,32 @@ ORDER BY cohort_date, currency""",
         " WHERE description LIKE '%churn%' ORDER BY table_name, position",
     ),
 )
+
+OVER_FILES = (
+    Query(
+        "What was invoiced, day by day?",
+        """SELECT CAST(created_at AT TIME ZONE 'UTC' AS DATE) AS day, currency,
+       COUNT(*) AS invoices, SUM(total) AS total
+FROM read_parquet('SYNC_HOME/warehouse/snapshot/stripe/invoices/*.parquet', union_by_name = true)
+WHERE status NOT IN ('draft', 'void')
+GROUP BY ALL
+ORDER BY ALL""",
+    ),
+    Query(
+        "What happened to a customer, also longer ago than Stripe remembers?",
+        """SELECT created_at, type, object_id
+FROM read_parquet('SYNC_HOME/warehouse/snapshot/stripe/events/*.parquet', union_by_name = true)
+WHERE customer = $customer
+ORDER BY created_at""",
+        (("customer", "cus_1"),),
+    ),
+    Query(
+        "Which Accounts bring most, by name?",
+        """SELECT accounts.name, ltv.currency, ltv.net
+FROM 'SYNC_HOME/warehouse/derived/account_ltv.parquet' AS ltv
+JOIN 'SYNC_HOME/warehouse/snapshot/salesforce/accounts.parquet' AS accounts ON accounts.id = ltv.account_id
+ORDER BY ltv.net DESC
+LIMIT 20""",
+    ),
+)
+"""Questions for the listings, which are not in SQL because they hold personal data: DuckDB over the Parquet files."""

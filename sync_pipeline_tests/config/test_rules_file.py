@@ -11,7 +11,7 @@ import pytest
 
 from sync_pipeline.config.rules import RulesError, load_rules, read_rules
 from sync_pipeline.core.records import SALESFORCE_RECORDS
-from sync_pipeline.core.rules import Bulk, Commercial, Guards, Priority, Retention
+from sync_pipeline.core.rules import Bulk, Commercial, Guards, Priority, Retention, Snapshots
 
 SHIPPED = resources.files("sync_pipeline.config").joinpath("rules.yaml").read_text("utf-8")
 
@@ -232,10 +232,11 @@ def test_every_field_of_every_record_has_a_name() -> None:
 
 def test_every_setting_has_a_comment_a_default_that_is_shipped_and_a_use() -> None:
     """A setting that nothing reads would be a promise that nobody keeps."""
-    rooms = (resources.files("sync_pipeline.core"), resources.files("sync_pipeline.engine"))
+    rooms = [resources.files(f"sync_pipeline.{room}") for room in ("core", "engine", "orchestration")]
     code = "".join(file.read_text("utf-8") for room in rooms for file in room.iterdir() if file.name.endswith(".py"))
     lines = SHIPPED[: SHIPPED.index("\nsalesforce:")].splitlines()
-    settings = {field.name for part in (Commercial, Guards, Retention, Bulk) for field in dataclasses.fields(part)}
+    parts = (Commercial, Guards, Retention, Bulk, Snapshots)
+    settings = {field.name for part in parts for field in dataclasses.fields(part)}
     assert settings == _settings_of(lines).keys()
     for name, number in _settings_of(lines).items():
         above = number - 1

@@ -16,7 +16,8 @@ from sync_pipeline.frames.tables import SNAPSHOTS, TABLES
 
 
 def test_every_table_of_the_engine_has_a_snapshot_with_the_same_rows() -> None:
-    assert {name: table.row for name, table in SNAPSHOTS.items()} == dict(ENGINE_TABLES)
+    others = {"stripe/events"}
+    assert {name: table.row for name, table in SNAPSHOTS.items() if name not in others} == dict(ENGINE_TABLES)
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())

@@ -9,10 +9,10 @@ import dagster as dg
 import pytest
 
 from sync_pipeline.config.settings import Settings, load_settings, sandbox_environment
-from sync_pipeline_tests.databases import database_kind, ledger_url
+from sync_pipeline_tests.databases import database_kind, empty_database, ledger_url, postgres_ledger_url
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
-__all__ = ["database_kind", "ledger_url"]
+__all__ = ["database_kind", "ledger_url", "postgres_ledger_url"]
 
 NOW = 1_768_471_200
 """2026-01-15 10:00 UTC: where the sandbox's clock stands at the start."""
@@ -53,6 +53,17 @@ def installed(sandbox: SandboxHandle, tmp_path: Path) -> Installed:
 def instance() -> Iterator[dg.DagsterInstance]:
     """Dagster's own storage on disk, as in production."""
     with dg.instance_for_test() as made:
+        yield made
+
+
+@pytest.fixture
+def postgres_instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """Dagster's storage on Postgres, as larger installations have it; other processes open it by its folder."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    url = empty_database("postgres", tmp_path).replace("postgresql:", "postgresql+psycopg2:")
+    storage = {"storage": {"postgres": {"postgres_url": url}}}
+    with dg.instance_for_test(overrides=storage, temp_dir=str(home)) as made:
         yield made
 
 

@@ -14,7 +14,7 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from sync_pipeline.frames.tables import TABLES
+from sync_pipeline.frames.tables import DAILY, TABLES
 from sync_pipeline.orchestration.build import build_defs
 from sync_pipeline.orchestration.reconcile import TIME_ZONE, reconcile_schedule
 
@@ -29,7 +29,8 @@ def specs() -> dict[str, dg.AssetSpec]:
 
 def test_every_table_is_an_asset_of_its_name_and_nothing_else_is_made(specs: dict[str, dg.AssetSpec]) -> None:
     made = {name for name in specs if not name.startswith("source/")}
-    assert made == {*TABLES, "sync/writeback", "warehouse/sql_tables"}
+    days = {f"day/stripe/{listing}" for listing in DAILY}
+    assert made == {*TABLES, *days, "sync/writeback", "warehouse/sql_tables"}
 
 
 def test_every_asset_says_what_it_is_and_whose(specs: dict[str, dg.AssetSpec]) -> None:
@@ -38,8 +39,8 @@ def test_every_asset_says_what_it_is_and_whose(specs: dict[str, dg.AssetSpec]) -
         assert spec.group_name not in (None, "default"), name
         assert spec.kinds, name
         assert spec.owners == ["team:revenue-operations"], name
-        # What lies outside is not made here, so Dagster cannot know how old it is.
-        assert (spec.freshness_policy is None) == name.startswith("source/"), name
+        # What lies outside is not made here, so Dagster cannot know how old it is, and a day of the past does not age.
+        assert (spec.freshness_policy is None) == name.startswith(("source/", "day/")), name
 
 
 @pytest.mark.parametrize("name", TABLES)

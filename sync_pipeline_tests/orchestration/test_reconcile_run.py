@@ -51,9 +51,15 @@ def billed(sandbox: SandboxHandle, settings: Settings, memory: dg.DagsterInstanc
     return sandbox
 
 
+@pytest.mark.postgres
 def test_it_repairs_what_differs_and_then_writes_nothing(
-    billed: SandboxHandle, settings: Settings, instance: dg.DagsterInstance
+    sandbox: SandboxHandle, installed: Installed, postgres_ledger_url: str, postgres_instance: dg.DagsterInstance
 ) -> None:
+    """The ledger and Dagster on Postgres, as in production."""
+    settings, instance = installed(SYNC_DATABASE_URL=postgres_ledger_url), postgres_instance
+    people.win(sandbox)
+    assert run("drain_inbox", settings, instance).success
+    people.pay(sandbox)
     first = run("reconcile", settings, instance)
     assert first.success
     assert all(checks(first).values()), checks(first)
@@ -65,11 +71,11 @@ def test_it_repairs_what_differs_and_then_writes_nothing(
         "left": 0,
     }
 
-    before = people.mark(billed)
+    before = people.mark(sandbox)
     second = run("reconcile", settings, instance)
     assert second.success
     assert all(checks(second).values()), checks(second)
-    assert people.writes_since(billed, before) == []
+    assert people.writes_since(sandbox, before) == []
     assert metadata(second, "sync/plan")["dagster/row_count"] == 0
     assert {name: metadata(second, "sync/certificate")[name] for name in ("agreed", "repaired", "writes")} == {
         "agreed": 1,

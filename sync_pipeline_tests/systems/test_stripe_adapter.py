@@ -9,6 +9,7 @@ import pytest
 
 from sync_pipeline.core.observation import Absent, Present
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome, ReadFailed
+from sync_pipeline.systems.stripe import listings
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 from sync_pipeline_tests.systems.conftest import START
@@ -79,7 +80,7 @@ def test_a_customer_that_is_not_there_is_proved_absent(stripe: Stripe) -> None:
 
 def test_the_same_key_makes_one_object(stripe: Stripe) -> None:
     assert made(stripe, "customer", CUSTOMER, "k1") == made(stripe, "customer", CUSTOMER, "k1")
-    assert len(stripe.everything()["customers"]) == 1
+    assert len(listings.everything(stripe)["customers"]) == 1
 
 
 def test_an_update_sets_clears_and_keeps(stripe: Stripe) -> None:
@@ -102,10 +103,10 @@ def test_a_tax_id_is_added_found_again_and_deleted(stripe: Stripe) -> None:
     added = made(stripe, "tax_id", params)
     assert stripe.find_created("tax_id", params, since=NOW) == added
     assert stripe.find_created("tax_id", params | {"type": "de_stn"}, since=NOW) is None
-    (before,) = stripe.everything()["customers"]
+    (before,) = listings.everything(stripe)["customers"]
     assert dict(zip(before.tax_ids, before.tax_id_names, strict=True))["eu_vat:DE123456789"] == added
     assert stripe.delete("tax_id", added, guard=unguarded).state == "done"
-    (after,) = stripe.everything()["customers"]
+    (after,) = listings.everything(stripe)["customers"]
     assert after.tax_ids == ("gb_vat:GB123456789",)
     assert stripe.delete("tax_id", added, guard=unguarded).state == "stale"
 
@@ -179,11 +180,11 @@ def test_a_dispute_and_what_was_settled_in_another_currency(sandbox: SandboxHand
     (dispute,) = found.disputes
     assert (dispute.charge, dispute.currency, dispute.withdrawn) == (charge.id, "GBP", 6_000_001)
     assert (dispute.settled_currency, dispute.settled) == ("EUR", -7_020_001)
-    assert tuple(stripe.everything()["disputes"]) == found.disputes
+    assert tuple(listings.everything(stripe)["disputes"]) == found.disputes
     evidence = {"evidence": {"uncategorized_text": "winning_evidence"}}
     stripe._client.raw_request("post", f"/v1/disputes/{dispute.id}", **evidence)
     sandbox.control("POST", "/clock", {"advance_seconds": 61})
-    (won,) = stripe.everything()["disputes"]
+    (won,) = listings.everything(stripe)["disputes"]
     assert (won.status, won.withdrawn, won.settled) == ("won", 0, 0)
     assert stripe.billing(customer).disputes == ()
 
@@ -222,7 +223,7 @@ def test_candidates_are_found_at_once_and_after_search_has_caught_up(sandbox: Sa
 def test_whole_tables(sandbox: SandboxHandle, stripe: Stripe) -> None:
     customer, subscription = subscribed(stripe)
     sandbox.control("POST", "/payments", {"customer": customer, "outcome": "succeed"})
-    found = stripe.everything()
+    found = listings.everything(stripe)
     assert [each.id for each in found["customers"]] == [customer]
     assert [each.id for each in found["subscriptions"]] == [subscription]
     one = stripe.billing(customer)
@@ -247,7 +248,7 @@ def test_discounts_and_the_lines_that_they_were_taken_from(stripe: Stripe) -> No
         "discounts": [{"coupon": "ten"}],
     }
     subscription = made(stripe, "subscription", params)
-    found = stripe.everything()
+    found = listings.everything(stripe)
     (item,) = found["subscription_items"]
     assert set(stripe.billing(customer).discounts) == set(found["discounts"])
     whole, part = sorted(found["discounts"], key=lambda each: each.item or "")
@@ -266,7 +267,7 @@ def test_discounts_and_the_lines_that_they_were_taken_from(stripe: Stripe) -> No
 def test_lists_are_followed_to_their_last_page(stripe: Stripe) -> None:
     for number in range(105):
         make(stripe, "customer", {"name": f"Customer {number}"}, f"k{number}")
-    found = [each.name for each in stripe.everything()["customers"]]
+    found = [each.name for each in listings.everything(stripe)["customers"]]
     assert len(found) == len(set(found)) == 105
 
 

@@ -1,15 +1,16 @@
-"""Complete listings of both systems as tables: one step per system, because every step has its price."""
+"""Both systems as tables, brought up to date: one step per system, because every step has its price."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.frames.tables import SNAPSHOTS
+from sync_pipeline.frames.tables import DAILY, SNAPSHOTS
+from sync_pipeline.orchestration.assets.days import DayLog, day_key, work_of
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import one_clear_failure
-from sync_pipeline.orchestration.table_assets import Results, materialized, schema_check, table_spec
+from sync_pipeline.orchestration.launchpad import WHOLE
+from sync_pipeline.orchestration.table_assets import Results, materialized, materialized_days, schema_check, table_spec
 
 SOURCES: Mapping[str, tuple[str, ...]] = {
     "salesforce/accounts": ("Account",),
@@ -34,6 +35,7 @@ SOURCES: Mapping[str, tuple[str, ...]] = {
     "stripe/refunds": ("charges",),
     "stripe/disputes": ("disputes", "charges"),
     "stripe/credit_notes": ("credit_notes",),
+    "stripe/events": ("events",),
 }
 
 
@@ -47,7 +49,10 @@ def _specs(system: str) -> list[dg.AssetSpec]:
             SNAPSHOTS[name],
             group="snapshot",
             kinds={system, "parquet"},
-            deps=[source(system, each) for each in SOURCES[name]],
+            deps=[
+                *(source(system, each) for each in SOURCES[name]),
+                *(day_key(listing) for listing, names in DAILY.items() if name in names),
+            ],
         )
         for name in _names(system)
     ]
@@ -57,38 +62,58 @@ def _check_specs(system: str) -> list[dg.AssetCheckSpec]:
     return [schema_check(SNAPSHOTS[name]) for name in _names(system)]
 
 
-@dg.multi_asset(name="salesforce_snapshot", specs=_specs("salesforce"), check_specs=_check_specs("salesforce"))
+@dg.multi_asset(
+    name="salesforce_snapshot",
+    specs=_specs("salesforce"),
+    check_specs=_check_specs("salesforce"),
+    config_schema=WHOLE,
+)
 def salesforce_snapshot(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Results:
-    """Reads all records of the org that the sync uses."""
+    """Reads the records of the org that have moved since the last time, or all that the sync uses."""
     from sync_pipeline.engine.assembly import open_engine
-    from sync_pipeline.engine.snapshot import read_salesforce
+    from sync_pipeline.warehouse.parquet import Warehouse
+    from sync_pipeline.warehouse.salesforce import refresh
 
     with one_clear_failure():
+        warehouse = Warehouse(settings.warehouse)
         with open_engine(settings, run=context.run.run_id) as engine:
-            provenance = {"taken_at": str(engine.env.now()), "origin": engine.salesforce.org_id}
-            tables = read_salesforce(engine.salesforce)
-        yield from _results(settings, "salesforce", tables, provenance)
+            every = engine.rules.snapshots.whole_listing_us
+            whole = context.op_execution_context.op_config["whole"]
+            tables = list(refresh(warehouse, engine.salesforce, engine.env.now(), every, whole=whole))
+        for each in tables:
+            yield materialized(
+                settings,
+                each.table,
+                each.frame,
+                each.provenance,
+                rejected=each.rejected,
+                metadata={"rows_read": each.rows_read},
+            )
 
 
-@dg.multi_asset(name="stripe_snapshot", specs=_specs("stripe"), check_specs=_check_specs("stripe"))
+@dg.multi_asset(name="stripe_snapshot", specs=_specs("stripe"), check_specs=_check_specs("stripe"), config_schema=WHOLE)
 def stripe_snapshot(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Results:
-    """Reads all objects of the Stripe account that the sync uses."""
+    """Reads what there is now at Stripe, and of money and events the days on which something has changed."""
     from sync_pipeline.engine.assembly import open_engine
-    from sync_pipeline.engine.snapshot import read_stripe
+    from sync_pipeline.engine.snapshot import read_stripe_state
+    from sync_pipeline.frames.quarantine import convert
+    from sync_pipeline.warehouse.days import Reader
+    from sync_pipeline.warehouse.parquet import Warehouse
 
     with one_clear_failure():
+        warehouse = Warehouse(settings.warehouse)
         with open_engine(settings, run=context.run.run_id) as engine:
             provenance = {"taken_at": str(engine.env.now())}
-            tables = read_stripe(engine.stripe)
-        yield from _results(settings, "stripe", tables, provenance)
-
-
-def _results(
-    settings: Settings, system: str, tables: Mapping[str, list[Any]], provenance: Mapping[str, str]
-) -> Results:
-    from sync_pipeline.frames.quarantine import convert
-
-    for name in _names(system):
-        table = SNAPSHOTS[name]
-        frame, rejected = convert(tables[name], table)
-        yield materialized(settings, table, frame, provenance, rejected=rejected)
+            reader = Reader(warehouse, engine.stripe, engine.env.now(), work_of(context))
+            log = DayLog(context, engine.env)
+            every = engine.rules.snapshots.whole_listing_us
+            for read in reader.refresh(every, whole=context.op_execution_context.op_config["whole"]):
+                log.add(read, only_changed=True)
+            log.say()
+            tables = read_stripe_state(engine.stripe)
+        for name, records in tables.items():
+            frame, rejected = convert(records, SNAPSHOTS[name])
+            yield materialized(settings, SNAPSHOTS[name], frame, provenance, rejected=rejected)
+        for table in (SNAPSHOTS[name] for name in _names("stripe")):
+            if table.daily:
+                yield materialized_days(warehouse, table)

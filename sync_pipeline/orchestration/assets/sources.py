@@ -26,6 +26,7 @@ STRIPE_OBJECTS = (
     "charges",
     "disputes",
     "credit_notes",
+    "events",
 )
 LEDGER_TABLES = {
     "link": "The crosswalk: which Stripe object belongs to which Salesforce record.",

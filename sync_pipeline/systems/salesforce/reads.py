@@ -75,6 +75,14 @@ class Change:
     merged_into: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What moved of an object: its records as they are now, and the ids of those too that were deleted."""
+
+    records: list[Any]
+    ids: list[str]
+
+
 class Reads(Connection):
     """One org, read through the names of the rules file.
 
@@ -92,7 +100,7 @@ class Reads(Connection):
     ) -> None:
         super().__init__(login, transport=transport)
         self._names = names
-        self._team_role = team_role
+        self.team_role = team_role
         self.rows = 0
 
     def is_sandbox(self) -> bool:
@@ -263,6 +271,24 @@ class Reads(Connection):
                 changed.append(Change(name, raw["Id"], account_id, stamped, merged_into))
         return changed
 
+    def moved_since(self, since: Mapping[str, int]) -> dict[str, Moved]:
+        """Records that moved or were deleted at or after a moment per object (microseconds UTC).
+
+        All lines of an Opportunity that moved are among them: a deleted line shows in that alone.
+        """
+        queries = {}
+        for name, moment in since.items():
+            stamp = _soql_moment(moment)
+            where = f"SystemModstamp >= {stamp}"
+            if name == "line":
+                where += f" OR Opportunity.SystemModstamp >= {_soql_moment(since['opportunity'])}"
+            queries[name] = self._select(name, where).replace("SELECT ", "SELECT IsDeleted, ", 1)
+        found = {}
+        for name, rows in self.query_all(queries, deleted=True).items():
+            there = [raw for raw in rows if not raw["IsDeleted"]]
+            found[name] = Moved(list(self.parsed(name, there)), [raw["Id"] for raw in rows])
+        return found
+
     def open_tasks(self) -> Iterator[FailureTask]:
         """All open Tasks that were made for a failed payment."""
         query = self._open_tasks(self._names["task"].object)
@@ -310,8 +336,8 @@ class Reads(Connection):
 
     def _select(self, name: str, where: str | None, *subqueries: str, source: str | None = None) -> str:
         """The query of an object's mapped fields, from the object or from a parent's relationship to it."""
-        if name == "account" and self._team_role is not None:
-            role = self._team_role.replace("\\", "\\\\").replace("'", "\\'")
+        if name == "account" and self.team_role is not None:
+            role = self.team_role.replace("\\", "\\\\").replace("'", "\\'")
             subqueries = (*subqueries, f"SELECT UserId, User.IsActive FROM {TEAM} WHERE TeamMemberRole = '{role}'")
         columns = ", ".join([*sorted(set(self.fields[name].values())), *(f"({query})" for query in subqueries)])
         clause = f" WHERE {where}" if where else ""

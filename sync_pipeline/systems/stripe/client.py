@@ -161,18 +161,18 @@ class Stripe:
         return Billing(
             subscriptions=tuple(parse.subscription(raw) for raw in raw_subscriptions),
             items=tuple(
-                parse.subscription_item(item) for raw in raw_subscriptions for item in self._whole(raw["items"])
+                parse.subscription_item(item) for raw in raw_subscriptions for item in self.whole(raw["items"])
             ),
-            discounts=tuple(self._discounts(raw_subscriptions, self._coupon_in_full)),
+            discounts=tuple(self.discounts(raw_subscriptions, self._coupon_in_full)),
             invoices=tuple(parse.invoice(raw) for raw in raw_invoices),
             payments=tuple(
                 parse.invoice_payment(payment, customer_id)
                 for raw in raw_invoices
-                for payment in self._whole(raw["payments"])
+                for payment in self.whole(raw["payments"])
             ),
             charges=tuple(parse.charge(raw) for raw in raw_charges),
             refunds=tuple(
-                parse.refund(refund, customer_id) for raw in raw_charges for refund in self._whole(raw["refunds"])
+                parse.refund(refund, customer_id) for raw in raw_charges for refund in self.whole(raw["refunds"])
             ),
             disputes=tuple(
                 parse.dispute(raw, customer_id)
@@ -215,61 +215,13 @@ class Stripe:
         except _Missing:
             return None
 
-    def everything(self) -> dict[str, list[Any]]:
-        """Complete tables of records, by name. Objects of test clocks are not in Stripe's lists, nor here."""
-        subscriptions = list(self.pages("/v1/subscriptions", status="all", expand=WITH_DISCOUNTS))
-        coupons = {raw["id"]: raw for raw in self.pages("/v1/coupons", expand=["data.applies_to"])}
-        invoices = list(self.pages("/v1/invoices", expand=["data.payments"]))
-        charges = list(self.pages("/v1/charges", expand=WITH_CHARGES))
-        payers = {raw["id"]: str(parse.id_of(raw["customer"])) for raw in charges if raw.get("customer")}
-        customers = self.pages("/v1/customers", expand=["data.tax_ids"])
-        return {
-            "customers": [parse.customer(raw) for raw in customers],
-            "products": [parse.product(raw) for raw in self.pages("/v1/products")],
-            "prices": [parse.price(raw) for raw in self.pages("/v1/prices")],
-            "subscriptions": [parse.subscription(raw) for raw in subscriptions],
-            "subscription_items": [
-                parse.subscription_item(item) for raw in subscriptions for item in self._whole(raw["items"])
-            ],
-            "discounts": list(self._discounts(subscriptions, coupons.get)),
-            "invoices": [parse.invoice(raw) for raw in invoices],
-            "invoice_lines": [
-                line
-                for raw in invoices
-                for each in self._whole(raw["lines"])
-                if (line := parse.invoice_line(each)) is not None
-            ],
-            "invoice_payments": [
-                parse.invoice_payment(payment, str(parse.id_of(raw["customer"])))
-                for raw in invoices
-                for payment in self._whole(raw["payments"])
-            ],
-            "charges": [parse.charge(raw) for raw in charges if raw.get("customer")],
-            "refunds": [
-                parse.refund(refund, str(parse.id_of(raw["customer"])))
-                for raw in charges
-                if raw.get("customer")
-                for refund in self._whole(raw["refunds"])
-            ],
-            "disputes": [
-                parse.dispute(raw, payers[charge])
-                for raw in self.pages("/v1/disputes")
-                if (charge := str(parse.id_of(raw["charge"]))) in payers
-            ],
-            "credit_notes": [parse.credit_note(raw) for raw in self.pages("/v1/credit_notes")],
-            "subscription_schedules": [
-                parse.subscription_schedule(raw) for raw in self.pages("/v1/subscription_schedules")
-            ],
-            "coupons": [parse.coupon(raw) for raw in coupons.values()],
-        }
-
-    def _discounts(
+    def discounts(
         self, subscriptions: Iterable[Mapping[str, Any]], coupon_of: Callable[[str], Mapping[str, Any] | None]
     ) -> Iterator[Discount]:
         """The discounts of subscriptions and of their items. To what a coupon is limited lies too deep to be expanded
         with them, and so do the coupons of items: `coupon_of` reads them."""
         for raw in subscriptions:
-            owners = [(None, raw), *((item["id"], item) for item in self._whole(raw["items"]))]
+            owners = [(None, raw), *((item["id"], item) for item in self.whole(raw["items"]))]
             for item_id, owner in owners:
                 for position, each in enumerate(owner["discounts"]):
                     if isinstance(each, Mapping):
@@ -318,14 +270,14 @@ class Stripe:
                 return
             cursor = {"starting_after": page["data"][-1]["id"]}
 
-    def _whole(self, embedded: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    def whole(self, embedded: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """All of a list that came embedded in an object, which shows only its beginning."""
         yield from embedded["data"]
         if embedded["has_more"] and embedded["data"]:
             path, _, query = embedded["url"].partition("?")
             own = dict(pair.split("=", 1) for pair in query.split("&") if pair)
             rest = self._get(path, limit=PAGE, starting_after=embedded["data"][-1]["id"], **own)
-            yield from self._whole({**rest, "url": embedded["url"]})
+            yield from self.whole({**rest, "url": embedded["url"]})
 
     def _search(self, path: str, query: str) -> Iterator[Mapping[str, Any]]:
         page: dict[str, Any] = {}

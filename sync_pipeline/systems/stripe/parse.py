@@ -17,6 +17,7 @@ from sync_pipeline.core.records import (
     Customer,
     Discount,
     Dispute,
+    Event,
     Invoice,
     InvoiceLine,
     InvoicePayment,
@@ -341,6 +342,23 @@ def credit_note(raw: Json) -> CreditNote:
         created_at=at(raw["created"]),
         number=raw.get("number"),
         reason=raw.get("reason"),
+    )
+
+
+def event(raw: Json) -> Event:
+    """An event without its payload: what it is about, and what that belongs to."""
+    thing = raw["data"]["object"]
+    kind = thing.get("object")
+    return Event(
+        id=raw["id"],
+        type=raw["type"],
+        created_at=at(raw["created"]),
+        object_type=kind,
+        object_id=thing.get("id"),
+        object_created_at=micros(thing.get("created")),
+        customer=thing.get("id") if kind == "customer" else id_of(thing.get("customer")),
+        invoice=id_of(thing.get("invoice")),
+        charge=id_of(thing.get("charge")),
     )
 
 

@@ -1,0 +1,115 @@
+"""Listings of a whole Stripe account as tables of records.
+
+What changes all the time is listed at once. Money and events are listed by when their object was created, so that
+every part of them can be read by itself; what belongs to an object is read with it. Objects of test clocks are not in
+Stripe's lists, nor here. Reads of one customer are in `client`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sync_pipeline.systems.stripe import parse
+from sync_pipeline.systems.stripe.client import WITH_CHARGES, WITH_DISCOUNTS, Stripe
+
+Rows = Mapping[str, list[Any]]
+"""Records by table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """One object of a dated listing with the rows that it makes; `created_at` in microseconds UTC."""
+
+    created_at: int
+    rows: Rows
+
+
+def everything(stripe: Stripe) -> dict[str, list[Any]]:
+    """Complete tables of records, by name."""
+    tables: dict[str, list[Any]] = dict(state(stripe))
+    for listing in ("invoices", "charges"):
+        tables |= {name: [] for name in DATED[listing].tables}
+        for each in dated(stripe, listing):
+            for name, rows in each.rows.items():
+                tables[name].extend(rows)
+    return tables
+
+
+def state(stripe: Stripe) -> Rows:
+    """The tables of what there is now, ended subscriptions included."""
+    subscriptions = list(stripe.pages("/v1/subscriptions", status="all", expand=WITH_DISCOUNTS))
+    coupons = {raw["id"]: raw for raw in stripe.pages("/v1/coupons", expand=["data.applies_to"])}
+    return {
+        "customers": [parse.customer(raw) for raw in stripe.pages("/v1/customers", expand=["data.tax_ids"])],
+        "products": [parse.product(raw) for raw in stripe.pages("/v1/products")],
+        "prices": [parse.price(raw) for raw in stripe.pages("/v1/prices")],
+        "subscriptions": [parse.subscription(raw) for raw in subscriptions],
+        "subscription_items": [
+            parse.subscription_item(item) for raw in subscriptions for item in stripe.whole(raw["items"])
+        ],
+        "discounts": list(stripe.discounts(subscriptions, coupons.get)),
+        "disputes": [
+            parse.dispute(raw, customer)
+            for raw in stripe.pages("/v1/disputes", expand=["data.charge"])
+            if (customer := parse.id_of(raw["charge"].get("customer"))) is not None
+        ],
+        "credit_notes": [parse.credit_note(raw) for raw in stripe.pages("/v1/credit_notes")],
+        "subscription_schedules": [
+            parse.subscription_schedule(raw) for raw in stripe.pages("/v1/subscription_schedules")
+        ],
+        "coupons": [parse.coupon(raw) for raw in coupons.values()],
+    }
+
+
+def dated(stripe: Stripe, listing: str, since: int | None = None, until: int | None = None) -> Iterator[Dated]:
+    """The objects of one of DATED that were created at or after `since` and before `until` (microseconds UTC, whole
+    seconds), newest first."""
+    kind = DATED[listing]
+    window = {"gte": since, "lt": until}
+    created = {name: moment // 1_000_000 for name, moment in window.items() if moment is not None}
+    more = {"expand": list(kind.expand)} if kind.expand else {}
+    for raw in stripe.pages(kind.path, **({"created": created} if created else {}), **more):
+        yield Dated(parse.at(raw["created"]), kind.rows(stripe, raw))
+
+
+def _invoice(stripe: Stripe, raw: Mapping[str, Any]) -> Rows:
+    customer = str(parse.id_of(raw["customer"]))
+    lines = (parse.invoice_line(each) for each in stripe.whole(raw["lines"]))
+    return {
+        "invoices": [parse.invoice(raw)],
+        "invoice_lines": [line for line in lines if line is not None],
+        "invoice_payments": [parse.invoice_payment(each, customer) for each in stripe.whole(raw["payments"])],
+    }
+
+
+def _charge(stripe: Stripe, raw: Mapping[str, Any]) -> Rows:
+    if (customer := parse.id_of(raw.get("customer"))) is None:
+        return {}
+    return {
+        "charges": [parse.charge(raw)],
+        "refunds": [parse.refund(refund, customer) for refund in stripe.whole(raw["refunds"])],
+    }
+
+
+def _event(_: Stripe, raw: Mapping[str, Any]) -> Rows:
+    return {"events": [parse.event(raw)]}
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    path: str
+    tables: tuple[str, ...]
+    rows: Callable[[Stripe, Mapping[str, Any]], Rows]
+    expand: tuple[str, ...] = ()
+
+
+DATED: Mapping[str, _Listing] = {
+    "events": _Listing("/v1/events", ("events",), _event),
+    "invoices": _Listing(
+        "/v1/invoices", ("invoices", "invoice_lines", "invoice_payments"), _invoice, ("data.payments",)
+    ),
+    "charges": _Listing("/v1/charges", ("charges", "refunds"), _charge, tuple(WITH_CHARGES)),
+}
+"""What is listed by creation, with the tables that its rows go to."""
