@@ -37,6 +37,7 @@ from sync_pipeline.warehouse.parquet import Warehouse
 ASSETS = (
     mapping.account_customers,
     mapping.deal_subscriptions,
+    mapping.billed_lines,
     derived.account_ltv,
     revenue.monthly_recurring_revenue,
     movements.mrr_movements,

@@ -13,7 +13,7 @@ import polars as pl
 
 from sync_pipeline.core.deal import customer_intent, subscription_intent
 from sync_pipeline.frames.schema import dtypes
-from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS
+from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, BILLED_LINES, DEAL_SUBSCRIPTIONS
 
 LINKS = {"account_id": pl.String(), "kind": pl.String(), "subject": pl.String(), "external_id": pl.String()}
 """Schema of the ledger's live primary links to Stripe; `subject` is the Salesforce record."""
@@ -82,6 +82,32 @@ def deal_subscriptions(
         columns=("opportunity_id", "subscription_id", "account_id"),
     )
     return _strongest(claims, of="opportunity_id").select(list(dtypes(DEAL_SUBSCRIPTIONS)))
+
+
+def billed_lines(lines: pl.DataFrame, items: pl.DataFrame, deals: pl.DataFrame) -> pl.DataFrame:
+    """mapping/billed_lines: each line with the item that bills it; `deals` is mapping/deal_subscriptions.
+
+    Of several items that claim a line the first by id bills it, as the planner has it; the others are ambiguous.
+    """
+    pairs = (
+        lines.select(pl.col("id").alias("line_id"), "opportunity_id", "stripe_item_id")
+        .join(deals.filter(state="matched").drop("evidence", "state"), on="opportunity_id")
+        .join(
+            items.select(pl.col("id").alias("item_id"), pl.col("subscription").alias("subscription_id"), "line_ids"),
+            on="subscription_id",
+        )
+    )
+    claims = _ranked(
+        ("metadata.sf_line_id", pairs.filter(pl.col("line_ids").list.contains(pl.col("line_id")))),
+        ("OpportunityLineItem field", pairs.filter(pl.col("stripe_item_id") == pl.col("item_id"))),
+        columns=("line_id", "item_id", "opportunity_id", "subscription_id", "account_id"),
+    )
+    first = pl.col("item_id") == pl.col("item_id").min().over("line_id")
+    return (
+        _strongest(claims, of="line_id")
+        .with_columns(pl.when(first).then(pl.lit("matched")).otherwise(pl.lit("ambiguous")).alias("state"))
+        .select(list(dtypes(BILLED_LINES)))
+    )
 
 
 def _not_copied(pairs: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:

@@ -40,8 +40,10 @@ Evidence = Literal[
     "metadata.sf_intent",
     "metadata.sf_account_id",
     "metadata.sf_opportunity_id",
+    "metadata.sf_line_id",
     "Account field",
     "Opportunity field",
+    "OpportunityLineItem field",
 ]
 
 
@@ -76,6 +78,19 @@ class DealSubscription:
     account_id: Column[str, "Salesforce Account of both"]
     evidence: Column[Evidence, "What says so; the strongest evidence counts"]
     state: Column[State, "matched, or ambiguous when several subscriptions claim it by this evidence"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BilledLine:
+    """A line of an Opportunity and the item of its subscription that bills it, or several that claim to."""
+
+    line_id: Column[str, "Salesforce OpportunityLineItem"]
+    item_id: Column[str, "Stripe subscription item (si_...)"]
+    opportunity_id: Column[str, "Salesforce Opportunity of the line"]
+    subscription_id: Column[str, "Stripe subscription of the item"]
+    account_id: Column[str, "Salesforce Account of both"]
+    evidence: Column[Evidence, "What says so; the strongest evidence counts"]
+    state: Column[State, "matched for the first item by id, ambiguous for others that claim the line by this evidence"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,12 @@ DEAL_SUBSCRIPTIONS = Table(
     ("opportunity_id", "subscription_id"),
     "Which Stripe subscription bills which Opportunity, and what says so.",
 )
+BILLED_LINES = Table(
+    "mapping/billed_lines",
+    rows.BilledLine,
+    ("line_id", "item_id"),
+    "Which subscription item bills which line of an Opportunity, and what says so.",
+)
 ACCOUNT_LTV = Table(
     "derived/account_ltv",
     rows.AccountLtv,
@@ -187,7 +193,7 @@ SNAPSHOTS: Mapping[str, Table] = {
 }
 """By the name that the engine gives the records (`salesforce/accounts`)."""
 
-MAPPING = (ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS)
+MAPPING = (ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, BILLED_LINES)
 QUARANTINED = (*SNAPSHOTS.values(), *MAPPING)
 """Tables of what comes from outside: a row that does not fit is set aside."""
 

@@ -38,6 +38,7 @@ def build_defs(overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
             snapshots.stripe_snapshot,
             mapping.account_customers,
             mapping.deal_subscriptions,
+            mapping.billed_lines,
             derived.account_ltv,
             revenue.monthly_recurring_revenue,
             movements.mrr_movements,

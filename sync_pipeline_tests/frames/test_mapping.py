@@ -8,15 +8,16 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.core.crosswalk import Ambiguous, Match, match_subscription
+from sync_pipeline.core.crosswalk import Ambiguous, Match, match_item, match_subscription
 from sync_pipeline.core.deal import customer_intent, subscription_intent
-from sync_pipeline.core.records import Account, Customer, Opportunity, Subscription
+from sync_pipeline.core.records import Account, Customer, LineItem, Opportunity, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Link
 from sync_pipeline.frames.convert import to_frame, to_records
-from sync_pipeline.frames.mapping import LINKS, account_customers, deal_subscriptions
-from sync_pipeline.frames.rows import AccountCustomer
+from sync_pipeline.frames.mapping import LINKS, account_customers, billed_lines, deal_subscriptions
+from sync_pipeline.frames.rows import AccountCustomer, DealSubscription
 from sync_pipeline.frames.schema import violations
-from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, SNAPSHOTS
+from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, BILLED_LINES, DEAL_SUBSCRIPTIONS, SNAPSHOTS
+from sync_pipeline_tests.core.making import item
 
 ORG = "00D000000000001AAA"
 ACCOUNTS = ("001A", "001B")
@@ -146,3 +147,67 @@ def test_deals_are_matched_as_the_crosswalk_matches_them(
             case Ambiguous(ids=names, evidence=evidence):
                 wanted |= {(deal.id, name): (deal.account_id, evidence, "ambiguous") for name in names}
     assert {key: (each.account_id, each.evidence, each.state) for key, each in found.items()} == wanted
+
+
+lines = st.builds(
+    LineItem,
+    id=st.sampled_from(("00kA", "00kB", "00kC")),
+    opportunity_id=st.sampled_from(DEALS),
+    stripe_item_id=st.none() | st.sampled_from(("si_1", "si_2", "si_3")),
+)
+items = st.builds(
+    SubscriptionItem,
+    id=st.sampled_from(("si_1", "si_2", "si_3")),
+    subscription=st.sampled_from(SUBSCRIPTIONS),
+    price=st.just("price"),
+    product=st.just("prod"),
+    currency=st.just("GBP"),
+    interval=st.just("month"),
+    interval_count=st.just(1),
+    usage_type=st.just("licensed"),
+    line_ids=st.lists(st.sampled_from(("00kA", "00kB", "00kC")), max_size=2, unique=True).map(tuple),
+)
+
+
+@given(
+    sold=st.lists(lines, max_size=3, unique_by=lambda each: each.id),
+    billed=st.lists(items, max_size=3, unique_by=lambda each: each.id),
+    deals=st.dictionaries(st.sampled_from(DEALS), st.sampled_from(SUBSCRIPTIONS)),
+)
+def test_lines_are_matched_as_the_crosswalk_matches_them(
+    sold: list[LineItem], billed: list[SubscriptionItem], deals: dict[str, str]
+) -> None:
+    mapping = [
+        DealSubscription(opportunity_id=deal, subscription_id=name, account_id="001A", evidence="link", state="matched")
+        for deal, name in deals.items()
+    ]
+    frame = billed_lines(
+        to_frame(sold, SNAPSHOTS["salesforce/opportunity_line_items"]),
+        to_frame(billed, SNAPSHOTS["stripe/subscription_items"]),
+        to_frame(mapping, DEAL_SUBSCRIPTIONS),
+    )
+    assert violations(frame, BILLED_LINES) == []
+    rows = to_records(frame, BILLED_LINES)
+    wanted = {
+        line.id: (found.id, found.evidence)
+        for line in sold
+        if line.opportunity_id in deals and (found := match_item(line, billed, deals[line.opportunity_id])) is not None
+    }
+    assert {each.line_id: (each.item_id, each.evidence) for each in rows if each.state == "matched"} == wanted
+    for other in (each for each in rows if each.state == "ambiguous"):
+        assert other.line_id in wanted
+        assert other.item_id > wanted[other.line_id][0]
+
+
+def test_two_items_that_claim_a_line_are_both_shown() -> None:
+    sold = LineItem(id="00kA", opportunity_id="006A")
+    claiming = [item(id=name, subscription="sub_1", line_ids=("00kA",)) for name in ("si_2", "si_1")]
+    deal = DealSubscription(
+        opportunity_id="006A", subscription_id="sub_1", account_id="001A", evidence="link", state="matched"
+    )
+    frame = billed_lines(
+        to_frame([sold], SNAPSHOTS["salesforce/opportunity_line_items"]),
+        to_frame(claiming, SNAPSHOTS["stripe/subscription_items"]),
+        to_frame([deal], DEAL_SUBSCRIPTIONS),
+    )
+    assert sorted(frame.select("item_id", "state").rows()) == [("si_1", "matched"), ("si_2", "ambiguous")]

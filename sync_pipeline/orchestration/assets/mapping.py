@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, SNAPSHOTS
+from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, BILLED_LINES, DEAL_SUBSCRIPTIONS, SNAPSHOTS
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import one_clear_failure
 from sync_pipeline.orchestration.table_assets import Results, key, materialized, schema_check, table_spec
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
 
 ACCOUNTS = SNAPSHOTS["salesforce/accounts"]
 OPPORTUNITIES = SNAPSHOTS["salesforce/opportunities"]
+LINES = SNAPSHOTS["salesforce/opportunity_line_items"]
 CUSTOMERS = SNAPSHOTS["stripe/customers"]
 SUBSCRIPTIONS = SNAPSHOTS["stripe/subscriptions"]
+ITEMS = SNAPSHOTS["stripe/subscription_items"]
 KINDS = {"polars", "parquet"}
 ONE_ACCOUNT = "each_customer_belongs_to_at_most_one_account"
 NO_RIVALS = "no_customer_is_claimed_by_several_accounts"
 ONE_SUBSCRIPTION = "each_deal_has_at_most_one_subscription"
 NO_DOUBT = "no_deal_is_claimed_by_several_subscriptions"
+ONE_ITEM = "each_line_is_billed_by_at_most_one_item"
 LINK = source("ledger", "link")
 
 
@@ -137,6 +140,49 @@ def deal_subscriptions(settings: dg.ResourceParam[Settings]) -> Results:
                 ),
                 _warning(DEAL_SUBSCRIPTIONS, NO_DOUBT, doubtful["opportunity_id"]),
             ],
+        )
+
+
+@dg.multi_asset(
+    name="billed_lines",
+    specs=[
+        table_spec(BILLED_LINES, group="mapping", kinds=KINDS, deps=[key(LINES), key(ITEMS), key(DEAL_SUBSCRIPTIONS)])
+    ],
+    check_specs=[
+        schema_check(BILLED_LINES),
+        dg.AssetCheckSpec(
+            ONE_ITEM, asset=key(BILLED_LINES), description="No line is billed twice: only one item claims it."
+        ),
+    ],
+)
+def billed_lines(settings: dg.ResourceParam[Settings]) -> Results:
+    """Each line of a deal with the item of its subscription that bills it."""
+    from sync_pipeline.frames import mapping
+    from sync_pipeline.warehouse.parquet import Warehouse
+
+    with one_clear_failure():
+        warehouse = Warehouse(settings.warehouse)
+        items, deals = warehouse.read(ITEMS), warehouse.read(DEAL_SUBSCRIPTIONS)
+        frame = mapping.billed_lines(warehouse.read(LINES), items, deals)
+        matched = frame.filter(state="matched")
+        running = items.filter(items["subscription"].is_in(deals.filter(state="matched")["subscription_id"].implode()))
+        yield materialized(
+            settings,
+            BILLED_LINES,
+            frame,
+            warehouse.provenance(LINES),
+            lineage={
+                "line_id": [(LINES, "id"), (ITEMS, "line_ids")],
+                "item_id": [(ITEMS, "id"), (LINES, "stripe_item_id")],
+                "opportunity_id": [(LINES, "opportunity_id")],
+                "subscription_id": [(ITEMS, "subscription"), (DEAL_SUBSCRIPTIONS, "subscription_id")],
+                "account_id": [(DEAL_SUBSCRIPTIONS, "account_id")],
+            },
+            metadata={
+                "matched": matched.height,
+                "items_that_bill_no_line": running["id"].n_unique() - matched["item_id"].n_unique(),
+            },
+            checks=[_warning(BILLED_LINES, ONE_ITEM, frame.filter(state="ambiguous")["line_id"])],
         )
 
 

@@ -16,7 +16,7 @@ from sync_pipeline.frames.tables import (
     CERTIFICATE,
     CERTIFICATE_ACCOUNTS,
     CERTIFICATE_HISTORY,
-    DEAL_SUBSCRIPTIONS,
+    MAPPING,
     MRR_AT_RISK,
     PLAN,
     SNAPSHOTS,
@@ -52,7 +52,7 @@ NOT_COUNTED = (
 )
 CERTIFIED_FROM = tuple(SNAPSHOTS[name] for name in SNAPSHOTS if name not in NOT_COUNTED)
 LEFT_SHOWN = 20
-BEFORE_PLAN = [*map(key, (*SNAPSHOTS.values(), ACCOUNT_CUSTOMERS, DEAL_SUBSCRIPTIONS, ACCOUNT_LTV))]
+BEFORE_PLAN = [*map(key, (*SNAPSHOTS.values(), *MAPPING, ACCOUNT_LTV))]
 
 
 @dg.multi_asset(
