@@ -41,7 +41,7 @@ _MADE_BY = "made_by"
 @dataclass(frozen=True, slots=True)
 class DayRead:
     """A day of a listing that is on disk now: its files by table name (`stripe/invoices`), None where there is nothing
-    of that day, and whether any of them is another one than before."""
+    of that day, and whether any of them is another one than before. No files at all: it could not be read any more."""
 
     listing: str
     day: date
@@ -63,10 +63,14 @@ class Reader:
     made_by: str
 
     def some(self, listing: str, days: Iterable[date]) -> Iterator[DayRead]:
-        """These days of a listing, newest first; days of events that Stripe has forgotten stay as they are."""
+        """These days of a listing, newest first; days of events that Stripe has forgotten stay as they are, and come
+        last."""
+        chosen = set(days)
+        readable = set(self._readable(listing, chosen))
         with self.warehouse.alone(LOCK):
-            for span in spans(self._readable(listing, days)):
+            for span in spans(readable):
                 yield from self._read(listing, span)
+        yield from (DayRead(listing, day, {}, changed=False) for day in sorted(chosen - readable, reverse=True))
 
     def refresh(self, whole_every_us: int, *, whole: bool = False) -> Iterator[DayRead]:
         """All that has changed since the last time: new objects, and days of objects that events tell of.

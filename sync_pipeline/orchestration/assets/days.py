@@ -76,11 +76,12 @@ def _on_disk(read: "DayRead") -> dg.AssetMaterialization:
     """One event per day and listing, whatever it writes, because Dagster keeps every event for ever."""
     rows = {name.partition("/")[2]: written.rows if written else 0 for name, written in read.files.items()}
     hashes = " ".join(written.content_hash if written else "" for written in read.files.values())
+    found = {"dagster/partition_row_count": rows[read.listing], **rows} if rows else {"forgotten_by_stripe": True}
     return dg.AssetMaterialization(
         day_key(read.listing),
         partition=read.day.isoformat(),
-        metadata={"dagster/partition_row_count": rows[read.listing], **rows},
-        tags={"dagster/data_version": sha256(hashes.encode()).hexdigest()},
+        metadata=found,
+        tags={"dagster/data_version": sha256(hashes.encode()).hexdigest()} if rows else {},
     )
 
 
