@@ -149,3 +149,13 @@ def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Validation successful for code location sync_pipeline" in done.stdout + done.stderr
+
+
+def test_a_comparison_can_be_told_to_read_everything_again() -> None:
+    mapping = build_defs().resolve_job_def("reconcile").config_mapping
+    assert mapping is not None
+    for given in ({}, {"whole": True}):
+        found = mapping.resolve_from_unvalidated_config(given)["ops"]
+        whole = {"config": {"whole": bool(given)}}
+        assert found["salesforce_snapshot"] == found["stripe_snapshot"] == whole
+        assert found["sync__writeback"]["ops"]["write_back"]["config"] == {"allow": False}
