@@ -69,11 +69,20 @@ TABLES: Mapping[str, type[Any]] = {
 }
 
 
+SALESFORCE_OBJECTS: Mapping[str, str] = {
+    "salesforce/accounts": "account",
+    "salesforce/opportunities": "opportunity",
+    "salesforce/opportunity_line_items": "line",
+    "salesforce/contracts": "contract",
+    "salesforce/churn_records": "churn_record",
+    "salesforce/sync_conflicts": "sync_conflict",
+}
+"""The tables that hold all records of an object."""
+
+
 def read_salesforce(salesforce: Salesforce) -> dict[str, list[Any]]:
     """Complete tables of the org."""
-    names = {"accounts": "account", "opportunities": "opportunity", "opportunity_line_items": "line"}
-    names |= {"contracts": "contract", "churn_records": "churn_record", "sync_conflicts": "sync_conflict"}
-    tables = {f"salesforce/{table}": list(salesforce.everything(name)) for table, name in names.items()}
+    tables = {table: list(salesforce.everything(name)) for table, name in SALESFORCE_OBJECTS.items()}
     return tables | {"salesforce/failure_tasks": list(salesforce.open_tasks())}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+from sync_pipeline.engine.snapshot import SALESFORCE_OBJECTS
 from sync_pipeline.frames.columns import Table
 from sync_pipeline.frames.days import COLUMNS, OVERLAP_US, TAKEN_AT, WHOLE_AT, fingerprint
 from sync_pipeline.frames.quarantine import convert, quarantine_of
@@ -20,15 +21,8 @@ from sync_pipeline.frames.tables import SNAPSHOTS
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.warehouse.parquet import TableMissing, Warehouse
 
-OBJECTS = {
-    "salesforce/accounts": "account",
-    "salesforce/opportunities": "opportunity",
-    "salesforce/opportunity_line_items": "line",
-    "salesforce/contracts": "contract",
-    "salesforce/churn_records": "churn_record",
-}
-"""Tables by their object. Open Tasks are few and always read whole: a Task that is closed leaves its table."""
 TASKS = "salesforce/failure_tasks"
+"""Open Tasks are few and always read whole: a Task that is closed leaves its table."""
 ORIGIN = "origin"
 
 
@@ -48,9 +42,9 @@ def refresh(
     warehouse: Warehouse, salesforce: Salesforce, now: int, whole_every_us: int, *, whole: bool = False
 ) -> Iterator[Refreshed]:
     """All tables; `now` is the time at which the reading begins (microseconds UTC)."""
-    seen = {name: _seen(warehouse, salesforce, name) for name in OBJECTS}
+    seen = {name: _seen(warehouse, salesforce, name) for name in SALESFORCE_OBJECTS}
     if whole or any(each is None or now - int(each[WHOLE_AT]) >= whole_every_us for each in seen.values()):
-        for name, kind in OBJECTS.items():
+        for name, kind in SALESFORCE_OBJECTS.items():
             records = list(salesforce.everything(kind))
             yield _refreshed(salesforce, name, records, {TAKEN_AT: str(now), WHOLE_AT: str(now)})
     else:
@@ -71,10 +65,10 @@ def _seen(warehouse: Warehouse, salesforce: Salesforce, name: str) -> Mapping[st
 def _changes(
     warehouse: Warehouse, salesforce: Salesforce, seen: Mapping[str, Mapping[str, str]], now: int
 ) -> Iterator[Refreshed]:
-    since = {OBJECTS[name]: int(each[TAKEN_AT]) - OVERLAP_US for name, each in seen.items()}
+    since = {SALESFORCE_OBJECTS[name]: int(each[TAKEN_AT]) - OVERLAP_US for name, each in seen.items()}
     moved = salesforce.moved_since(since)
     deals = moved["opportunity"]
-    for name, kind in OBJECTS.items():
+    for name, kind in SALESFORCE_OBJECTS.items():
         table = SNAPSHOTS[name]
         before, aside = warehouse.read(table), warehouse.read(quarantine_of(table))
         stale = pl.col("id").is_in(moved[kind].ids)
@@ -99,6 +93,6 @@ def _refreshed(salesforce: Salesforce, name: str, records: list[Any], provenance
 
 def _columns(salesforce: Salesforce, name: str) -> str:
     """The columns of a table, and from which fields they are read."""
-    kind = OBJECTS.get(name, "task")
+    kind = SALESFORCE_OBJECTS.get(name, "task")
     fields = ",".join(f"{own}={api}" for own, api in sorted(salesforce.fields[kind].items()))
     return f"{fingerprint(SNAPSHOTS[name])};{fields};{salesforce.team_role if kind == 'account' else ''}"

@@ -10,6 +10,7 @@ import pytest
 
 from sync_pipeline.config.rules import load_rules
 from sync_pipeline.core.rules import Names
+from sync_pipeline.engine.snapshot import SALESFORCE_OBJECTS
 from sync_pipeline.frames.convert import to_frame, to_records
 from sync_pipeline.frames.days import DAY_US, TAKEN_AT, WHOLE_AT
 from sync_pipeline.frames.quarantine import quarantine_of, set_aside
@@ -18,7 +19,7 @@ from sync_pipeline.frames.tables import SNAPSHOTS
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.warehouse.parquet import Warehouse
-from sync_pipeline.warehouse.salesforce import OBJECTS, refresh
+from sync_pipeline.warehouse.salesforce import refresh
 from sync_pipeline_tests.engine import people
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
@@ -53,7 +54,7 @@ def connected(sandbox: SandboxHandle, names: Any) -> Salesforce:
 
 
 def bring(warehouse: Warehouse, salesforce: Salesforce, sandbox: SandboxHandle, *, whole: bool = False) -> int:
-    """Refreshes all tables; how many rows were read for those of OBJECTS."""
+    """Refreshes all tables; how many rows were read for those of SALESFORCE_OBJECTS."""
     now = int(sandbox.control("GET", "/clock")["now"]) * 1_000_000
     read = 0
     for each in refresh(warehouse, salesforce, now, WEEK_US, whole=whole):
@@ -65,11 +66,11 @@ def bring(warehouse: Warehouse, salesforce: Salesforce, sandbox: SandboxHandle, 
 
 
 def kept(warehouse: Warehouse) -> dict[str, Any]:
-    return {name: _by_id(to_records(warehouse.read(SNAPSHOTS[name]), SNAPSHOTS[name])) for name in OBJECTS}
+    return {name: _by_id(to_records(warehouse.read(SNAPSHOTS[name]), SNAPSHOTS[name])) for name in SALESFORCE_OBJECTS}
 
 
 def listed(salesforce: Salesforce) -> dict[str, Any]:
-    return {name: _by_id(salesforce.everything(kind)) for name, kind in OBJECTS.items()}
+    return {name: _by_id(salesforce.everything(kind)) for name, kind in SALESFORCE_OBJECTS.items()}
 
 
 def _by_id(records: Any) -> list[Any]:
