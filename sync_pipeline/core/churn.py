@@ -19,6 +19,7 @@ from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.records import ChurnRecord, Subscription
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Deal, World
@@ -116,7 +117,7 @@ def _values(world: World, rules: Rules, billing: Billing, subscription: Subscrip
         "kind": "Churn",
         "status": status,
         "account_id": world.account_id,
-        "opportunity_id": deal.opportunity.id if deal else None,
+        "opportunity_id": opportunity_of(deal.opportunity.id) if deal else None,
         "subscription_id": subscription.id,
         "effective_date": today(ends_at, rules.commercial).isoformat() if ends_at is not None else None,
         "lost_mrr": monthly_recurring_revenue(billing, subscription.currency, [subscription]),

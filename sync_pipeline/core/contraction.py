@@ -18,6 +18,7 @@ from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.line_terms import to_be_written
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.records import ChurnRecord
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, World
@@ -71,7 +72,7 @@ def contractions(world: World, rules: Rules) -> Iterator[Command]:
             values |= {
                 "kind": KIND,
                 "account_id": world.account_id,
-                "opportunity_id": deal.opportunity.id if deal else None,
+                "opportunity_id": opportunity_of(deal.opportunity.id) if deal else None,
                 "subscription_id": subscription_id,
                 "effective_date": day,
                 "reason": "fewer units, lower prices or a discount; the subscription goes on",

@@ -14,6 +14,7 @@ from sync_pipeline.core.commands import Command
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.part_ids import is_further_part
 from sync_pipeline.core.readings import contract_subjects, subscription_of
 from sync_pipeline.core.records import Contract, Subscription
 from sync_pipeline.core.rules import Rules
@@ -67,8 +68,8 @@ def _new(world: World, rules: Rules, subscription: Subscription, deals: Sequence
 
 
 def _named(world: World, rules: Rules, subscription: Subscription, deals: Sequence[Deal]) -> Iterator[Command]:
-    """Each deal names the Contract that names its subscription."""
-    for deal in deals:
+    """Each Opportunity names the Contract that names its subscription; of one in parts, that of the first."""
+    for deal in (each for each in deals if not is_further_part(each.opportunity.id)):
         contract = deal.contract
         if contract is not None and contract.stripe_subscription_id == subscription.id:
             values = {"contract_id": contract.id} if deal.opportunity.contract_id is None else {}

@@ -136,7 +136,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         return Incomplete(tuple(missing))
     agreed = Terms(
         currency=currency,
-        phases=_phases(deal, commercial, currency, months),
+        phases=phases_of(deal, commercial, currency, months),
         charges=rate_card([(line, None) for line in deal.lines if is_one_time(line, commercial)], currency),
         discount=discount,
         starts_on=starts_on,
@@ -220,7 +220,7 @@ def _collection(
     return method, commercial.days_until_due if days is None else days
 
 
-def _phases(deal: Deal, commercial: Commercial, currency: str, months: int) -> tuple[Phase, ...]:
+def phases_of(deal: Deal, commercial: Commercial, currency: str, months: int) -> tuple[Phase, ...]:
     """The months of the term, cut where a line begins or ends."""
     recurring = [line for line in deal.lines if not is_one_time(line, commercial)]
     cuts = {0, months} | {after for line in recurring for after in line_months(line, months)}

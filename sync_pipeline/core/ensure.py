@@ -12,6 +12,7 @@ from sync_pipeline.core.commands import Agreement, Command, FieldChange, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, Ambiguous, match_subscription, named_subscriptions, owner_of_named
 from sync_pipeline.core.customers import customer_in, named_customer, new_customers
 from sync_pipeline.core.deal import Terms, subscription_intent
+from sync_pipeline.core.deal_parts import agreed_parts
 from sync_pipeline.core.discount_terms import agreed_on
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.prices import agreed_rates, as_agreed
@@ -98,7 +99,11 @@ def _begin_billing(
                 "object": SCHEDULE if scheduled else "subscription",
                 "params": body(agreed, prices, customer.id, metadata, rules.commercial, world.now),
             },
-            agreements=(*agreed_on(deal.opportunity.id, agreed.discount), *agreements_of(deal, agreed)),
+            agreements=(
+                *agreed_on(deal.opportunity.id, agreed.discount),
+                *agreed_parts(world, deal),
+                *agreements_of(deal, agreed),
+            ),
         )
 
 

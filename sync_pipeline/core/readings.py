@@ -31,6 +31,7 @@ from sync_pipeline.core.lifecycle import EARNING, billing_status, ends_at, has_e
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.mrr import monthly_recurring_revenue, recurring_items
 from sync_pipeline.core.observation import Observation, Present, Unknown
+from sync_pipeline.core.part_ids import is_further_part, opportunity_of
 from sync_pipeline.core.records import Account, Invoice, LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.term import months_of_contract, whole_months
@@ -57,7 +58,8 @@ def subjects(world: World) -> Iterator[Subject]:
     for customer in linked_customers(world):
         yield Subject("customer", customer.id, customer)
     for deal in world.deals:
-        yield Subject("opportunity", deal.opportunity.id, deal.opportunity, deal)
+        if not is_further_part(deal.opportunity.id):
+            yield Subject("opportunity", deal.opportunity.id, deal.opportunity, deal)
         for line in deal.lines:
             yield Subject("line", line.id, line, deal)
     yield from contract_subjects(world)
@@ -91,12 +93,15 @@ def subscription_of(world: World, deal: Deal) -> Subscription | None:
     return next(s for s in billing.subscriptions if s.id == found.id) if isinstance(found, Match) else None
 
 
-def _paid_invoices(world: World, subject: Subject) -> list[Invoice]:
-    billing, subscription = own_billing(world), _subscription(world, subject)
-    if billing is None or subscription is None:
-        return []
-    ours = (invoice for invoice in billing.invoices if invoice.subscription == subscription.id)
-    return [invoice for invoice in ours if invoice.status == "paid" and invoice.amount_paid > 0]
+def _of_all_parts(world: World, subject: Subject) -> list[Subscription]:
+    """The subscriptions that bill an Opportunity, one for each part of it."""
+    parts = (deal for deal in world.deals if opportunity_of(deal.opportunity.id) == subject.id)
+    return [found for deal in parts if (found := subscription_of(world, deal)) is not None]
+
+
+def _invoices(world: World, subject: Subject) -> list[Invoice]:
+    billing, names = own_billing(world), {each.id for each in _of_all_parts(world, subject)}
+    return [invoice for invoice in billing.invoices if invoice.subscription in names] if billing is not None else []
 
 
 def _earning_items(billing: Billing) -> list[SubscriptionItem]:
@@ -269,10 +274,11 @@ def opportunity_billing_status(world: World, rules: Rules, subject: Subject) -> 
         return NOT_BILLED
     if _missing(world, rules, subject):
         return Present("Needs Attention")
-    subscription = _subscription(world, subject)
-    if subscription is not None:
-        word = billing_status(subscription)
-        return Present(word) if word else Unknown(f"Stripe status {subscription.status!r} is not known")
+    if subscriptions := _of_all_parts(world, subject):
+        words = [word for each in subscriptions if (word := billing_status(each)) is not None]
+        if len(words) == len(subscriptions):
+            return Present(most_urgent(words))
+        return Unknown(f"Stripe status {', '.join(sorted({each.status for each in subscriptions}))!r} is not known")
     return NOT_BILLED if subject.record.is_won else Present(None)
 
 
@@ -313,7 +319,8 @@ def activation(world: World, rules: Rules, subject: Subject) -> Observation[Any]
     """An amendment has none: what was paid first was paid for the deal that it amends."""
     if _subscription(world, subject) is None or _amendment(world, rules, subject) is not None:
         return NOT_BILLED
-    return Present("Activated" if _paid_invoices(world, subject) else "Pending")
+    paid = any(invoice.status == "paid" and invoice.amount_paid > 0 for invoice in _invoices(world, subject))
+    return Present("Activated" if paid else "Pending")
 
 
 def first_payment_at(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -321,7 +328,7 @@ def first_payment_at(world: World, rules: Rules, subject: Subject) -> Observatio
     billing, subscription = own_billing(world), _subscription(world, subject)
     if billing is None or subscription is None or _amendment(world, rules, subject) is not None:
         return NOT_BILLED
-    invoices = {invoice.id for invoice in billing.invoices if invoice.subscription == subscription.id}
+    invoices = {invoice.id for invoice in _invoices(world, subject)}
     paid = [p for p in billing.payments if p.invoice in invoices and p.status == "paid" and p.amount_paid]
     moments = [payment.paid_at for payment in paid if payment.paid_at is not None]
     return Present(min(moments)) if moments else NOT_BILLED

@@ -68,6 +68,7 @@ class Commercial:
     days_until_due: int = 30
     one_time_families: frozenset[str] = frozenset({"One-Time"})
     other_currencies: Literal["own_customer", "refuse"] = "own_customer"
+    large_deals: Literal["refuse", "split"] = "refuse"
     quiet_seconds: int = 45
     on_stripe_quantity: Reaction = "accept"
     on_stripe_price: Reaction = "review"

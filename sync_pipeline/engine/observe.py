@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 from sync_pipeline.core.conflict import Conflict
 from sync_pipeline.core.crosswalk import BY_FIELD, SCHEDULE, Match, match_schedule, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
+from sync_pipeline.core.deal_parts import in_parts
 from sync_pipeline.core.discount_terms import changed_discounts
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
+from sync_pipeline.core.part_ids import MAX_PARTS, part_id
 from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.ramp_changes import changed_ramps
 from sync_pipeline.core.records import Account, Contract, Opportunity
@@ -73,7 +75,9 @@ def observe(
     worlds: dict[str, World] = {}
 
     def look(world: World) -> World:
-        return _with_stripe(engine.rules, world, known.get(world.account_id), stripe or engine.stripe)
+        seen = records.get(world.account_id)
+        contracts = seen.contracts if seen is not None else ()
+        return _with_stripe(engine.rules, world, known.get(world.account_id), stripe or engine.stripe, contracts)
 
     for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
         chunk = account_ids[start : start + ACCOUNTS_PER_READ]
@@ -181,6 +185,10 @@ def _links_elsewhere(engine: Engine, records: Mapping[str, AccountRecords]) -> d
     account_of = {o.id: name for name, seen in records.items() for o in seen.opportunities}
     with engine.ledger.read() as conn:
         held = links.of_subjects(conn, "stripe", "subscription", sorted(account_of))
+        moved = [each.subject for each in held if each.account != account_of[each.subject]]
+        parts = {part_id(each, n): account_of[each] for each in moved for n in range(2, MAX_PARTS + 1)}
+        held += links.of_subjects(conn, "stripe", "subscription", sorted(parts))
+    account_of |= parts
     found: dict[str, list[Link]] = {}
     for each in held:
         if each.account != account_of[each.subject]:
@@ -267,7 +275,9 @@ def _contract(opportunity: Opportunity, won: Sequence[Opportunity], seen: Accoun
     return free[0] if len(won) == 1 and len(free) == 1 else None
 
 
-def _with_stripe(rules: Rules, world: World, known: World | None, stripe: StripeReads) -> World:
+def _with_stripe(
+    rules: Rules, world: World, known: World | None, stripe: StripeReads, contracts: Sequence[Contract]
+) -> World:
     """Adds what Stripe shows, asking only what this account needs and is not known."""
     if not isinstance(world.account, Present):
         return world
@@ -278,6 +288,7 @@ def _with_stripe(rules: Rules, world: World, known: World | None, stripe: Stripe
             world = replace(world, customers=known.customers, billing=known.billing)
         else:
             world = _with_billing(world, named, stripe)
+        world = in_parts(world, rules, contracts)
         waiting = unbilled_deals(world, rules)
         said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
         said += changed_ramps(world, rules)
