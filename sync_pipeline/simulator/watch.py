@@ -9,6 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from urllib.parse import parse_qs
@@ -200,7 +201,7 @@ class Watch:
 
 
 def _same(stands: Any, written: Any) -> bool:
-    if isinstance(written, int | float) and stands is not None:
+    if isinstance(written, int | float) and isinstance(stands, int | float | Decimal):
         return Fraction(str(stands)) == Fraction(str(written))
     return bool(stands == written or (stands in (None, "") and written in (None, "")))
 
