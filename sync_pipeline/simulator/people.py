@@ -134,7 +134,8 @@ def _seats_at_stripe(people: People, account: str, n: int) -> Any:
     subscription = people.subscription(account)
     if subscription is None:
         return False
-    item = min(subscription["items"]["data"], key=lambda each: each["id"])
+    # Ids of items are chance; told by its line, it is the same one in every play, and the one that sales edit too.
+    item = max(subscription["items"]["data"], key=lambda each: each["metadata"].get("sf_line_id") or "")
     people.seat_edits.setdefault(account, []).append(("stripe", item["id"], n))
     return people.desk.stripe("POST", f"/v1/subscription_items/{item['id']}", {"quantity": n})
 

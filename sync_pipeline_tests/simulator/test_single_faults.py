@@ -20,6 +20,16 @@ def test_a_single_fault_changes_nothing_in_the_end() -> None:
     assert {fault: different for fault, different in found.items() if different} == {}
 
 
+def test_people_edit_the_same_line_whichever_id_its_item_got() -> None:
+    """A product's request that is lost moves the ids of items; the seats that a customer edits stay the same ones."""
+    plan = undisturbed("seats_at_stripe")
+    wanted = play(plan)
+    lost = [each for each in faults(plan, wanted) if each.words.endswith("POST /v1/products: lost before")]
+    assert lost
+    assert [differences(play(each.plan), wanted) for each in lost] == [[] for _ in lost]
+    assert any('"sf_line_id"' in line and '"quantity": 28' in line for line in wanted.end_state)
+
+
 def test_there_are_more_than_ten_stories_beside_the_golden_one() -> None:
     assert len(STORIES) > 11
 
