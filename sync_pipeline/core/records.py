@@ -58,6 +58,7 @@ class Opportunity:
     type: Column[str | None, "Type of the deal"] = None
     is_won: Column[bool, "The stage counts as won"] = False
     is_closed: Column[bool, "The stage counts as closed"] = False
+    has_lines: Column[bool, "It has lines, so that Salesforce keeps Amount as their sum and takes no other"] = False
     amount: Column[Decimal | None, "Amount in major units; the sum of the lines where there are lines"] = None
     currency: Column[str | None, "ISO currency of the deal; the org's where it has one currency"] = None
     close_date: Column[str | None, "Close date (ISO date)"] = None

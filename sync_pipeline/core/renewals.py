@@ -1,9 +1,10 @@
 """The renewal pipeline: one Opportunity per running subscription and end of term, opened in time and kept current.
 
 Its amount is what the next term bills at today's seats and prices and with the amendments that take effect until then,
-until a person edits it; then the person's word stands. It is won when an invoice of the next term is paid, and lost
-when the subscription has ended. A renewal Opportunity is never billed itself: the subscription that it stands for goes
-on.
+until a person edits it; then the person's word stands. One that sales quotes with products of its own is worth what
+they come to: Salesforce adds them up, and answers success to another Amount without taking it. A renewal is won when an
+invoice of the next term is paid, and lost when the subscription has ended. It is never billed itself: the subscription
+that it stands for goes on.
 """
 
 from __future__ import annotations
@@ -129,6 +130,8 @@ def _ended_by(subscription: Subscription, key: str, commercial: Commercial) -> b
 def _keep_current(world: World, rules: Rules, renewal: Opportunity, wanted: dict[str, Any]) -> Iterator[Entry]:
     changed: dict[str, Any] = {}
     for name in KEPT:
+        if name == "amount" and renewal.has_lines:
+            continue
         shown, value = (writing.canonical_value(name, v) for v in (getattr(renewal, name), wanted[name]))
         base = world.base.get((renewal.id, f"{RULE}.{name}"))
         if shown == value:

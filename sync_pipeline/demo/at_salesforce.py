@@ -65,10 +65,12 @@ def add_line(
     price: Decimal,
     family: str = "",
     deal: str = "",
+    renewal: bool = False,
     fields: dict[str, Any] | None = None,
 ) -> None:
+    """To the deal that is named, where there are several, or to the renewal."""
     line = {"product": product, "quantity": quantity, "price": price, "family": family, "fields": fields or {}}
-    _add_line(play, id_of(play.only(f"{DEAL} {deal}")), line)
+    _add_line(play, id_of(play.only(f"{'Renewal' if renewal else DEAL} {deal}")), line)
 
 
 @verb("sales deletes")
@@ -118,7 +120,7 @@ def _add_line(play: Play, deal: str, line: Mapping[str, Any]) -> None:
 
 
 def _currency(play: Play, deal: str) -> str | None:
-    (found,) = [each for each in records(play.truth, DEAL) if each["Id"] == deal]
+    (found,) = [each for each in play.truth["salesforce"][DEAL] if each["Id"] == deal]
     currency: str | None = found.get("CurrencyIsoCode")
     return currency
 

@@ -149,6 +149,14 @@ def test_a_persons_forecast_stands() -> None:
     assert [e for e in renewal_opportunities(world, RULES) if isinstance(e, Command)] == []
 
 
+@pytest.mark.parametrize("base", [None, '"45000"'])
+def test_what_sales_quotes_with_products_is_worth_what_they_come_to_and_only_its_date_is_kept(base: str | None) -> None:
+    quoted = renewal(has_lines=True, close_date="2027-11-20")
+    known = {"close_date": '"2027-11-20"'} | ({"amount": base} if base else {})
+    world = world_on(date(2027, 10, 1), quoted, seats=12, base=known)
+    assert only(world).body["fields"] == {"CloseDate": "2027-11-23"}
+
+
 def test_it_is_won_when_the_next_term_is_paid() -> None:
     world = world_on(date(2027, 12, 1), renewal())
     assert only(with_invoice(world, paid_invoice(date(2027, 11, 23)))).body["fields"] == {"StageName": "Closed Won"}
