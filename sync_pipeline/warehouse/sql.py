@@ -1,29 +1,29 @@
 """The derived tables in SQL, beside the ledger, with keys, comments and views: one URL for the data team.
 
 SQLite and Postgres get the same tables, views and comments (SQLite keeps them in its schema text). A publication
-loads everything beside what is there, in short transactions, and then swaps it in one: a reader sees all tables of
-one night or all of the next, and tables whose columns changed are simply the new ones. What columns there are is in
-frames.tables, views are in `views.py`.
+loads everything beside what is there, in short transactions, and then swaps it in one (`swap.py`): a reader sees all
+tables of one night or all of the next. What columns there are is in frames.tables, views are in `views.py`.
 """
 
 from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import polars as pl
 from sqlalchemy import Connection
 
 from sync_pipeline.frames.columns import Column, Table
+from sync_pipeline.frames.convert import to_frame
 from sync_pipeline.frames.schema import dtypes
 from sync_pipeline.frames.tables import PUBLISHED
 from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.warehouse.swap import NEXT, swap
 from sync_pipeline.warehouse.views import VIEWS
 
-DICTIONARY = "data_dictionary"
-NEXT = "__next"
 BATCH = 20_000
 
 _POSTGRES = {
@@ -45,15 +45,25 @@ _SQLITE = {
     "date": "TEXT",
     "moment": "TEXT",
 }
-_DICTIONARY_COLUMNS = {
-    "table_name": "Table or view",
-    "position": "Place of the column, from 1; 0 for the table or view itself",
-    "column_name": "Column; empty for the table or view itself",
-    "type": "What it holds",
-    "nullable": "It may be empty: yes or no",
-    "personal": "It holds data about a person: yes or no",
-    "description": "What it is",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the dictionary."""
+
+    table_name: Annotated[str, "Table or view"]
+    position: Annotated[int, "Place of the column, from 1; 0 for the table or view itself"]
+    column_name: Annotated[str, "Column; empty for the table or view itself"]
+    type: Annotated[str, "What it holds"]
+    nullable: Annotated[str, "It may be empty: yes or no"]
+    personal: Annotated[str, "It holds data about a person: yes or no"]
+    description: Annotated[str, "What it is"]
+
+
+DICTIONARY = Table(
+    "data_dictionary", Entry, ("table_name", "position"), "Every published table, view and column, and what it is"
+)
+_TABLES: Mapping[str, Table] = {**PUBLISHED, DICTIONARY.name: DICTIONARY}
 
 
 def sql_type(column: Column, dialect: str) -> str:
@@ -77,28 +87,16 @@ def publish(ledger: Ledger, frames: Mapping[Table, pl.DataFrame]) -> int:
         for name in there:
             if name.endswith(NEXT):
                 conn.exec_driver_sql(f"DROP TABLE {name}")
-    loaded = {
-        name: frames.get(table, pl.DataFrame(schema=dtypes(table)))
-        for name, table in PUBLISHED.items()
-        if table in frames or name not in there
-    }
-    for name, frame in loaded.items():
+    given = {DICTIONARY: to_frame(dictionary(), DICTIONARY), **frames}
+    loaded = {name: table for name, table in _TABLES.items() if table in given or name not in there}
+    for name, table in loaded.items():
         with ledger.tx() as conn:
-            conn.exec_driver_sql(create_table(PUBLISHED[name], name + NEXT, dialect))
-        _load(ledger, name + NEXT, PUBLISHED[name], frame)
+            conn.exec_driver_sql(create_table(table, name + NEXT, dialect))
+        _load(ledger, name + NEXT, table, given.get(table, pl.DataFrame(schema=dtypes(table))))
     with ledger.tx() as conn:
-        for view in reversed(VIEWS):
-            conn.exec_driver_sql(f"DROP VIEW IF EXISTS {view.name}")
-        for name in loaded:
-            conn.exec_driver_sql(f"DROP TABLE IF EXISTS {name}")
-            conn.exec_driver_sql(f"ALTER TABLE {name}{NEXT} RENAME TO {name}")
-            if dialect == "postgresql":
-                conn.exec_driver_sql(f"ALTER INDEX {name}{NEXT}_pkey RENAME TO {name}_pkey")
-        for view in VIEWS:
-            conn.exec_driver_sql(f"CREATE VIEW {view.name} AS\n{view.sql}")
-        _write_dictionary(conn)
+        swap(conn, loaded)
         _comment(conn, loaded)
-    return sum(frame.height for frame in loaded.values())
+    return sum(frame.height for frame in frames.values())
 
 
 def create_table(table: Table, name: str, dialect: str) -> str:
@@ -115,15 +113,15 @@ def create_table(table: Table, name: str, dialect: str) -> str:
     return f"CREATE TABLE {name} (\n    {body}\n){' STRICT' if dialect == 'sqlite' else ''}"
 
 
-def dictionary_rows() -> list[tuple[str, int, str, str, str, str, str]]:
-    """Every published table and column, and every view, as rows of the dictionary."""
+def dictionary() -> list[Entry]:
+    """Every published table and column, and every view."""
     rows = []
     for name, table in PUBLISHED.items():
-        rows.append((name, 0, "", "table", "no", "no", table.description))
+        rows.append(Entry(name, 0, "", "table", "no", "no", table.description))
         for position, column in enumerate(table.columns, 1):
             nullable, personal = ("yes" if each else "no" for each in (column.nullable, column.personal))
-            rows.append((name, position, column.name, column.type, nullable, personal, column.description))
-    rows += [(view.name, 0, "", "view", "no", "no", view.description) for view in VIEWS]
+            rows.append(Entry(name, position, column.name, column.type, nullable, personal, column.description))
+    rows += [Entry(view.name, 0, "", "view", "no", "no", view.description) for view in VIEWS]
     return rows
 
 
@@ -133,7 +131,7 @@ def _existing(conn: Connection) -> set[str]:
         if conn.dialect.name == "sqlite"
         else "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
     )
-    mine = {*PUBLISHED, *(name + NEXT for name in PUBLISHED)}
+    mine = {*_TABLES, *(name + NEXT for name in _TABLES)}
     return {name for (name,) in conn.exec_driver_sql(tables)} & mine
 
 
@@ -182,33 +180,19 @@ def _raw_cursor(conn: Connection) -> Any:
     return conn.connection.cursor()
 
 
-def _write_dictionary(conn: Connection) -> None:
-    columns = ", ".join(
-        f"{name} {'INTEGER' if name == 'position' else 'TEXT'} NOT NULL" for name in _DICTIONARY_COLUMNS
-    )
-    conn.exec_driver_sql(f"DROP TABLE IF EXISTS {DICTIONARY}")
-    conn.exec_driver_sql(f"CREATE TABLE {DICTIONARY} ({columns}, PRIMARY KEY (table_name, position))")
-    place = "?" if conn.dialect.name == "sqlite" else "%s"
-    places = ", ".join([place] * len(_DICTIONARY_COLUMNS))
-    conn.exec_driver_sql(f"INSERT INTO {DICTIONARY} VALUES ({places})", dictionary_rows())
-
-
-def _comment(conn: Connection, names: Sequence[str] | Mapping[str, Any]) -> None:
+def _comment(conn: Connection, names: Iterable[str]) -> None:
     if conn.dialect.name == "postgresql":
         for statement in _comments(names):
             conn.exec_driver_sql(statement.replace("%", "%%"))
 
 
-def _comments(names: Sequence[str] | Mapping[str, Any]) -> Iterator[str]:
+def _comments(names: Iterable[str]) -> Iterator[str]:
     for name in names:
-        yield f"COMMENT ON TABLE {name} IS {_quoted(PUBLISHED[name].description)}"
-        for column in PUBLISHED[name].columns:
+        yield f"COMMENT ON TABLE {name} IS {_quoted(_TABLES[name].description)}"
+        for column in _TABLES[name].columns:
             yield f"COMMENT ON COLUMN {name}.{column.name} IS {_quoted(column.description)}"
     for view in VIEWS:
         yield f"COMMENT ON VIEW {view.name} IS {_quoted(view.description)}"
-    yield f"COMMENT ON TABLE {DICTIONARY} IS 'Every published table, view and column, and what it is'"
-    for column_name, description in _DICTIONARY_COLUMNS.items():
-        yield f"COMMENT ON COLUMN {DICTIONARY}.{column_name} IS {_quoted(description)}"
 
 
 def _quoted(text: str) -> str:

@@ -22,11 +22,11 @@ SQL_TABLES = dg.AssetKey(["warehouse", "sql_tables"])
     freshness_policy=NIGHTLY,
     description=(
         "Mapping, derived tables, plan and certificate as SQL tables with comments, keys and views, in the ledger's"
-        " database. They change all at once."
+        " database. They change all at once; grants on them and views of others stay."
     ),
 )
 def sql_tables(settings: dg.ResourceParam[Settings]) -> dg.MaterializeResult[Any]:
-    """Loads the tables beside those that are there, and swaps them in one transaction."""
+    """Loads the tables beside those that are there, and swaps their contents in one transaction."""
     from sync_pipeline.engine.assembly import open_current_ledger
     from sync_pipeline.warehouse.dictionary import page
     from sync_pipeline.warehouse.parquet import Warehouse, replace_file
