@@ -19,7 +19,7 @@ from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, 
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.money import MoneyError, minor_units
 from sync_pipeline.core.proration import sent_from
-from sync_pipeline.core.rates import Interval, interval_of
+from sync_pipeline.core.rates import OUR_PRODUCT, Interval, interval_of
 from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.world import Deal, World
@@ -222,7 +222,7 @@ def _bills_rate_of(line: LineItem, billed: BilledItem, interval: Interval | None
     price = minor_price(line, item.currency)
     return (
         price is not None
-        and item.product == f"sf_{line.product_id}"
+        and item.product == f"{OUR_PRODUCT}{line.product_id}"
         and (item.unit_amount, (item.interval, item.interval_count)) == (price, interval)
         and (not billed.lines or minor_price(billed.lines[0], item.currency) == price)
     )

@@ -27,6 +27,8 @@ MAX_PRICE_DECIMALS = 12
 # An item remembers its lines in one metadata value, which holds 500 characters: ids of 18 with commas between.
 MAX_LINES_PER_RATE = 26
 ONE_TIME, RECURRING = "One-Time", "Recurring"
+OUR_PRODUCT = "sf_"
+"""What the ids of the Stripe products that the sync makes begin with; that of the Salesforce product follows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ class Rate:
     @property
     def stripe_product(self) -> str:
         """The Stripe product's id, chosen by us, so that it can be created once only."""
-        return f"sf_{self.product_id}"
+        return f"{OUR_PRODUCT}{self.product_id}"
 
     @property
     def lookup_key(self) -> str:

@@ -32,6 +32,7 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.mrr import monthly_recurring_revenue, recurring_items
 from sync_pipeline.core.observation import Observation, Present, Unknown
 from sync_pipeline.core.part_ids import is_further_part, opportunity_of
+from sync_pipeline.core.rates import OUR_PRODUCT
 from sync_pipeline.core.records import Account, Invoice, LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.term import months_of_contract, whole_months
@@ -116,7 +117,7 @@ def _lines_by_product(world: World, billing: Billing) -> dict[str, LineItem]:
     """
     deals = sorted(world.deals, key=lambda deal: deal.opportunity.id)
     lines = {line.id: line for deal in deals for line in deal.lines}
-    sold = {f"sf_{line.product_id}": line for _, line in sorted(lines.items())}
+    sold = {f"{OUR_PRODUCT}{line.product_id}": line for _, line in sorted(lines.items())}
     items = {item.id: item for item in billing.items}
     for deal in deals:
         if (subscription := subscription_of(world, deal)) is None:
@@ -218,16 +219,23 @@ def account_retention(world: World, rules: Rules, subject: Subject) -> Observati
 
 
 def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """Quantities of the items of seat products; of all items where no product is marked as seats."""
+    """Quantities of the items of seat products; of all items where the rules name no family of seats.
+
+    On a subscription that the sync made, what was never sold in Salesforce is no seat.
+    """
     billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
     sold = _lines_by_product(world, billing)
-    items = _earning_items(billing)
-    if any(item.product not in sold for item in items):
-        return Unknown("a billed product is on no line of a deal")
-    seats = [item for item in items if sold[item.product].product_family in rules.commercial.seat_families]
-    return Present(Decimal(sum(item.quantity or 0 for item in seats or items)))
+    ours = {s.id for s in billing.subscriptions if s.intent is not None}
+    seats, families = Decimal(0), rules.commercial.seat_families
+    for item in _earning_items(billing):
+        foreign = item.subscription in ours and not item.product.startswith(OUR_PRODUCT)
+        if families and item.product not in sold and not foreign:
+            return Unknown("a billed product is on no line of a deal")
+        if not families or (item.product in sold and sold[item.product].product_family in families):
+            seats += item.quantity or 0
+    return Present(seats)
 
 
 def subscription_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:

@@ -14,6 +14,7 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.readings import READINGS, subjects
 from sync_pipeline.core.records import Invoice
+from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Deal, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
@@ -34,9 +35,9 @@ from sync_pipeline_tests.core.making import (
 )
 
 
-def reading(name: str, of: World, kind: str = "account") -> Any:
+def reading(name: str, of: World, kind: str = "account", rules: Rules = RULES) -> Any:
     subject = next(each for each in subjects(of) if each.object == kind)
-    found = READINGS[name](of, RULES, subject)
+    found = READINGS[name](of, rules, subject)
     return found.value if isinstance(found, Present) else found
 
 
@@ -74,11 +75,13 @@ def test_seats_are_the_quantities_of_seat_products() -> None:
     assert reading("account_seats", billed(subscription(), items=story_items())) == 35
 
 
-def test_without_seat_products_every_quantity_is_a_seat() -> None:
+@pytest.mark.parametrize(("families", "expected"), [(["Seats"], 0), ([], 7)])
+def test_who_is_billed_no_seats_has_none_unless_every_quantity_is_a_seat(families: list[str], expected: int) -> None:
     items = (item(product="sf_x", quantity=3), item(id="si_2", product="sf_y", quantity=4))
     lines = tuple(line(n, product_id=product, product_family="Platform") for n, product in ((1, "x"), (2, "y")))
     of = replace(billed(subscription(), items=items), deals=(Deal(opportunity(), lines),))
-    assert reading("account_seats", of) == 7
+    rules = replace(RULES, commercial=replace(RULES.commercial, seat_families=frozenset(families)))
+    assert reading("account_seats", of, rules=rules) == expected
 
 
 @pytest.mark.parametrize("name", ["account_seats", "account_plan"])
@@ -86,6 +89,14 @@ def test_a_product_that_is_on_no_line_leaves_seats_and_plan_alone(name: str) -> 
     """A removed line must not turn the rest into seats, or the plan into a product's id."""
     of = billed(subscription(), items=(item(product="sf_of_no_line", quantity=3),))
     assert isinstance(reading(name, of), Unknown)
+
+
+@pytest.mark.parametrize(("intent", "expected"), [("subscription:of-the-sync", 35), (None, Unknown)])
+def test_what_was_added_at_stripe_and_never_sold_in_salesforce_is_no_seat(intent: str | None, expected: Any) -> None:
+    """Of a subscription that was there before the sync nobody knows yet what its own products are."""
+    extra = item(id="si_extra", product="prod_extra", quantity=3)
+    seats = reading("account_seats", billed(subscription(intent=intent), items=(*story_items(), extra)))
+    assert seats == expected or (isinstance(seats, Unknown) and expected is Unknown)
 
 
 def test_products_that_were_at_stripe_before_are_known_by_the_lines_that_their_items_bill() -> None:
