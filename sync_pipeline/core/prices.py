@@ -26,7 +26,7 @@ from sync_pipeline.core.deal import Incomplete, rate_of
 from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rate_card import is_priced_at
-from sync_pipeline.core.rates import Rate, interval_of
+from sync_pipeline.core.rates import OUR_PRODUCT, Rate, interval_of
 from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.two_way import Decision, Term, decide
@@ -133,13 +133,16 @@ def _wanted(world: World, line: LineItem, shown: AgreedRate, currency: str) -> A
 def _decide(
     world: World, commercial: Commercial, billed: BilledItem, line: LineItem, wanted: AgreedRate, shown: AgreedRate
 ) -> Decision:
-    base = agreed_rate(world, line)
-    currency = billed.item.currency
-    billed_as = _shown(shown, currency)
-    words = f"line {line.product_name or line.id} says {number(line.unit_price)}, Stripe bills {billed_as}"
+    base, currency = agreed_rate(world, line), billed.item.currency
     same_plan = base is None or replace(shown, unit_amount=base.unit_amount) == base
+
+    def told(rate: AgreedRate) -> str:
+        every = _shown(rate, currency)
+        return every if same_plan else f"{_product_name(world, rate.product)} at {every}"
+
+    words = f"line {line.product_name or line.id} says {number(line.unit_price)}, Stripe bills {told(shown)}"
     if not same_plan:
-        words = f"line {line.product_name or line.id} is billed as {shown.product} now, at {billed_as}"
+        words = f"the deal has {told(wanted)}, Stripe bills {told(shown)} instead"
     term = Term(
         subject=line.id,
         rule=RATE,
@@ -147,12 +150,19 @@ def _decide(
         stripe=shown.remembered(),
         base=base.remembered() if base else None,
         words=words,
-        said=(_shown(base, currency) if base else None, _shown(wanted, currency), billed_as),
+        said=(told(base) if base else None, told(wanted), told(shown)),
         about=billed.about(line),
     )
     reaction = commercial.on_stripe_price if same_plan else commercial.on_stripe_items
     carries = base is not None and commercial.changes_after_billing == "carry"
     return decide(world, commercial, term, reaction, carries=carries)
+
+
+def _product_name(world: World, product: str) -> str:
+    """What Salesforce calls a Stripe product that a line of the Account sells; its id otherwise."""
+    lines = (line for deal in world.deals for line in deal.lines)
+    names = {f"{OUR_PRODUCT}{line.product_id}": line.product_name for line in lines}
+    return names.get(product) or product
 
 
 def _shown(rate: AgreedRate, currency: str) -> str:
