@@ -1,39 +1,21 @@
 """A software company of any size with three years behind it: its plan, lived through both systems on the clock.
 
-Nothing is invented: every invoice, proration and retry is what the billing engine made of it. What the sync
-pipeline would have written into Salesforce is written at the end, read from what Stripe then says.
+Nothing is invented: every invoice, proration and retry is what the billing engine made of it. What people and the sync
+pipeline would have written into Salesforce along the way is in company_paperwork.py.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from fractions import Fraction
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from sync_pipeline.sandbox.company_paperwork import Book, Paperwork, major
 from sync_pipeline.sandbox.company_plan import INTERVALS, PRODUCTS, Act, Customer, customers
 from sync_pipeline.sandbox.desk import Desk
 from sync_pipeline.sandbox.world import Sandbox
-
-_STATUS_WORDS = {"active": "Active", "past_due": "Past Due", "unpaid": "Unpaid", "canceled": "Canceled"}
-
-
-@dataclass
-class _Book:
-    """What is known of one customer in both systems, as far as the story has come."""
-
-    customer: Customer
-    account: str
-    opportunity: str
-    contract: str
-    line_ids: list[str]
-    stripe_customer: str = ""
-    subscription: str = ""
-    first_invoice: str = ""
-    item_ids: list[str] = field(default_factory=list)
 
 
 def found(sandbox: Sandbox, *, accounts: int, seed: int, until: int) -> None:
@@ -49,14 +31,13 @@ class _Company:
         self._sandbox, self._desk = sandbox, Desk(sandbox)
         self._org15 = sandbox.salesforce.org_id[:15]
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
-        self._books: list[_Book] = []
+        self._books: list[Book] = []
         self._prices: dict[tuple[str, str, str, int], str] = {}
-        self._entries: dict[tuple[str, str], str] = {}
         (success,) = self._desk.query("SELECT Id FROM User WHERE Title = 'Customer Success Manager'")
         (price_book,) = self._desk.query("SELECT Id FROM Pricebook2 WHERE IsStandard = true")
         self._success, self._price_book = success["Id"], price_book["Id"]
+        self._paperwork = Paperwork(sandbox, self._desk, self._success, self._price_book)
         self._products = {name: self._product(name) for name in PRODUCTS}
-        self._product_names = {product: name for name, product in self._products.items()}
 
     def expect(self, at: int, do: Callable[[], None]) -> None:
         heapq.heappush(self._agenda, (at, len(self._agenda) + len(self._books), do))
@@ -70,11 +51,11 @@ class _Company:
         self._sandbox.move_to(until)
         for book in self._books:
             if book.subscription:
-                self._write_back(book)
+                self._paperwork.close_books(book)
 
     def appear(self, customer: Customer) -> None:
         """An account with an open deal, its lines and its draft contract."""
-        currency, today = customer.currency, self._today()
+        currency, today = customer.currency, self._paperwork.today()
         create = self._desk.create
         account = create(
             "Account",
@@ -114,39 +95,53 @@ class _Company:
                 "OpportunityLineItem",
                 {
                     "OpportunityId": opportunity,
-                    "PricebookEntryId": self._entries[line.product, currency],
+                    "PricebookEntryId": self._paperwork.entries[line.product, currency],
                     "Quantity": line.quantity,
-                    "UnitPrice": _major(line.amount_minor, customer),
+                    "UnitPrice": major(line.amount_minor, customer),
                 },
             )
             for line in customer.lines
         ]
-        book = _Book(customer, account, opportunity, contract, lines)
+        book = Book(customer, account, opportunity, contract, lines)
         self._books.append(book)
         for act in customer.acts:
             self.expect(act.at, partial(self._act, book, act))
 
-    def _act(self, book: _Book, act: Act) -> None:
+    def _act(self, book: Book, act: Act) -> None:
+        paperwork, desk = self._paperwork, self._desk
         match act.what:
             case "win":
                 self._win(book)
-            case "seats":
+            case "lose":
+                lost = {"StageName": "Closed Lost", "CloseDate": paperwork.today().isoformat(), "Description": act.word}
+                desk.edit("Opportunity", book.opportunity, lost)
+            case "amend" | "correct" if self._is_running(book):
                 self._change_seats(book, act)
+            case "turn_down" if self._is_running(book):
+                paperwork.turn_down(book, act.number)
             case "settle":
                 self._settle(book)
             case "decline":
-                self._desk.plan_payment(book.stripe_customer, "fail", decline_code="insufficient_funds")
+                code = "insufficient_funds"
+                desk.plan_payment(book.stripe_customer, "fail", decline_code=code, times=act.quantity)
+            case "chase":
+                paperwork.chase(book)
             case "refund":
                 self._refund(book)
-            case "leave":
-                self._desk.stripe(
-                    "POST",
-                    f"/v1/subscriptions/{book.subscription}",
-                    {"cancel_at_period_end": True, "cancellation_details": {"feedback": "too_expensive"}},
-                )
+            case "open_renewal":
+                paperwork.open_renewal(book, act.number)
+            case "renewed":
+                paperwork.win_renewal(book)
+            case "write_off":
+                self._write_off(book)
+            case "leave" if self._is_running(book):
+                leaving = {"cancel_at_period_end": True, "cancellation_details": {"feedback": act.word}}
+                paperwork.note_end(book, desk.stripe("POST", f"/v1/subscriptions/{book.subscription}", leaving))
+            case "gone":
+                paperwork.note_end(book, desk.stripe("GET", f"/v1/subscriptions/{book.subscription}"))
 
-    def _win(self, book: _Book) -> None:
-        customer, today = book.customer, self._today().isoformat()
+    def _win(self, book: Book) -> None:
+        customer, today = book.customer, self._paperwork.today().isoformat()
         won = {"StageName": "Closed Won", "CloseDate": today, "Service_Start_Date__c": today}
         self._desk.edit("Opportunity", book.opportunity, won)
         self._desk.edit("Contract", book.contract, {"StartDate": today})
@@ -169,9 +164,13 @@ class _Company:
         subscription = self._desk.stripe("POST", "/v1/subscriptions", self._subscription(book))
         book.subscription = subscription["id"]
         book.first_invoice = subscription["latest_invoice"]
+        book.won_on = self._paperwork.today()
         book.item_ids = [item["id"] for item in subscription["items"]["data"]]
+        book.sold = [line.quantity for line in customer.lines]
+        book.billed = list(book.sold)
+        book.added = [[] for _ in customer.lines]
 
-    def _subscription(self, book: _Book) -> dict[str, Any]:
+    def _subscription(self, book: Book) -> dict[str, Any]:
         customer = book.customer
         collection = {"collection_method": "charge_automatically"}
         if not customer.automatic:
@@ -193,80 +192,38 @@ class _Company:
             },
         }
 
-    def _change_seats(self, book: _Book, act: Act) -> None:
+    def _change_seats(self, book: Book, act: Act) -> None:
         """Agreed with the customer: both systems get the new number, Stripe with proration."""
-        if self._status(book) not in ("active", "past_due"):
-            return
-        price = _major(book.customer.lines[act.number].amount_minor, book.customer)
-        line = {"Quantity": act.quantity, "UnitPrice": price}
-        self._desk.edit("OpportunityLineItem", book.line_ids[act.number], line)
-        item = book.item_ids[act.number]
-        self._desk.stripe("POST", f"/v1/subscription_items/{item}", {"quantity": act.quantity})
+        if act.what == "amend":
+            self._paperwork.amend(book, act.number, act.quantity)
+        else:
+            self._paperwork.correct(book, act.number, act.quantity)
+        lines = sorted([book.line_ids[act.number], *book.added[act.number]])
+        change = {"quantity": book.billed[act.number], "metadata": {"sf_line_id": ",".join(lines)}}
+        self._desk.stripe("POST", f"/v1/subscription_items/{book.item_ids[act.number]}", change)
 
-    def _settle(self, book: _Book) -> None:
-        sent = {"customer": book.stripe_customer, "status": "open", "limit": 1}
-        for invoice in self._desk.stripe("GET", "/v1/invoices", sent)["data"]:
+    def _settle(self, book: Book) -> None:
+        sent = {"customer": book.stripe_customer, "status": "open"}
+        for invoice in self._desk.stripe("GET", "/v1/invoices", sent)["data"][-1:]:
             self._desk.plan_payment(book.stripe_customer, "succeed", invoice=invoice["id"])
 
-    def _refund(self, book: _Book) -> None:
+    def _write_off(self, book: Book) -> None:
+        """Nobody expects the money any more, and service ends."""
+        sent = {"customer": book.stripe_customer, "status": "open"}
+        for invoice in self._desk.stripe("GET", "/v1/invoices", sent)["data"]:
+            self._desk.stripe("POST", f"/v1/invoices/{invoice['id']}/mark_uncollectible")
+        why = {"cancellation_details": {"comment": "Written off after 100 days without payment"}}
+        self._desk.stripe("DELETE", f"/v1/subscriptions/{book.subscription}", why)
+
+    def _refund(self, book: Book) -> None:
         last = self._desk.stripe("GET", "/v1/charges", {"customer": book.stripe_customer, "limit": 1})["data"]
         for charge in last:
             if charge["status"] == "succeeded" and charge["amount_refunded"] == 0 and charge["amount"] >= 1000:
                 self._desk.stripe("POST", "/v1/refunds", {"charge": charge["id"], "amount": charge["amount"] // 10})
 
-    def _status(self, book: _Book) -> str:
-        return str(self._desk.stripe("GET", f"/v1/subscriptions/{book.subscription}")["status"])
-
-    def _write_back(self, book: _Book) -> None:
-        """The fields that the sync keeps, from what Stripe says now."""
+    def _is_running(self, book: Book) -> bool:
         subscription = self._desk.stripe("GET", f"/v1/subscriptions/{book.subscription}")
-        charges = self._desk.stripe_all("/v1/charges", {"customer": book.stripe_customer})
-        items = subscription["items"]["data"] if subscription["status"] in ("active", "past_due") else []
-        status = _STATUS_WORDS.get(subscription["status"])
-        if status == "Active" and (subscription["cancel_at_period_end"] or subscription["cancel_at"]):
-            status = "Cancel Scheduled"
-        collected = sum(c["amount_captured"] - c["amount_refunded"] for c in charges)
-        first_payment = self._first_payment(book)
-        monthly = round(sum(map(_yearly, subscription["items"]["data"]), Fraction(0)) / 12)
-        customer = book.customer
-        largest = max(items, key=lambda item: (_yearly(item), item["id"]), default=None)
-        families = [PRODUCTS[line.product][0] for line in customer.lines]
-        seats = [i["quantity"] for i, family in zip(items, families, strict=False) if family == "Seats"]
-        self._desk.edit(
-            "Account",
-            book.account,
-            {
-                "Stripe_Customer_Id__c": book.stripe_customer,
-                "Billing_Status__c": status,
-                "Billing_Plan__c": self._product_names[largest["price"]["product"]] if largest else None,
-                "Seats__c": sum(seats),
-                "MRR__c": _major(monthly if items else 0, customer),
-                "MRR_At_Risk__c": _major(monthly if status in ("Past Due", "Unpaid") else 0, customer),
-                "Lifetime_Value__c": _major(collected, customer),
-            },
-        )
-        self._desk.edit(
-            "Opportunity",
-            book.opportunity,
-            {
-                "Stripe_Subscription_Id__c": book.subscription,
-                "Billing_Status__c": status,
-                "Activation_Status__c": "Activated" if first_payment else "Pending",
-                "First_Payment_At__c": _datetime(first_payment) if first_payment else None,
-            },
-        )
-        self._desk.edit("Contract", book.contract, {"Stripe_Subscription_Id__c": book.subscription})
-        for line, item in zip(book.line_ids, book.item_ids, strict=True):
-            if subscription["status"] != "canceled":
-                self._desk.edit("OpportunityLineItem", line, {"Stripe_Subscription_Item_Id__c": item})
-
-    def _first_payment(self, book: _Book) -> int | None:
-        """When the first invoice that was ever paid was paid; nearly always that is the first invoice."""
-        first = self._desk.stripe("GET", f"/v1/invoices/{book.first_invoice}")
-        if first["status"] == "paid":
-            return int(first["status_transitions"]["paid_at"])
-        paid = self._desk.stripe_all("/v1/invoices", {"subscription": book.subscription, "status": "paid"})
-        return min((invoice["status_transitions"]["paid_at"] for invoice in paid), default=None)
+        return subscription["status"] in ("active", "past_due")
 
     def _product(self, name: str) -> str:
         """A product with its list prices in Salesforce, and the same product in Stripe."""
@@ -274,7 +231,7 @@ class _Company:
         code = name.upper().replace(" ", "-")
         product = self._desk.create("Product2", {"Name": name, "Family": family, "ProductCode": code, "IsActive": True})
         for currency, price in prices.items():
-            self._entries[name, currency] = self._desk.create(
+            self._paperwork.entries[name, currency] = self._desk.create(
                 "PricebookEntry",
                 {
                     "Pricebook2Id": self._price_book,
@@ -304,22 +261,3 @@ class _Company:
             known = self._desk.stripe("POST", "/v1/prices", body)["id"]
             self._prices[product, currency, customer.interval, amount_minor] = known
         return known
-
-    def _today(self) -> date:
-        return datetime.fromtimestamp(self._sandbox.clock.now(), UTC).date()
-
-
-def _major(amount_minor: int, customer: Customer) -> int | float:
-    """Stripe's amount as Salesforce holds it: a JSON number in whole units of the currency."""
-    return amount_minor if customer.currency == "JPY" else amount_minor / 100
-
-
-def _yearly(item: dict[str, Any]) -> Fraction:
-    """What a subscription item bills in a year, in minor units."""
-    recurring = item["price"]["recurring"]
-    periods = Fraction(1 if recurring["interval"] == "year" else 12, recurring["interval_count"])
-    return periods * int(item["price"]["unit_amount"]) * int(item["quantity"])
-
-
-def _datetime(moment: int) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%S}.000+0000"

@@ -8,11 +8,25 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from dateutil.relativedelta import relativedelta
 
+HOUR = 3_600
 DAY = 86_400
 YEARS = 3
+
+# Shares of the deals that are still open, and that were lost.
+OPEN, LOST = 0.05, 0.08
+# A year's share of customers who leave, and how often a period is given back in part.
+LEAVING, REFUNDED = 0.10, 0.03
+# How often a period's charge or invoice is not paid when it should be.
+CARD_FAILS_FOR_GOOD, CARD_FAILS = 0.015, 0.06
+NEVER_PAYS, PAYS_LATE = 0.015, 0.33
+# A renewal is worked on for so long before its term begins.
+RENEWAL_DAYS = 90
+LOST_TO = ("Chose a competitor", "No budget this year", "No decision", "Built it themselves")
+FEEDBACK = ("too_expensive", "missing_features", "switched_service", "unused", "too_complex", "customer_service")
 
 # product: family, and list price of a year in whole units of each currency
 PRODUCTS: dict[str, tuple[str, dict[str, int]]] = {
@@ -72,19 +86,23 @@ class Line:
 class Act:
     """Something that happens to a customer at a moment (epoch seconds).
 
-    `what`: win, seats (line `number` gets `quantity`), settle (pays what was sent), decline (the next payment
-    fails once), refund (a tenth of the last charge), leave (cancels at the period's end).
+    `what`: win or lose (the deal), amend (line `number` gets `quantity` more, by an amendment), correct (so many
+    fewer, on the deal itself), turn_down (an expansion is lost), settle (pays the oldest invoice that was sent),
+    decline (the next `quantity` payments fail), chase (somebody looks after what was not paid), write_off (ends for
+    debt), refund (a tenth of the last charge), open_renewal (of term `number`), renewed (the next term is looked at),
+    leave (cancels at the period's end; `word` is Stripe's feedback), gone (the end has come).
     """
 
     at: int
     what: str
     number: int = 0
     quantity: int = 0
+    word: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """`automatic` customers pay by card, the others by transfer within 30 days. Prospects have no `win` act."""
+    """`automatic` customers pay by card, the others by transfer within 30 days. An open deal has no acts."""
 
     name: str
     country: Country
@@ -112,7 +130,7 @@ def customers(count: int, seed: int, until: int) -> list[Customer]:
 
 def opens_at(until: int) -> int:
     """When the company opened its books: before the first customer appears."""
-    return _moved(until, -12 * YEARS) - 90 * DAY
+    return moved(until, -12 * YEARS) - 90 * DAY
 
 
 def _customer(rng: random.Random, names: set[str], until: int) -> Customer:
@@ -123,8 +141,15 @@ def _customer(rng: random.Random, names: set[str], until: int) -> Customer:
     lines = _lines(rng, country.currency, interval)
     # More deals are won each year than the year before.
     won_at = until - int((YEARS * 365 * DAY) * (1 - rng.random() ** 0.7))
-    is_prospect = rng.random() < 0.08
+    fate = rng.random()
     appears_at = won_at - rng.randint(20, 85) * DAY
+    acts: tuple[Act, ...] = ()
+    if fate < OPEN:
+        appears_at = until - rng.randint(1, 55) * DAY
+    elif fate < OPEN + LOST:
+        acts = (Act(won_at, "lose", word=rng.choice(LOST_TO)),)
+    else:
+        acts = _acts(rng, won_at, until, interval, automatic, lines)
     return Customer(
         name=_name(rng, names, country),
         country=country,
@@ -136,7 +161,7 @@ def _customer(rng: random.Random, names: set[str], until: int) -> Customer:
         automatic=automatic,
         lines=lines,
         appears_at=appears_at,
-        acts=() if is_prospect else _acts(rng, won_at, until, interval, automatic, lines),
+        acts=acts,
     )
 
 
@@ -163,28 +188,81 @@ def _acts(
     acts = [Act(won_at, "win")]
     unit, count = INTERVALS[interval]
     months = 12 if unit == "year" else count
+    part_of_year = months / 12
     seats = next(n for n, line in enumerate(lines) if PRODUCTS[line.product][0] == "Seats")
-    quantity = lines[seats].quantity
-    period = 0
-    while (starts := _moved(won_at, months * period)) < until:
-        ends = _moved(won_at, months * (period + 1))
-        if not automatic and rng.random() > 0.03:
-            acts.append(Act(starts + rng.randint(2 * DAY, 28 * DAY), "settle"))
-        if automatic and period and rng.random() < 0.04:
-            acts.append(Act(starts - DAY, "decline"))
-        if automatic and rng.random() < 0.01:
+    # What stands on the deal's own line: only that can be corrected downwards.
+    sold = lines[seats].quantity
+    period, stays = 0, True
+    while stays and (starts := moved(won_at, months * period)) < until:
+        ends = moved(won_at, months * (period + 1))
+        in_time = partial(rng.randint, starts + DAY, starts + (ends - starts) * 3 // 4)
+        paying = _card(rng, starts, period == 0) if automatic else _transfer(rng, starts)
+        acts += paying
+        stays = not any(act.what == "gone" for act in paying)
+        if automatic and rng.random() < REFUNDED:
             acts.append(Act(starts + 9 * DAY, "refund"))
-        if rng.random() < 0.25 * months / 12:
-            quantity = max(1, quantity + rng.choice((-3, -1, 1, 2, 5, 10)))
-            acts.append(Act(rng.randint(starts + DAY, ends - 2 * DAY), "seats", seats, quantity))
-        if rng.random() < 0.10 * months / 12:
-            acts.append(Act(ends - DAY, "leave"))
-            break
+        if stays and rng.random() < 0.25 * part_of_year:
+            change = rng.choice((-3, -1, 1, 2, 5, 10))
+            if change > 0:
+                acts.append(Act(in_time(), "amend", seats, change))
+            elif sold + change > 0:
+                acts.append(Act(in_time(), "correct", seats, -change))
+                sold += change
+        if stays and rng.random() < 0.06 * part_of_year:
+            acts.append(Act(in_time(), "turn_down", seats))
+        term = months * period // 12 + 1
+        opens = moved(won_at, 12 * term) - RENEWAL_DAYS * DAY
+        if stays and starts <= opens < ends:
+            acts.append(Act(opens, "open_renewal", term))
+        if stays and rng.random() < LEAVING * part_of_year:
+            notice = rng.randint(20, 75) if unit == "year" else rng.randint(2, 20)
+            acts.append(Act(ends - notice * DAY, "leave", word=rng.choice(FEEDBACK)))
+            acts.append(Act(ends + 2 * HOUR, "gone"))
+            stays = False
         period += 1
     return tuple(sorted((act for act in acts if act.at < until), key=lambda act: act.at))
 
 
-def _moved(moment: int, months: int) -> int:
+def _card(rng: random.Random, starts: int, first: bool) -> list[Act]:
+    """How a card is charged for a period: at once, after a retry, or never, with the end of the subscription."""
+    if first:
+        return []
+    luck = rng.random()
+    if luck < CARD_FAILS_FOR_GOOD:
+        after_last_retry = starts + 16 * DAY
+        return [
+            Act(starts - DAY, "decline", quantity=4),
+            Act(starts + DAY, "chase"),
+            Act(after_last_retry, "gone"),
+        ]
+    if luck < CARD_FAILS_FOR_GOOD + CARD_FAILS:
+        times = rng.choice((1, 1, 2))
+        after_retries = starts + 9 * DAY
+        return [
+            Act(starts - DAY, "decline", quantity=times),
+            Act(starts + DAY, "chase"),
+            Act(after_retries, "chase"),
+            Act(after_retries, "renewed"),
+        ]
+    return [Act(starts + DAY, "renewed")]
+
+
+def _transfer(rng: random.Random, starts: int) -> list[Act]:
+    """How a sent invoice is paid: in its 30 days, late and after somebody asked, or never, until it is written off."""
+    luck = rng.random()
+    asked = starts + 32 * DAY
+    if luck < NEVER_PAYS:
+        given_up = starts + 100 * DAY
+        return [Act(asked, "chase"), Act(given_up, "write_off"), Act(given_up + HOUR, "gone")]
+    in_time = luck > NEVER_PAYS + PAYS_LATE
+    days = rng.randint(2, 28) if in_time else rng.randint(33, 95)
+    paid = starts + days * DAY
+    looked_at = [] if in_time else [Act(asked, "chase"), Act(paid + HOUR, "chase")]
+    return [*looked_at, Act(paid, "settle"), Act(paid + HOUR, "renewed")]
+
+
+def moved(moment: int, months: int) -> int:
+    """A moment (epoch seconds) so many months later, at the last day of a shorter month."""
     return int((datetime.fromtimestamp(moment, UTC) + relativedelta(months=months)).timestamp())
 
 
