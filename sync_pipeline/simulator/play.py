@@ -10,6 +10,7 @@ import json
 import random
 import shutil
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -223,6 +224,9 @@ class _Play:
             drain(engine, DrainPlan(linger_seconds=10, poll_seconds=20, sweep_seconds=60, allow=True))
         except ENDURED as error:
             self._stage.say(f"gives up: {error}")
+        except Exception as defect:
+            place = traceback.extract_tb(defect.__traceback__)[-1]
+            self._watch.breaks(f"liveness: a worker dies of {type(defect).__name__} in {place.name}: {defect}")
         self._described = vars(engine.salesforce).get("described", self._described)
 
     def _engine(self, run: str) -> Engine:

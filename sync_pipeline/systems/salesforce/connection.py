@@ -187,7 +187,16 @@ class _Transport(requests.adapters.BaseAdapter):
         # Read here and not from the SDK, which forgets it on the very answers that say that nothing is left.
         if found := USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
             self.usage, self.unheard = (int(found[1]), int(found[2])), True
-        if answer.status_code >= 500 and SIGN_IN in str(request.url):
-            # The SDK takes every failed sign-in for a refusal; this one is an outage, and passes.
+        if SIGN_IN in str(request.url) and answer.status_code >= 300 and not _is_refusal(answer):
+            # The SDK takes every failed sign-in for a refusal, and falls over a list; this one is trouble that passes.
             raise requests.ConnectionError(f"sign-in is not available ({answer.status_code})")
         return answer
+
+
+def _is_refusal(answer: requests.Response) -> bool:
+    """Whether a failed sign-in was answered by who decides on it: with an error object (RFC 6749, 5.2)."""
+    try:
+        told = answer.json()
+    except requests.JSONDecodeError:
+        return False
+    return answer.status_code < 500 and isinstance(told, dict) and "error" in told
