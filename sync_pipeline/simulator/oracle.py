@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy import func, select, text
 
 from sync_pipeline.ledger import audit
 from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import attempt, command, review
+from sync_pipeline.ledger.tables import attempt, command, conflict, review
 from sync_pipeline.ledger.tables import audit as audit_table
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.people import CANARY, People
@@ -34,8 +35,9 @@ def at_rest(sandbox: Sandbox, ledger: Ledger, people: People, ever_won: set[str]
         if (opportunity := subscription["metadata"].get("sf_opportunity_id")) not in ever_won:
             yield f"I1: {subscription['id']} bills {opportunity}, which was never won"
     with ledger.read() as conn:
-        open_reviews = set(conn.execute(select(review.c.rule).where(review.c.closed_at.is_(None))).scalars())
-    yield from _seats(salesforce, stripe, told="item.quantity" in open_reviews)
+        told = set(conn.execute(select(review.c.key).where(review.c.closed_at.is_(None))).scalars())
+        told |= {f"{rule}:{subject}" for rule, subject in conn.execute(select(conflict.c.rule, conflict.c.subject))}
+    yield from _seats(salesforce, stripe, told)
     yield from _edits(salesforce, stripe, people)
     yield from _failures(sandbox, salesforce)
     yield from _figures(sandbox, salesforce, stripe)
@@ -66,7 +68,8 @@ def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Ite
             yield f"I2: {account['Id']} names {account.get('Stripe_Customer_Id__c')}, not {named.get(account['Id'])}"
 
 
-def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], *, told: bool) -> Iterator[str]:
+def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set[str]) -> Iterator[str]:
+    """`told` are the differences that a person was told of, as rule:subject."""
     quantity = {line["Id"]: Fraction(str(line["Quantity"])) for line in salesforce["OpportunityLineItem"]}
     won = {o["Id"] for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
     for subscription in stripe["subscription"]:
@@ -75,7 +78,7 @@ def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], *, told: 
         for item in subscription["items"]["data"]:
             lines = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
             total = sum((quantity.get(each, Fraction(0)) for each in lines), Fraction(0))
-            if lines and total != item["quantity"] and not told:
+            if lines and total != item["quantity"] and f"item.quantity:{item['id']}" not in told:
                 yield f"I3: {item['id']} has {item['quantity']}, its lines {total}"
 
 
@@ -95,6 +98,9 @@ def _failures(sandbox: Sandbox, salesforce: Mapping[str, Rows]) -> Iterator[str]
     for key, count in keys.items():
         if count > 1:
             yield f"I5: {count} Tasks for {key}"
+    markers = Counter(marker["Key__c"] for marker in rows(sandbox, "salesforce", "Stripe_Payment_Attempt__c"))
+    for key in sorted(markers.keys() ^ keys.keys()):
+        yield f"I5: {key} has {keys[key]} Tasks and {markers[key]} markers"
     charges = {charge["id"]: charge for charge in rows(sandbox, "stripe", "charge")}
     told = {key.rpartition(":")[2] for key in keys}
     for name in untold_failures(sandbox):
@@ -129,20 +135,28 @@ def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[s
             str(account.get("MRR__c") or 0)
         ):
             yield f"I4: {account['Id']} shows MRR {account.get('MRR__c')}, Stripe bills {mrr}"
-    first: dict[str, int] = {}
+    bills, paid = {}, set()
     for invoice in stripe["invoice"]:
-        paid_at = invoice["status_transitions"]["paid_at"]
         subscription = ((invoice["parent"] or {}).get("subscription_details") or {}).get("subscription")
-        if invoice["status"] == "paid" and invoice["amount_paid"] and subscription:
+        bills[invoice["id"]] = subscription
+        if invoice["status"] == "paid" and invoice["amount_paid"]:
+            paid.add(subscription)
+    first: dict[str, int] = {}
+    for payment in rows(sandbox, "stripe", "invoice_payment"):
+        subscription = bills.get(payment["invoice"])
+        if payment["status"] == "paid" and payment["amount_paid"] and subscription:
+            paid_at = payment["status_transitions"]["paid_at"]
             first[subscription] = min(paid_at, first.get(subscription, paid_at))
     for opportunity in salesforce["Opportunity"]:
-        expected = first.get(opportunity.get("Stripe_Subscription_Id__c") or "")
-        status = opportunity.get("Activation_Status__c")
-        if expected is not None and opportunity["StageName"] == "Closed Won":
-            if status != "Activated":
-                yield f"I9: {opportunity['Id']} was paid and is {status}"
-            if not opportunity.get("First_Payment_At__c"):
-                yield f"I8: {opportunity['Id']} was paid and has no first payment"
+        subscription, status = opportunity.get("Stripe_Subscription_Id__c"), opportunity.get("Activation_Status__c")
+        if not subscription or opportunity["StageName"] != "Closed Won":
+            continue
+        if subscription in paid and status != "Activated":
+            yield f"I9: {opportunity['Id']} was paid and is {status}"
+        told = opportunity.get("First_Payment_At__c")
+        moment = int(datetime.fromisoformat(told).timestamp()) if told else None
+        if moment != first.get(subscription):
+            yield f"I8: {opportunity['Id']} was paid first at {first.get(subscription)} and shows {moment}"
 
 
 def _churn(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:

@@ -22,13 +22,15 @@ from sqlalchemy import select
 
 from sync_pipeline.config.rules import load_rules
 from sync_pipeline.core.org_schema import OrgObject
+from sync_pipeline.core.plan import plan as plan_now
 from sync_pipeline.core.rules import Guards, Retention, Rules
 from sync_pipeline.engine.assembly import without_alerts
 from sync_pipeline.engine.context import Engine, Halted, build_engine
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import receive
-from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
 from sync_pipeline.engine.retention import retain
 from sync_pipeline.ledger import audit, migrations, work
 from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
@@ -38,7 +40,7 @@ from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
 from sync_pipeline.simulator.oracle import at_rest
-from sync_pipeline.simulator.people import Action, People, first_state, script
+from sync_pipeline.simulator.people import CUSTOMERS, DAY, Action, People, first_state, script
 from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
 from sync_pipeline.simulator.watch import Watch
@@ -207,6 +209,30 @@ class _Play:
             for problem in audit.verify(conn):
                 yield f"I13: after retention the audit of {problem.account} row {problem.seq} {problem.what}"
         yield from self._writes_nothing("after retention")
+        yield from self._a_quiet_day()
+        yield from self._compares_all()
+
+    def _a_quiet_day(self) -> Iterator[str]:
+        """I18: a day on which nothing happens in either system, and no account is due, needs no write."""
+        stores = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
+        before = [store.writes for store in stores]
+        self._stage.pass_to(self._stage.micros + DAY * MICROS)
+        if [store.writes for store in stores] == before and not self._waiting():
+            yield from self._writes_nothing("after a quiet day")
+
+    def _compares_all(self) -> Iterator[str]:
+        """I25: whoever needs something as of now is found by the comparison, which does not look at every Account.
+
+        It leaves out those that billing does not concern. No prefilter is beside this one.
+        """
+        for who in range(CUSTOMERS):
+            self._act(Action(0, "rename the Account", who, 61))
+            self._act(Action(0, "win", who, 0))
+        engine = self._engine("compare")
+        found = set(compare(engine, read_tables(engine)).different())
+        for name, world in observe(engine, self._people.accounts).items():
+            if name not in found and plan_now(world, engine.rules, engine.personal_key).commands:
+                yield f"I25: {name} needs something, and the comparison does not see it"
 
     def _writes_nothing(self, when: str) -> Iterator[str]:
         before = self._watch.writes

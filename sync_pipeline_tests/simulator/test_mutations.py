@@ -4,23 +4,46 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any, cast
 
 import pytest
 import stripe
 
-from sync_pipeline.core import cash, churn, facts, fields, kinds, readings, two_way
+from sync_pipeline.core import (
+    cash,
+    churn,
+    ensure,
+    facts,
+    failure_tasks,
+    fields,
+    kinds,
+    line_terms,
+    readings,
+    two_way,
+)
+from sync_pipeline.core import plan as planner
+from sync_pipeline.core.commands import Command, Entry
 from sync_pipeline.core.money import Money
+from sync_pipeline.core.observation import Observation, Present
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import World
 from sync_pipeline.engine import apply, resolve
+from sync_pipeline.engine.snapshot import SalesforceTables
 from sync_pipeline.ledger import attempts, audit, base, inbox
+from sync_pipeline.ledger.tables import audit_head
 from sync_pipeline.receiver import app as receiver
 from sync_pipeline.simulator.people import Action
 from sync_pipeline.simulator.play import Plan, play
-from sync_pipeline.simulator.stage import Weather
+from sync_pipeline.simulator.single_faults import differences, faults, undisturbed
+from sync_pipeline.simulator.stage import StagedEnv, Weather
 from sync_pipeline.systems.outcomes import Outcome
+from sync_pipeline.systems.salesforce.writes import Once
+from sync_pipeline.systems.stripe import client, errors
 from sync_pipeline.systems.stripe.client import Stripe
 
 Defect = Callable[[pytest.MonkeyPatch], None]
@@ -76,8 +99,69 @@ def _agrees_on_one_more(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(base, "put", put_more)
 
 
+ENSURE = ensure.ensure_everything
+
+
+def _no_subscriptions(world: World, rules: Rules) -> Iterator[Entry]:
+    for entry in ENSURE(world, rules):
+        if not (isinstance(entry, Command) and entry.target.startswith("sub:")):
+            yield entry
+
+
+def _marked_otherwise(kind: str, account: str, body: Mapping[str, Any]) -> Any:
+    write = WRITE(kind, account, body)
+    if not isinstance(write, Once):
+        return write
+    name, marked = write.marker
+    return replace(write, marker=(name, {**marked, "Key__c": f"another {marked['Key__c']}"}))
+
+
+WRITE = apply.salesforce_write
+
+
+def _a_second_late(patch: pytest.MonkeyPatch) -> None:
+    def late(world: World, rules: Rules, subject: readings.Subject) -> Observation[Any]:
+        seen = readings.first_payment_at(world, rules, subject)
+        return Present(seen.value + 1_000_000) if isinstance(seen, Present) else seen
+
+    patch.setitem(cast(Any, readings.READINGS), "first_payment_at", late)
+
+
+def _loses_the_end(patch: pytest.MonkeyPatch) -> None:
+    real = audit.append
+
+    def append(conn: Any, **row: Any) -> int:
+        seq = real(conn, **row)
+        conn.execute(audit_head.update().where(audit_head.c.account == row["account"]).values(hash="lost"))
+        return seq
+
+    patch.setattr(audit, "append", append)
+
+
+def _counts_days(patch: pytest.MonkeyPatch) -> None:
+    patch.setitem(
+        cast(Any, readings.READINGS), "account_seats", lambda world, *_: Present(Decimal(world.now // DAY // 1_000_000))
+    )
+
+
+def _refuses_what_passes(patch: pytest.MonkeyPatch) -> None:
+    real = errors.outcome_of
+
+    def outcome_of(error: stripe.StripeError) -> Outcome:
+        found = real(error)
+        return replace(found, state="rejected") if found.state == "throttled" else found
+
+    patch.setattr(client, "outcome_of", outcome_of)
+
+
 HOUR, DAY = 3600, 86_400
 DEAL = (Action(0, "win", 0, 0),)
+FAILING = (
+    Action(0, "win", 1, 0),
+    Action(HOUR, "fail to pay", 1, 0),
+    Action(31 * DAY, "rename the Account", 0, 7),
+    Action(HOUR, "rename the Account", 0, 8),
+)
 PAID = (*DEAL, Action(4 * DAY, "pay", 0, 0))
 LOST = "lost after, writes"
 LOST_ANSWERS = dict.fromkeys(range(1, 400), LOST)
@@ -90,6 +174,35 @@ def plan(
 
 
 DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
+    "won deals are not billed": ("I1", plan(*DEAL), put(planner, "ensure_everything", _no_subscriptions)),
+    "seats are nobody's business": (
+        "I3",
+        plan(*DEAL, Action(HOUR, "edit seats in Salesforce", 0, 28)),
+        put(line_terms, "decide_quantity", lambda *_: two_way.Decision("leave")),
+    ),
+    "failed payments are not told": (
+        "I5",
+        plan(*FAILING, by_card=True),
+        put(failure_tasks, "is_failure", lambda _: False),
+    ),
+    "a Task without its marker": (
+        "I5",
+        plan(*FAILING, by_card=True),
+        put(apply, "salesforce_write", _marked_otherwise),
+    ),
+    "the first payment came a second later": ("I8", plan(*PAID), _a_second_late),
+    "the end of the audit is lost": ("I13", plan(*DEAL), _loses_the_end),
+    "a figure moves with time": ("I18", plan(*DEAL), _counts_days),
+    "what passes is taken for a refusal": (
+        "I21",
+        plan(*DEAL, trouble=dict.fromkeys(range(1, 400), "stripe_lock_timeout, writes")),
+        _refuses_what_passes,
+    ),
+    "the comparison overlooks won deals": (
+        "I25",
+        plan(Action(0, "rename the Account", 0, 7)),
+        put(SalesforceTables, "to_compare", lambda _: iter(())),
+    ),
     "a fresh key for each attempt": ("I2", plan(*DEAL, trouble=LOST_ANSWERS), _fresh_keys),
     "refunds are forgotten": (
         "I6",
@@ -170,13 +283,7 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
     ),
     "events of Stripe wake nobody": (
         "I20",
-        plan(
-            Action(0, "win", 1, 0),
-            Action(HOUR, "fail to pay", 1, 0),
-            Action(31 * DAY, "rename the Account", 0, 7),
-            Action(HOUR, "rename the Account", 0, 8),
-            by_card=True,
-        ),
+        plan(*FAILING, by_card=True),
         _deaf_to_stripe,
     ),
     "anybody may post": (
@@ -201,4 +308,23 @@ def test_a_defect_breaks_its_invariant(defect: str, monkeypatch: pytest.MonkeyPa
 
 
 def test_without_a_defect_all_of_them_hold() -> None:
-    assert {name: found for name, (_, plan, _) in DEFECTS.items() if (found := play(plan).violations)} == {}
+    plans = {plan: name for name, (_, plan, _) in DEFECTS.items()}
+    assert {name: found for plan, name in plans.items() if (found := play(plan).violations)} == {}
+
+
+def test_chance_from_outside_makes_another_story_of_the_same_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I24: the digest tells."""
+    once = plan(*DEAL, trouble=dict.fromkeys(range(1, 40), "stripe_503, writes"))
+    assert play(once).digest == play(once).digest
+    monkeypatch.setattr(StagedEnv, "jitter", lambda _: random.SystemRandom().random())
+    assert play(once).digest != play(once).digest
+
+
+def test_what_a_process_alone_knows_is_missed_when_it_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """I26: keys that are made up anew make a second customer, where a worker dies between the answer and its note."""
+    story = undisturbed("paid")
+    wanted = play(story)
+    killed = next(f.plan for f in faults(story, wanted) if f.words.endswith("after POST /v1/customers: killed"))
+    assert differences(play(killed), wanted) == []
+    _fresh_keys(monkeypatch)
+    assert any(each.startswith("I2: 2 customers") for each in differences(play(killed), wanted))
