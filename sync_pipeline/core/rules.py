@@ -138,7 +138,7 @@ class Guards:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How many days the ledger remembers, and Dagster its drain runs; None is for ever.
+    """How many days the ledger remembers, Dagster its drain runs, and a plan may wait to be written; None is for ever.
 
     Money facts, links and the merge base always stay. A command's days count from its end, and its attempts outlive it.
     """
@@ -148,6 +148,7 @@ class Retention:
     commands_days: int | None = 90
     inbox_days: int | None = 90
     drain_runs_days: int | None = 14
+    plans_days: int | None = 30
 
 
 @dataclass(frozen=True, slots=True)

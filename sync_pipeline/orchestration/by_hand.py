@@ -267,8 +267,13 @@ def _counts(planned: "PlanDocument") -> dict[str, int]:
     }
 
 
+def plans_folder(settings: Settings) -> Path:
+    """Where plans wait until somebody has read them."""
+    return settings.home / "plans"
+
+
 def _plan_file(settings: Settings, run: str) -> Path:
-    return settings.home / "plans" / f"{run}.json"
+    return plans_folder(settings) / f"{run}.json"
 
 
 def _job(name: str, op: dg.OpDefinition, fields: Mapping[str, dg.Field], description: str) -> dg.JobDefinition:

@@ -1,4 +1,4 @@
-"""The daily job that deletes what nobody looks at any more: old drain runs of Dagster, old rows of the ledger.
+"""The daily job that deletes what nobody looks at any more: old drain runs of Dagster, rows of the ledger and plans.
 
 Dagster keeps every run and every event for ever. Drain runs come every few minutes, and what they did stands in the
 ledger's audit; they materialize nothing, so no asset loses its state with them. Other runs are a few a day, and stay.
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings
+from sync_pipeline.orchestration.by_hand import plans_folder
 from sync_pipeline.orchestration.drain import JOB
 from sync_pipeline.orchestration.failures import one_clear_failure
 from sync_pipeline.orchestration.reconcile import TIME_ZONE
@@ -63,6 +64,22 @@ def delete_half_files(context: dg.OpExecutionContext, settings: dg.ResourceParam
     context.add_output_metadata({"files": deleted})
 
 
+@dg.op
+def delete_old_plans(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings]) -> None:
+    """Deletes plans that nobody has written, and those that were, after `retention.plans_days` of the rules."""
+    from sync_pipeline.config.rules import load_rules
+    from sync_pipeline.engine.assembly import build_env
+
+    with one_clear_failure():
+        days = load_rules(settings.rules_file).retention.plans_days
+        before = 0 if days is None else build_env(settings).wall() - days * DAY_US
+    old = [path for path in plans_folder(settings).glob("*.json") if path.stat().st_mtime_ns // 1000 < before]
+    for path in old:
+        path.unlink(missing_ok=True)
+    context.log.info(f"{len(old)} plans deleted")
+    context.add_output_metadata({"plans": len(old)})
+
+
 @dg.job(
     name="retention",
     executor_def=dg.in_process_executor,
@@ -73,6 +90,7 @@ def retention() -> None:
     delete_old_runs()
     delete_old_rows()
     delete_half_files()
+    delete_old_plans()
 
 
 retention_schedule = dg.ScheduleDefinition(

@@ -15,6 +15,8 @@ from sync_pipeline.config.settings import Settings
 from sync_pipeline.engine.assembly import build_env, open_current_ledger
 from sync_pipeline.ledger import inbox
 from sync_pipeline.ledger.inbox import InboxEvent
+from sync_pipeline.orchestration.build import build_defs
+from sync_pipeline.orchestration.reconcile import TIME_ZONE
 from sync_pipeline_tests.orchestration.conftest import Installed
 from sync_pipeline_tests.orchestration.runs import run
 
@@ -92,9 +94,39 @@ def test_halves_of_files_go_when_they_are_old(installed: Installed, memory: dg.D
     assert [path.exists() for path in halves] == [False, True]
 
 
+def kept_plans(settings: Settings) -> dict[str, Path]:
+    """Plans that were made 29 and 31 days ago."""
+    folder = settings.home / "plans"
+    folder.mkdir(parents=True)
+    made = {name: folder / f"{name}.json" for name in ("young", "old")}
+    for (name, path), days in zip(made.items(), (29, 31), strict=True):
+        path.write_text(name, "utf-8")
+        os.utime(path, (build_env(settings).wall() // 1_000_000 - days * 86_400,) * 2)
+    return made
+
+
+def test_plans_go_when_they_are_old(installed: Installed, memory: dg.DagsterInstance) -> None:
+    settings = installed()
+    plans = kept_plans(settings)
+    assert run("retention", settings, memory).success
+    assert {name: path.exists() for name, path in plans.items()} == {"young": True, "old": False}
+
+
+def test_every_night_at_half_past_four_one_run_is_asked_for(memory: dg.DagsterInstance) -> None:
+    schedule = build_defs().resolve_schedule_def("retention_schedule")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("30 4 * * *", TIME_ZONE)
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+    with dg.build_schedule_context(memory, scheduled_execution_time=datetime(2026, 1, 15, 4, 30, tzinfo=UTC)) as tick:
+        (request,) = schedule.evaluate_tick(tick).run_requests or ()
+    assert (schedule.job_name, request.job_name, request.run_config) == ("retention", None, {})
+
+
 def test_what_is_to_be_kept_for_ever_is_kept(installed: Installed, memory: dg.DagsterInstance, tmp_path: Path) -> None:
     rules = tmp_path / "rules.yaml"
-    rules.write_text("retention:\n  drain_runs_days: null\n", "utf-8")
+    rules.write_text("retention:\n  drain_runs_days: null\n  plans_days: null\n", "utf-8")
+    settings = installed(SYNC_RULES=str(rules))
+    plans = kept_plans(settings)
     run_id = old_run(memory, "drain_inbox", 900 * DAY, dg.DagsterRunStatus.SUCCESS)
-    assert run("retention", installed(SYNC_RULES=str(rules)), memory).success
+    assert run("retention", settings, memory).success
     assert memory.get_run_by_id(run_id) is not None
+    assert all(path.exists() for path in plans.values())
