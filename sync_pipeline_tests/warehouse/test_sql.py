@@ -176,6 +176,13 @@ def test_every_table_and_column_is_described_where_it_is(ledger: Ledger) -> None
             " AND c.relname <> 'data_dictionary' AND col_description(c.oid, a.attnum) IS NOT NULL",
         )
         assert set(comments) == expected
+        of_whole = query(
+            ledger,
+            "SELECT c.relname, obj_description(c.oid, 'pg_class') FROM pg_class c WHERE c.relkind IN ('r', 'v')"
+            " AND c.relname <> 'data_dictionary' AND obj_description(c.oid, 'pg_class') IS NOT NULL",
+        )
+        tables = {(name, table.description) for name, table in PUBLISHED.items()}
+        assert set(of_whole) == tables | {(view.name, view.description) for view in VIEWS}
     else:
         for name, table in PUBLISHED.items():
             ((schema,),) = query(ledger, "SELECT sql FROM sqlite_schema WHERE name = :name", name=name)
