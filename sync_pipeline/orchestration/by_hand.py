@@ -16,14 +16,13 @@ import dagster as dg
 
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.orchestration.failures import MOST_WRITES_SHOWN, one_clear_failure
-from sync_pipeline.orchestration.launchpad import ALLOW, filled_in, some_text, some_texts
+from sync_pipeline.orchestration.launchpad import ALL_ACCOUNTS, ALLOW, SCOPE, filled_in, some_text, some_texts
 
 if TYPE_CHECKING:
     from sync_pipeline.engine.context import Engine
     from sync_pipeline.engine.planning import PlanDocument
     from sync_pipeline.engine.rounds import BatchReport
 
-SCOPE = "sync/scope"
 HASH_LENGTH = 24
 PAGE_WIDTH = 120
 RUNS_SHOWN = 20
@@ -226,7 +225,7 @@ def _tag(context: dg.OpExecutionContext, engine: "Engine", accounts: Collection[
     from sync_pipeline.core import canonical
     from sync_pipeline.core.fields import keyed_hash
 
-    scope = "all accounts"
+    scope = ALL_ACCOUNTS
     if accounts:
         scope = keyed_hash(canonical.encode(sorted(accounts)), engine.personal_key)[:HASH_LENGTH]
     context.instance.add_run_tags(context.run_id, {SCOPE: scope})

@@ -151,6 +151,12 @@ def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
     assert "Validation successful for code location sync_pipeline" in done.stdout + done.stderr
 
 
+def test_runs_about_nobody_in_particular_say_so() -> None:
+    definitions = build_defs()
+    scopes = {name: definitions.resolve_job_def(name).run_tags["sync/scope"] for name in ("drain_inbox", "reconcile")}
+    assert scopes == {"drain_inbox": "due accounts", "reconcile": "all accounts"}
+
+
 def test_a_comparison_can_be_told_to_read_everything_again() -> None:
     mapping = build_defs().resolve_job_def("reconcile").config_mapping
     assert mapping is not None
