@@ -1,7 +1,8 @@
 """The field rules at work: every row of the rule table against every record whose field it keeps.
 
 Here a row's source is read, both sides are brought to canonical form, and the row's kind decides. Each
-difference becomes one small write; the planner merges those of one object.
+difference becomes one small write; the planner merges those of one object. What has to be put back again and again is
+fought over by another automation: then it is left alone, and a person is told.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.readings import READINGS, Subject, subjects
 from sync_pipeline.core.rules import FieldRule, Rules
+from sync_pipeline.core.two_way import braked_until, edit_war
 from sync_pipeline.core.world import World
 
 CUSTOMER_PARAMS = {"name": ("name",), "address": ("address",), "account_id": ("metadata", "sf_account_id")}
@@ -115,9 +117,14 @@ def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, persona
         if ruling is None and not is_kept(world, found.standing):
             yield _clash(world, rule, subject, found)
     if found.decision == "write" or (found.decision == "foreign" and puts_back):
-        reason = f"put back after an edit by hand: {rule.why}" if found.decision == "foreign" else rule.why
-        name = field_name(rules, rule)
-        change = FieldChange(name, found.shown, found.wanted, rule.target, reason, rule.personal)
+        # Also what goes forward only has been edited, where both sides agreed on what is wanted.
+        edited = found.base == found.agreement.value
+        if edited and (until := braked_until(world, rules.commercial, subject.id, rule.target)) is not None:
+            yield from edit_war(world, rules.commercial, subject.id, rule.target, until)
+            return
+        reason = f"put back after an edit by hand: {rule.why}" if edited else rule.why
+        name, of = field_name(rules, rule), subject.id if edited else None
+        change = FieldChange(name, found.shown, found.wanted, rule.target, reason, rule.personal, put_back=of)
         yield _write(world, rules, rule, subject, change, found.agreement, _written(rule, found.source))
 
 

@@ -157,6 +157,36 @@ def test_an_edit_of_an_owned_field_by_hand_is_put_back(systems: TwoSystems) -> N
     assert "by hand" in command.reason
 
 
+@pytest.mark.parametrize(
+    ("record", "field", "values"),
+    [
+        (ACCOUNT, "mrr", [Decimal(1), Decimal(2), Decimal(3), Decimal(4)]),
+        (ACCOUNT, "lifetime_value", [Decimal(0)] * 4),
+        (OPPORTUNITY, "activation_status", ["Pending"] * 4),
+    ],
+)
+def test_what_is_edited_a_fourth_time_in_a_day_is_left_and_told_until_a_day_has_passed(
+    systems: TwoSystems, record: str, field: str, values: list[object]
+) -> None:
+    systems.settle()
+    (invoice,) = systems.invoices
+    systems.pay(invoice)
+    systems.settle()
+    right = getattr(systems.records[record], field)
+    for value in values[:3]:
+        systems.edit(record, **{field: value})
+        systems.settle()
+        assert getattr(systems.records[record], field) == right
+    systems.edit(record, **{field: values[3]})
+    (plan,) = systems.settle()
+    assert getattr(systems.records[record], field) == values[3]
+    assert [review.rule for review in plan.reviews] == ["edit_war"]
+    assert plan.look_again_at == systems.now + 24 * 3_600_000_000
+    systems.now += 24 * 3_600_000_000
+    systems.settle()
+    assert getattr(systems.records[record], field) == right
+
+
 def test_a_service_start_in_the_past_is_backdated_to_midnight_in_the_business_zone(systems: TwoSystems) -> None:
     systems.edit(OPPORTUNITY, service_start_date="2026-07-01")
     systems.settle()
