@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from random import Random
 from typing import Any
 
@@ -44,6 +44,7 @@ cities_in_salesforce = st.sampled_from([None, "Leeds", "York", "London "])
 cities_at_stripe = st.sampled_from([None, "Elsewhere"])
 seats_in_salesforce = st.sampled_from([None, 25, 31, 20])
 seats_at_stripe = st.sampled_from([None, 23, 31, 40])
+prices_in_salesforce = st.sampled_from([None, Decimal(650), Decimal("599.99"), Decimal("600.00")])
 figures_in_salesforce = st.sampled_from([None, "mrr", "lifetime_value", "billing_status", "seats"])
 
 
@@ -57,6 +58,7 @@ class Edits:
     city_there: str | None = None
     seats_here: int | None = None
     seats_there: int | None = None
+    price_here: Decimal | None = None
     figure: str | None = None
 
 
@@ -68,6 +70,7 @@ every_edit = st.builds(
     city_there=cities_at_stripe,
     seats_here=seats_in_salesforce,
     seats_there=seats_at_stripe,
+    price_here=prices_in_salesforce,
     figure=figures_in_salesforce,
 )
 
@@ -96,8 +99,10 @@ def make(both: TwoSystems, edits: Edits) -> None:
     if edits.figure is not None:
         wrong = "Paused" if edits.figure == "billing_status" else Decimal("1.00")
         both.edit(ACCOUNT, **{edits.figure: wrong})
-    if edits.seats_here is not None:
-        both.edit(SEATS, quantity=Decimal(edits.seats_here), modified_at=both.now)
+    line_edits: dict[str, Any] = {"quantity": edits.seats_here, "unit_price": edits.price_here}
+    entered = {name: Decimal(value) for name, value in line_edits.items() if value is not None}
+    if entered:
+        both.edit(SEATS, **entered, modified_at=both.now)
     ((key, customer),) = both.customers.items()
     customer_edits: dict[str, Any] = {"name": edits.name_there, "city": edits.city_there}
     changed = {name: value for name, value in customer_edits.items() if value is not None}
@@ -128,15 +133,21 @@ def disturbs(both: TwoSystems, edits: Edits) -> bool:
     (customer,) = both.customers.values()
     bill = both.records[ACCOUNT]
     item = seat_item(both)
-    revenue = sum(Decimal(each.quantity or 0) * (each.unit_amount or 0) for each in both.items.values()) / 1200
+    billed_in_pence = (Decimal(each.quantity or 0) * (each.unit_amount or 0) for each in both.items.values())
+    revenue = sum(billed_in_pence, Decimal(0)) / 1200
     figures = (bill.mrr, bill.seats, bill.lifetime_value, bill.billing_status)
-    billed = (revenue, sum(each.quantity or 0 for each in both.items.values() if "Seat" in _name(both, each)))
+    billed = (in_pence(revenue), sum(each.quantity or 0 for each in both.items.values() if "Seat" in _name(both, each)))
     return (
         bill.name.strip() != customer.name
         or bill.billing_city.strip() != customer.city
         or seats_in_line(both) != item.quantity
+        or both.records[SEATS].unit_price * 100 != item.unit_amount
         or figures != (*billed, 0, "Active")
     )
+
+
+def in_pence(pounds: Decimal) -> Decimal:
+    return pounds.quantize(Decimal("0.01"), ROUND_HALF_EVEN)
 
 
 def _name(both: TwoSystems, item: SubscriptionItem) -> str:
@@ -155,6 +166,7 @@ def test_no_edit_is_lost_and_both_sides_come_to_agree(first: Edits, second: Edit
     both = at_rest()
     for edits in (first, second):
         name, city, seats = agreed(both, edits)
+        price = edits.price_here or both.records[SEATS].unit_price
         make(both, edits)
         both.settle()
         (customer,) = both.customers.values()
@@ -162,7 +174,8 @@ def test_no_edit_is_lost_and_both_sides_come_to_agree(first: Edits, second: Edit
         assert (customer.name, customer.city) == (name, city)
         assert (bill.name.strip(), bill.billing_city.strip()) == (name, city)
         assert (seats_in_line(both), seat_item(both).quantity) == (seats, seats)
-        assert bill.mrr == (30_000 + seats * 600 + 15 * 200) / Decimal(12)
+        assert (both.records[SEATS].unit_price, seat_item(both).unit_amount) == (price, price * 100)
+        assert bill.mrr == in_pence((30_000 + seats * price + 15 * 200) / 12)
         assert both.step().commands == ()
 
 
@@ -185,7 +198,8 @@ def test_a_plan_is_empty_exactly_when_the_two_sides_agree(first: Edits, second: 
 def test_what_differs_is_written_once_and_nothing_else_is(edits: Edits) -> None:
     """L6: in a round, a field is written at most once, and only if that makes another value of it.
 
-    A line's price goes with its quantity, because Salesforce would compute it anew.
+    A line's price goes with its quantity, because Salesforce would compute it anew; an item's quantity goes with its
+    price, because Stripe would begin at one.
     """
     both = at_rest()
     make(both, edits)
@@ -199,7 +213,7 @@ def test_what_differs_is_written_once_and_nothing_else_is(edits: Edits) -> None:
         written = Counter(field for request in updates for field in fields_of(request))
         assert set(written.values()) <= {1}
         same = {(key, name) for key, name in written if getattr(before[key], name) == getattr(after[key], name)}
-        assert same <= {(SEATS, "unit_price")}
+        assert same <= {(SEATS, "unit_price"), (seat_item(both).id, "quantity")}
 
 
 def fields_of(request: tuple[str, str, str, dict[str, Any]]) -> list[tuple[str, str]]:
