@@ -409,13 +409,14 @@ def test_rules_that_do_not_fit_the_org_stop_it_with_every_fault_and_its_line(
 
 def test_what_only_single_writes_will_meet_is_a_warning(environment: dict[str, str]) -> None:
     rules = Path(environment["SYNC_HOME"]).parent / "mine.yaml"
-    rules.write_text("commercial:\n  renewal_stage: Prospectin\n")
+    rules.write_text("commercial:\n  renewal_stage: Prospectin\n  renewal_record_type: Renewal\n")
     done = run(environment | {"SYNC_RULES": str(rules)}, "worker", "--once")
     assert done.returncode == FINE, done.stderr
     assert "warning: " in done.stderr
     assert (
         "mine.yaml:2: renewal_stage: the org has no active stage 'Prospectin'; did you mean Prospecting?" in done.stderr
     )
+    assert "mine.yaml:3: renewal_record_type: Opportunity has no record type 'Renewal'" in done.stderr
 
 
 def test_a_home_that_cannot_be_written_is_one_line(environment: dict[str, str], tmp_path: Path) -> None:

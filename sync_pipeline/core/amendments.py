@@ -26,7 +26,7 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rates import Interval, Rate, interval_of, is_one_time, item_faults, line_faults, rate_card
 from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
-from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.rules import MASTER, Commercial, Rules
 from sync_pipeline.core.term import term_end, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 
@@ -57,9 +57,15 @@ class Amendment:
 
 
 def is_amendment(world: World, deal: Deal, commercial: Commercial) -> bool:
-    """It names the deal that it amends, or has a type that means one; a deal with a subscription of its own is none."""
+    """It names the deal that it amends, or has a type or record type that means one.
+
+    A deal with a subscription of its own is none.
+    """
     opportunity = deal.opportunity
-    if not opportunity.amends_opportunity_id and opportunity.type not in commercial.amendment_types:
+    is_told = opportunity.type in commercial.amendment_types or (
+        (opportunity.record_type or MASTER) in commercial.amendment_record_types
+    )
+    if not opportunity.amends_opportunity_id and not is_told:
         return False
     billing, unnamed = own_billing(world) or Billing(), replace(opportunity, stripe_subscription_id=None)
     return (

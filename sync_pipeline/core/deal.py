@@ -31,7 +31,7 @@ from sync_pipeline.core.rates import (
     rate_card,
 )
 from sync_pipeline.core.records import Account, LineItem, Opportunity
-from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.rules import MASTER, Commercial
 from sync_pipeline.core.world import Deal
 
 COLLECTION_METHODS: dict[str, Literal["send_invoice", "charge_automatically"]] = {
@@ -86,11 +86,19 @@ class Incomplete:
 
 
 def is_billable(deal: Deal, commercial: Commercial) -> bool:
-    """A won deal since go-live; older ones are left to whoever billed them before."""
+    """A won deal since go-live, of a record type that deals have.
+
+    Older ones are left to whoever billed them before, and Opportunities of other record types to people.
+    """
     opportunity = deal.opportunity
-    if not opportunity.is_won:
+    if not opportunity.is_won or not _is_of_a_deal(opportunity.record_type or MASTER, commercial):
         return False
     return commercial.go_live is None or (opportunity.close_date or "") >= commercial.go_live
+
+
+def _is_of_a_deal(record_type: str, commercial: Commercial) -> bool:
+    of_deals = commercial.deal_record_types
+    return not of_deals or record_type in of_deals | commercial.amendment_record_types
 
 
 def today(now: int, commercial: Commercial) -> date:

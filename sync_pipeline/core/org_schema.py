@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+NOT_IN_EVERY_ORG = frozenset({"CurrencyIsoCode", "RecordTypeId", "RecordType.DeveloperName"})
+"""Fields that an org has only with several currencies or with record types; elsewhere the sync does without."""
+
 
 @dataclass(frozen=True, slots=True)
 class OrgField:
@@ -27,8 +30,16 @@ class OrgField:
 
 
 @dataclass(frozen=True, slots=True)
+class OrgRecordType:
+    """One record type. Everybody may read its records; `usable`: this user may make some."""
+
+    id: str
+    usable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class OrgObject:
-    """One object with the fields that can be read, by API name; `record_types` are developer names and their ids.
+    """One object with the fields that can be read, by API name; `record_types` are by DeveloperName.
 
     `children` are the names of its child relationships, by the child's object and the field that refers to this one.
     """
@@ -37,8 +48,17 @@ class OrgObject:
     createable: bool = True
     updateable: bool = True
     fields: Mapping[str, OrgField] = field(default_factory=dict)
-    record_types: Mapping[str, str] = field(default_factory=dict)
+    record_types: Mapping[str, OrgRecordType] = field(default_factory=dict)
     children: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def relationship(self, name: str) -> OrgField | None:
+        """The reference that the first step of a path (Owner.IsActive) follows."""
+        return next((f for f in self.fields.values() if f.relationship == name and f.refers_to), None)
+
+    def lacks(self, api_name: str) -> bool:
+        """Whether it is without a field, or without the reference that begins a path, that not every org has."""
+        first, _, rest = api_name.partition(".")
+        return api_name in NOT_IN_EVERY_ORG and (self.relationship(first) if rest else self.fields.get(first)) is None
 
 
 @dataclass(frozen=True, slots=True)

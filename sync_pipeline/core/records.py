@@ -56,6 +56,8 @@ class Opportunity:
     name: Column[str | None, "Name of the deal"] = None
     stage: Column[str | None, "Stage name"] = None
     type: Column[str | None, "Type of the deal"] = None
+    record_type: Column[str | None, "Record type by DeveloperName; empty where it has none"] = None
+    record_type_id: Column[str | None, "Id of the record type"] = None
     is_won: Column[bool, "The stage counts as won"] = False
     is_closed: Column[bool, "The stage counts as closed"] = False
     has_lines: Column[bool, "It has lines, so that Salesforce keeps Amount as their sum and takes no other"] = False

@@ -89,7 +89,7 @@ def _of_one_deal(
     amount = billed_in_term(then, subscription, begins, months)
     wanted = {"amount": amount, "close_date": end.isoformat()}
     if key not in opened:
-        yield _create(world, rules, deal, key, wanted)
+        yield _open(world, rules, deal, key, wanted)
     elif not opened[key].is_closed:
         yield from _keep_current(world, rules, opened[key], wanted)
     elif not opened[key].is_won and not is_ending(subscription):
@@ -141,14 +141,21 @@ def _keep_current(world: World, rules: Rules, renewal: Opportunity, wanted: dict
     yield from _update(world, rules, renewal, changed, "what the next term bills has changed")
 
 
-def _create(world: World, rules: Rules, deal: Deal, key: str, wanted: dict[str, Any]) -> Command:
-    end, opportunity = wanted["close_date"], deal.opportunity
+def _open(world: World, rules: Rules, deal: Deal, key: str, wanted: dict[str, Any]) -> Command | Review:
+    end, opportunity, record_type = wanted["close_date"], deal.opportunity, rules.commercial.renewal_record_type
+    if record_type is not None and record_type not in world.record_types:
+        detail = (
+            f"the term of Opportunity {opportunity.id} ends on {end}, but its renewal cannot be opened: no record type "
+            f"{record_type!r} is there for the integration user; see `sync-pipeline rules check`"
+        )
+        return Review(f"renewal_record_type:{key}", world.account_id, "renewal_record_type", opportunity.id, detail)
     values = {
         "name": f"{(opportunity.name or 'Subscription')[: NAME_LENGTH - 20]} renewal {end[:7]}",
         "account_id": world.account_id,
         "owner_id": _owner(world, opportunity),
         "currency": writing.record_currency(world, wanted["amount"].currency),
         "stage": rules.commercial.renewal_stage,
+        "record_type_id": world.record_types[record_type] if record_type is not None else None,
         **wanted,
     }
     return writing.create(

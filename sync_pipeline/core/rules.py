@@ -15,6 +15,8 @@ from typing import Literal
 Kind = Literal["mirror", "latch", "min", "fold"]
 Side = Literal["salesforce", "stripe"]
 Reaction = Literal["revert", "review", "accept"]
+MASTER = "Master"
+"""What Salesforce calls the record type of a record that has none."""
 TaskOwner = Literal["success_owner", "account_team", "owner"]
 
 
@@ -64,6 +66,7 @@ class Commercial:
     default_currency: str = "GBP"
     time_zone: str = "UTC"
     go_live: str | None = None
+    deal_record_types: frozenset[str] = frozenset()
     collection_method: Literal["send_invoice", "charge_automatically"] = "send_invoice"
     days_until_due: int = 30
     one_time_families: frozenset[str] = frozenset({"One-Time"})
@@ -79,6 +82,7 @@ class Commercial:
     bill_changes: Literal["with_next_invoice", "at_once"] = "with_next_invoice"
     amendments: Literal["add_lines", "by_hand"] = "add_lines"
     amendment_types: frozenset[str] = frozenset({"Amendment"})
+    amendment_record_types: frozenset[str] = frozenset()
     reductions: Literal["at_renewal", "now"] = "at_renewal"
     renewal_lead_minutes: int = 60
     changed_registrations: Literal["replace", "review"] = "replace"
@@ -101,6 +105,7 @@ class Commercial:
     renewal_days: int = 90
     term_end: Literal["renews", "ends"] = "renews"
     renewal_stage: str = "Prospecting"
+    renewal_record_type: str | None = None
     won_stage: str = "Closed Won"
     lost_stage: str = "Closed Lost"
     intervals: Mapping[str, tuple[str, int]] = field(

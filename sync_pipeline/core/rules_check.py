@@ -15,15 +15,13 @@ from typing import Any, get_type_hints
 
 from sync_pipeline.core.org_schema import OrgField, OrgObject, OrgSchema
 from sync_pipeline.core.records import SALESFORCE_RECORDS
-from sync_pipeline.core.rules import Names, Rules
+from sync_pipeline.core.rules import MASTER, Names, Rules
 from sync_pipeline.core.written import CREATED, ONCE_ONLY, Use, written_fields
 
 TEXTS = frozenset(
     "string textarea picklist multipicklist email phone url id reference combobox encryptedstring".split()
 )
 NUMBERS = frozenset({"int", "double", "currency", "percent"})
-ONLY_WHERE_SWITCHED_ON = frozenset({"CurrencyIsoCode"})
-"""Fields that an org has only with a certain feature; the sync does without them elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,7 @@ def faults(rules: Rules, schema: OrgSchema) -> list[Fault]:
     for kind, names in rules.salesforce.items():
         found.extend(_of_object(kind, names, uses, schema))
     found.extend(_of_stages(rules, schema))
+    found.extend(_of_record_types(rules, schema))
     found.extend(_of_intervals(rules, schema))
     return found
 
@@ -55,7 +54,7 @@ def parents(rules: Rules, schema: OrgSchema) -> set[str]:
     for names in rules.salesforce.values():
         described = schema.objects.get(names.object)
         for api_name in names.fields.values() if described else ():
-            reference = _relationship(described, api_name.split(".")[0]) if "." in api_name and described else None
+            reference = described.relationship(api_name.split(".")[0]) if "." in api_name and described else None
             needed |= set(reference.refers_to[:1]) if reference else set()
     return needed - schema.objects.keys()
 
@@ -73,10 +72,11 @@ def _of_object(kind: str, names: Names, uses: Mapping[tuple[str, str], Use], sch
         yield Fault(place, f"the integration user may not edit {names.object} records; {_PERMIT}", False)
     for name, api_name in names.fields.items():
         part = ("salesforce", kind, "fields", name)
+        if described.lacks(api_name):
+            continue
         field = _find(api_name, described, schema)
         if isinstance(field, str):
-            if api_name not in ONLY_WHERE_SWITCHED_ON:
-                yield Fault(part, field, True)
+            yield Fault(part, field, True)
             continue
         wanted = expected_types(kind, name)
         if field.type not in wanted:
@@ -122,6 +122,27 @@ def _of_stages(rules: Rules, schema: OrgSchema) -> Iterator[Fault]:
             yield Fault(part, f"{setting}: {name!r} is not {meaning} in this org; {meaning} stages: {fitting}", False)
 
 
+def _of_record_types(rules: Rules, schema: OrgSchema) -> Iterator[Fault]:
+    """Those of Opportunities that the rules name have to be there, and the one that is given to renewals be granted."""
+    commercial, described = rules.commercial, schema.objects.get(rules.salesforce["opportunity"].object)
+    if described is None:
+        return
+    renewal = commercial.renewal_record_type
+    settings = {
+        "deal_record_types": commercial.deal_record_types - {MASTER},
+        "amendment_record_types": commercial.amendment_record_types - {MASTER},
+        "renewal_record_type": {renewal} if renewal is not None else set(),
+    }
+    for setting, names in settings.items():
+        for name in sorted(names - described.record_types.keys()):
+            what = f"{setting}: {described.name} has no record type {name!r}"
+            yield Fault(("commercial", setting), _unknown(what, name, described.record_types), False)
+    known = described.record_types.get(renewal) if renewal is not None else None
+    if known is not None and not known.usable:
+        what = f"renewal_record_type: the integration user may not make {described.name} records of {renewal!r}"
+        yield Fault(("commercial", "renewal_record_type"), f"{what}; {_ASSIGN}", False)
+
+
 def _of_intervals(rules: Rules, schema: OrgSchema) -> Iterator[Fault]:
     """An interval that no deal can have is a misspelt one."""
     names = rules.salesforce["opportunity"]
@@ -161,7 +182,7 @@ def _find(api_name: str, described: OrgObject, schema: OrgSchema) -> OrgField | 
     *path, last = api_name.split(".")
     at = described
     for step in path:
-        reference = _relationship(at, step)
+        reference = at.relationship(step)
         if reference is None:
             known = {field.relationship for field in at.fields.values() if field.relationship}
             return _unknown(f"{at.name} has no relationship {step} that the integration user can see", step, known)
@@ -176,10 +197,6 @@ def _find(api_name: str, described: OrgObject, schema: OrgSchema) -> OrgField | 
     return _unknown(why, last, at.fields) + (f"; {_DEPLOY}" if last.endswith("__c") else "")
 
 
-def _relationship(described: OrgObject, name: str) -> OrgField | None:
-    return next((f for f in described.fields.values() if f.relationship == name and f.refers_to), None)
-
-
 def _unknown(what: str, name: str, known: Iterable[Any]) -> str:
     by_small_letters = {str(each).lower(): str(each) for each in known}
     near = difflib.get_close_matches(name.lower(), list(by_small_letters), n=1)
@@ -189,5 +206,6 @@ def _unknown(what: str, name: str, known: Iterable[Any]) -> str:
     return what + few
 
 
+_ASSIGN = "activate it, and assign it to that user in a permission set of your own (salesforce_package/README.md)"
 _PERMIT = "assign it the permission set Stripe_Sync, or grant it"
 _DEPLOY = "deploy salesforce_package and assign the permission set Stripe_Sync, or map another field"

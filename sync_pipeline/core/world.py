@@ -114,7 +114,8 @@ class World:
     needs one in a currency in which there is none. `blocked` are targets with a command whose
     outcome is not known; `untaxed` are creates of customers whose tax registration Stripe refused; `once` are the
     keys of what was made once and is never made again; `reverts` says when a field (subject, rule name) was put back
-    of late; `conflicts` are all that the ledger knows of the account, `conflict_records` those that Salesforce shows.
+    of late; `record_types` are the ids, by DeveloperName, of the record types that an Opportunity can be made with;
+    `conflicts` are all that the ledger knows of the account, `conflict_records` those that Salesforce shows.
     `now` and moments are microseconds UTC.
     """
 
@@ -139,3 +140,4 @@ class World:
     untaxed: frozenset[str] = frozenset()
     reverts: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     conflicts: tuple[Conflict, ...] = ()
+    record_types: Mapping[str, str] = field(default_factory=dict)

@@ -20,7 +20,17 @@ from sync_pipeline.core.rates import ONE_TIME, RECURRING
 from sync_pipeline.core.rules import Rules
 
 CREATED: Mapping[str, tuple[str, ...]] = {
-    "opportunity": ("renewal_key", "name", "account_id", "owner_id", "currency", "stage", "close_date", "amount"),
+    "opportunity": (
+        "renewal_key",
+        "record_type_id",
+        "name",
+        "account_id",
+        "owner_id",
+        "currency",
+        "stage",
+        "close_date",
+        "amount",
+    ),
     "contract": ("stripe_subscription_id", "account_id", "status", "start_date", "term_months"),
     "churn_record": (
         "key",

@@ -18,8 +18,8 @@ STRIPE_KINDS = frozenset(
     "price product promotion_code refund subscription subscription_schedule tax_id".split()
 )
 SALESFORCE_KINDS = frozenset(
-    "Account Churn_Record__c Contact Contract Line Opportunity Pricebook2 Product2 Renewal Stripe_Payment_Attempt__c "
-    "Sync_Conflict__c Task User".split()
+    "Account Churn_Record__c Contact Contract Line Opportunity Pricebook2 Product2 RecordType Renewal "
+    "Stripe_Payment_Attempt__c Sync_Conflict__c Task User".split()
 )
 CHANNEL, ALERT = "channel", "alert"
 KINDS = STRIPE_KINDS | SALESFORCE_KINDS | {ALERT}

@@ -204,7 +204,7 @@ def _with_salesforce(
     records: Mapping[str, AccountRecords],
     failure: str | None,
 ) -> World:
-    seen = records.get(account_id)
+    seen, of_renewals = records.get(account_id), engine.rules.commercial.renewal_record_type
     account: Observation[Account]
     if seen is None:
         account = Unknown(failure or "not read")
@@ -230,6 +230,7 @@ def _with_salesforce(
         reverts=remembered.reverts,
         conflicts=remembered.conflicts,
         conflict_records=seen.conflicts if seen is not None else (),
+        record_types=engine.salesforce.record_types("opportunity") if of_renewals and seen is not None else {},
     )
 
 

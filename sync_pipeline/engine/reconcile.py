@@ -27,19 +27,23 @@ from sync_pipeline.engine.guard import check
 from sync_pipeline.engine.observe import find_merges, observe
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import SalesforceTables, StripeTables, Tables, read_salesforce, read_stripe
-from sync_pipeline.ledger import links, work
+from sync_pipeline.ledger import links, reviews, work
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """All accounts that billing concerns, with what is ahead of each as the tables show it."""
+    """All accounts that billing concerns, with what is ahead of each as the tables show it.
+
+    Of `unrecorded` the ledger does not know the money in full; of `untold` not everything that a person has to decide.
+    """
 
     ahead: Mapping[str, Foreseen]
     unrecorded: frozenset[str]
+    untold: frozenset[str]
 
     def different(self) -> list[str]:
-        """Accounts with something to write or to link, or whose money the ledger does not know in full."""
-        return sorted({name for name, each in self.ahead.items() if each.rounds} | self.unrecorded)
+        """Accounts with something to write, to link or to put into the ledger."""
+        return sorted({name for name, each in self.ahead.items() if each.rounds} | self.unrecorded | self.untold)
 
 
 @dataclass(slots=True)
@@ -91,6 +95,7 @@ def compare(engine: Engine, tables: Tables) -> Compared:
     salesforce, stripe = SalesforceTables(tables), StripeTables(tables)
     with engine.ledger.read() as conn:
         linked = links.all_accounts(conn, "stripe", "customer")
+        told = {(review.account, review.key) for review in reviews.open_reviews(conn)}
     if gone := salesforce.not_shown(linked):
         moved = find_merges(engine, gone)
         linked = [moved.get(each, each) for each in linked]
@@ -99,7 +104,8 @@ def compare(engine: Engine, tables: Tables) -> Compared:
     found = {name: facts for name, world in worlds.items() if (facts := unrecorded_facts(world, engine.rules))}
     worlds |= {name: replace(worlds[name], facts=(*worlds[name].facts, *facts)) for name, facts in found.items()}
     ahead = {name: foresee(world, engine.rules, engine.personal_key, stripe.billing) for name, world in worlds.items()}
-    return Compared(ahead, frozenset(found))
+    untold = (name for name, each in ahead.items() if any((name, r.key) not in told for r in each.now.reviews))
+    return Compared(ahead, frozenset(found), frozenset(untold))
 
 
 def repair(engine: Engine, accounts: Iterable[str], *, allow: bool = False) -> BatchReport:

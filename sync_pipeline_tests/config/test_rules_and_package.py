@@ -13,6 +13,7 @@ from sync_pipeline.config.rules_table import as_markdown
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.lifecycle import MOST_URGENT_FIRST
+from sync_pipeline.core.org_schema import NOT_IN_EVERY_ORG
 from sync_pipeline.core.readings import READINGS
 from sync_pipeline.core.written import CREATED, written_fields
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
@@ -22,8 +23,8 @@ OBJECTS = ROOT / "salesforce_package" / "force-app" / "main" / "default" / "obje
 PERMISSIONS = OBJECTS.parent / "permissionsets" / "Stripe_Sync.permissionset-meta.xml"
 STANDARD = ROOT / "sync_pipeline" / "sandbox" / "salesforce" / "schema"
 XML = "{http://soap.sforce.com/2006/04/metadata}"
-# Every record has these (schema/_system.yaml); CurrencyIsoCode exists only where an org has several currencies.
-SYSTEM = {"Id", "SystemModstamp", "LastModifiedById", "CurrencyIsoCode"}
+# Every record has these (schema/_system.yaml), or has them where its org has several currencies or record types.
+SYSTEM = {"Id", "SystemModstamp", "LastModifiedById", *NOT_IN_EVERY_ORG}
 ADDRESS = ("Street", "City", "State", "PostalCode", "Country")
 RULES = load_rules()
 # Custom fields of tasks are declared once, on Activity.

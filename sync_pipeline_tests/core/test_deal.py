@@ -185,6 +185,27 @@ def test_won_deals_since_go_live_are_billed(changed: dict[str, Any], go_live: st
     assert is_billable(Deal(replace(opportunity(), **changed)), Commercial(go_live=go_live)) is billable
 
 
+@pytest.mark.parametrize(
+    ("record_type", "of_deals", "of_amendments", "billable"),
+    [
+        ("Partner_Programme", frozenset(), frozenset(), True),
+        (None, frozenset(), frozenset(), True),
+        ("New_Business", frozenset({"New_Business"}), frozenset(), True),
+        ("new_business", frozenset({"New_Business"}), frozenset(), False),
+        ("Partner_Programme", frozenset({"New_Business"}), frozenset(), False),
+        ("Add_On", frozenset({"New_Business"}), frozenset({"Add_On"}), True),
+        ("Partner_Programme", frozenset(), frozenset({"Add_On"}), True),
+        (None, frozenset({"New_Business"}), frozenset(), False),
+        (None, frozenset({"New_Business", "Master"}), frozenset(), True),
+    ],
+)
+def test_opportunities_of_the_record_types_of_deals_are_billed(
+    record_type: str | None, of_deals: frozenset[str], of_amendments: frozenset[str], billable: bool
+) -> None:
+    settings = Commercial(deal_record_types=of_deals, amendment_record_types=of_amendments)
+    assert is_billable(Deal(opportunity(record_type=record_type)), settings) is billable
+
+
 def test_the_business_day_is_the_time_zones() -> None:
     summer_night = 1_782_860_400 * MICROS  # 2026-06-30T23:00Z, already July in London
     assert today(summer_night, LONDON) == date(2026, 7, 1)

@@ -111,6 +111,17 @@ def test_it_opens_ninety_days_before_the_term_ends_and_not_a_day_earlier() -> No
     }
 
 
+def test_it_is_made_with_its_record_type_or_not_at_all() -> None:
+    rules = replace(RULES, commercial=replace(RULES.commercial, renewal_record_type="Renewal"))
+    world = world_on(date(2027, 10, 1))
+    (review,) = renewal_opportunities(replace(world, record_types={"New_Business": "012B"}), rules)
+    assert isinstance(review, Review)
+    assert (review.rule, review.subject) == ("renewal_record_type", OPPORTUNITY)
+    (command,) = renewal_opportunities(replace(world, record_types={"New_Business": "012B", "Renewal": "012A"}), rules)
+    assert isinstance(command, Command)
+    assert command.body["fields"]["RecordTypeId"] == "012A"
+
+
 @pytest.mark.parametrize(
     ("months", "today", "key"),
     [

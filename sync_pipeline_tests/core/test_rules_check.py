@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from sync_pipeline.core.org_schema import OrgField, OrgObject, OrgSchema, OrgStage
+from sync_pipeline.core.org_schema import OrgField, OrgObject, OrgRecordType, OrgSchema, OrgStage
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.rules_check import Fault, expected_types, faults, parents
@@ -35,7 +35,7 @@ def fitting_org() -> OrgSchema:
             wanted = next(each for each in ("string", "currency", "boolean", "datetime", "date") if each in kinds)
             first, _, last = api_name.partition(".")
             if last:
-                parent = {"Owner": "User", "Customer_Success_Owner__r": "User", "Product2": "Product2"}[first]
+                parent = "User" if "Owner" in first else first
                 known = objects.get(parent) or OrgObject(parent)
                 objects[parent] = replace(known, fields={**known.fields, last: OrgField(last, wanted)})
                 fields[f"of {first}"] = OrgField(f"of {first}", "reference", relationship=first, refers_to=(parent,))
@@ -52,7 +52,9 @@ def fitting_org() -> OrgSchema:
                 restricted=bool(choices),
                 choices=choices,
             )
-        objects[names.object] = OrgObject(names.object, fields=fields)
+        types = {"Renewal": OrgRecordType("012A"), "New_Business": OrgRecordType("012B", usable=False)}
+        own = types if kind == "opportunity" else {}
+        objects[names.object] = OrgObject(names.object, fields=fields, record_types=own)
     return OrgSchema(objects, frozenset(objects), {stage.name: stage for stage in STAGES})
 
 
@@ -90,6 +92,11 @@ def test_an_org_with_one_currency_only_has_no_currency_field() -> None:
     for kind in ("Account", "Opportunity"):
         schema = without_field(schema, kind, "CurrencyIsoCode")
     assert faults(RULES, schema) == []
+
+
+def test_an_org_without_record_types_has_no_field_for_them() -> None:
+    schema = without_field(without_field(fitting_org(), "Opportunity", "RecordTypeId"), "Opportunity", "of RecordType")
+    assert faults(RULES, with_object(schema, "Opportunity", record_types={})) == []
 
 
 @pytest.mark.parametrize(
@@ -186,6 +193,15 @@ def test_a_word_that_a_picklist_does_not_have() -> None:
     ("rules", "setting", "message"),
     [
         (settings(renewal_stage="Prospectng"), "renewal_stage", "did you mean Prospecting?"),
+        (settings(renewal_record_type="Renewals"), "renewal_record_type", "did you mean Renewal?"),
+        (settings(renewal_record_type="Master"), "renewal_record_type", "has no record type 'Master'"),
+        (
+            settings(renewal_record_type="New_Business"),
+            "renewal_record_type",
+            "assign it to that user in a permission set",
+        ),
+        (settings(deal_record_types=frozenset({"NewBusiness"})), "deal_record_types", "did you mean New_Business?"),
+        (settings(amendment_record_types=frozenset({"Addon"})), "amendment_record_types", "no record type 'Addon'"),
         (
             settings(renewal_stage="Closed Won"),
             "renewal_stage",
@@ -195,7 +211,9 @@ def test_a_word_that_a_picklist_does_not_have() -> None:
         (settings(lost_stage="Closed Won"), "lost_stage", "lost stages: Closed Lost"),
     ],
 )
-def test_a_stage_that_is_not_there_or_means_something_else(rules: Rules, setting: str, message: str) -> None:
+def test_a_stage_or_record_type_that_is_not_there_or_not_fit_for_its_use(
+    rules: Rules, setting: str, message: str
+) -> None:
     (fault,) = faults(rules, fitting_org())
     assert (fault.part, fault.fatal) == (("commercial", setting), False)
     assert message in fault.message
@@ -212,7 +230,7 @@ def test_an_interval_that_no_deal_can_have() -> None:
 def test_the_objects_that_paths_lead_to_are_asked_for_once() -> None:
     schema = fitting_org()
     mapped_only = {names.object: schema.objects[names.object] for names in RULES.salesforce.values()}
-    assert parents(RULES, replace(schema, objects=mapped_only)) == {"User", "Product2"}
+    assert parents(RULES, replace(schema, objects=mapped_only)) == {"User", "Product2", "RecordType"}
     assert parents(RULES, schema) == set()
 
 

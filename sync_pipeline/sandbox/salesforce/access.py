@@ -5,7 +5,9 @@ An invisible field or object behaves exactly as one that does not exist.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from sync_pipeline.sandbox.salesforce.package import PermissionSet
 from sync_pipeline.sandbox.salesforce.schema import Field, Schema, SObject
@@ -13,7 +15,11 @@ from sync_pipeline.sandbox.salesforce.schema import Field, Schema, SObject
 
 @dataclass(frozen=True)
 class ObjectAccess:
-    """One object through one user's eyes. `readable` is by lower-case name, in describe's order."""
+    """One object through one user's eyes. `readable` is by lower-case name, in describe's order.
+
+    `record_types` are those that the user may give to a record; everybody may read records of all of them. A record for
+    which none is chosen gets `default_record_type`.
+    """
 
     object: SObject
     readable: dict[str, Field]
@@ -22,6 +28,8 @@ class ObjectAccess:
     create: bool
     edit: bool
     delete: bool
+    record_types: frozenset[str] = frozenset()
+    default_record_type: str | None = None
 
 
 class Access:
@@ -47,18 +55,28 @@ def unrestricted(schema: Schema) -> Access:
                 o.create,
                 o.update,
                 o.delete,
+                frozenset(o.record_types),
+                next(iter(o.record_types), None),
             )
             for o in schema.objects.values()
         }
     )
 
 
-def integration_user(schema: Schema, grants: PermissionSet, *, minimum: bool, hidden: tuple[str, ...] = ()) -> Access:
+def integration_user(
+    schema: Schema,
+    grants: PermissionSet,
+    *,
+    minimum: bool,
+    hidden: tuple[str, ...] = (),
+    record_types: Mapping[str, bool] = MappingProxyType({}),
+) -> Access:
     """The integration user's access: its profile plus the package's permission set.
 
     New custom fields and objects are invisible until the permission set grants them. With a `minimum`
     profile that is also true of standard fields and objects; otherwise the profile opens all of those.
-    `hidden` fields are invisible whatever grants them.
+    `hidden` fields are invisible whatever grants them. Of `record_types` those that are true are assigned to
+    the user by a permission set, which leaves the default as it is: none.
     """
     objects = {}
     for o in schema.objects.values():
@@ -79,12 +97,13 @@ def integration_user(schema: Schema, grants: PermissionSet, *, minimum: bool, hi
             create=o.create and "create" in verbs,
             edit=o.update and "edit" in verbs,
             delete=o.delete and "delete" in verbs,
+            record_types=frozenset(name for name in o.record_types if record_types[f"{o.name}.{name}"]),
         )
     return Access(objects)
 
 
 # Setup data that every API user can read.
-_ALWAYS_READABLE = frozenset({"User", "Organization", "OpportunityStage", "CurrencyType", "UserRole"})
+_ALWAYS_READABLE = frozenset({"User", "Organization", "OpportunityStage", "CurrencyType", "RecordType", "UserRole"})
 _ALL = frozenset({"read", "create", "edit", "delete"})
 
 

@@ -49,6 +49,11 @@ class Database:
         o = self.schema.of_id(record_id) if record_id else None
         return self.get(o, record_id) if o else None
 
+    def record_types(self, o: SObject) -> list[Row]:
+        """The record types of an object, in the order in which the org lists them."""
+        rows = sorted(self.store.table("RecordType").values(), key=lambda row: row["Id"])
+        return [row for row in rows if row["SobjectType"] == o.name]
+
     def where(self, o: SObject, f: Field, value: Any) -> list[Row]:
         """Live rows whose field holds the value, oldest first."""
         return [row for row in self.candidates(o, f, [value]) if not row.get("IsDeleted")]

@@ -8,6 +8,7 @@ from sync_pipeline.sandbox.salesforce.access import Access, ObjectAccess
 from sync_pipeline.sandbox.salesforce.database import Database
 from sync_pipeline.sandbox.salesforce.schema import NUMBER_TYPES, Field
 
+MASTER = "012000000000000AAA"
 _SOAP_TYPES = {
     "id": "tns:ID",
     "reference": "tns:ID",
@@ -44,16 +45,6 @@ def describe(db: Database, access: Access, o: ObjectAccess, base: str) -> dict[s
                     "restrictedDelete": False,
                 }
             )
-    record_type = {
-        "active": True,
-        "available": True,
-        "defaultRecordTypeMapping": True,
-        "developerName": "Master",
-        "master": True,
-        "name": "Master",
-        "recordTypeId": "012000000000000AAA",
-        "urls": {"layout": f"{base}/sobjects/{o.object.name}/describe/layouts/012000000000000AAA"},
-    }
     return _summary(o, base) | {
         "actionOverrides": [],
         "childRelationships": children,
@@ -63,11 +54,29 @@ def describe(db: Database, access: Access, o: ObjectAccess, base: str) -> dict[s
         "lookupLayoutable": None,
         "namedLayoutInfos": [],
         "networkScopeFieldName": None,
-        "recordTypeInfos": [record_type],
+        "recordTypeInfos": _record_types(db, o, base),
         "searchLayoutable": True,
         "sobjectDescribeOption": "FULL",
         "supportedScopes": [{"label": f"All {o.object.plural.lower()}", "name": "everything"}],
     }
+
+
+def _record_types(db: Database, o: ObjectAccess, base: str) -> list[dict[str, Any]]:
+    """Those of the object, and last the one that stands for having none."""
+    rows = [*db.record_types(o.object), {"DeveloperName": "Master", "Name": "Master", "Id": MASTER, "IsActive": True}]
+    return [
+        {
+            "active": row["IsActive"],
+            "available": row["Id"] == MASTER or row["DeveloperName"] in o.record_types,
+            "defaultRecordTypeMapping": row["DeveloperName"] == (o.default_record_type or "Master"),
+            "developerName": row["DeveloperName"],
+            "master": row["Id"] == MASTER,
+            "name": row["Name"],
+            "recordTypeId": row["Id"],
+            "urls": {"layout": f"{base}/sobjects/{o.object.name}/describe/layouts/{row['Id']}"},
+        }
+        for row in rows
+    ]
 
 
 def _summary(o: ObjectAccess, base: str) -> dict[str, Any]:

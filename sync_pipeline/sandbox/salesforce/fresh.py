@@ -96,6 +96,15 @@ def fill(db: Database, settings: SalesforceSettings) -> dict[str, str]:
                 "ForecastCategoryName": forecast,
             },
         )
+    for full_name in settings.record_types:
+        sobject, _, name = full_name.partition(".")
+        _put(
+            db,
+            "RecordType",
+            db.ids.new("012"),
+            people[SALES],
+            {"Name": name.replace("_", " "), "DeveloperName": name, "SobjectType": sobject, "IsActive": True},
+        )
     if settings.multi_currency:
         for code, (rate, places) in settings.currencies.items():
             _put(

@@ -52,7 +52,11 @@ class Org:
         self.security_token = _secret(seed, "security token", 24)
         self.refresh_token = f"5Aep861{_secret(seed, 'refresh token', 60)}"
         self.store = Store()
-        self.schema, grants = _schema(settings.package, tuple(settings.currencies) if settings.multi_currency else ())
+        self.schema, grants = _schema(
+            settings.package,
+            tuple(settings.currencies) if settings.multi_currency else (),
+            tuple(settings.record_types),
+        )
         self.db = Database(self.schema, self.store, clock, Ids(self.store, seed), settings.visibility_delay)
         self.users = fresh.fill(self.db, settings)
         self.org_id = self.users["org"]
@@ -67,7 +71,8 @@ class Org:
 
     def configure(self, **changes: Any) -> None:
         """Changes settings of the running org. Raises ValueError for those that shape its schema."""
-        fixed = {"package", "multi_currency", "currency", "currencies", "company", "is_sandbox"} & set(changes)
+        shaping = {"package", "multi_currency", "currency", "currencies", "company", "is_sandbox", "record_types"}
+        fixed = shaping & set(changes)
         if fixed:
             raise ValueError(f"{', '.join(sorted(fixed))} cannot be changed in a running org")
         self.settings = replace(self.settings, **changes)
@@ -77,7 +82,11 @@ class Org:
         self.db.visibility_delay = self.settings.visibility_delay
         minimum = self.settings.minimum_profile
         self._integration = integration_user(
-            self.schema, self._grants, minimum=minimum, hidden=self.settings.hidden_fields
+            self.schema,
+            self._grants,
+            minimum=minimum,
+            hidden=self.settings.hidden_fields,
+            record_types=self.settings.record_types,
         )
         self._view_all_data = not minimum or "ViewAllData" in self._grants.user
 
@@ -119,7 +128,9 @@ class Org:
 
 
 @lru_cache(maxsize=8)
-def _schema(root: Path, currencies: tuple[str, ...]) -> tuple[schema.Schema, package.PermissionSet]:
+def _schema(
+    root: Path, currencies: tuple[str, ...], record_types: tuple[str, ...]
+) -> tuple[schema.Schema, package.PermissionSet]:
     """Standard objects, with the package's custom objects and fields put in; no currencies: a single one."""
     custom = package.load(root)
     objects = schema.standard_objects(bool(currencies))
@@ -133,6 +144,9 @@ def _schema(root: Path, currencies: tuple[str, ...]) -> tuple[schema.Schema, pac
             for name in ("CurrencyIsoCode", "IsoCode"):
                 if name in raw["fields"]:
                     raw["fields"][name] = raw["fields"][name] | {"values": list(currencies)}
+    for name in {each.partition(".")[0] for each in record_types}:
+        own = tuple(each.partition(".")[2] for each in record_types if each.startswith(f"{name}."))
+        objects[name] = schema.with_record_types(objects[name], own)
     return schema.build(objects), custom.permissions
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from sync_pipeline.sandbox.salesforce.access import Access, ObjectAccess
 from sync_pipeline.sandbox.salesforce.database import Database
 from sync_pipeline.sandbox.salesforce.errors import SalesforceError
-from sync_pipeline.sandbox.salesforce.schema import Field, SObject
+from sync_pipeline.sandbox.salesforce.schema import RECORD_TYPE, Field, SObject
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
 from sync_pipeline.sandbox.salesforce.values import accept
 from sync_pipeline.sandbox.store import Row
@@ -94,6 +94,11 @@ class Saver:
                 new[f.name] = self._next_number(o, f)
         if "CurrencyIsoCode" in o.fields and new.get("CurrencyIsoCode") is None:
             new["CurrencyIsoCode"] = self.settings.currency
+        if RECORD_TYPE in o.fields and RECORD_TYPE not in given:
+            wanted = access.default_record_type
+            new[RECORD_TYPE] = next(
+                (row["Id"] for row in self.db.record_types(o) if row["DeveloperName"] == wanted), None
+            )
         new |= {"CreatedDate": now, "CreatedById": actor.user_id}
         if "IsDeleted" in o.fields:
             new["IsDeleted"] = False
@@ -186,6 +191,8 @@ class Saver:
             new["Name"] = " ".join(p for p in (new.get("FirstName"), new.get("LastName")) if p)
         changed = given if old is None else {n for n in given if new.get(n) != old.get(n)}
         self._check_required(o, new)
+        if RECORD_TYPE in changed:
+            self._check_record_type(o, new, actor.access.objects[o.name])
         self._check_references(o, old, new, changed)
         if behaviour:
             behaviour.prepare(self, old, new, given)
@@ -200,6 +207,14 @@ class Saver:
         if behaviour:
             behaviour.saved(self, old, saved, actor)
         return self.db.get(o, saved["Id"]) or saved
+
+    def _check_record_type(self, o: SObject, new: Row, access: ObjectAccess) -> None:
+        """A user can give a record those record types of its object only that are active and assigned to the user."""
+        chosen = new.get(RECORD_TYPE)
+        known = (row for row in self.db.record_types(o) if row["DeveloperName"] in access.record_types)
+        if chosen is not None and chosen not in [row["Id"] for row in known if row["IsActive"]]:
+            message = f"Record Type ID: this ID value isn't valid for the user: {chosen}"
+            raise SalesforceError("INVALID_CROSS_REFERENCE_KEY", message, [RECORD_TYPE])
 
     def _check_required(self, o: SObject, new: Row) -> None:
         missing = [f.name for f in o.needed if new.get(f.name) is None]

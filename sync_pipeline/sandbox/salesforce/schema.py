@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 _DIRECTORY = Path(__file__).with_name("schema")
+RECORD_TYPE = "RecordTypeId"
 TEXT_TYPES = frozenset({"string", "textarea", "picklist", "multipicklist", "email", "phone", "url", "id", "reference"})
 NUMBER_TYPES = frozenset({"int", "double", "currency", "percent"})
 
@@ -84,7 +85,10 @@ class Field:
 
 @dataclass(frozen=True)
 class SObject:
-    """One object. `fields` are in describe's order; `by_name` finds one whatever the case of its letters."""
+    """One object. `fields` are in describe's order; `by_name` finds one whatever the case of its letters.
+
+    Where there are `record_types` (DeveloperNames), it has the field RecordTypeId.
+    """
 
     name: str
     prefix: str
@@ -100,6 +104,7 @@ class SObject:
     merge: bool = False
     person: bool = False
     access_from: str | None = None
+    record_types: tuple[str, ...] = ()
     by_name: dict[str, Field] = field(init=False)
     by_relationship: dict[str, Field] = field(init=False)
     indexed: tuple[Field, ...] = field(init=False)
@@ -178,6 +183,12 @@ def custom_object(raw: dict[str, Any], multi_currency: bool) -> dict[str, Any]:
     return raw | {"fields": _with_system_fields(raw, _read(_DIRECTORY / "_system.yaml"), multi_currency)}
 
 
+def with_record_types(raw: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """An object's raw definition with record types, and so with the field that says which a record has."""
+    named = {"type": "reference", "to": ["RecordType"], "relationship": "RecordType", "permissionable": False}
+    return raw | {"record_types": names, "fields": raw["fields"] | {RECORD_TYPE: named | {"label": "Record Type ID"}}}
+
+
 def build(objects: dict[str, dict[str, Any]]) -> Schema:
     """The schema from raw definitions by object name."""
     custom = tuple(name for name, raw in objects.items() if raw.get("custom"))
@@ -190,7 +201,7 @@ def build(objects: dict[str, dict[str, Any]]) -> Schema:
     return Schema(built)
 
 
-_FLAGS = ("custom", "create", "update", "delete", "undelete", "hard_delete", "merge", "person", "access_from")
+_FLAGS = tuple("custom create update delete undelete hard_delete merge person access_from record_types".split())
 
 
 def _with_system_fields(raw: dict[str, Any], system: dict[str, Any], multi_currency: bool) -> dict[str, Any]:

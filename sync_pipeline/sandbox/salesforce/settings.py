@@ -42,6 +42,8 @@ class Automation:
 class SalesforceSettings:
     """Durations in seconds. `minimum_profile` leaves the integration user with the package's grants alone;
     `hidden_fields` (`Account.MRR__c`) are taken from it in any case, as when an administrator removes a permission.
+    `record_types` (`Opportunity.Renewal`) are those of the org, each with whether it is assigned to that user; the
+    first of an object is what people make when they do not choose.
     """
 
     package: Path = DEFAULT_PACKAGE
@@ -58,6 +60,7 @@ class SalesforceSettings:
     currencies: dict[str, tuple[float, int]] = field(
         default_factory=lambda: {"GBP": (1.0, 2), "USD": (1.27, 2), "EUR": (1.17, 2), "JPY": (190.0, 0)}
     )
+    record_types: dict[str, bool] = field(default_factory=dict)
     company: str = "Acme Cloud Ltd"
     is_sandbox: bool = True
     validation_rules: tuple[ValidationRule, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sync_pipeline.core.org_schema import OrgField, OrgObject, OrgStage
+from sync_pipeline.core.org_schema import OrgField, OrgObject, OrgRecordType, OrgStage
 
 STAGES = "SELECT ApiName, IsClosed, IsWon FROM OpportunityStage WHERE IsActive = true"
 
@@ -18,9 +18,9 @@ def org_object(described: Mapping[str, Any]) -> OrgObject:
         updateable=described["updateable"],
         fields={raw["name"]: _field(raw) for raw in described["fields"]},
         record_types={
-            info["developerName"]: info["recordTypeId"]
-            for info in described.get("recordTypeInfos", [])
-            if info.get("developerName") and info.get("active", True)
+            info["developerName"]: OrgRecordType(info["recordTypeId"], info["active"] and info["available"])
+            for info in described["recordTypeInfos"]
+            if not info["master"]
         },
         children={
             (child["childSObject"], child["field"]): child["relationshipName"]

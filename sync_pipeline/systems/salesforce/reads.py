@@ -33,7 +33,6 @@ from sync_pipeline.systems.salesforce import parse
 from sync_pipeline.systems.salesforce.connection import SUBREQUESTS_PER_CALL, Connection, Login
 from sync_pipeline.systems.salesforce.describe import STAGES, org_object, org_stage
 
-ONLY_WITH_SEVERAL_CURRENCIES = "CurrencyIsoCode"
 TEAM = "AccountTeamMembers"
 OF_ACCOUNT = ("contract", "churn_record", "sync_conflict")
 LONGEST_ADDRESS = 16_384
@@ -142,9 +141,11 @@ class Reads(Connection):
             available = described.fields if described else {}
             usable = {}
             for own, api_name in names.fields.items():
+                if described is not None and described.lacks(api_name):
+                    continue
                 if "." in api_name or api_name in available:
                     usable[own] = api_name
-                elif api_name != ONLY_WITH_SEVERAL_CURRENCIES:
+                else:
                     why = (
                         f"the integration user cannot see {names.object}.{api_name}; deploy salesforce_package "
                         "and assign the permission set Stripe_Sync, or map the field in the rules file"
@@ -152,6 +153,12 @@ class Reads(Connection):
                     raise ReadFailed("Salesforce", why, access=True)
             seen[name] = usable
         return seen
+
+    def record_types(self, name: str) -> dict[str, str]:
+        """The ids, by DeveloperName, of the record types with which this user may make records of an object."""
+        described = self.described.get(self._names[name].object)
+        known = described.record_types if described is not None else {}
+        return {developer_name: each.id for developer_name, each in known.items() if each.usable}
 
     def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
         """What Salesforce shows for each of the Accounts, read in as few calls as their ids and rows take.

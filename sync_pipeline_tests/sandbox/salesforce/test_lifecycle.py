@@ -282,6 +282,49 @@ def test_people_are_not_bound_by_the_integration_users_permissions(org_with: Cal
     assert (record["Industry"], record["LastModifiedById"]) == ("Banking", people[0]["Id"])
 
 
+def test_record_types_are_read_by_everybody_and_given_by_those_who_have_them(org_with: Callable[..., Org]) -> None:
+    """Object reference, RecordType: a user without a record type cannot make such records, but reads them."""
+    types = {"Opportunity.New_Business": False, "Opportunity.Renewal": True, "Opportunity.Closed_Down": True}
+    org = org_with(minimum_profile=True, record_types=types)
+    rows = org.query("SELECT Id, DeveloperName, SobjectType, IsActive FROM RecordType ORDER BY DeveloperName")
+    ids = {row["DeveloperName"]: row["Id"] for row in rows}
+    assert [(row["SobjectType"], row["IsActive"], row["Id"][:3]) for row in rows] == [("Opportunity", True, "012")] * 3
+    org.system.org.store.table("RecordType")[ids["Closed_Down"]]["IsActive"] = False
+    described = org.sf.Opportunity.describe()["recordTypeInfos"]
+    keys = ("developerName", "recordTypeId", "active", "available", "defaultRecordTypeMapping", "master")
+    assert [tuple(info[key] for key in keys) for info in described] == [
+        ("New_Business", ids["New_Business"], True, False, False, False),
+        ("Renewal", ids["Renewal"], True, True, False, False),
+        ("Closed_Down", ids["Closed_Down"], False, True, False, False),
+        ("Master", "012000000000000AAA", True, True, True, True),
+    ]
+
+    fields = {"Name": "D", "StageName": "Prospecting", "CloseDate": "2026-10-01"}
+    for name in ("New_Business", "Closed_Down"):
+        refused = org.call("POST", "sobjects/Opportunity", fields | {"RecordTypeId": ids[name]}).json()[0]
+        assert refused == {
+            "message": f"Record Type ID: this ID value isn't valid for the user: {ids[name]}",
+            "errorCode": "INVALID_CROSS_REFERENCE_KEY",
+            "fields": ["RecordTypeId"],
+        }
+    of_people = org.person("Opportunity", **fields)
+    renewal = org.sf.Opportunity.create(fields | {"RecordTypeId": ids["Renewal"]})["id"]
+    without = org.sf.Opportunity.create(fields)["id"]
+    org.sf.Opportunity.update(of_people, {"Amount": 5})
+    rows = org.query("SELECT Id, RecordType.DeveloperName FROM Opportunity WHERE Name = 'D'")
+    assert {row["Id"]: (row["RecordType"] or {}).get("DeveloperName") for row in rows} == {
+        of_people: "New_Business",
+        renewal: "Renewal",
+        without: None,
+    }
+
+
+def test_an_object_without_record_types_has_no_field_for_them(org: Org) -> None:
+    assert [info["developerName"] for info in org.sf.Opportunity.describe()["recordTypeInfos"]] == ["Master"]
+    refused = org.call("GET", "query?q=SELECT+RecordTypeId+FROM+Opportunity").json()[0]
+    assert (refused["errorCode"], "No such column 'RecordTypeId'" in refused["message"]) == ("INVALID_FIELD", True)
+
+
 def test_people_are_known_by_id_or_by_what_they_do(org: Org) -> None:
     made = org.system.edit(object="Account", id=None, fields={"Name": "A"}, user="success")
     assert org.system.select(f"SELECT Name FROM User WHERE Id = '{made['OwnerId']}'")[0]["Name"] == "Casey Success"
