@@ -163,7 +163,7 @@ def _to_stripe(
         priority=Priority.SEATS,
         reason="; ".join(reasons),
         subject=billed.lines[0].id,
-        body={"object": "subscription_item", "id": item.id, "params": params},
+        body={"object": "subscription_item", "id": item.id, "subscription": item.subscription, "params": params},
         changes=tuple(made),
         agreements=tuple(agreements),
     )

@@ -122,7 +122,7 @@ def _send_to_stripe(engine: Engine, claim: Claim, row: CommandRow, result: Appli
             return stripe.create(kind, params, key=key, guard=guard)
         if row.kind == "stripe.delete":
             return stripe.delete(kind, body["id"], guard=guard)
-        return stripe.update(kind, body["id"], params, key=key, guard=guard)
+        return stripe.update(kind, body["id"], params, key=key, guard=guard, subscription=body.get("subscription"))
 
     return _send_alone(engine, claim, row, result, send)
 

@@ -14,11 +14,12 @@ from sqlalchemy import Connection
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.engine.context import code_version
 from sync_pipeline.engine.env import Env
-from sync_pipeline.ledger import attempts, audit_retention, commands, inbox, workers
+from sync_pipeline.ledger import attempts, audit_retention, buckets, commands, inbox, workers
 from sync_pipeline.ledger.database import Ledger
 
 DAY_US = 86_400_000_000
 DEAD_WORKERS_US = 7 * DAY_US
+FULL_BUCKETS_US = 2 * DAY_US
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class Retained:
     attempts: int = 0
     inbox: int = 0
     workers: int = 0
+    buckets: int = 0
 
 
 def retain(ledger: Ledger, rules: Rules, env: Env, *, run: str) -> Retained:
@@ -43,6 +45,7 @@ def retain(ledger: Ledger, rules: Rules, env: Env, *, run: str) -> Retained:
     removed.inbox = _prune(ledger, inbox.prune, kept.inbox_days, env.wall())
     with ledger.tx() as conn:
         removed.workers = workers.prune(conn, env.wall() - DEAD_WORKERS_US)
+        removed.buckets = buckets.prune(conn, env.wall() - FULL_BUCKETS_US)
     return removed
 
 

@@ -37,7 +37,7 @@ def allowed(engine: Engine, system: str, together: Sequence[CommandRow]) -> bool
         return True
     now = engine.env.wall()
     with engine.ledger.tx() as conn:
-        return buckets.take(conn, [_budget(system)], cost=cost, now_wall=now, longest_wait_us=0) is not None
+        return not isinstance(buckets.take(conn, {_budget(system): cost}, now_wall=now), Bucket)
 
 
 def earned(conn: Connection, engine: Engine, system: str, outcomes: Iterable[Outcome]) -> None:
@@ -53,4 +53,4 @@ def _cost(row: CommandRow) -> int:
 
 
 def _budget(system: str) -> Bucket:
-    return Bucket(f"{system} retries", capacity=TOKENS, per_second=TOKENS_PER_SECOND)
+    return Bucket(f"{system} retries", capacity=TOKENS, tokens=TOKENS_PER_SECOND)

@@ -1,4 +1,4 @@
-"""Token buckets that all processes share: so many calls a second, so many retries.
+"""Token buckets that all processes share: so many calls a second, so many retries, so many invoices a day.
 
 A bucket fills at a steady rate up to its capacity. Taking may leave a debt, which is a reservation: whoever takes
 waits until the debt is paid off, and the next one waits behind it. Levels are whole millionths of a token, so that
@@ -7,10 +7,10 @@ both databases count alike.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from sync_pipeline.ledger.statements import insert
 from sync_pipeline.ledger.tables import bucket
@@ -20,32 +20,45 @@ TOKEN = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """`per_second` tokens flow in, up to `capacity`. It starts full."""
+    """`tokens` flow in every `seconds`, up to `capacity`. It starts full. Nobody waits for it longer than
+    `patience_us`: who would have to takes nothing."""
 
     name: str
     capacity: int
-    per_second: int
+    tokens: int
+    seconds: int = 1
+    patience_us: int = 0
 
 
-def take(conn: Connection, wanted: Sequence[Bucket], *, cost: int, now_wall: int, longest_wait_us: int) -> int | None:
-    """Takes `cost` tokens from every bucket and returns how long to wait before using them, in microseconds.
+def take(conn: Connection, wanted: Mapping[Bucket, int], *, now_wall: int) -> int | Bucket:
+    """Takes so many tokens from every bucket and returns how long to wait before using them, in microseconds.
 
-    None, and nothing is taken, when that would be longer than `longest_wait_us`.
+    Where that would be longer than the patience for a bucket, nothing is taken, and that bucket is returned.
     """
-    found = {each.name: _find(conn, each, now_wall) for each in sorted(wanted, key=lambda each: each.name)}
-    left = {each.name: found[each.name][0] - cost * TOKEN for each in wanted}
-    wait = max([0, *(-(left[each.name] // each.per_second) for each in wanted)])
-    if wait > longest_wait_us:
-        return None
-    for name, level in left.items():
-        _put(conn, name, level, found[name][1])
-    return wait
+    left = {}
+    longest = 0
+    for each in sorted(wanted, key=lambda each: each.name):
+        level, at_wall = _find(conn, each, now_wall)
+        level -= wanted[each] * TOKEN
+        wait = max(0, -(level * each.seconds // each.tokens))
+        if wait > each.patience_us:
+            return each
+        longest = max(longest, wait)
+        left[each.name] = level, at_wall
+    for name, (level, at_wall) in left.items():
+        _put(conn, name, level, at_wall)
+    return longest
 
 
 def give(conn: Connection, into: Bucket, *, tokens: int, now_wall: int) -> None:
     """Puts tokens back, up to the capacity; a negative number is a penalty."""
     level, at_wall = _find(conn, into, now_wall)
     _put(conn, into.name, min(into.capacity * TOKEN, level + tokens * TOKEN), at_wall)
+
+
+def prune(conn: Connection, before_wall: int) -> int:
+    """Deletes the buckets that nobody has used since `before_wall`: they are full again, as they would start."""
+    return conn.execute(delete(bucket).where(bucket.c.at_wall < before_wall)).rowcount
 
 
 def _find(conn: Connection, each: Bucket, now_wall: int) -> tuple[int, int]:
@@ -56,7 +69,7 @@ def _find(conn: Connection, each: Bucket, now_wall: int) -> tuple[int, int]:
     found = conn.execute(select(bucket).where(bucket.c.name == each.name).with_for_update()).one()
     # Another process's clock may be ahead of ours: time never flows twice into a bucket.
     passed = max(0, now_wall - found.at_wall)
-    return int(min(full, found.level + passed * each.per_second)), max(now_wall, found.at_wall)
+    return int(min(full, found.level + passed * each.tokens // each.seconds)), max(now_wall, found.at_wall)
 
 
 def _put(conn: Connection, name: str, level: int, at_wall: int) -> None:

@@ -6,7 +6,7 @@ system's `errors.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -60,10 +60,19 @@ class NotNow(Exception):
     """A call was not made, because the system is to be spared for a while; the message says why and how long."""
 
 
+@dataclass(frozen=True, slots=True)
+class Burden:
+    """What a call counts as towards the limits of one record: so many `times` an invoice or a quantity update."""
+
+    of: str
+    kind: Literal["invoice", "quantity"]
+    times: int = 1
+
+
 class Gate(Protocol):
     """Asked before every call to a system and told after it: the place of rate limits and circuit breakers."""
 
-    def before(self, system: str, operation: str) -> None:
+    def before(self, system: str, operation: str, burdens: Sequence[Burden] = ()) -> None:
         """Returns when the call may leave, after waiting if need be. Raises NotNow."""
 
     def worked(self, system: str, operation: str) -> None:
@@ -79,7 +88,7 @@ class Gate(Protocol):
 class OpenGate:
     """Lets every call through at once."""
 
-    def before(self, system: str, operation: str) -> None: ...
+    def before(self, system: str, operation: str, burdens: Sequence[Burden] = ()) -> None: ...
 
     def worked(self, system: str, operation: str) -> None: ...
 

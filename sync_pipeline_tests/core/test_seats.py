@@ -87,6 +87,7 @@ def test_an_edit_in_salesforce_is_billed_from_the_moment_of_the_edit() -> None:
     assert command.body == {
         "object": "subscription_item",
         "id": "si_1",
+        "subscription": SUBSCRIPTION,
         "params": {
             "quantity": 25,
             "proration_behavior": "create_prorations",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -17,13 +18,15 @@ from sync_pipeline.engine.retries import LONGEST_DELAY_SECONDS, delay_us
 from sync_pipeline.ledger import breakers, buckets, commands
 from sync_pipeline.ledger.breakers import FAILURES_TO_OPEN
 from sync_pipeline.ledger.commands import CommandRow
-from sync_pipeline.systems.outcomes import NotNow
+from sync_pipeline.systems.outcomes import Burden, NotNow
+from sync_pipeline.systems.stripe.client import burdens_on
 from sync_pipeline_tests.engine.installation import ONCE, Installation
 from sync_pipeline_tests.engine.people import edit, fault, mark, only, records, requests_since, win
 from sync_pipeline_tests.engine.test_isolation import another_deal
 
 SECOND = 1_000_000
 CREATE = "POST /v1/subscriptions"
+UPDATE = "POST /v1/subscriptions/:id"
 REUSED = {
     "error": {
         "type": "idempotency_error",
@@ -119,6 +122,63 @@ def test_whoever_would_wait_too_long_makes_no_call(sync: Installation) -> None:
             buckets.give(conn, limit, tokens=-20, now_wall=sync.env.wall())
     with pytest.raises(NotNow, match="more calls wait than its rate limit lets through"):
         gate.before("stripe", "GET /v1/prices")
+
+
+def test_one_subscription_takes_no_more_invoices_and_quantities_than_stripe_allows(sync: Installation) -> None:
+    """Facts 5.1: 10 new invoices a minute, 20 a day, 200 quantity updates an hour, whoever makes them; others go on."""
+    gates = [LedgerGate(sync.ledger, sync.env, None) for _ in range(2)]
+    left: dict[str, list[int]] = {"invoice": [], "quantity": []}
+    asked: list[tuple[Literal["invoice", "quantity"], int, int, int]] = [
+        ("invoice", 105, 900, 2),
+        ("quantity", 75, 60, 6),
+    ]
+    for kind, steps, pause, at_a_time in asked:
+        for _ in range(steps):
+            for number in range(at_a_time):
+                with contextlib.suppress(NotNow):
+                    gates[number % 2].before("stripe", UPDATE, [Burden("sub_1", kind)])
+                    left[kind].append(sync.env.wall())
+            sync.env.sleep(pause)
+        gates[0].before("stripe", UPDATE, [Burden("sub_2", kind)])
+    invoices, quantities = left["invoice"], left["quantity"]
+    assert 18 <= most_within(24 * 3600 * SECOND, invoices) <= 20
+    assert 180 <= most_within(3600 * SECOND, quantities) <= 200
+
+
+def most_within(span: int, moments: list[int]) -> int:
+    return max(sum(0 <= other - one < span for other in moments[place:]) for place, one in enumerate(moments))
+
+
+def test_what_a_subscription_may_not_take_now_is_not_sent_and_its_account_comes_back(sync: Installation) -> None:
+    """Ten changes that bill at once: five may come together, and Stripe, which would take ten, never has to refuse."""
+    win(sync.sandbox)
+    sync.rest()
+    subscription, since = only(sync.sandbox, "subscription"), mark(sync.sandbox)
+    item = subscription["items"]["data"][0]["id"]
+    outcomes = [
+        sync.engine.stripe.update(
+            "subscription_item",
+            item,
+            {"quantity": 40 + number, "proration_behavior": "always_invoice"},
+            key=f"seats-{number}",
+            guard=lambda: None,
+            subscription=subscription["id"],
+        )
+        for number in range(10)
+    ]
+    assert [each.state for each in outcomes] == [*["done"] * 5, *["throttled"] * 5]
+    assert outcomes[-1].message == (
+        f"Stripe allows {subscription['id']} no more new invoices a minute for now; one becomes free every 12 s"
+    )
+    assert len(requests_since(sync.sandbox, since, "stripe")) == 5
+
+
+def test_what_an_update_counts_as() -> None:
+    seats = {"items": [{"id": "si_1", "quantity": 3}, {"id": "si_2", "deleted": True}, {"price": "p", "quantity": 1}]}
+    assert burdens_on("sub_1", seats) == [Burden("sub_1", "quantity", 2)]
+    at_once = {"quantity": 3, "proration_behavior": "always_invoice"}
+    assert burdens_on("sub_1", at_once) == [Burden("sub_1", "quantity"), Burden("sub_1", "invoice")]
+    assert burdens_on("sub_1", {"cancel_at": 1, "proration_behavior": "none"}) == []
 
 
 def test_a_key_that_was_used_for_something_else_stops_its_account_until_somebody_has_looked(

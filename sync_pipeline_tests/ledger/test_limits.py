@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -13,13 +14,15 @@ from sync_pipeline.ledger.buckets import Bucket
 from sync_pipeline.ledger.database import Ledger, open_ledger
 
 SECOND = 1_000_000
-CALLS = Bucket("calls", capacity=3, per_second=2)
-ENDPOINT = Bucket("endpoint", capacity=1, per_second=1)
+CALLS = Bucket("calls", capacity=3, tokens=2)
+ENDPOINT = Bucket("endpoint", capacity=1, tokens=1)
 
 
 def take(ledger: Ledger, *wanted: Bucket, at: int, cost: int = 1, patience: int = 10) -> int | None:
     with ledger.tx() as conn:
-        return buckets.take(conn, wanted, cost=cost, now_wall=at, longest_wait_us=patience * SECOND)
+        patient = {replace(each, patience_us=patience * SECOND): cost for each in wanted}
+        wait = buckets.take(conn, patient, now_wall=at)
+    return None if isinstance(wait, Bucket) else wait
 
 
 def test_what_is_in_the_bucket_may_go_at_once_and_the_rest_in_turn(ledger: Ledger) -> None:
@@ -58,6 +61,23 @@ def test_tokens_come_back_up_to_the_capacity_and_penalties_are_waited_for(ledger
     with ledger.tx() as conn:
         buckets.give(conn, CALLS, tokens=-2, now_wall=0)
     assert take(ledger, CALLS, at=0) == 3 * SECOND // 2
+
+
+def test_tokens_of_a_day_come_one_by_one_through_it(ledger: Ledger) -> None:
+    invoices = Bucket("invoices", capacity=10, tokens=10, seconds=24 * 3600)
+    assert [take(ledger, invoices, at=0, patience=0) for _ in range(11)] == [*[0] * 10, None]
+    a_tenth = 24 * 360 * SECOND
+    assert take(ledger, invoices, at=a_tenth - 1, patience=0) is None
+    assert take(ledger, invoices, at=a_tenth, patience=0) == 0
+    assert take(ledger, invoices, at=a_tenth, patience=0) is None
+
+
+def test_a_bucket_that_nobody_has_used_for_long_is_forgotten(ledger: Ledger) -> None:
+    take(ledger, CALLS, at=0)
+    take(ledger, ENDPOINT, at=10 * SECOND)
+    with ledger.tx() as conn:
+        assert buckets.prune(conn, 10 * SECOND) == 1
+    assert take(ledger, ENDPOINT, at=10 * SECOND) == SECOND
 
 
 @pytest.mark.postgres

@@ -162,6 +162,7 @@ def test_what_salesforce_refuses_tells_a_person_what_to_do(code: str) -> None:
         (stripe_error(409, "idempotency_key_in_use"), "worked"),
         (stripe_error(429, "lock_timeout"), "worked"),
         (stripe_error(429, "rate_limit", headers={"Stripe-Rate-Limited-Reason": "global-rate"}), "throttled"),
+        (stripe_error(429, "rate_limit", headers={"Stripe-Rate-Limited-Reason": "resource-specific"}), "worked"),
     ],
 )
 def test_what_a_call_says_of_stripe_itself(error: stripe.StripeError, burden: str) -> None:

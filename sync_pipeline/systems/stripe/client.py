@@ -7,7 +7,7 @@ clock of Stripe's objects is seconds; everything handed out is microseconds UTC.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.records import Coupon, Customer, Discount
 from sync_pipeline.core.tax_types import compact
 from sync_pipeline.core.world import Billing, Catalogue
-from sync_pipeline.systems.outcomes import Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
+from sync_pipeline.systems.outcomes import Burden, Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline.systems.stripe.errors import burden_of, outcome_of, plain, read_failure
 
@@ -253,8 +253,20 @@ class Stripe:
         """Create one object. `guard` is called right before the request leaves."""
         return self._write(PATHS[kind], params, key=key, guard=guard)
 
-    def update(self, kind: str, object_id: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
-        return self._write(f"{PATHS[kind]}/{object_id}", params, key=key, guard=guard)
+    def update(
+        self,
+        kind: str,
+        object_id: str,
+        params: Mapping[str, Any],
+        *,
+        key: str,
+        guard: Guard,
+        subscription: str | None = None,
+    ) -> Outcome:
+        """Change one object; `subscription` is what it is a part of, whose own limits it counts towards."""
+        of = object_id if kind == "subscription" else subscription
+        burdens = () if of is None else burdens_on(of, params)
+        return self._write(f"{PATHS[kind]}/{object_id}", params, key=key, guard=guard, burdens=burdens)
 
     def delete(self, kind: str, object_id: str, *, guard: Guard) -> Outcome:
         """Delete one object. It needs no key: what is gone already is answered as such."""
@@ -316,10 +328,11 @@ class Stripe:
         guard: Guard,
         key: str | None = None,
         method: Literal["post", "delete"] = "post",
+        burdens: Sequence[Burden] = (),
     ) -> Outcome:
         operation = operation_of(method.upper(), path)
         try:
-            self.gate.before(SYSTEM, operation)
+            self.gate.before(SYSTEM, operation, burdens)
         except NotNow as error:
             return Outcome("throttled", message=str(error))
         guard()
@@ -360,6 +373,15 @@ def _session(transport: requests.adapters.BaseAdapter | None) -> requests.Sessio
 
 class _Missing(ReadFailed):
     """The object does not exist at Stripe: its own answer, not a page of something in between."""
+
+
+def burdens_on(subscription: str, params: Mapping[str, Any]) -> list[Burden]:
+    """What an update of a subscription, or of one of its items, counts as towards the subscription's limits."""
+    quantities = sum("quantity" in each for each in (params, *params.get("items", ())))
+    burdens = [Burden(subscription, "quantity", quantities)] if quantities else []
+    if params.get("proration_behavior") == "always_invoice":
+        burdens.append(Burden(subscription, "invoice"))
+    return burdens
 
 
 def operation_of(method: str, path: str) -> str:

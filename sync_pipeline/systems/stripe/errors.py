@@ -38,6 +38,7 @@ ADVICE = {
     "status_transition_invalid": "its status at Stripe does not allow this any more",
     "tax_id_invalid": "the tax registration is not valid: correct it on the Account",
 }
+OF_ONE_OBJECT = "resource-specific"
 NOT_AS_WE_THOUGHT = frozenset({"resource_already_exists", "resource_missing"})
 
 
@@ -67,9 +68,10 @@ def outcome_of(error: stripe.StripeError) -> Outcome:
 
 
 def burden_of(error: stripe.StripeError) -> Literal["worked", "failed", "throttled"]:
-    """What a failed call says of Stripe itself. A 429 without a reason is contention for one object, no rate limit."""
-    headers = {name.lower() for name in error.headers or {}}
-    if error.http_status == 429 and "stripe-rate-limited-reason" in headers:
+    """What a failed call says of Stripe itself. A 429 without a reason is contention for one object, and one whose
+    reason is a resource is a limit of that object alone: neither holds anybody else back."""
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+    if error.http_status == 429 and headers.get("stripe-rate-limited-reason", OF_ONE_OBJECT) != OF_ONE_OBJECT:
         return "throttled"
     answered = error.http_status is not None and error.http_status < 500 and _details(error) is not None
     return "worked" if answered else "failed"
