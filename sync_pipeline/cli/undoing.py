@@ -19,7 +19,8 @@ RUNS_SHOWN = 20
 @click.command(epilog="Example:  sync-pipeline undo reconcile-20261126T020000-4f2a --write")
 @click.argument("run", required=False)
 @click.option("--write", is_flag=True, help="Set the values back; without it they are only shown.")
-def undo(run: str | None, write: bool) -> None:
+@click.option("--allow", is_flag=True, help="No guard stops it: somebody has looked at what would be set back.")
+def undo(run: str | None, write: bool, allow: bool) -> None:
     """Set back what a run has written to Salesforce, where it still stands. Without RUN: list the newest runs.
 
     What was changed since stays, and so does what was written to Stripe; both are shown. Mend the rule or the record
@@ -46,7 +47,7 @@ def undo(run: str | None, write: bool) -> None:
         if not write:
             click.echo(f"{records} records would be set back, {len(planned.stays)} matters stay; --write does it")
             return
-        report = carry_out(running, planned)
+        report = carry_out(running, planned, allow=allow)
     click.echo(f"{report.done} of {records} records set back, {len(planned.stays)} matters stay")
     if report.waiting:
         click.echo(f"for later, by the same command: {', '.join(sorted(report.waiting))}")

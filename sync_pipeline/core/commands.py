@@ -38,6 +38,7 @@ class FieldChange:
     """One field of one write: canonical values before and after, the rule that asks for it, and why.
 
     `put_back` names the thing whose field somebody had edited, where the write undoes that; the ledger keeps count.
+    `invoices` are those that the value was read from, some of them where there are many.
     """
 
     field: str
@@ -47,6 +48,7 @@ class FieldChange:
     reason: str
     personal: bool = False
     put_back: str | None = None
+    invoices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

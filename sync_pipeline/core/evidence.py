@@ -19,15 +19,19 @@ from sync_pipeline.core.readings import Subject
 from sync_pipeline.core.records import Invoice, LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Billing, World
 
+INVOICES_NAMED = 5
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One thing that a value was read from. `object_id` names it in its own system; `at` is microseconds UTC."""
+    """One thing that a value was read from. `object_id` names it in its own system; `at` is microseconds UTC;
+    `invoice` is the one that it is, or belongs to, where that is known."""
 
     object_id: str
     what: str
     amount: Money | None = None
     at: int | None = None
+    invoice: str | None = None
 
 
 def evidence(world: World, reading: str, subject: Subject) -> tuple[Evidence, ...]:
@@ -37,6 +41,15 @@ def evidence(world: World, reading: str, subject: Subject) -> tuple[Evidence, ..
     return () if billing is None or finder is None else tuple(finder(world, billing, subject))
 
 
+def invoices_behind(world: World, reading: str, subject: Subject) -> tuple[str, ...]:
+    """The invoices that decided a reading, for the audit. Some, because a value may be the sum of years: the newest of
+    a sum, the oldest where the first one counts."""
+    behind = evidence(world, reading, subject)
+    if BEHIND.get(reading) is _facts:
+        behind = behind[::-1]
+    return tuple(dict.fromkeys(each.invoice for each in behind if each.invoice is not None))[:INVOICES_NAMED]
+
+
 def _facts(world: World, billing: Billing, subject: Subject) -> Iterator[Evidence]:
     """Every movement of money; facts of other kinds are in no sum."""
     money = (fact for fact in world.facts if fact.kind in MONEY)
@@ -44,7 +57,8 @@ def _facts(world: World, billing: Billing, subject: Subject) -> Iterator[Evidenc
         of = "".join(f" of {name} {value}" for name, value in fact.attributes)
         corrected = " (corrected)" if fact.revision else ""
         amount = Money(fact.amount_minor, fact.currency)
-        yield Evidence(fact.external_id, f"{fact.kind}{of}{corrected}", amount, fact.occurred_at)
+        invoice = dict(fact.attributes).get("invoice")
+        yield Evidence(fact.external_id, f"{fact.kind}{of}{corrected}", amount, fact.occurred_at, invoice)
 
 
 def _earning(world: World, billing: Billing, subject: Subject) -> Iterator[Evidence]:
@@ -124,7 +138,8 @@ def _paid(invoices: Iterable[Invoice]) -> Iterator[Evidence]:
     for invoice in sorted(invoices, key=lambda each: (each.paid_at or 0, each.id)):
         if invoice.status == "paid" and invoice.amount_paid > 0:
             amount = Money(invoice.amount_paid, invoice.currency)
-            yield Evidence(invoice.id, f"invoice {invoice.number or 'without a number'} paid", amount, invoice.paid_at)
+            told = f"invoice {invoice.number or 'without a number'} paid"
+            yield Evidence(invoice.id, told, amount, invoice.paid_at, invoice.id)
 
 
 def _subscription(world: World, billing: Billing, subject: Subject) -> Subscription | None:

@@ -21,6 +21,7 @@ from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
+from sync_pipeline.core.evidence import invoices_behind
 from sync_pipeline.core.kinds import KINDS, Decision
 from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.observation import Absent, Present, Unknown
@@ -124,7 +125,10 @@ def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, persona
             return
         reason = f"put back after an edit by hand: {rule.why}" if edited else rule.why
         name, of = field_name(rules, rule), subject.id if edited else None
-        change = FieldChange(name, found.shown, found.wanted, rule.target, reason, rule.personal, put_back=of)
+        behind = invoices_behind(world, rule.source, subject)
+        change = FieldChange(
+            name, found.shown, found.wanted, rule.target, reason, rule.personal, put_back=of, invoices=behind
+        )
         yield _write(world, rules, rule, subject, change, found.agreement, _written(rule, found.source))
 
 

@@ -25,11 +25,14 @@ REMEDY = (
 )
 
 
+REMEDY_OF_UNDO = "If it is right, allow it once: `sync-pipeline undo RUN --write --allow`, or `allow: true` for the job"
+
+
 class GuardTripped(Halted):
     """A run was stopped before it wrote more than it may unasked; `plan` has what it was about to write."""
 
-    def __init__(self, breaches: Sequence[str], plan: PlanDocument) -> None:
-        super().__init__(_message(breaches))
+    def __init__(self, breaches: Sequence[str], plan: PlanDocument, remedy: str) -> None:
+        super().__init__(_message(breaches, remedy))
         self.plan = plan
 
 
@@ -53,18 +56,21 @@ class RunGuard:
         return plans.keys()
 
 
-def check(engine: Engine, ahead: Collection[Foreseen], *, of_all: bool = False) -> None:
+def check(engine: Engine, ahead: Collection[Foreseen], *, among: int | None = None, remedy: str = REMEDY) -> None:
     """Stops before the first of these writes when they are more than a run may do. Raises GuardTripped, Halted.
 
-    `of_all` says that these are all Accounts, so that the share of those that are written to counts as well.
+    `among` is how many Accounts there are, where the share of those that are written to counts as well.
     """
     refuse_if_held(engine.ledger)
     tally = Tally()
     for each in ahead:
         tally.add(each.commands, each.before, each.after)
-    guards = engine.rules.guards
-    if breaches := [*tally.breaches(guards), *(tally.share_breaches(guards) if of_all else ())]:
-        raise GuardTripped(breaches, document(engine, [each for each in ahead if each.rounds], invoices=False))
+    guards, breaches = engine.rules.guards, tally.breaches(engine.rules.guards)
+    if among is not None:
+        tally.accounts = among
+        breaches += tally.share_breaches(guards)
+    if breaches:
+        raise GuardTripped(breaches, document(engine, [each for each in ahead if each.rounds], invoices=False), remedy)
 
 
 def refuse_if_held(ledger: Ledger) -> None:
@@ -89,9 +95,9 @@ def stop(engine: Engine, breaches: Sequence[str], worlds: Sequence[World]) -> No
     """Holds this run and those after it."""
     ahead = [foresee(world, engine.rules, engine.personal_key, engine.stripe.billing) for world in worlds]
     with engine.ledger.tx() as conn:
-        cursors.put(conn, HOLD, _message(breaches), engine.env.now())
-    raise GuardTripped(breaches, document(engine, ahead, invoices=False))
+        cursors.put(conn, HOLD, _message(breaches, REMEDY), engine.env.now())
+    raise GuardTripped(breaches, document(engine, ahead, invoices=False), REMEDY)
 
 
-def _message(breaches: Sequence[str]) -> str:
-    return f"stopped by a guard before it was written: {'; '.join(breaches)}. {REMEDY}"
+def _message(breaches: Sequence[str], remedy: str) -> str:
+    return f"stopped by a guard before it was written: {'; '.join(breaches)}. {remedy}"

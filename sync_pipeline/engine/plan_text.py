@@ -14,11 +14,21 @@ from rich.table import Table
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.money import Money
+from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine.markdown import table
 from sync_pipeline.engine.planning import InvoiceEffect, PlanDocument, RecurringEffect, Waiting
 from sync_pipeline.frames.rows import PlannedWrite
 
-HEADINGS = ("Step", "System", "Record", "Field", "Before", "After", "Follows", "Why")
+HEADINGS = ("Step", "Priority", "System", "Record", "Field", "Before", "After", "Follows", "Why")
+PRIORITIES = {
+    Priority.PAYMENT_FAILED: "failed payment",
+    Priority.CREATE: "new deal",
+    Priority.SEATS: "seats and terms",
+    Priority.WRITE_BACK: "write-back",
+    Priority.BULK: "may wait",
+    Priority.SWEEP: "last",
+}
+"""The class of work that a write belongs to, in words; the most urgent first."""
 LONGEST_VALUE = 48
 INVOICES = {
     "first": "the first invoice",
@@ -64,6 +74,7 @@ def _cells(write: PlannedWrite) -> list[str]:
     after = shown(_decoded(write.new)) if write.field or write.new is None else _made(write)
     return [
         str(write.step),
+        PRIORITIES[Priority(write.priority)],
         SYSTEMS[system],
         record,
         write.field or write.action.partition(".")[2] or write.action,

@@ -136,7 +136,7 @@ def reconcile(engine: Engine, *, allow: bool = False) -> Certificate:
     """Full comparison and repair. With `allow` no guard stops it. Raises Halted, GuardTripped."""
     compared = compare(engine, read_tables(engine))
     if not allow:
-        check(engine, compared.ahead.values(), of_all=True)
+        check(engine, compared.ahead.values(), among=len(compared.ahead))
     return certify(engine, compared, repair(engine, compared.different(), allow=allow))
 
 

@@ -15,8 +15,10 @@ from sync_pipeline.core.canon import VERSION
 from sync_pipeline.core.commands import Agreement
 from sync_pipeline.core.crosswalk import SCHEDULE
 from sync_pipeline.core.customers import slot_of_intent
+from sync_pipeline.core.evidence import INVOICES_NAMED
+from sync_pipeline.core.payment_failures import failure_key, is_failure
 from sync_pipeline.engine.context import Engine
-from sync_pipeline.ledger import attempts, audit, base, commands, inbox, links
+from sync_pipeline.ledger import attempts, audit, base, commands, facts, inbox, links
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.tables import UNRESOLVED_STATES
 from sync_pipeline.systems.outcomes import Outcome
@@ -78,12 +80,22 @@ def finish(
                 "error": outcome.code,
                 "body": row.input_hash,
                 "events": inbox.latest(conn, row.account, EVENTS_NAMED),
+                "invoices": _invoices(conn, row),
             }
         ),
         run=engine.run,
         code_version=engine.code_version,
         request_id=outcome.request_id,
     )
+
+
+def _invoices(conn: Connection, row: CommandRow) -> list[str]:
+    """The invoices that the values of a write were read from, or whose failed payment a record tells of."""
+    if row.kind == "salesforce.once":
+        known = facts.for_accounts(conn, [row.account]).get(row.account, [])
+        return [dict(fact.attributes)["invoice"] for fact in known if is_failure(fact) and failure_key(fact) == row.key]
+    named = [invoice for change in canonical.decode(row.changes) for invoice in change.get("invoices", ())]
+    return list(dict.fromkeys(named))[:INVOICES_NAMED]
 
 
 def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.commands import Command
-from sync_pipeline.core.foresight import imagine
+from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.foresight import Foreseen, imagine
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.undo import Stays, Written, reverse
-from sync_pipeline.core.world import Billing, World
-from sync_pipeline.engine import queue
+from sync_pipeline.core.world import Billing
+from sync_pipeline.engine import guard, queue
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.rounds import as_new_command
-from sync_pipeline.ledger import audit, commands, work
+from sync_pipeline.ledger import audit, commands, links, work
 from sync_pipeline.ledger.audit import AuditRow
 
 DONE = ": done"
@@ -31,10 +31,12 @@ class UndoError(ValueError):
 @dataclass(slots=True)
 class Undo:
     """`commands` set back what still stands, by account; `stays` is what they cannot or must not set back; `again` are
-    those of their lines that the present rules would write once more."""
+    those of their lines that the present rules would write once more. `ahead` is what guards judge: the worlds before
+    and after the commands."""
 
     run: str
     commands: dict[str, list[Command]] = field(default_factory=dict)
+    ahead: list[Foreseen] = field(default_factory=list)
     stays: list[Stays] = field(default_factory=list)
     again: list[Stays] = field(default_factory=list)
 
@@ -56,12 +58,23 @@ def plan_undo(engine: Engine, run: str) -> Undo:
                     undo.stays.append(found)
                 else:
                     undo.commands.setdefault(name, []).append(found)
-            undo.again.extend(_written_again(engine, world, undo.commands.get(name, [])))
+            if undone := undo.commands.get(name):
+                after, is_whole = imagine(world, undone, engine.rules, lambda _: Billing())
+                planned = plan(after, engine.rules, engine.personal_key)
+                undo.ahead.append(Foreseen(world, after, Plan(tuple(undone)), (tuple(undone),), is_whole))
+                undo.again.extend(_written_again(planned, undone))
     return undo
 
 
-def carry_out(engine: Engine, undo: Undo) -> Applied:
-    """Sends the writes of the plan. The accounts are due right after, so that their rules have the last word."""
+def carry_out(engine: Engine, undo: Undo, *, allow: bool = False) -> Applied:
+    """Sends the writes of the plan. The accounts are due right after, so that their rules have the last word.
+
+    With `allow` no guard stops it. Raises Halted, GuardTripped.
+    """
+    if not allow:
+        with engine.ledger.read() as conn:
+            billed = links.all_accounts(conn, "stripe", "customer")
+        guard.check(engine, undo.ahead, among=len({*billed, *undo.commands}), remedy=guard.REMEDY_OF_UNDO)
     total = Applied()
     owner = engine.env.token()
     for accounts in queue.at_a_time(undo.commands):
@@ -125,12 +138,9 @@ def _told(row: AuditRow) -> tuple[str, str]:
     return (action, target) if row.what.endswith(DONE) else ("", target)
 
 
-def _written_again(engine: Engine, world: World, undone: Sequence[Command]) -> Iterator[Stays]:
-    after, _ = imagine(world, undone, engine.rules, lambda _: Billing())
+def _written_again(planned: Plan, undone: Sequence[Command]) -> Iterator[Stays]:
     wanted = {
-        (command.target, change.field): change.reason
-        for command in plan(after, engine.rules, engine.personal_key).commands
-        for change in command.changes
+        (command.target, change.field): change.reason for command in planned.commands for change in command.changes
     }
     for command in undone:
         for change in command.changes:

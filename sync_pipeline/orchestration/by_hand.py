@@ -45,6 +45,7 @@ KEPT_PLAN = {"plan_run": some_text("Id of the plan_only run whose plan you have 
 SET_BACK = {
     "run": some_text("Which run to set back, as the list of this job names it. Empty: list the latest runs."),
     "write": dg.Field(bool, default_value=False, description="Set the values back; otherwise they are only shown."),
+    **ALLOW,
 }
 QUESTION = {
     "record": some_text(
@@ -176,7 +177,7 @@ def set_back(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings
             "stays": len(undo.stays),
         }
         if context.op_config["write"]:
-            done = carry_out(engine, undo)
+            done = carry_out(engine, undo, allow=context.op_config["allow"])
             found |= {"set_back": done.done, "for_later": len(done.waiting), "refused": done.parked}
         context.add_output_metadata(found)
 

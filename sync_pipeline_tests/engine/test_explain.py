@@ -41,6 +41,12 @@ def test_lifetime_value_is_traced_to_its_facts_its_rule_and_its_writes(paid: Ins
     ]
     events = {each["id"] for each in at_stripe(paid.sandbox, "GET", "/v1/events", type="charge.refunded")["data"]}
     assert set(found.writes[0].evidence["events"]) & events, "the write names the event that led to it"
+    invoice = only(paid.sandbox, "invoice")["id"]
+    assert [each.evidence["invoices"] for each in found.writes] == [[invoice], [invoice], []]
+    assert f"from {invoice}" in as_text([found])
+    deal = only(paid.sandbox, "Opportunity")["Id"]
+    (first,) = explain(paid.engine, f"Opportunity/{deal}", "First_Payment_At__c")
+    assert [each.evidence["invoices"] for each in first.writes] == [[invoice]]
 
 
 def test_an_edit_by_hand_is_told_apart_from_a_value_that_is_not_written_yet(paid: Installation) -> None:

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
+from sync_pipeline.core import canonical
 from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline.ledger.tables import audit
 from sync_pipeline.systems.alerts import Alerts
 from sync_pipeline.systems.outcomes import Guard, Outcome
 from sync_pipeline_tests.alert_hook import Hook, serving
@@ -77,6 +80,8 @@ def test_two_failures_are_two_tasks_and_the_payment_ends_the_one_that_nobody_too
         "Monthly recurring revenue at risk: GBP 3,750.00.\n"
         f"Invoice: {invoice['hosted_invoice_url']}"
     )
+    made = sync.rows(select(audit.c.evidence).where(audit.c.what.startswith("salesforce.once ")))
+    assert [canonical.decode(evidence)["invoices"] for (evidence,) in made] == [[invoice["id"]]]
     assert (first["ActivityDate"], first["Priority"]) == (day(sync), "High")
     assert first["OwnerId"] == only(sync.sandbox, "Account")["Customer_Success_Owner__c"]
     assert billing(sync) == ("Past Due", 3_750.0, "At Risk")

@@ -164,7 +164,13 @@ def test_people_read_money_as_money(sync: Installation) -> None:
     assert f"the first invoice of (new subscription of {opportunity}): GBP 45,000.00 (by the rate card" in text
     assert "Northwind" not in text
     markdown = as_markdown(planned, most_writes=2).splitlines()
-    assert markdown[0].startswith("| Account | Step | System |")
+    assert markdown[0].startswith("| Account | Step | Priority | System |")
+    assert markdown[2].startswith(f"| {account} | 1 | new deal | Stripe |")
+    assert {write.priority for write in planned.writes} == {1, 3}
+    rows = [line.split("|") for line in as_markdown(planned).splitlines() if line.startswith(f"| {account} |")]
+    assert {row[3].strip() for row in rows} == {"new deal", "write-back"}
+    assert "  new deal  " in text
+    assert "  write-back  " in text
     assert f"{len(planned.writes) - 2} more writes are not shown." in markdown
 
 

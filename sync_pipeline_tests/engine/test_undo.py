@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from sync_pipeline.engine.context import Halted
+from sync_pipeline.engine.guard import HOLD, GuardTripped
 from sync_pipeline.engine.undo import UndoError, carry_out, plan_undo
+from sync_pipeline.ledger import cursors
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import delete, edit, only, pay, records, win
+from sync_pipeline_tests.engine.people import delete, edit, mark, only, pay, records, win, writes_since
 
 
 @pytest.fixture
@@ -73,6 +76,27 @@ def test_a_record_that_is_gone_stays_gone(paid: Installation) -> None:
     assert {x.target for commands in undo.commands.values() for x in commands} == {
         f"salesforce/Account/{only(paid.sandbox, 'Account')['Id']}"
     }
+
+
+def test_an_undo_that_writes_to_more_than_a_run_may_asks_first(paid: Installation) -> None:
+    """One Account is all there are: with a share of half, a person has to allow it."""
+    guards = replace(paid.engine.rules.guards, share=50, share_from=0)
+    guarded = replace(paid.engine, rules=replace(paid.engine.rules, guards=guards))
+    undo, before = plan_undo(guarded, "wrong"), mark(paid.sandbox)
+    with pytest.raises(GuardTripped, match=r"1 of 1 accounts written to.*undo RUN --write --allow") as stopped:
+        carry_out(guarded, undo)
+    assert {each.field for each in stopped.value.plan.writes} >= {"Lifetime_Value__c", "Activation_Status__c"}
+    assert writes_since(paid.sandbox, before) == []
+    assert carry_out(guarded, undo, allow=True).done > 0
+
+
+def test_no_undo_while_a_guard_has_stopped_all_runs(paid: Installation) -> None:
+    undo, before = plan_undo(paid.engine, "wrong"), mark(paid.sandbox)
+    with paid.ledger.tx() as conn:
+        cursors.put(conn, HOLD, "stopped by a guard", paid.env.now())
+    with pytest.raises(Halted, match="stopped by a guard"):
+        carry_out(paid.engine, undo)
+    assert writes_since(paid.sandbox, before) == []
 
 
 def test_undoing_twice_sets_back_once(paid: Installation) -> None:

@@ -128,7 +128,7 @@ def write_back(
     allow = context.op_config["allow"]
     with one_clear_failure(), open_engine(settings, run=context.run_id) as engine:
         if not allow:
-            check(engine, plan.ahead.values(), of_all=True)
+            check(engine, plan.ahead.values(), among=len(plan.ahead))
         report = repair(engine, accounts, allow=allow)
     counts = {
         "accounts": report.accounts,
