@@ -1,24 +1,34 @@
 """What a run cost in API calls, and the least that the same work could have cost.
 
-The bounds hold for what one look found to do: Salesforce takes five collections of 200 records in a call and
-answers five queries of 2,000 rows in another; Stripe has no batches, so every object that is made or changed is a
-call. A ratio of 1 means that no call was wasted.
+The bounds hold for what one look found to do, whichever way it was done: Salesforce takes five collections of 200
+records in a call, or 75 pairs that are made together or not at all as a composite graph, and answers five queries of
+2,000 rows in another; Stripe has no batches, so every object that is made or changed is a call, and lists 100 objects
+on a page, of one customer or of all. A ratio of 1 means that no call was wasted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.world import World
+from sync_pipeline.core.world import Billing, World
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.connection import SUBREQUESTS_PER_CALL
-from sync_pipeline.systems.salesforce.writes import COLLECTIONS_PER_CALL, Write, collections
-from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline.systems.salesforce.writes import (
+    COLLECTIONS_PER_CALL,
+    RECORDS_PER_COLLECTION,
+    Once,
+    Update,
+    Upsert,
+    Write,
+)
+from sync_pipeline.systems.stripe.client import PAGE, Stripe
 
 ROWS_PER_QUERY = 2_000
-LISTS_PER_CUSTOMER = 2
+GRAPHS_PER_CALL = 75
+"""Each of them done as a whole or not at all (developer.salesforce.com, REST API, composite graph limits)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +82,38 @@ def calls_so_far(salesforce: Salesforce, stripe: Stripe) -> Calls:
 
 
 def least_salesforce_writes(writes: Sequence[Write]) -> int:
-    """Calls that these writes need when every call is full."""
-    return -(-len(collections(writes)) // COLLECTIONS_PER_CALL)
+    """Calls that these writes need when every call is full.
+
+    Updates share collections whatever their objects, and one of a record is enough; upserts share those of their
+    external field. A pair takes a collection that would be empty otherwise, or is one of the graphs of a call.
+    """
+    shared = Counter((each.object, each.external_field) for each in writes if isinstance(each, Upsert))
+    full = sum(map(_collections, shared.values())) + _collections(
+        len({each.id for each in writes if isinstance(each, Update)})
+    )
+    calls = -(-full // COLLECTIONS_PER_CALL)
+    pairs = sum(isinstance(each, Once) for each in writes) - (calls * COLLECTIONS_PER_CALL - full)
+    return calls + max(0, -(-pairs // GRAPHS_PER_CALL))
+
+
+def _collections(records: int) -> int:
+    return -(-records // RECORDS_PER_COLLECTION)
 
 
 def least_reads(rows: int, calls: int, worlds: Iterable[World]) -> Calls:
-    """Calls that show so many Salesforce rows when every query is full, and two lists for each Stripe customer.
+    """Calls that show so many Salesforce rows when every query is full, and the Stripe side of the worlds in pages.
 
-    A look that finds nothing is a call too, unless none of the `calls` was made: what a write has shown on its way is
-    not looked at. Accounts without a customer need nothing of Stripe.
+    Stripe's: the subscriptions and the invoices of each customer, or those of all and the customers, as if there were
+    no others; the less of the two. A look that finds nothing is a call too, unless none of the `calls` was made: what a
+    write has shown on its way is not looked at. Accounts without a customer need nothing of Stripe.
     """
-    customers = sum(isinstance(seen, Present) for world in worlds for seen in world.customers.values())
     queries = min(calls, max(1, -(-rows // (SUBREQUESTS_PER_CALL * ROWS_PER_QUERY))))
-    return Calls(salesforce_reads=queries, stripe_reads=LISTS_PER_CUSTOMER * customers)
+    one_by_one, counts = 0, [0, 0, 0]
+    for world in worlds:
+        customers = sum(isinstance(seen, Present) for seen in world.customers.values())
+        billing = world.billing.value if isinstance(world.billing, Present) else Billing()
+        lists = (len(billing.subscriptions), len(billing.invoices))
+        one_by_one += sum(max(customers, -(-count // PAGE)) for count in lists)
+        counts = [known + more for known, more in zip(counts, (customers, *lists), strict=True)]
+    pages = sum(max(1, -(-count // PAGE)) for count in counts)
+    return Calls(salesforce_reads=queries, stripe_reads=min(one_by_one, pages))
