@@ -73,7 +73,8 @@ class BilledItem:
     @property
     def names_are_stale(self) -> bool:
         """The item does not name exactly the lines that it bills."""
-        return bool(self.joining or self.leaving or self.gone)
+        unnamed = any(line.stripe_change_key and line.id not in self.item.line_ids for line in self.lines)
+        return bool(self.joining or self.leaving or self.gone or unnamed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ class AgreedRate:
 
 
 def agreed_rate(world: World, line: LineItem) -> AgreedRate | None:
-    value = world.base.get((line.id, RATE))
+    value = world.base.get((line.id, RATE)) or world.base.get((line.stripe_change_key or "", RATE))
     return remembered_rate(value) if value is not None else None
 
 

@@ -1,9 +1,11 @@
 """Which lines of a deal its running subscription bills at a moment, and which in later phases of a ramp.
 
-One-time charges are in neither.
+One-time charges are in neither, nor is what was removed at Stripe and taken back on the deal.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from sync_pipeline.core.deal import line_months, months_after
 from sync_pipeline.core.rates import is_one_time
@@ -11,6 +13,24 @@ from sync_pipeline.core.records import LineItem, Subscription
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.term import paid_from
 from sync_pipeline.core.world import Deal
+
+TAKES_BACK = "off:"
+"""What the key of a line begins with that takes another one back, whose id follows."""
+
+
+def taken_back(lines: Iterable[LineItem]) -> frozenset[str]:
+    """The lines of a deal that Stripe does not bill any more, and those that take them back; neither is billed.
+
+    One that somebody edited since is a line as any other again.
+    """
+    by_id = {line.id: line for line in lines}
+    pairs = set()
+    for line in by_id.values():
+        of = by_id.get((line.stripe_change_key or "").removeprefix(TAKES_BACK))
+        both = of is not None and None not in (line.quantity, of.quantity)
+        if of is not None and both and (line.quantity, line.unit_price) == (-(of.quantity or 0), of.unit_price):
+            pairs |= {line.id, of.id}
+    return frozenset(pairs)
 
 
 def lines_billed_now(deal: Deal, subscription: Subscription, commercial: Commercial, now: int) -> tuple[LineItem, ...]:
@@ -53,7 +73,9 @@ def _cuts(recurring: list[LineItem], months: int) -> set[int]:
 
 
 def _recurring(deal: Deal, commercial: Commercial) -> list[LineItem]:
-    return sorted((line for line in deal.lines if not is_one_time(line, commercial)), key=lambda line: line.id)
+    settled = taken_back(deal.lines)
+    recurring = (line for line in deal.lines if line.id not in settled and not is_one_time(line, commercial))
+    return sorted(recurring, key=lambda line: line.id)
 
 
 def _ramp_months(deal: Deal, recurring: list[LineItem]) -> int | None:

@@ -135,7 +135,8 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
     missing.extend(_interval_faults(deal, commercial, months))
     for line in sorted(deal.lines, key=lambda each: each.id):
         name = line.product_name or line.id
-        sold = replace(line, quantity=abs(line.quantity)) if line.amends_line_id and line.quantity else line
+        takes_back = line.amends_line_id or line.stripe_change_key
+        sold = replace(line, quantity=abs(line.quantity)) if takes_back and line.quantity else line
         missing.extend(f"line {name}: {fault}" for fault in line_faults(sold, currency, commercial))
         missing.extend(f"line {name}: {fault}" for fault in _month_faults(line, months))
     collection, net_days = _collection(opportunity, commercial, missing)

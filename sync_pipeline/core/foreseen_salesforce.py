@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from sync_pipeline.core.observation import Present
@@ -70,8 +71,12 @@ def _with_line(world: World, deal: Deal, made: LineItem) -> Deal:
     """The deal with a line that is made on it; Salesforce copies what the line shows of its product."""
     if deal.opportunity.id != made.opportunity_id:
         return deal
-    amended = next(line for each in world.deals for line in each.lines if line.id == made.amends_line_id)
-    shown = {name: getattr(amended, name) for name in ("product_id", "product_name", "product_family")}
+    lines = [line for each in world.deals for line in each.lines]
+    amended = (line for line in lines if line.id == made.amends_line_id)
+    same_entry = (line for line in lines if line.pricebook_entry_id == made.pricebook_entry_id)
+    listed = (entry for entry in world.listed if entry.id == made.pricebook_entry_id)
+    sold = next(chain(amended, same_entry, listed))
+    shown = {name: getattr(sold, name) for name in ("product_id", "product_name", "product_family")}
     return replace(deal, lines=(*deal.lines, replace(made, **shown)))
 
 

@@ -26,10 +26,10 @@ from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.records import LineItem, SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import agreed_quantities, agreed_quantity, line_quantity
+from sync_pipeline.core.stripe_lines import ITEMS, is_exchanged, line_of_added, lines_taken_back, was_taken_off
 from sync_pipeline.core.two_way import braked_until, edit_war
 from sync_pipeline.core.world import World
 
-ITEMS = "subscription.items"
 ON_NO_LINE = "item_on_no_line"
 NOTHING = canonical.encode(None)
 RULED = "a person decided a conflict"
@@ -85,6 +85,14 @@ def _new_rate(
     what = "is on no item any more of" if was_billed else "is on no item of"
     names = ", ".join(line.product_name or line.id for line in lines)
     detail = f"line {names} {what} {running.subscription.id}; add it there, or take it off the deal"
+    if was_billed and reaction == "accept" and running.subscription.intent is not None:
+        # What was added to the deal meanwhile is billed once these are taken back.
+        were_billed = [line for line in lines if agreed_quantity(world, [line.id]) is not None]
+        taken = lines_taken_back(world, rules, running.deal, were_billed, "it was removed at Stripe")
+        if not isinstance(taken, str):
+            yield from taken
+            return
+        detail, reaction = f"{detail}; it is not taken off by itself: {taken}", "review"
     if quantity is None or not changeable:
         yield _review(world, NOT_BILLED, first.id, detail)
         return
@@ -131,9 +139,16 @@ def _new_rate(
 def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
     """Items that bill no line: added at Stripe, or their lines were taken off the deal."""
     for item in running.unlined:
-        taken_off = bool(item.line_ids)
+        taken_off = was_taken_off(world, running.deal, item)
+        exchanged = not taken_off and is_exchanged(running.deal, item)
         reaction = rules.commercial.removed_lines if taken_off else rules.commercial.on_stripe_items
         detail = f"Stripe bills {item.quantity} of {item.product} ({item.id}), which is on no line of the deal"
+        if exchanged or (reaction == "accept" and running.subscription.intent is not None):
+            line = line_of_added(world, rules, running.deal, item)
+            if not isinstance(line, str):
+                yield line
+                continue
+            detail, reaction = f"{detail} and does not become one: {line}", "review"
         if running.subscription.status not in CHANGEABLE:
             yield _review(world, ON_NO_LINE, running.deal.opportunity.id, detail, item.id)
             continue

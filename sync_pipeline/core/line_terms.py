@@ -43,6 +43,7 @@ from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.records import SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import agreed_quantities, decide_quantity, line_quantity, quantity_of, spread
+from sync_pipeline.core.stripe_lines import lines_taken_back, why_no_exchange
 from sync_pipeline.core.two_way import Decision
 from sync_pipeline.core.world import Catalogue, World
 
@@ -91,6 +92,9 @@ def _keep_item(
         return
     if (shown := rate_of_item(billed.item)) is not None:
         yield from agreed_rates((line.id for line in prices.agreed), shown)
+    if prices.exchanged and not quantity.writes_stripe:
+        yield from _exchanged(world, rules, billed, prices)
+        return
     total = line_quantity(billed.lines)
     if quantity.move == "agree" and not billed.names_are_stale:
         yield from agreed_quantities((line.id, line.quantity) for line in billed.lines)
@@ -109,6 +113,19 @@ def _keep_item(
         changes.append(removal(billed.item, why, billed.lines[0].id, agreed, effective))
     else:
         yield from _to_stripe(world, rules, running, billed, quantity, prices)
+
+
+def _exchanged(world: World, rules: Rules, billed: BilledItem, prices: Prices) -> Iterator[Entry]:
+    """The lines of the product that was billed before; the one that is billed now becomes a line after that."""
+    why = "another product or interval is billed at Stripe"
+    taken = lines_taken_back(world, rules, billed.deal, prices.exchanged, why)
+    by_hand = why_no_exchange(world, rules, billed.deal, prices.exchanged, billed.item)
+    if by_hand is None and not isinstance(taken, str):
+        yield from taken
+        return
+    for line in prices.exchanged:
+        detail = f"line {line.product_name or line.id} is billed as something else at Stripe, but stays: {by_hand}"
+        yield _review(world, RATE, line.id, detail)
 
 
 def _without_joining(billed: BilledItem) -> BilledItem | None:

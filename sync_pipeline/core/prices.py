@@ -29,6 +29,7 @@ from sync_pipeline.core.rate_card import is_priced_at
 from sync_pipeline.core.rates import OUR_PRODUCT, Rate, interval_of
 from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.stripe_lines import why_no_exchange
 from sync_pipeline.core.two_way import Decision, Term, decide
 from sync_pipeline.core.world import World
 
@@ -39,12 +40,14 @@ NOT_BILLED = "line_not_billed"
 @dataclass(frozen=True, slots=True)
 class Prices:
     """What is to happen to the price of one item: `rate` is what it should bill instead, by `decision`; `following`
-    lines, by id, take the price of a rate; `agreed` ones show the item's."""
+    lines, by id, take the price of a rate; `agreed` ones show the item's; `exchanged` ones sell what it bills no more.
+    """
 
     decision: Decision
     rate: Rate | None = None
     following: Mapping[str, AgreedRate] = field(default_factory=dict)
     agreed: tuple[LineItem, ...] = ()
+    exchanged: tuple[LineItem, ...] = ()
 
 
 def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
@@ -55,23 +58,25 @@ def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
         return Prices(Decision("leave", (_review(world, billed.lines[0], detail),)))
     told: list[Entry] = []
     following: dict[str, AgreedRate] = {}
-    agreed, writes = [], []
+    agreed, writes, exchanged = [], [], []
     for line in billed.lines:
         wanted = _wanted(world, line, shown, billed.item.currency)
         if wanted is None:
             told.append(_review(world, line, f"the unit price is {number(line.unit_price) or 'empty'}"))
             continue
-        decision = _decide(world, rules.commercial, billed, line, wanted, shown)
+        decision = _decide(world, rules, billed, line, wanted, shown)
         told += decision.told
         if decision.move == "agree":
             agreed.append(line)
-        elif decision.value is not None:
+        elif decision.value is not None and is_same_plan(remembered_rate(decision.value), wanted):
             following[line.id] = remembered_rate(decision.value)
+        elif decision.value is not None:
+            exchanged.append(line)
         elif decision.writes_stripe:
             writes.append((line, decision, wanted))
     if not writes:
         moved = Decision("agree" if len(agreed) == len(billed.lines) else "leave", tuple(told))
-        return Prices(moved, following=following, agreed=tuple(agreed))
+        return Prices(moved, following=following, agreed=tuple(agreed), exchanged=tuple(exchanged))
     line, decision, wanted = writes[0]
     rate = rate_of(line, billed.item.currency, (wanted.interval, wanted.interval_count), rules.commercial)
     if isinstance(rate, Incomplete):
@@ -122,6 +127,11 @@ def changed_rates(world: World, rules: Rules) -> Iterator[Rate]:
                 yield changed
 
 
+def is_same_plan(one: AgreedRate, other: AgreedRate) -> bool:
+    """Both bill one product by one interval, at whatever price."""
+    return replace(one, unit_amount=other.unit_amount) == other
+
+
 def _wanted(world: World, line: LineItem, shown: AgreedRate, currency: str) -> AgreedRate | None:
     """What the line says: its own price for the product and interval that were agreed on."""
     price = minor_price(line, currency)
@@ -131,10 +141,10 @@ def _wanted(world: World, line: LineItem, shown: AgreedRate, currency: str) -> A
 
 
 def _decide(
-    world: World, commercial: Commercial, billed: BilledItem, line: LineItem, wanted: AgreedRate, shown: AgreedRate
+    world: World, rules: Rules, billed: BilledItem, line: LineItem, wanted: AgreedRate, shown: AgreedRate
 ) -> Decision:
-    base, currency = agreed_rate(world, line), billed.item.currency
-    same_plan = base is None or replace(shown, unit_amount=base.unit_amount) == base
+    base, currency, commercial = agreed_rate(world, line), billed.item.currency, rules.commercial
+    same_plan = base is None or is_same_plan(shown, base)
 
     def told(rate: AgreedRate) -> str:
         every = _shown(rate, currency)
@@ -143,6 +153,10 @@ def _decide(
     words = f"line {line.product_name or line.id} says {number(line.unit_price)}, Stripe bills {told(shown)}"
     if not same_plan:
         words = f"the deal has {told(wanted)}, Stripe bills {told(shown)} instead"
+    reaction = commercial.on_stripe_price if same_plan else commercial.on_stripe_items
+    if reaction == "accept" and not same_plan:
+        by_hand = why_no_exchange(world, rules, billed.deal, billed.lines, billed.item)
+        reaction, words = ("review", f"{words}; the deal does not follow: {by_hand}") if by_hand else (reaction, words)
     term = Term(
         subject=line.id,
         rule=RATE,
@@ -153,7 +167,6 @@ def _decide(
         said=(told(base) if base else None, told(wanted), told(shown)),
         about=billed.about(line),
     )
-    reaction = commercial.on_stripe_price if same_plan else commercial.on_stripe_items
     carries = base is not None and commercial.changes_after_billing == "carry"
     return decide(world, commercial, term, reaction, carries=carries)
 

@@ -16,6 +16,7 @@ from typing import Any
 from sync_pipeline.core.addresses import billing_address
 from sync_pipeline.core.amendments import Amendment, amendments, is_amendment, pending_until
 from sync_pipeline.core.at_risk import subscriptions_at_risk
+from sync_pipeline.core.billed_lines import taken_back
 from sync_pipeline.core.churn import retention
 from sync_pipeline.core.crosswalk import (
     Match,
@@ -226,14 +227,15 @@ def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[A
     billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
-    sold = _lines_by_product(world, billing)
+    listed = {f"{OUR_PRODUCT}{each.product_id}": each.product_family for each in world.listed}
+    sold = listed | {product: line.product_family for product, line in _lines_by_product(world, billing).items()}
     ours = {s.id for s in billing.subscriptions if s.intent is not None}
     seats, families = Decimal(0), rules.commercial.seat_families
     for item in _earning_items(billing):
         foreign = item.subscription in ours and not item.product.startswith(OUR_PRODUCT)
         if families and item.product not in sold and not foreign:
             return Unknown("a billed product is on no line of a deal")
-        if not families or (item.product in sold and sold[item.product].product_family in families):
+        if not families or sold.get(item.product) in families:
             seats += item.quantity or 0
     return Present(seats)
 
@@ -347,6 +349,8 @@ def item_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     if billing is None or subscription is None or has_ended(subscription):
         return NOT_BILLED
     line: LineItem = subject.record
+    if subject.deal is not None and line.id in taken_back(subject.deal.lines):
+        return Present(None)
     found = match_item(line, billing.items, subscription.id)
     return Present(found.id) if found else NOT_BILLED
 

@@ -65,6 +65,7 @@ class Opportunity:
     currency: Column[str | None, "ISO currency of the deal; the org's where it has one currency"] = None
     close_date: Column[str | None, "Close date (ISO date)"] = None
     contract_id: Column[str | None, "Contract of the deal"] = None
+    pricebook_id: Column[str | None, "Price book of the deal"] = None
     billing_interval: Column[str | None, "Monthly, Quarterly or Annual"] = None
     service_start_date: Column[str | None, "First day of service (ISO date)"] = None
     term_months: Column[Decimal | None, "Length of the term in months"] = None
@@ -106,6 +107,7 @@ class LineItem:
     service_date: Column[str | None, "Day from which the line counts (ISO date)"] = None
     pricebook_entry_id: Column[str | None, "Price book entry of the line"] = None
     amends_line_id: Column[str | None, "Line of an amendment that this line brings to the deal"] = None
+    stripe_change_key: Column[str | None, "Change of an item at Stripe that this line brings to the deal"] = None
     charge_type: Column[str | None, "Recurring or One-Time; empty as the product's family says"] = None
     billing_interval: Column[str | None, "Interval of this line where it is not the deal's"] = None
     from_month: Column[Decimal | None, "First month of the term that bills the line; empty from its start"] = None
@@ -113,6 +115,18 @@ class LineItem:
     stripe_item_id: Column[str | None, "Stripe subscription item (si_...)"] = None
     modified_by_id: Column[str | None, "User who edited the record last"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceBookEntry:
+    """A Salesforce PricebookEntry: a product as a price book lists it in one currency. Looked up where it is needed."""
+
+    id: Column[str, "Salesforce id, 18 characters"]
+    pricebook_id: Column[str | None, "Price book"] = None
+    product_id: Column[str | None, "Product2 that is listed"] = None
+    product_name: Column[str | None, "Name of the product"] = None
+    product_family: Column[str | None, "Family of the product, e.g. Seats"] = None
+    currency: Column[str | None, "ISO currency of the entry; the org's where it has one currency"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

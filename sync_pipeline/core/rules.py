@@ -75,7 +75,7 @@ class Commercial:
     quiet_seconds: int = 45
     on_stripe_quantity: Reaction = "accept"
     on_stripe_price: Reaction = "review"
-    on_stripe_items: Literal["revert", "review"] = "review"
+    on_stripe_items: Reaction = "review"
     on_stripe_discounts: Reaction = "review"
     changes_after_billing: Literal["carry", "review"] = "carry"
     removed_lines: Literal["carry", "review"] = "review"

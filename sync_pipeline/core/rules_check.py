@@ -85,7 +85,7 @@ def _of_object(kind: str, names: Names, uses: Mapping[tuple[str, str], Use], sch
             yield Fault(part, what, True)
         elif use := uses.get((kind, name)):
             yield from _of_written(part, f"{names.object}.{api_name}", field, use, described)
-        if ONCE_ONLY.get(kind) == name and not (field.external_id and field.unique and field.case_sensitive):
+        if name in ONCE_ONLY.get(kind, ()) and not (field.external_id and field.unique and field.case_sensitive):
             what = (
                 f"{names.object}.{api_name} must be an external id, unique and case-sensitive: it keeps a record "
                 "from being made twice"

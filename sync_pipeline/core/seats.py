@@ -96,7 +96,13 @@ def agreed_quantity(world: World, line_ids: Iterable[str]) -> Decimal | None:
 
 
 def _base(world: World, billed: BilledItem) -> str | None:
-    agreed = agreed_quantity(world, billed.agreed_lines)
+    # What Stripe brought to the deal was agreed on under its key, before the line had an id.
+    keys = {line.id: line.stripe_change_key for line in (*billed.lines, *billed.leaving)}
+    known = ((each, QUANTITY) in world.base for each in billed.agreed_lines)
+    subjects = (
+        each if is_known else keys.get(each) or each for each, is_known in zip(billed.agreed_lines, known, strict=True)
+    )
+    agreed = agreed_quantity(world, subjects)
     return None if agreed is None else canonical.encode(number(agreed))
 
 

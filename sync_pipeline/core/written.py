@@ -58,6 +58,8 @@ CREATED: Mapping[str, tuple[str, ...]] = {
         "billing_interval",
         "charge_type",
         "from_month",
+        "stripe_change_key",
+        "stripe_item_id",
     ),
     "sync_conflict": (
         "key",
@@ -94,13 +96,13 @@ UPDATED: Mapping[str, tuple[str, ...]] = {
 }
 """Fields of records that are there already, beside the targets of the rule table."""
 
-ONCE_ONLY: Mapping[str, str] = {
-    "opportunity": "renewal_key",
-    "contract": "stripe_subscription_id",
-    "churn_record": "key",
-    "line": "amends_line_id",
-    "sync_conflict": "key",
-    "payment_attempt": "key",
+ONCE_ONLY: Mapping[str, tuple[str, ...]] = {
+    "opportunity": ("renewal_key",),
+    "contract": ("stripe_subscription_id",),
+    "churn_record": ("key",),
+    "line": ("amends_line_id", "stripe_change_key"),
+    "sync_conflict": ("key",),
+    "payment_attempt": ("key",),
 }
 """The external ids that keep a record from being made twice. They hold ids, which differ by case alone."""
 

@@ -21,6 +21,7 @@ from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.ramp_changes import changed_ramps
 from sync_pipeline.core.records import Account, Contract, Opportunity
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.stripe_lines import products_to_look_up
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
@@ -100,7 +101,7 @@ def observe(
             breath = chunk[place : place + ACCOUNTS_PER_BREATH]
             begun = [_with_salesforce(engine, each, remembered[each], records, failure) for each in breath]
             whole = engine.env.each(look, begun)
-            worlds.update((world.account_id, world) for world in whole)
+            worlds.update((world.account_id, world) for world in _with_listed(engine, whole))
     return _with_facts(engine, worlds) if stripe is None else worlds
 
 
@@ -316,6 +317,25 @@ def _with_stripe(
         # One object that this version cannot read must not keep every other account from being served.
         why = f"Stripe: something of Account {world.account_id} cannot be read ({type(error).__name__})"
         return replace(world, billing=Unknown(why))
+
+
+def _with_listed(engine: Engine, worlds: Sequence[World]) -> list[World]:
+    """Adds the price book entries of products that are billed and on no line: few deals have any."""
+    products = {world.account_id: products_to_look_up(world, engine.rules.commercial) for world in worlds}
+    wanted = frozenset().union(*products.values())
+    if not wanted:
+        return list(worlds)
+    try:
+        listed = engine.salesforce.price_book_entries(wanted)
+    except ReadFailed as error:
+        if error.access:
+            raise
+        unread = Unknown(str(error))
+        return [replace(world, billing=unread) if products[world.account_id] else world for world in worlds]
+    return [
+        replace(world, listed=tuple(each for each in listed if each.product_id in products[world.account_id]))
+        for world in worlds
+    ]
 
 
 def _with_billing(world: World, customer_ids: Sequence[str], stripe: StripeReads) -> World:

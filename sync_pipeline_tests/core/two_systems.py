@@ -30,6 +30,7 @@ from sync_pipeline.core.records import (
     LineItem,
     Opportunity,
     Price,
+    PriceBookEntry,
     Refund,
     Subscription,
     SubscriptionItem,
@@ -37,7 +38,6 @@ from sync_pipeline.core.records import (
 )
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
-from sync_pipeline.core.written import ONCE_ONLY
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline_tests.core.making import ACCOUNT, MICROS, NOW, ORG, PERSONAL_KEY
 
@@ -79,6 +79,7 @@ class TwoSystems:
     requests: list[Any] = field(default_factory=list)
     reverts: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     conflicts: dict[str, Conflict] = field(default_factory=dict)
+    listed: list[PriceBookEntry] = field(default_factory=list)
     _items_ever: int = 0
     _tax_ids_ever: int = 0
 
@@ -131,6 +132,7 @@ class TwoSystems:
                     {p.lookup_key: p for p in self.prices.values() if p.lookup_key is not None},
                 )
             ),
+            listed=tuple(self.listed),
             links=tuple(self.links),
             base=dict(self.base),
             facts=tuple(self.facts),
@@ -167,7 +169,7 @@ class TwoSystems:
                 self._update_record(body["object"], body["id"], body["fields"])
             case "salesforce.upsert":
                 self.requests.append(("salesforce", body["object"], None, body["fields"]))
-                self._upsert_record(body["object"], body["external_id"], body["fields"])
+                self._upsert_record(body["object"], body["external_field"], body["external_id"], body["fields"])
             case "stripe.update":
                 self.requests.append(("stripe", body["object"], body["id"], body["params"]))
                 getattr(self, f"_update_{body['object']}")(body["id"], body["params"])
@@ -238,21 +240,25 @@ class TwoSystems:
             refunds=tuple(r for r in self.refunds.values() if r.customer == customer_id),
         )
 
-    def _upsert_record(self, kind: str, key: str, fields: dict[str, Any]) -> None:
+    def _upsert_record(self, kind: str, key_field: str, key: str, fields: dict[str, Any]) -> None:
         """A record is found by its key; here the key serves as its id too, unless another record has it."""
-        name = next(name for name, names in self.rules.salesforce.items() if names.object == kind)
+        names = next(names.fields for names in self.rules.salesforce.values() if names.object == kind)
+        own = next(name for name, api_name in names.items() if api_name == key_field)
         same_kind = (record for record in self.records.values() if isinstance(record, KINDS[kind]))
-        found = next((record.id for record in same_kind if getattr(record, ONCE_ONLY[name]) == key), None)
+        found = next((record.id for record in same_kind if getattr(record, own) == key), None)
         if found is None:
             found = f"new-{key}" if key in self.records else key
             shown = self._shown_of_product(fields) if kind == "OpportunityLineItem" else {}
-            self.put(KINDS[kind](**{"id": found, ONCE_ONLY[name]: key, **shown}))
+            self.put(KINDS[kind](**{"id": found, own: key, **shown}))
         self._update_record(kind, found, fields)
 
     def _shown_of_product(self, fields: dict[str, Any]) -> dict[str, Any]:
         """What a line that is made copies of its price book entry's product."""
         lines = (record for record in self.records.values() if isinstance(record, LineItem))
-        of_entry = next(each for each in lines if each.pricebook_entry_id == fields["PricebookEntryId"])
+        entry = fields["PricebookEntryId"]
+        of_entry = next((each for each in lines if each.pricebook_entry_id == entry), None) or next(
+            each for each in self.listed if each.id == entry
+        )
         copied = {name: getattr(of_entry, name) for name in ("product_id", "product_name", "product_family")}
         return {"opportunity_id": fields["OpportunityId"], "modified_at": self.now, **copied}
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.engine.observe import observe
 from sync_pipeline.ledger import work
+from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.writes import Update, composite_calls
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, only, records, requests_since, win
+from sync_pipeline_tests.engine.people import at_stripe, create, edit, fault, mark, only, records, requests_since, win
 
 
 def test_what_is_only_written_to_salesforce_costs_one_look_at_stripe(sync: Installation) -> None:
@@ -89,3 +94,33 @@ def test_a_change_at_stripe_after_the_look_is_not_missed(sync: Installation) -> 
     sync.rest()
     (line,) = [each for each in records(sandbox, "OpportunityLineItem") if each["Quantity"] == item["quantity"] + 5]
     assert line["Stripe_Subscription_Item_Id__c"] == item["id"]
+
+
+def test_a_price_book_that_cannot_be_read_leaves_billing_unknown(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is billed and on no line must not be told to a person, or left, because of a failed look-up."""
+    sandbox = sync.sandbox
+    win(sandbox)
+    sync.rest()
+    account = only(sandbox, "Account")["Id"]
+    support = create(sandbox, "Product2", Name="Support", Family="Seats", IsActive=True)
+    subscription = only(sandbox, "subscription")["id"]
+    at_stripe(sandbox, "POST", "/v1/products", id=f"sf_{support}", name="Support")
+    price = {"currency": "gbp", "product": f"sf_{support}", "unit_amount": 100, "recurring": {"interval": "year"}}
+    at_stripe(sandbox, "POST", "/v1/subscription_items", subscription=subscription, quantity=2, price_data=price)
+
+    def unread(_: object) -> None:
+        raise ReadFailed("Salesforce", "it is down")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(sync.engine.salesforce, "price_book_entries", unread)
+        assert isinstance(observe(sync.engine, [account])[account].billing, Unknown)
+    book = records(sandbox, "Pricebook2")[0]["Id"]
+    entry = create(sandbox, "PricebookEntry", Pricebook2Id=book, Product2Id=support, UnitPrice=1, IsActive=True)
+    seen = observe(sync.engine, [account])[account]
+    assert isinstance(seen.billing, Present)
+    assert [each.id for each in seen.listed] == [entry]
+    sync.rest()
+    # It is in a family of seats: 35 and 2, though a person is to decide what becomes of it.
+    assert only(sandbox, "Account")["Seats__c"] == 37

@@ -99,6 +99,20 @@ def test_an_account_that_is_not_shown_is_looked_for_in_the_recycle_bin(
     assert changed[found[winner].opportunities[0].id] == ("opportunity", winner, None)
 
 
+def test_active_price_book_entries_of_products_are_looked_up(
+    sandbox: SandboxHandle, salesforce: Salesforce, opportunity: Opportunity
+) -> None:
+    platform, *seats = sorted(salesforce.everything("line"), key=lambda line: line.product_family != "Platform")
+    gone = {"system": "salesforce", "object": "PricebookEntry", "id": seats[0].pricebook_entry_id}
+    sandbox.control("POST", "/humans", {**gone, "fields": {"IsActive": False}})
+    before = salesforce.calls
+    found = salesforce.price_book_entries({platform.product_id, seats[0].product_id})
+    assert salesforce.calls == before + 1
+    (entry,) = found
+    assert (entry.id, entry.pricebook_id) == (platform.pricebook_entry_id, opportunity.pricebook_id)
+    assert (entry.product_id, entry.product_family, entry.currency) == (platform.product_id, "Platform", None)
+
+
 def test_every_number_is_a_decimal(salesforce: Salesforce) -> None:
     for line in salesforce.everything("line"):
         assert isinstance(line.unit_price, Decimal)

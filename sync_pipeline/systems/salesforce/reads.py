@@ -7,7 +7,7 @@ pooled into such calls, their further pages as well.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -25,6 +25,7 @@ from sync_pipeline.core.records import (
     FailureTask,
     LineItem,
     Opportunity,
+    PriceBookEntry,
     SyncConflict,
 )
 from sync_pipeline.core.rules import Names
@@ -241,6 +242,13 @@ class Reads(Connection):
         soql = f"SELECT Id, MasterRecordId FROM {self._names['account'].object} WHERE Id IN ({{}}) AND IsDeleted = true"
         rows = self.query_all(dict(enumerate(self._asking_for(ids, soql))), deleted=True)
         return {raw["Id"]: raw["MasterRecordId"] for some in rows.values() for raw in some}
+
+    def price_book_entries(self, product_ids: Collection[str]) -> tuple[PriceBookEntry, ...]:
+        """The active entries of some products in all price books and currencies."""
+        soql = self._select("price_book_entry", "IsActive = true AND Product2Id IN ({})")
+        rows = self.query_all(dict(enumerate(self._asking_for(sorted(product_ids), soql))))
+        names = self.fields["price_book_entry"]
+        return tuple(parse.record(PriceBookEntry, names, raw) for some in rows.values() for raw in some)
 
     def account_of(self, name: str, record_id: str) -> str | None:
         """The Account that a record belongs to; None when there is no such record, or it belongs to none."""
