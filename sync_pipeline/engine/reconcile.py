@@ -6,7 +6,7 @@ ordinary queue, which looks at them afresh before it writes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -16,17 +16,24 @@ from sync_pipeline.core.facts import lifetime_value
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.money import MoneyError, minor_units
 from sync_pipeline.core.mrr import monthly_recurring_revenue
-from sync_pipeline.core.observation import Present
+from sync_pipeline.core.observation import Absent, Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.unrecorded import unrecorded_facts
-from sync_pipeline.core.world import World
+from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.guard import check
 from sync_pipeline.engine.observe import find_merges, observe
 from sync_pipeline.engine.rounds import BatchReport
-from sync_pipeline.engine.snapshot import SalesforceTables, StripeTables, Tables, read_salesforce, read_stripe
+from sync_pipeline.engine.snapshot import (
+    ACCOUNT_FIGURES,
+    SalesforceTables,
+    StripeTables,
+    Tables,
+    read_salesforce,
+    read_stripe,
+)
 from sync_pipeline.ledger import links, reviews, work
 
 
@@ -125,6 +132,7 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
         planned = plan(world, engine.rules, engine.personal_key) if name in fresh else before.now
         left = [Left(name, c.target, c.reason) for c in planned.commands]
         left += [Left(name, review.subject, review.detail) for review in planned.reviews]
+        left += _without_customer(world)
         certificate.left.extend(left)
         certificate.agreed += not left and name not in fresh
         certificate.repaired += not left and name in fresh
@@ -140,8 +148,18 @@ def reconcile(engine: Engine, *, allow: bool = False) -> Certificate:
     return certify(engine, compared, repair(engine, compared.different(), allow=allow))
 
 
+def _without_customer(world: World) -> Iterator[Left]:
+    """Money that an Account shows though Stripe has no customer of it: nothing says what should be there instead."""
+    if not isinstance(world.account, Present) or not isinstance(world.billing, Absent) or world.facts:
+        return
+    account = world.account.value
+    if shown := [field for field in ACCOUNT_FIGURES if getattr(account, field)]:
+        what = f"it shows money ({', '.join(shown)}), but has no customer at Stripe; clear that, or bill a deal of it"
+        yield Left(account.id, account.id, what)
+
+
 def _add_totals(engine: Engine, certificate: Certificate, world: World) -> None:
-    billing = own_billing(world)
+    billing = Billing() if isinstance(world.billing, Absent) else own_billing(world)
     if not isinstance(world.account, Present) or billing is None:
         return
     account = world.account.value

@@ -96,6 +96,10 @@ def read_stripe_state(stripe: Stripe) -> dict[str, list[Any]]:
     return {f"stripe/{table}": rows for table, rows in listings.state(stripe).items()}
 
 
+ACCOUNT_FIGURES = ("mrr", "mrr_at_risk", "lifetime_value")
+"""The Account's fields that show money."""
+
+
 class SalesforceTables:
     """Salesforce as a snapshot shows it."""
 
@@ -128,9 +132,10 @@ class SalesforceTables:
         return [account_id for account_id in ids if account_id not in self._accounts]
 
     def to_compare(self) -> Iterator[str]:
-        """Accounts that billing concerns: they have a won deal, or name a Stripe customer."""
+        """Accounts that billing concerns: they have a won deal, name a Stripe customer, or show money."""
         for account_id, account in self._accounts.items():
-            if account.stripe_customer_id or any(o.is_won for o in self._opportunities[account_id]):
+            shows_money = any(getattr(account, field) for field in ACCOUNT_FIGURES)
+            if account.stripe_customer_id or shows_money or any(o.is_won for o in self._opportunities[account_id]):
                 yield account_id
 
 

@@ -29,6 +29,7 @@ PERIODIC = ("subscription_create", "subscription_cycle")
 MEASURE = "period_invoice"
 _KEY = ["account_id", "measure", "currency", "subject", "difference_class"]
 _PARTS = ("discount", "tax", "proration", "rest")
+_MISSING_AT_STRIPE = (pl.col("difference_class") == "missing") & (pl.col("salesforce_minor") != 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,16 @@ class Money:
 def account_figures(
     money: Money, accounts: pl.DataFrame, mapping: pl.DataFrame, base: pl.DataFrame, default_currency: str, at: int
 ) -> pl.DataFrame:
-    """Rows of sync/certificate_accounts for the money on every Account that has a customer, in every currency.
+    """Rows of sync/certificate_accounts for the money on every Account that has a customer, in every currency, and for
+    what is shown on one that has none.
 
     The Account's own figures are in its currency; what there is in others has no exact amount in that, and is shown
     in the field of other currencies instead.
     """
-    owned = account_of(mapping).select("account_id").unique()
+    owned = pl.col("account_id").is_in(account_of(mapping)["account_id"].implode())
     own = (
         accounts.rename({"id": "account_id"})
-        .join(owned, on="account_id", how="semi")
+        .filter(owned | pl.any_horizontal(pl.col(*MEASURES) != 0))
         .with_columns(pl.coalesce("currency", pl.lit(default_currency)).str.to_uppercase().alias("currency"))
     )
     stripe = _by_stripe(money, own.select("account_id", pl.col("currency").alias("own")), mapping)
@@ -71,7 +73,7 @@ def account_figures(
     known = (
         pl.when(~apart)
         .then(pl.lit("none"))
-        .when(pl.col("shown_minor").is_null())
+        .when(pl.col("shown_minor").is_null() | ~owned)
         .then(pl.lit("missing"))
         .when(pl.col("agreed_minor") == pl.col("stripe_minor"))
         .then(pl.lit("human_edit"))
@@ -85,7 +87,8 @@ def account_figures(
         .with_columns(pl.lit(0, pl.Int128).alias("salesforce_minor"), pl.lit("fx").alias("difference_class"))
     )
     columns = ["account_id", "measure", "currency", "salesforce_minor", "stripe_minor", "difference_class"]
-    rows = pl.concat([minor.with_columns(known.alias("difference_class")).select(columns), elsewhere.select(columns)])
+    shown_or_owned = minor.filter(owned | apart).with_columns(known.alias("difference_class"))
+    rows = pl.concat([shown_or_owned.select(columns), elsewhere.select(columns)])
     return fitted(
         rows.with_columns(
             pl.col("account_id").alias("subject"),
@@ -143,6 +146,7 @@ def repaired(rows: pl.DataFrame, left: Iterable[str]) -> pl.DataFrame:
     waits = pl.col("account_id").is_in(list(left))
     cause = pl.col("difference_class")
     billing = pl.col("measure") == MEASURE
+    unbilled = billing & _MISSING_AT_STRIPE
     nothing = cause.is_in(["timing", "proration", "tax", "discount"]) & billing
     done = (
         pl.when(cause == "none")
@@ -151,14 +155,18 @@ def repaired(rows: pl.DataFrame, left: Iterable[str]) -> pl.DataFrame:
         .then(pl.lit("shown in the field of other currencies"))
         .when(nothing)
         .then(pl.lit("none needed: it is as it should be"))
-        .when(billing)
+        .when(billing & ~unbilled)
         .then(pl.lit("none: compare the deal with its subscription"))
+        .when(waits & ~billing & _MISSING_AT_STRIPE)
+        .then(pl.lit("none: the Account has no customer at Stripe; clear the field, or bill a deal of it"))
         .when(waits)
         .then(pl.lit("not yet: see what the plan has left for this Account"))
+        .when(unbilled)
+        .then(pl.lit("billed by this run, unless the deal names what Stripe does not have"))
         .otherwise(pl.lit("written to the Account"))
     )
-    # What a deal says of its invoice is for reading; only the Account's figures have to be equal.
-    stays = waits & ~billing & ~cause.is_in(["none", "fx"])
+    # What a deal says of its invoice is for reading; the Account's figures have to be equal, and a deal to be billed.
+    stays = waits & (~billing | unbilled) & ~cause.is_in(["none", "fx"])
     return rows.with_columns(
         done.alias("repair"),
         pl.when(stays).then("difference_minor").otherwise(0).cast(DTYPES["amount"]).alias("left_minor"),
@@ -270,8 +278,9 @@ def since_when(rows: pl.DataFrame, before: pl.DataFrame) -> pl.DataFrame:
 
 
 def unlike_the_planner(rows: pl.DataFrame, quiet: Iterable[str]) -> pl.DataFrame:
-    """Own figures that differ on Accounts where the planner found nothing to write."""
-    own = pl.col("measure").is_in(MEASURES) & ~pl.col("difference_class").is_in(["none", "fx"])
+    """Own figures that differ on Accounts where the planner found nothing to write; it says nothing of what is shown
+    where there is no customer."""
+    own = pl.col("measure").is_in(MEASURES) & ~pl.col("difference_class").is_in(["none", "fx"]) & ~_MISSING_AT_STRIPE
     return rows.filter(own & pl.col("account_id").is_in(sorted(quiet)))
 
 

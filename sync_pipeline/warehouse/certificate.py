@@ -24,6 +24,7 @@ from sync_pipeline.frames.tables import (
     MRR_ROLLFORWARD,
     SNAPSHOTS,
 )
+from sync_pipeline.frames.unbilled import unbilled_deals
 from sync_pipeline.warehouse.certificate_page import Shown, page
 from sync_pipeline.warehouse.parquet import Warehouse, replace_file
 
@@ -63,13 +64,17 @@ def certify_amounts(
         commercial.default_currency,
         at,
     )
-    deals = certificate.period_invoices(
-        listing("salesforce/opportunities"), warehouse.read(DEAL_SUBSCRIPTIONS), items, invoices, lines, at
+    opportunities, deals = listing("salesforce/opportunities"), warehouse.read(DEAL_SUBSCRIPTIONS)
+    billed = certificate.period_invoices(opportunities, deals, items, invoices, lines, at)
+    schedules = listing("stripe/subscription_schedules")
+    unbilled = unbilled_deals(
+        opportunities, deals, listing("stripe/subscriptions"), schedules, invoices, commercial, at
     )
     before, past = (
         warehouse.read_or_empty(table, "certified_at")[0] for table in (CERTIFICATE_ACCOUNTS, CERTIFICATE_HISTORY)
     )
-    amounts = certificate.repaired(certificate.since_when(pl.concat([figures, deals]), before), left)
+    rows = certificate.since_when(pl.concat([figures, billed, unbilled]), before)
+    amounts = certificate.repaired(rows, left)
     return Certified(amounts, certificate.with_history(amounts, past, at), certificate.does_not_add_up(amounts))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.core.records import Account, InvoiceLine
+from sync_pipeline.core.records import Account, InvoiceLine, Opportunity, SubscriptionSchedule
+from sync_pipeline.core.rules import Commercial
 from sync_pipeline.frames.cash import Listings, cash
 from sync_pipeline.frames.certificate import (
     BASE,
@@ -24,6 +26,7 @@ from sync_pipeline.frames.certificate import (
     with_history,
 )
 from sync_pipeline.frames.convert import to_frame, to_records
+from sync_pipeline.frames.rows import DealSubscription
 from sync_pipeline.frames.schema import empty, violations
 from sync_pipeline.frames.tables import (
     CERTIFICATE_ACCOUNTS,
@@ -31,6 +34,7 @@ from sync_pipeline.frames.tables import (
     DEAL_SUBSCRIPTIONS,
     MRR_AT_RISK,
 )
+from sync_pipeline.frames.unbilled import unbilled_deals
 from sync_pipeline_tests.core.making import ACCOUNT, NOW, OPPORTUNITY, item, subscription
 from sync_pipeline_tests.frames.recurring import DAY, line, mapped, what_recurs
 from sync_pipeline_tests.frames.test_revenue_operations import deal, invoice, paid, snapshot, won
@@ -185,6 +189,117 @@ def test_the_parts_always_add_up(amount: int, full: int, off: int, prorated: int
     total = full - off + prorated + tax
     found = billed(str(Decimal(amount).scaleb(-2)), lines, [item()], total=total, tax=tax)
     assert sum(found.values()) == amount - total
+
+
+CUSTOMERLESS = "001000000000009AAA"
+
+
+def test_what_is_shown_without_a_customer_is_missing_at_stripe() -> None:
+    listings = {name: snapshot(f"stripe/{name}") for name in MONEY}
+    accounts = [
+        Account(id=ACCOUNT, currency="GBP", mrr=Decimal("10.00")),
+        # Somebody typed 55.00 of revenue; its lifetime value is 0.00 and agrees with nothing at Stripe.
+        Account(id=CUSTOMERLESS, currency="GBP", mrr=Decimal("55.00"), lifetime_value=Decimal(0)),
+        Account(id="001000000000008AAA", currency="GBP", mrr=Decimal(0)),
+    ]
+    rows = account_figures(
+        Money(what_recurs([item()]), empty(MRR_AT_RISK), cash(Listings(*listings.values()))),
+        snapshot("salesforce/accounts", *accounts),
+        mapped(),
+        pl.DataFrame(schema=BASE),
+        "GBP",
+        NOW,
+    )
+    assert violations(rows, CERTIFICATE_ACCOUNTS) == []
+    assert does_not_add_up(rows).is_empty()
+    alone = rows.filter(account_id=CUSTOMERLESS)
+    found: list[Any] = to_records(alone, CERTIFICATE_ACCOUNTS)
+    assert [(each.measure, each.salesforce_minor, each.stripe_minor, each.difference_class) for each in found] == [
+        ("mrr", 5_500, 0, "missing")
+    ]
+    assert rows["account_id"].unique().sort().to_list() == sorted([ACCOUNT, CUSTOMERLESS])
+    # 10.00 and 55.00 in Salesforce, 10.00 at Stripe: the column's sums are the company's.
+    mrr = rows.filter(measure="mrr").sum()
+    assert mrr.select("salesforce_minor", "stripe_minor", "difference_minor").row(0) == (6_500, 1_000, 5_500)
+    (done,) = to_records(repaired(alone, [CUSTOMERLESS]), CERTIFICATE_ACCOUNTS)
+    assert (done.left_minor, done.repair.startswith("none: the Account has no customer")) == (5_500, True)
+    # The planner knows nothing of such an Account, and is not contradicted.
+    assert unlike_the_planner(rows, [CUSTOMERLESS]).is_empty()
+
+
+def never_billed(
+    *deals: Opportunity,
+    matched: list[DealSubscription] | None = None,
+    schedules: list[SubscriptionSchedule] | None = None,
+    invoices: list[Any] | None = None,
+    subscriptions: list[Any] | None = None,
+    **rules: Any,
+) -> dict[str, tuple[int, str, str]]:
+    """Opportunity -> what is missing, its currency, its class."""
+    rows = unbilled_deals(
+        snapshot("salesforce/opportunities", *deals),
+        to_frame(matched or [], DEAL_SUBSCRIPTIONS),
+        snapshot("stripe/subscriptions", *(subscriptions or [])),
+        snapshot("stripe/subscription_schedules", *(schedules or [])),
+        snapshot("stripe/invoices", *(invoices or [])),
+        Commercial(**rules),
+        NOW,
+    )
+    assert violations(rows, CERTIFICATE_ACCOUNTS) == []
+    assert does_not_add_up(rows).is_empty()
+    shown: list[Any] = to_records(rows, CERTIFICATE_ACCOUNTS)
+    assert {(row.measure, row.stripe_minor) for row in shown} <= {("period_invoice", 0)}
+    return {row.subject: (row.difference_minor, row.currency, row.difference_class) for row in shown}
+
+
+def test_a_won_deal_without_a_subscription_is_missing_at_stripe() -> None:
+    yen = won(id="006_yen", amount=Decimal(900), currency="JPY")
+    assert never_billed(won(amount=Decimal("120.50"), currency="GBP"), yen) == {
+        OPPORTUNITY: (12_050, "GBP", "missing"),
+        "006_yen": (900, "JPY", "missing"),
+    }
+
+
+def test_a_deal_that_is_not_to_be_billed_by_itself_is_not_missing() -> None:
+    others = [
+        won(id="006_amends", amends_opportunity_id=OPPORTUNITY),
+        won(id="006_typed", type="Amendment"),
+        won(id="006_renews", renewal_key="sub_northwind:2026-12-01"),
+        won(id="006_open", is_won=False),
+        won(id="006_old", close_date="2025-12-31"),
+        won(id="006_nothing", amount=Decimal(0)),
+    ]
+    assert never_billed(*others, go_live="2026-01-01") == {}
+
+
+def test_a_deal_waits_for_its_first_invoice_or_never_gets_one() -> None:
+    waiting = SubscriptionSchedule(
+        id="sub_sched_1", customer="cus_1", status="not_started", starts_at=NOW + DAY, opportunity_id=OPPORTUNITY
+    )
+    canceled = replace(waiting, status="canceled")
+    ended = subscription(status="canceled", ended_at=NOW)
+    first = invoice(billing_reason="subscription_create")
+    this = won(amount=Decimal(120), currency="GBP")
+
+    def found(**there: Any) -> str | None:
+        return never_billed(this, **there).get(OPPORTUNITY, (0, "", None))[2]
+
+    assert found(schedules=[waiting]) == "timing"
+    assert found(schedules=[canceled]) == "real"
+    assert found(matched=[deal()], subscriptions=[subscription()]) == "timing"
+    assert found(matched=[deal()], subscriptions=[ended]) == "real"
+    # What has an invoice is compared with it, and what is ambiguous with nothing.
+    assert found(matched=[deal()], subscriptions=[subscription()], invoices=[first]) is None
+    assert found(matched=[deal()], subscriptions=[subscription()], invoices=[replace(first, status="void")]) == "timing"
+    assert found(matched=[replace(deal(), state="ambiguous")], subscriptions=[subscription()]) is None
+
+
+def test_a_missing_deal_is_billed_by_the_run_or_left() -> None:
+    rows = rows_of("missing", "timing").with_columns(pl.lit("period_invoice").alias("measure"))
+    for left, expected in (([ACCOUNT], (10, "not yet")), ([], (0, "billed by this run"))):
+        missing, later = to_records(repaired(rows, left), CERTIFICATE_ACCOUNTS)
+        assert (missing.left_minor, missing.repair.startswith(expected[1])) == (expected[0], True)
+        assert (later.left_minor, later.repair) == (0, "none needed: it is as it should be")
 
 
 def rows_of(*causes: str, at: int = NOW) -> pl.DataFrame:
