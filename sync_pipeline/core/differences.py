@@ -1,4 +1,7 @@
-"""The sorts of difference that money of both systems can have. What decides between them is in frames.certificate."""
+"""The sorts of difference that money of both systems can have, and which one a figure of an Account has.
+
+Over whole tables, and for the invoices of deals, that is decided in frames.certificate.
+"""
 
 from __future__ import annotations
 
@@ -17,3 +20,15 @@ CLASSES: Mapping[DifferenceClass, str] = {
     "human_edit": "Somebody has changed what Salesforce showed.",
     "real": "None of these: both sides say something else.",
 }
+
+
+def class_of_figure(shown: int | None, billed: int, agreed: int | None, *, has_customer: bool) -> DifferenceClass:
+    """What lies between the figure that an Account shows and what follows from Stripe's records, where both last agreed
+    on `agreed`; minor units of the Account's currency."""
+    if (shown or 0) == billed:
+        return "none"
+    if shown is None or not has_customer:
+        return "missing"
+    if agreed == billed:
+        return "human_edit"
+    return "timing" if agreed == shown else "real"

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sync_pipeline.core.money import Money
-from sync_pipeline.engine.reconcile import Certificate
+from sync_pipeline.engine.reconcile import Certificate, Figure, Total
 
 MEASURES = {"mrr": "MRR", "lifetime_value": "Lifetime value"}
+MOST_DIFFERENCES_SHOWN = 100
 
 
 def as_data(certificate: Certificate) -> dict[str, Any]:
@@ -20,6 +21,20 @@ def as_data(certificate: Certificate) -> dict[str, Any]:
         "repaired": certificate.repaired,
         "writes": certificate.writes,
         "left": [{"account": each.account, "subject": each.subject, "what": each.what} for each in certificate.left],
+        "differences": [
+            {
+                "account": each.account,
+                "measure": each.measure,
+                "currency": each.currency,
+                "salesforce_minor": each.salesforce,
+                "stripe_minor": each.stripe,
+                "difference_minor": each.difference,
+                "difference_class": each.difference_class,
+                "repair": _repair(each),
+                "left_minor": each.left,
+            }
+            for each in certificate.differences
+        ],
         "totals": [
             {
                 "measure": measure,
@@ -44,9 +59,24 @@ def as_text(certificate: Certificate) -> str:
     lines = [f"Certificate of {when}: {verdict}", f"  {counts}"]
     for measure, by_currency in sorted(certificate.totals.items()):
         for currency, total in sorted(by_currency.items()):
-            shown, billed, off = (
-                f"{Money(minor, currency).decimal():,}" for minor in (total.salesforce, total.stripe, total.difference)
-            )
-            lines.append(f"  {MEASURES[measure]} {currency}: Salesforce {shown}, Stripe {billed}, difference {off}")
+            lines.append(f"  {MEASURES[measure]} {currency}: {_sides(total, currency)}")
+    for each in certificate.differences[:MOST_DIFFERENCES_SHOWN]:
+        what = f"{each.difference_class}: {_repair(each)}"
+        lines.append(
+            f"  {each.account} {MEASURES[each.measure]} {each.currency}: {_sides(each, each.currency)}, {what}"
+        )
+    if (more := len(certificate.differences) - MOST_DIFFERENCES_SHOWN) > 0:
+        lines.append(f"  and {more} figures more that differed: --json has them all")
     lines.extend(f"  left: {each.account} {each.subject}: {each.what}" for each in certificate.left)
     return "\n".join(lines)
+
+
+def _sides(found: Total | Figure, currency: str) -> str:
+    shown, billed, off = (
+        f"{Money(minor, currency).decimal():,}" for minor in (found.salesforce, found.stripe, found.difference)
+    )
+    return f"Salesforce {shown}, Stripe {billed}, difference {off}"
+
+
+def _repair(figure: Figure) -> str:
+    return "not yet: see what is left for this Account" if figure.left else "written to the Account"

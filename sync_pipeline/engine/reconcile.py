@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import account_currency
+from sync_pipeline.core.differences import DifferenceClass, class_of_figure
 from sync_pipeline.core.facts import lifetime_value
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.money import MoneyError, minor_units
@@ -74,9 +76,28 @@ class Left:
     what: str
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One figure of an Account: what each system says, what sort of difference that is, and what of it is left after
+    the repair. Minor units."""
+
+    account: str
+    measure: str
+    currency: str
+    salesforce: int
+    stripe: int
+    difference_class: DifferenceClass
+    left: int = 0
+
+    @property
+    def difference(self) -> int:
+        return self.salesforce - self.stripe
+
+
 @dataclass(slots=True)
 class Certificate:
-    """The result of a reconcile. `totals` is by measure and currency, minor units."""
+    """The result of a reconcile. `totals` is by measure and currency, minor units, after the repair; `differences` are
+    the figures that differed before it."""
 
     at: int
     accounts: int = 0
@@ -84,6 +105,7 @@ class Certificate:
     repaired: int = 0
     writes: int = 0
     left: list[Left] = field(default_factory=list)
+    differences: list[Figure] = field(default_factory=list)
     totals: dict[str, dict[str, Total]] = field(default_factory=dict)
 
     @property
@@ -136,7 +158,15 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
         certificate.left.extend(left)
         certificate.agreed += not left and name not in fresh
         certificate.repaired += not left and name in fresh
-        _add_totals(engine, certificate, world)
+        now = {figure.measure: figure for figure in _figures(engine, world)}
+        for figure in _figures(engine, before.before):
+            if figure.difference:
+                after = now.get(figure.measure, figure)
+                certificate.differences.append(replace(figure, left=after.difference))
+        for figure in now.values():
+            total = certificate.totals.setdefault(figure.measure, {}).setdefault(figure.currency, Total())
+            total.salesforce += figure.salesforce
+            total.stripe += figure.stripe
     return certificate
 
 
@@ -158,7 +188,7 @@ def _without_customer(world: World) -> Iterator[Left]:
         yield Left(account.id, account.id, what)
 
 
-def _add_totals(engine: Engine, certificate: Certificate, world: World) -> None:
+def _figures(engine: Engine, world: World) -> Iterator[Figure]:
     billing = Billing() if isinstance(world.billing, Absent) else own_billing(world)
     if not isinstance(world.account, Present) or billing is None:
         return
@@ -171,7 +201,10 @@ def _add_totals(engine: Engine, certificate: Certificate, world: World) -> None:
         }
     except MoneyError:
         return
-    for measure, (shown, billed) in measures.items():
-        total = certificate.totals.setdefault(measure, {}).setdefault(currency, Total())
-        total.salesforce += int(minor_units(shown or Decimal(0), currency))
-        total.stripe += billed.minor
+    for measure, (value, billed) in measures.items():
+        base = canonical.decode(world.base.get((account.id, f"account.{measure}"), "null"))
+        shown, agreed = (
+            None if each is None else round(minor_units(Decimal(each), currency)) for each in (value, base)
+        )
+        what = class_of_figure(shown, billed.minor, agreed, has_customer=isinstance(world.billing, Present))
+        yield Figure(account.id, measure, currency, shown or 0, billed.minor, what)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_pipeline.core.differences import class_of_figure
 from sync_pipeline.core.records import Account, InvoiceLine, Opportunity, SubscriptionSchedule
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.frames.cash import Listings, cash
@@ -99,6 +100,9 @@ def figures(
 )
 def test_what_lies_between_the_two(shown: str | None, agreed: str | None, expected: tuple[int, int, int, str]) -> None:
     assert figures(shown, agreed)["mrr", "GBP"] == expected
+    # The same of one Account at a time.
+    minor = [None if each is None else int(Decimal(each) * 100) for each in (shown, agreed)]
+    assert class_of_figure(minor[0], 1_000, minor[1], has_customer=True) == expected[3]
 
 
 def test_an_empty_field_and_nothing_in_stripe_are_the_same() -> None:
