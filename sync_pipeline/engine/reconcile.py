@@ -179,8 +179,8 @@ def reconcile(engine: Engine, *, allow: bool = False) -> Certificate:
 
 
 def _without_customer(world: World) -> Iterator[Left]:
-    """Money that an Account shows though Stripe has no customer of it: nothing says what should be there instead."""
-    if not isinstance(world.account, Present) or not isinstance(world.billing, Absent) or world.facts:
+    """Money that an Account shows though it never had a customer: nothing says what should be there instead."""
+    if not isinstance(world.account, Present) or not _never_had_a_customer(world):
         return
     account = world.account.value
     if shown := [field for field in ACCOUNT_FIGURES if getattr(account, field)]:
@@ -188,8 +188,14 @@ def _without_customer(world: World) -> Iterator[Left]:
         yield Left(account.id, account.id, what)
 
 
+def _never_had_a_customer(world: World) -> bool:
+    """A customer that was deleted is a matter that the planner tells, and its Account's figures are as they were."""
+    linked = any(link.kind == "customer" for link in world.links)
+    return isinstance(world.billing, Absent) and not linked and not world.facts
+
+
 def _figures(engine: Engine, world: World) -> Iterator[Figure]:
-    billing = Billing() if isinstance(world.billing, Absent) else own_billing(world)
+    billing = Billing() if _never_had_a_customer(world) else own_billing(world)
     if not isinstance(world.account, Present) or billing is None:
         return
     account = world.account.value
@@ -206,5 +212,5 @@ def _figures(engine: Engine, world: World) -> Iterator[Figure]:
         shown, agreed = (
             None if each is None else round(minor_units(Decimal(each), currency)) for each in (value, base)
         )
-        what = class_of_figure(shown, billed.minor, agreed, has_customer=isinstance(world.billing, Present))
+        what = class_of_figure(shown, billed.minor, agreed, has_customer=not _never_had_a_customer(world))
         yield Figure(account.id, measure, currency, shown or 0, billed.minor, what)
