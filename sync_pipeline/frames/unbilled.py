@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.rules import MASTER, Commercial
 from sync_pipeline.frames.amounts import minor_units
 from sync_pipeline.frames.certificate import MEASURE, PERIODIC, fitted
 
@@ -26,9 +26,16 @@ def unbilled_deals(
     whose subscription is ambiguous counts for nothing, as everywhere.
     """
     own = pl.col("renewal_key").is_null() & pl.col("amends_opportunity_id").is_null()
-    amending = pl.col("type").is_in(sorted(commercial.amendment_types)).fill_null(False)
+    record_type = pl.col("record_type").replace("", MASTER).fill_null(MASTER)
+    amending = pl.col("type").is_in(sorted(commercial.amendment_types)).fill_null(False) | record_type.is_in(
+        sorted(commercial.amendment_record_types)
+    )
+    of_deals = commercial.deal_record_types
+    is_deal = record_type.is_in(sorted(of_deals)) if of_deals else pl.lit(True)
     since = pl.col("close_date").fill_null("") >= commercial.go_live if commercial.go_live else pl.lit(True)
-    won = opportunities.filter(pl.col("is_won"), own, ~amending, since, pl.col("account_id").is_not_null()).select(
+    won = opportunities.filter(
+        pl.col("is_won"), own, ~amending, is_deal, since, pl.col("account_id").is_not_null()
+    ).select(
         pl.col("id").alias("subject"),
         "account_id",
         "amount",

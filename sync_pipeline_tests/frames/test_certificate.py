@@ -265,15 +265,19 @@ def test_a_won_deal_without_a_subscription_is_missing_at_stripe() -> None:
 
 
 def test_a_deal_that_is_not_to_be_billed_by_itself_is_not_missing() -> None:
+    sold: dict[str, Any] = {"amount": Decimal(120), "currency": "GBP", "close_date": "2026-03-01"}
     others = [
-        won(id="006_amends", amends_opportunity_id=OPPORTUNITY),
-        won(id="006_typed", type="Amendment"),
-        won(id="006_renews", renewal_key="sub_northwind:2026-12-01"),
-        won(id="006_open", is_won=False),
-        won(id="006_old", close_date="2025-12-31"),
+        won(id="006_amends", **sold, amends_opportunity_id=OPPORTUNITY),
+        won(id="006_typed", **sold, type="Amendment"),
+        won(id="006_renews", **sold, renewal_key="sub_northwind:2026-12-01"),
+        won(id="006_open", **sold, is_won=False),
+        won(id="006_old", **sold | {"close_date": "2025-12-31"}),
         won(id="006_nothing", amount=Decimal(0)),
     ]
     assert never_billed(*others, go_live="2026-01-01") == {}
+    of_types = [won(id=f"006_{name}", record_type=name, **sold) for name in ("Deal", "Change", "Donation")]
+    rules: dict[str, Any] = {"deal_record_types": frozenset({"Deal"}), "amendment_record_types": frozenset({"Change"})}
+    assert list(never_billed(*of_types, won(id="006_master", **sold), **rules)) == ["006_Deal"]
 
 
 def test_a_deal_waits_for_its_first_invoice_or_never_gets_one() -> None:
