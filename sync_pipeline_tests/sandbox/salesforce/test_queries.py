@@ -163,6 +163,21 @@ def test_fields_function(company: Org) -> None:
     assert refused(company, "SELECT FIELDS(ALL) FROM Account")[0] == "MALFORMED_QUERY"
 
 
+def test_a_path_crosses_at_most_five_parents(org: Org) -> None:
+    """4: dot depth 5."""
+    above = org.person("Account", Name="A0")
+    for n in range(1, 6):
+        above = org.person("Account", Name=f"A{n}", ParentId=above)
+    five = ".".join(["Parent"] * 5)
+    where = f"FROM Account WHERE Id = '{above}'"
+    (found,) = org.query(f"SELECT {five}.Name {where}")
+    for _ in range(5):
+        found = found["Parent"]
+    assert found["Name"] == "A0"
+    assert org.query(f"SELECT Id FROM Account WHERE {five}.Name = 'A0'") == [{"Id": above}]
+    assert refused(org, f"SELECT Parent.{five}.Name {where}")[0] == "INVALID_FIELD"
+
+
 def test_paging(org_with: Callable[..., Org]) -> None:
     """2.3: totalSize is the total; the next page's address says /query/ even for queryAll; every row once."""
     org = org_with(page_size=2)
@@ -248,6 +263,14 @@ def test_deleted_rows_show_in_query_all_only(org: Org) -> None:
             "Didn't understand relationship 'Nopes'",
         ),
         ("SELECT * FROM Account", "MALFORMED_QUERY", "Row:1:Column:8", "unexpected token: '*'"),
+        ("SELECT Id FROM Account LIMIT 1 FOR VIEW", "MALFORMED_QUERY", "Row:1:Column:32", "unexpected token: 'FOR'"),
+        (
+            "SELECT Id FROM Account LIMIT 1 FOR REFERENCE",
+            "MALFORMED_QUERY",
+            "Row:1:Column:32",
+            "unexpected token: 'FOR'",
+        ),
+        ("SELECT Id FROM Account LIMIT 1 FOR UPDATE", "MALFORMED_QUERY", "Row:1:Column:32", "unexpected token: 'FOR'"),
         (
             "SELECT Id FROM Account WHERE Name = 'a' AND Name = 'b' OR Name = 'c'",
             "MALFORMED_QUERY",

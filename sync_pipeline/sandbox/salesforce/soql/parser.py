@@ -70,7 +70,7 @@ class _Builder(Transformer[Token, ast.Query]):
     subquery = group_ = start
 
     def query(self, parts: list[Any]) -> ast.Query:
-        *columns, source, where, group, order, limit, offset, _ = parts
+        *columns, source, where, group, order, limit, offset = parts
         group_by, having = group or ((), None)
         path, alias = source
         return ast.Query(
@@ -110,9 +110,6 @@ class _Builder(Transformer[Token, ast.Query]):
         return int(parts[0])
 
     offset = limit
-
-    def usage(self, parts: list[Any]) -> None:
-        return None
 
     def and_(self, parts: list[Any]) -> ast.Junction:
         return ast.Junction(True, tuple(parts))
