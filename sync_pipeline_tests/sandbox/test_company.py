@@ -15,6 +15,7 @@ from dateutil.relativedelta import relativedelta
 from sync_pipeline.sandbox import company, company_plan
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
 from sync_pipeline.sandbox.world import Sandbox, build
+from sync_pipeline_tests.sandbox import calls
 from sync_pipeline_tests.sandbox.conftest import START
 from sync_pipeline_tests.sandbox_process import start_sandbox
 
@@ -237,7 +238,18 @@ def test_the_same_seed_gives_the_same_company_to_the_byte() -> None:
 
 
 def test_it_is_served() -> None:
+    """And read to the end, so that what three years made goes through Stripe's contract with the recorded traffic."""
     with start_sandbox("--data", "company", "--accounts", "15", "--seed", "2") as handle:
         state = handle.control("GET", "/state")
         assert len(state["salesforce"]["Account"]) == 15
         assert handle.control("GET", "/clock")["frozen"] is False
+        for kind in ("customer", "subscription", "invoice", "charge", "refund", "payment_intent"):
+            every: dict[str, Any] = {"status": "all"} if kind == "subscription" else {}
+            found: list[str] = []
+            page: dict[str, Any] = {"has_more": True}
+            while page["has_more"]:
+                after: dict[str, Any] = {"starting_after": found[-1]} if found else {}
+                page = calls.stripe(handle, "GET", f"/v1/{kind}s", limit=100, **every, **after).json()
+                found += [row["id"] for row in page["data"]]
+            assert sorted(found) == sorted(row["id"] for row in state["stripe"].get(kind, []))
+        assert calls.stripe(handle, "GET", "/v1/events", limit=100).json()["data"]

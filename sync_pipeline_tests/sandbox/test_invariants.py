@@ -7,7 +7,10 @@ Each property is a plain function of its history, so that `test_mutations` can r
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,12 +19,14 @@ import stripe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sync_pipeline.sandbox.request_log import RequestLog
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
 from sync_pipeline.sandbox.stripe.webhooks import due
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox, build
 from sync_pipeline_tests.sandbox.calls import FORM
 from sync_pipeline_tests.sandbox.conftest import START
+from sync_pipeline_tests.sandbox_process import TRAFFIC_FOLDER
 
 DAY = 86_400
 VERSION = "v66.0"
@@ -30,6 +35,20 @@ MISHAPS = ("drop_before", "drop_after", "truncate", "unavailable", "unavailable 
 FEW = settings(max_examples=30)
 
 Row = dict[str, Any]
+
+
+@lru_cache
+def recorded() -> RequestLog:
+    """Where the calls of this process are written down for Stripe's contract, if this run records.
+
+    Not in it: the events that a property reads from the store, and what people and seeds do at the `Desk`.
+    """
+    folder = os.environ.get(TRAFFIC_FOLDER)
+    return RequestLog(Path(folder) / f"invariants-{os.getpid()}.jsonl" if folder else None)
+
+
+def fresh(**how: Any) -> Sandbox:
+    return build(log=recorded(), **how)
 
 
 class Client:
@@ -94,7 +113,7 @@ Mishaps = st.lists(st.lists(st.sampled_from(MISHAPS), max_size=3), min_size=1, m
 
 def check_a_key_commits_once(histories: list[list[str]]) -> None:
     """Stripe: a create that is repeated with its idempotency key happened once, and each answer names that one."""
-    client = Client(build(now=START))
+    client = Client(fresh(now=START))
     made = []
     for n, mishaps in enumerate(histories):
         call = client.stripe_call("POST", "customers", key=f"key {n}", name=f"Customer {n}")
@@ -114,7 +133,7 @@ def test_the_same_idempotency_key_never_commits_twice(histories: list[list[str]]
 
 def check_an_external_id_commits_once(histories: list[list[str]]) -> None:
     """Salesforce: an upsert that is repeated leaves one record, whichever attempt made it."""
-    client = Client(build(now=START))
+    client = Client(fresh(now=START))
     for n, mishaps in enumerate(histories):
         path = f"sobjects/Account/Stripe_Customer_Id__c/cus_{n}"
         reply = client.until_done("salesforce", client.salesforce_call("PATCH", path, {"Name": f"A{n}"}), mishaps)
@@ -136,7 +155,7 @@ def test_the_same_external_id_never_commits_twice(histories: list[list[str]]) ->
 
 def check_pages_lose_nothing(path: str, limit: int, inserts: list[int]) -> None:
     """Walking from either end by pages while rows are added shows each row of the start exactly once."""
-    client = Client(build(now=START))
+    client = Client(fresh(now=START))
     for n in range(12):
         client.stripe("POST", "customers", name=f"C{n}")
     known = [row["id"] for row in client.stripe("GET", path, limit=100)["data"]]
@@ -167,7 +186,7 @@ def test_pages_of_stripe_lose_nothing(path: str, limit: int, inserts: list[int])
 
 def check_a_query_is_of_its_moment(count: int, size: int, changes: list[str]) -> None:
     """The pages of a query show what it found when it was asked, whatever is written before they are fetched."""
-    client = Client(build(now=START, salesforce_settings=SalesforceSettings(page_size=size)))
+    client = Client(fresh(now=START, salesforce_settings=SalesforceSettings(page_size=size)))
     known = [client.salesforce("POST", "sobjects/Account", {"Name": f"A{n:02}"})["id"] for n in range(count)]
     page = client.salesforce("GET", "query", q="SELECT Id, Name FROM Account ORDER BY Name")
     seen = list(page["records"])
@@ -199,7 +218,7 @@ def test_pages_of_salesforce_lose_nothing(count: int, size: int, changes: list[s
 
 def business() -> Client:
     """A new company with three subscriptions: one that is paid, one whose card will fail, one that is billed."""
-    client = Client(build(now=START, seed=5))
+    client = Client(fresh(now=START, seed=5))
     price = client.stripe(
         "POST",
         "prices",
@@ -292,7 +311,7 @@ def test_previous_attributes_lead_back_to_what_was_told_before() -> None:
 
 def check_each_attempt_is_signed_anew() -> None:
     """facts/stripe 4.1: the signature is of the attempt, with the time of the attempt, and the SDK accepts each."""
-    client = Client(build(now=START))
+    client = Client(fresh(now=START))
     world = client.sandbox.stripe.world
     secret = str(client.sandbox.stripe.register_webhook("http://127.0.0.1:9/")["secret"])
     client.stripe("POST", "customers", name="Signed")
@@ -321,7 +340,7 @@ Edits = st.lists(
 
 def check_amount_is_the_sum_of_the_lines(edits: list[tuple[str, int, int]]) -> None:
     """An Opportunity with lines is worth their sum, whatever is written to it, and its stamp moves with them."""
-    sandbox = build(now=START)
+    sandbox = fresh(now=START)
     client = Client(sandbox)
     product = client.salesforce("POST", "sobjects/Product2", {"Name": "Seat", "IsActive": True})["id"]
     book = client.salesforce("GET", "query", q="SELECT Id FROM Pricebook2 WHERE IsStandard = true")["records"][0]["Id"]
@@ -370,7 +389,7 @@ def test_a_deal_with_lines_is_worth_their_sum(edits: list[tuple[str, int, int]])
 
 def check_collection_order(goods: list[bool]) -> None:
     """Results of a collection stand in the order of its records, failures in their places, and only the good stay."""
-    client = Client(build(now=START))
+    client = Client(fresh(now=START))
     records = [
         {"attributes": {"type": "Account"}, **({"Name": f"A{n}"} if good else {})} for n, good in enumerate(goods)
     ]

@@ -29,6 +29,7 @@ from sync_pipeline_tests.sandbox_process import TRAFFIC_FOLDER
 
 START = 1_767_225_600  # 2026-01-01 00:00:00 UTC
 DAY, HOUR = 86_400, 3_600
+WEBHOOKS = ".webhooks.jsonl"
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "check_contract.py"
 stripe.enable_telemetry = False
 
@@ -39,6 +40,7 @@ class Server:
     def __init__(self) -> None:
         self.system: StripeSystem | None = None
         self.traffic: list[dict[str, Any]] = []
+        self.webhooks: list[dict[str, Any]] = []
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self._socket.listen(128)  # so that the first request waits for the thread instead of being refused
@@ -62,10 +64,22 @@ class Server:
         })  # fmt: skip
         return Response(reply.body, reply.status, reply.headers)
 
+    def note_webhooks(self, system: StripeSystem) -> None:
+        """Take down the bodies that wait to be delivered. Thin events are none of Stripe's v1 document."""
+        bodies = [json.loads(delivery.body) for delivery in system.deliveries_due()]
+        self.webhooks += [body for body in bodies if body["object"] == "event"]
+
     def write(self, path: Path) -> None:
-        """All traffic so far, in the shape that contract/README.md describes."""
-        with path.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(exchange) + "\n" for exchange in self.traffic)
+        """All traffic so far, in the shape that contract/README.md describes, and the webhooks beside it."""
+        for file, lines in ((path, self.traffic), (Path(f"{path}{WEBHOOKS}"), self.webhooks)):
+            file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+    def judge(self, contract: Path, folder: Path) -> None:
+        """Hold all traffic so far against Stripe's contract. Raises AssertionError with what is wrong."""
+        self.write(folder / "1.jsonl")
+        command = [sys.executable, str(SCRIPT), "--contract", str(contract), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def stop(self) -> None:
         self._uvicorn.should_exit = True
@@ -136,7 +150,8 @@ def check_invoices(sandbox: Sandbox) -> None:
 def server(contract: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Where Stripe's contract is at hand, all that was exchanged is held against it when the last test is through.
 
-    Facts: sandbox 4.1: every response and event, 0 violations. Each process of a run judges what went through it.
+    Facts: sandbox 4.1: every response and event, 0 violations. Each process of a run judges what went through it. Where
+    the contract is absent, test_contract.py is skipped and says so.
     """
     running = Server()
     yield running
@@ -144,11 +159,7 @@ def server(contract: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     if folder := os.environ.get(TRAFFIC_FOLDER):
         running.write(Path(folder) / f"stripe-tests-{os.getpid()}.jsonl")
     if contract.is_dir():
-        recorded = tmp_path_factory.mktemp("traffic")
-        running.write(recorded / "1.jsonl")
-        command = [sys.executable, str(SCRIPT), "--contract", str(contract), str(recorded)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        running.judge(contract, tmp_path_factory.mktemp("traffic"))
 
 
 @pytest.fixture
@@ -166,6 +177,7 @@ def make_sandbox(server: Server) -> Iterator[Callable[..., Sandbox]]:
     yield make
     for sandbox in made[-1:]:
         sandbox.events()  # so that every event of every test is part of the recorded traffic
+        server.note_webhooks(sandbox.system)
         check_invoices(sandbox)
 
 
