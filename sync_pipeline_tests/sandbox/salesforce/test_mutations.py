@@ -187,9 +187,11 @@ def run(test: Callable[..., None], org: Org, org_with: Callable[..., Org]) -> No
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_missing_behaviour_is_noticed(
-    name: str, org: Org, org_with: Callable[..., Org], monkeypatch: pytest.MonkeyPatch
+    name: str, org_with: Callable[..., Org], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A test that passes on an org as it is, and fails on a broken one."""
     owner, attribute, replacement, test = MUTATIONS[name]
+    run(test, org_with(), org_with)
     monkeypatch.setattr(owner, attribute, replacement)
     with pytest.raises((AssertionError, SdkError, SalesforceError, LookupError, pytest.fail.Exception)):
-        run(test, org, org_with)
+        run(test, org_with(), org_with)
