@@ -154,6 +154,60 @@ def test_the_packages_own_records_are_shown_with_the_account(page: Page, story: 
     expect(page.get_by_role("definition").filter(has_text="in_1:attempt:1")).to_be_visible()
 
 
+def test_billing_churn_and_tasks_stand_on_the_account_page(page: Page, story: SandboxHandle) -> None:
+    account = calls.soql(story, "SELECT Id FROM Account")[0]["Id"]
+    owner = calls.soql(story, "SELECT Id, Name FROM User WHERE Title = 'Customer Success Manager'")[0]
+
+    def written(kind: str, record: str | None = None, **fields: Any) -> None:
+        edit = {"system": "salesforce", "object": kind, "fields": fields} | ({"id": record} if record else {})
+        story.control("POST", "/humans", edit)
+
+    billing: dict[str, Any] = {
+        "Stripe_Customer_Id__c": "cus_of_the_page",
+        "Billing_Status__c": "Past Due",
+        "Billing_Plan__c": "Analytics Platform",
+        "Seats__c": 35,
+        "MRR__c": 3750,
+        "MRR_At_Risk__c": 3750.5,
+        "Lifetime_Value__c": 45_000,
+        "Retention_Status__c": "At Risk",
+    }
+    written("Account", account, **billing)
+    churn: dict[str, Any] = {
+        "Episode_Key__c": "sub_1:1",
+        "Status__c": "Open",
+        "Lost_MRR__c": 1250,
+        "Reason__c": "too dear",
+    }
+    written("Churn_Record__c", Account__c=account, **churn)
+    told = {"Subject": "Payment failed: GBP 45,000.00", "Description": "Attempt 1 failed: the card was declined."}
+    written("Task", WhatId=account, OwnerId=owner["Id"], ActivityDate="2026-11-20", **told)
+    open_account(page)
+    shown = page.locator(".card").filter(has_text="Billing, as the sync keeps it")
+    for label, value in [
+        ("Lifetime value", "£45,000.00"),
+        ("MRR", "£3,750.00"),
+        ("MRR at risk", "£3,750.50"),
+        ("Plan", "Analytics Platform"),
+        ("Seats", "35"),
+        ("Retention", "At Risk"),
+        ("Stripe customer", "cus_of_the_page"),
+    ]:
+        term = shown.locator("dt", has_text=re.compile(f"^{label}$"))
+        expect(term.locator("xpath=following-sibling::dd[1]")).to_have_text(value)
+    expect(shown).to_contain_text("Past Due")
+    record = page.locator(".card").filter(has_text="sub_1:1")
+    for label, value in [("Status", "Open"), ("Lost MRR", "1,250"), ("Reason", "too dear")]:
+        term = record.locator("dt", has_text=re.compile(f"^{label}$"))
+        expect(term.locator("xpath=following-sibling::dd[1]")).to_have_text(value)
+    for where in (None, "/tasks"):
+        if where:
+            page.goto(where)
+        row = page.get_by_role("row").filter(has_text="Payment failed: GBP 45,000.00")
+        for text in (told["Description"], owner["Name"], "Not Started"):
+            expect(row).to_contain_text(text)
+
+
 def test_nothing_stands_out_of_its_card(page: Page, story: SandboxHandle) -> None:
     """What people look at during the demo: no column is cut off on a laptop (on a telephone, cards scroll)."""
     customer = bill_the_deal(story)
