@@ -17,6 +17,8 @@ NAMES = ["Acme", "acme", "ACME Ltd", "Beta_x", "betaXx", "Ünï", "100%", "o'x"]
 KEYS = [None, "cus_a", "cus_A", "cus_b", "CUS_B"]
 NUMBERS = [None, -1, 0, 1, 2.5, 100]
 DAYS = [None, "2026-09-20", "2026-09-21", "2026-09-22", "2026-10-01", "2025-12-31"]
+MOMENTS = [None, "2026-09-20T23:59:59", "2026-09-21T00:00:00", "2026-09-21T00:00:01", "2026-03-29T01:30:00"]
+PARENTS = [None, "Acme", "acme Group", "Beta"]
 PLANS = [None, "basic", "Basic", "pro"]
 
 
@@ -79,7 +81,25 @@ def in_days(count: int) -> Condition:
     return Condition(f"CloseDate = LAST_N_DAYS:{count}", lambda r: first <= r["CloseDate"] <= today.isoformat())
 
 
+def at(sign: str, moment: str, hours: int) -> Condition:
+    """A moment, written in a zone so many hours ahead of UTC."""
+    shown = datetime.fromisoformat(moment) + timedelta(hours=hours)
+    return ordered("First_Payment_At__c", sign, moment, f"{shown.isoformat()}{'Z' if not hours else f'{hours:+03}:00'}")
+
+
+def of_parents_like(start: str, negated: bool) -> Condition:
+    """A semi-join; a deal without an Account is in no list, and so outside of every one."""
+    return Condition(
+        f"AccountId {'NOT ' if negated else ''}IN (SELECT Id FROM Account WHERE Name LIKE '{start}%')",
+        lambda r: (r["Account.Name"] is not None and r["Account.Name"].lower().startswith(start.lower())) != negated,
+    )
+
+
 leaves = st.one_of(
+    st.builds(at, st.sampled_from(["<", "<=", ">", ">="]), st.sampled_from(MOMENTS[1:]), st.sampled_from([0, 2, -7])),
+    st.builds(equal, st.just("Account.Name"), st.sampled_from(PARENTS)),
+    st.builds(unequal, st.just("Account.Name"), st.sampled_from(PARENTS)),
+    st.builds(among, st.just("Account.Name"), st.lists(st.sampled_from(PARENTS[1:]), min_size=1), st.booleans()),
     st.builds(equal, st.just("Name"), st.sampled_from(NAMES)),
     st.builds(unequal, st.just("Name"), st.sampled_from(NAMES)),
     st.builds(equal, st.just("Stripe_Subscription_Id__c"), st.sampled_from(KEYS)),
@@ -137,13 +157,18 @@ rows = st.fixed_dictionaries(
         "Amount": st.sampled_from(NUMBERS),
         "CloseDate": st.sampled_from(DAYS[1:]),
         "NextStep": st.sampled_from(PLANS),
+        "First_Payment_At__c": st.sampled_from(MOMENTS),
+        "Account.Name": st.sampled_from(PARENTS),
     }
 )
+# Salesforce takes a semi-join beside other conditions only where all of them must hold.
+semi_joins = st.none() | st.builds(of_parents_like, st.sampled_from(["a", "acme", "B", "-"]), st.booleans())
 
 
 @given(
     st.lists(rows, max_size=12),
     conditions,
+    semi_joins,
     st.sampled_from(["Amount", "Name", "CloseDate"]),
     st.booleans(),
     st.booleans(),
@@ -154,6 +179,7 @@ def test_a_query_finds_what_a_plain_filter_finds(
     server: Server,
     data: list[dict[str, Any]],
     where: Condition,
+    semi_join: Condition | None,
     sort: str,
     descending: bool,
     nulls_last: bool,
@@ -161,10 +187,17 @@ def test_a_query_finds_what_a_plain_filter_finds(
     limit: int,
 ) -> None:
     org: Org = new_org(server)
+    accounts = {name: org.person("Account", Name=name) for name in PARENTS if name}
     stored = []
     for row in data:
-        record_id = org.person("Opportunity", StageName="Prospecting", **row)
+        own = {name: value for name, value in row.items() if "." not in name}
+        if own["First_Payment_At__c"]:
+            own["First_Payment_At__c"] += "Z"
+        parent = accounts.get(row["Account.Name"])
+        record_id = org.person("Opportunity", StageName="Prospecting", AccountId=parent, **own)
         stored.append(row | {"Id": record_id})
+    if semi_join is not None:
+        where = joined([where, semi_join], "AND")
     soql = (
         f"SELECT Id FROM Opportunity WHERE {where.soql} ORDER BY {sort} {'DESC' if descending else 'ASC'} "
         f"NULLS {'LAST' if nulls_last else 'FIRST'}, Id LIMIT {limit} OFFSET {offset}"
