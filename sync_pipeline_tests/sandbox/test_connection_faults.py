@@ -25,6 +25,7 @@ def create(handle: SandboxHandle, name: str, **options: Any) -> requests.Respons
 
 
 def test_drop_before_closes_the_connection_and_nothing_was_done(sandbox: SandboxHandle) -> None:
+    """facts/sandbox.md 2: drop_before: nothing committed."""
     put_fault(sandbox, kind="drop_before")
     with pytest.raises(requests.ConnectionError):
         create(sandbox, "Lost")
@@ -32,6 +33,7 @@ def test_drop_before_closes_the_connection_and_nothing_was_done(sandbox: Sandbox
 
 
 def test_drop_after_closes_the_connection_though_the_work_was_done(sandbox: SandboxHandle) -> None:
+    """facts/sandbox.md 2: drop_after: committed, then the connection closed."""
     put_fault(sandbox, kind="drop_after")
     with pytest.raises(requests.ConnectionError):
         create(sandbox, "Done", key="k1")
@@ -39,6 +41,7 @@ def test_drop_after_closes_the_connection_though_the_work_was_done(sandbox: Sand
 
 
 def test_the_same_idempotency_key_commits_once_under_drop_after(sandbox: SandboxHandle) -> None:
+    """facts/sandbox.md 4, item 4: the same idempotency key never commits twice, also under drop_after."""
     put_fault(sandbox, kind="drop_after")
     with pytest.raises(requests.ConnectionError):
         create(sandbox, "Once", key="k1")
@@ -48,6 +51,7 @@ def test_the_same_idempotency_key_commits_once_under_drop_after(sandbox: Sandbox
 
 
 def test_truncate_announces_the_whole_body_and_sends_half(sandbox: SandboxHandle) -> None:
+    """facts/sandbox.md 2: truncate: half a JSON body."""
     put_fault(sandbox, kind="truncate")
     with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
         create(sandbox, "Half")
@@ -55,6 +59,7 @@ def test_truncate_announces_the_whole_body_and_sends_half(sandbox: SandboxHandle
 
 
 def test_withhold_outlasts_the_clients_patience_though_the_work_was_done(sandbox: SandboxHandle) -> None:
+    """facts/sandbox.md 2: committed, and the response withheld past the timeout of the client."""
     put_fault(sandbox, kind="withhold", seconds=3)
     with pytest.raises(requests.ReadTimeout):
         create(sandbox, "Waiting", timeout=0.5)
@@ -62,6 +67,7 @@ def test_withhold_outlasts_the_clients_patience_though_the_work_was_done(sandbox
 
 
 def test_delay_holds_the_work_itself_back(sandbox: SandboxHandle) -> None:
+    """facts/sandbox.md 2: delay."""
     put_fault(sandbox, kind="delay", seconds=3)
     with pytest.raises(requests.ReadTimeout):
         create(sandbox, "Later", timeout=0.5)
@@ -105,6 +111,7 @@ def test_clearing_the_faults_clears_the_way(sandbox: SandboxHandle) -> None:
 
 
 def test_an_http_fault_answers_as_told_and_commits_only_if_told(sandbox: SandboxHandle) -> None:
+    """facts/sandbox.md 2: http(status, body, headers)."""
     put_fault(sandbox, kind="http", status=502, body="<h1>Bad Gateway</h1>", headers={"X-Edge": "eu"})
     answer = create(sandbox, "Never")
     assert (answer.status_code, answer.text, answer.headers["x-edge"]) == (502, "<h1>Bad Gateway</h1>", "eu")
@@ -128,6 +135,7 @@ def test_an_http_fault_answers_as_told_and_commits_only_if_told(sandbox: Sandbox
 def test_stripes_faults_speak_as_stripe_does(
     sandbox: SandboxHandle, kind: str, status: int, code: str | None, reason: str | None
 ) -> None:
+    """facts/sandbox.md 2: 429, 409, 5xx; facts/stripe.md 5.1: the reason in a header."""
     put_fault(sandbox, kind=kind)
     answer = create(sandbox, "Refused")
     assert answer.status_code == status
@@ -169,6 +177,7 @@ def test_hits_are_counted_and_rules_can_be_cleared(sandbox: SandboxHandle) -> No
 
 
 def test_the_log_shows_what_the_client_never_saw(sandbox: SandboxHandle) -> None:
+    """facts/sandbox.md 1: the request log names the fault."""
     put_fault(sandbox, kind="drop_before")
     with pytest.raises(requests.ConnectionError):
         create(sandbox, "Lost")

@@ -38,6 +38,7 @@ def pending(handle: SandboxHandle) -> list[int]:
 
 
 def test_an_event_arrives_signed_so_that_the_sdk_accepts_it(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    """facts/stripe.md 4.4, facts/sandbox.md 1: signed with the wall clock, whatever the sandbox clock says."""
     customer = make_customer(sandbox)
     flush(sandbox)
     body, signature = receiver.received[0]
@@ -72,6 +73,7 @@ def test_a_failing_receiver_is_tried_again_as_sandbox_time_passes(sandbox: Sandb
 
 
 def test_it_gives_up_after_three_days(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    """facts/sandbox.md 2: retries over 3 days of sandbox time, then it gives up."""
     receiver.status = 500
     make_customer(sandbox)
     sandbox.control("POST", "/clock", {"advance_seconds": 4 * 86_400})
@@ -81,6 +83,7 @@ def test_it_gives_up_after_three_days(sandbox: SandboxHandle, receiver: Receiver
 
 
 def test_an_endpoint_that_cannot_be_reached_counts_as_failed(sandbox: SandboxHandle) -> None:
+    """facts/stripe.md 4.1: `pending_webhooks` counts the endpoints that an event has not been delivered to."""
     with receiving() as gone:
         url = gone.url
     sandbox.control("POST", "/webhooks", {"url": url})
@@ -90,6 +93,7 @@ def test_an_endpoint_that_cannot_be_reached_counts_as_failed(sandbox: SandboxHan
 
 
 def test_time_can_pass_without_deliveries(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    """facts/sandbox.md 2: the control port flushes deliveries."""
     receiver.status = 500
     make_customer(sandbox)
     flush(sandbox)
@@ -110,6 +114,7 @@ def test_a_new_url_takes_the_place_of_the_old(sandbox: SandboxHandle, receiver: 
 
 
 def test_dropped_attempts_are_made_up_for_by_retries(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    """facts/sandbox.md 2: a drop rate; facts/stripe.md 4.1: what was not taken is tried again."""
     sandbox.control("POST", "/webhooks", {"conditions": {"drop": 1.0}})
     make_customer(sandbox)
     flush(sandbox)
@@ -128,6 +133,7 @@ def test_lost_events_never_arrive_though_stripe_believes_they_did(sandbox: Sandb
 
 
 def test_doubled_events_arrive_twice(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    """facts/stripe.md 4.1: at least once; facts/sandbox.md 2: a duplicate rate."""
     sandbox.control("POST", "/webhooks", {"conditions": {"duplicate": 1.0}})
     make_customer(sandbox)
     flush(sandbox)
@@ -155,12 +161,16 @@ def places_gained(arrived: list[int]) -> int:
 def test_reordered_events_are_all_there_but_not_in_order(
     sandbox: SandboxHandle, receiver: Receiver, reorder: float
 ) -> None:
-    """Eight deliveries at once let an event overtake seven others at most, without any reordering."""
+    """facts/stripe.md 4.1: no ordering; facts/sandbox.md 2: a reorder window.
+
+    Eight deliveries at once let an event overtake seven others at most, without any reordering.
+    """
     overtaken = places_gained(arrivals_of_forty_at_one_moment(sandbox, receiver, reorder))
     assert overtaken >= 8 if reorder else overtaken <= 7
 
 
 def test_a_delivery_to_a_deleted_endpoint_waits_no_longer(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    """facts/stripe.md 4.1: a deleted endpoint stops retries."""
     receiver.status = 500
     make_customer(sandbox)
     flush(sandbox)
@@ -170,6 +180,7 @@ def test_a_delivery_to_a_deleted_endpoint_waits_no_longer(sandbox: SandboxHandle
 
 
 def test_waiting_deliveries_are_listed_until_they_arrive(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    """facts/sandbox.md 2: the control port shows deliveries."""
     assert sandbox.control("GET", "/deliveries") == {"deliveries": []}
     receiver.status = 500
     make_customer(sandbox)
@@ -184,6 +195,7 @@ def test_waiting_deliveries_are_listed_until_they_arrive(sandbox: SandboxHandle,
 
 
 def test_an_event_can_be_sent_again_by_hand(sandbox: SandboxHandle, receiver: Receiver) -> None:
+    """facts/stripe.md 4.1: resending by hand; facts/sandbox.md 2: the control port replays an event by its id."""
     make_customer(sandbox)
     flush(sandbox)
     event = receiver.events[0]
@@ -194,6 +206,7 @@ def test_an_event_can_be_sent_again_by_hand(sandbox: SandboxHandle, receiver: Re
 
 
 def test_the_url_of_the_command_line_gets_the_events_and_the_traffic_file_has_them(tmp_path: Path) -> None:
+    """facts/sandbox.md 1: the request log as JSON lines, webhooks among them for the contract (4.1)."""
     traffic = tmp_path / "traffic.jsonl"
     with (
         receiving() as receiver,

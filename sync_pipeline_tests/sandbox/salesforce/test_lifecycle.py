@@ -136,6 +136,7 @@ def test_updated_and_deleted(org: Org) -> None:
 
 
 def test_replication_windows_have_limits(org_with: Callable[..., Org]) -> None:
+    """2.4: start precedes end by a minute, 30 days of updates; latestDateCovered lags."""
     org = org_with(replication_lag=3600)
     org.person("Account", Name="A")
     org.clock.move_to(START + 60)
@@ -189,11 +190,13 @@ def test_soap_login(org: Org) -> None:
 
 
 def test_bulk_api_1_is_not_there(org: Org) -> None:
+    """facts/sandbox.md 3: /services/async/ answers 400 FeatureNotEnabled."""
     answer = org.call("POST", "/services/async/64.0/job", {})
     assert (answer.status_code, answer.json()[0]["errorCode"]) == (400, "FeatureNotEnabled")
 
 
 def test_validation_rules(org_with: Callable[..., Org]) -> None:
+    """facts/sandbox.md 2: a validation rule is among the faults of Salesforce."""
     rule = ValidationRule("Opportunity", "IsWon = true AND Amount = null", "A won deal needs an amount", "Amount")
     org = org_with(validation_rules=(rule,))
     deal = {"Name": "D", "StageName": "Closed Won", "CloseDate": "2026-10-01"}
@@ -333,6 +336,7 @@ def test_people_are_known_by_id_or_by_what_they_do(org: Org) -> None:
 
 
 def test_snapshot_and_restore(org: Org) -> None:
+    """facts/sandbox.md 2: snapshot and restore, for tests of crashes."""
     org.person("Account", Name="A", Stripe_Customer_Id__c="cus_1")
     kept = json.loads(json.dumps(org.system.snapshot()))
     truth = org.system.truth()
