@@ -22,6 +22,7 @@ from sync_pipeline.core.world import World
 
 RULE = "sync_conflict"
 SIDES: tuple[Side, ...] = get_args(Side)
+BY_RULE = "the rule of the field"
 LONGEST = 255
 """Characters of a text field in Salesforce."""
 
@@ -54,7 +55,7 @@ def ruling_on(world: World, standing: Standing) -> Ruling | None:
 
 
 def is_kept(world: World, standing: Standing) -> bool:
-    """Whether a person decided that exactly these two values stay as they are."""
+    """Whether it is decided, by a person or the rule of the field, that exactly these two values stay as they are."""
     conflict = _newest(world, standing.rule, standing.subject)
     return (
         conflict is not None
@@ -165,7 +166,7 @@ def _settled(world: World, conflict: Conflict, standing: Standing | None) -> Con
     winner: Side = "Salesforce" if standing.salesforce == conflict.salesforce else "Stripe"
     if winner == standing.keeps:
         return _overtaken(world, conflict)
-    by = "the rule of the field" if winner == conflict.winner else "a later edit"
+    by = BY_RULE if winner == conflict.winner else "a later edit"
     return _closed(world, conflict, winner, by)
 
 
@@ -195,6 +196,8 @@ def _overtaken(world: World, conflict: Conflict) -> Conflict:
 def _opened(world: World, clash: Clash, number: int) -> Conflict:
     standing, about = clash.standing, clash.about
     base_in_words, salesforce_in_words, stripe_in_words = clash.words
+    # Where the winner's value leaves both as they are, nothing more will happen.
+    stays = clash.winner is not None and clash.winner == standing.keeps
     return Conflict(
         key=f"{clash.digest}:{number}",
         account=clash.account,
@@ -210,7 +213,9 @@ def _opened(world: World, clash: Clash, number: int) -> Conflict:
         stripe_in_words=stripe_in_words,
         reason=clash.detail,
         winner=clash.winner,
-        status="Open",
+        status="Decided" if stays else "Open",
+        decided_by=BY_RULE if stays else None,
+        decided_at=world.now if stays else None,
         opened_at=world.now,
         edited_by_id=about.edited_by_id,
         edited_at=about.edited_at,

@@ -1,10 +1,10 @@
 """The renewal pipeline: one Opportunity per running subscription and end of term, opened in time and kept current.
 
 Its amount is what the next term bills at today's seats and prices and with the amendments that take effect until then,
-until a person edits it; then the person's word stands. One that sales quotes with products of its own is worth what
-they come to: Salesforce adds them up, and answers success to another Amount without taking it. A renewal is won when an
-invoice of the next term is paid, and lost when the subscription has ended. It is never billed itself: the subscription
-that it stands for goes on.
+until a person edits it; then the person's word stands, and where the other changes too, a conflict says what would be
+billed. One that sales quotes with products of its own is worth what they come to: Salesforce adds them up, and answers
+success to another Amount without taking it. A renewal is won when an invoice of the next term is paid, and lost when
+the subscription has ended. It is never billed itself: the subscription that it stands for goes on.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from sync_pipeline.core import canonical, writing
 from sync_pipeline.core.amendments import with_pending
 from sync_pipeline.core.churn import churn_reason
 from sync_pipeline.core.commands import Agreement, Command, Entry, Review
+from sync_pipeline.core.conflict import About, Clash, Standing
+from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.lifecycle import EARNING, has_ended, is_ending
@@ -91,7 +93,7 @@ def _of_one_deal(
     if key not in opened:
         yield _open(world, rules, deal, key, wanted)
     elif not opened[key].is_closed:
-        yield from _keep_current(world, rules, opened[key], wanted)
+        yield from _keep_current(world, rules, subscription, opened[key], wanted)
     elif not opened[key].is_won and not is_ending(subscription):
         detail = (
             f"it is lost, but {subscription.id} renews itself on {end.isoformat()}; "
@@ -127,18 +129,52 @@ def _ended_by(subscription: Subscription, key: str, commercial: Commercial) -> b
     return has_ended(subscription) and ended_at is not None and today(ended_at, commercial) <= _end_in(key)
 
 
-def _keep_current(world: World, rules: Rules, renewal: Opportunity, wanted: dict[str, Any]) -> Iterator[Entry]:
+def _keep_current(
+    world: World, rules: Rules, subscription: Subscription, renewal: Opportunity, wanted: dict[str, Any]
+) -> Iterator[Entry]:
     changed: dict[str, Any] = {}
     for name in KEPT:
         if name == "amount" and renewal.has_lines:
             continue
         shown, value = (writing.canonical_value(name, v) for v in (getattr(renewal, name), wanted[name]))
         base = world.base.get((renewal.id, f"{RULE}.{name}"))
+        standing = Standing(
+            rule=f"{RULE}.{name}",
+            subject=renewal.id,
+            salesforce=canonical.encode(shown),
+            stripe=canonical.encode(value),
+            keeps="Salesforce",
+        )
+        yield from standing_on(world, standing)
+        ruling = ruling_on(world, standing)
         if shown == value:
-            yield Agreement(renewal.id, f"{RULE}.{name}", canonical.encode(value))
-        elif base is None or base == canonical.encode(shown):
+            yield Agreement(renewal.id, standing.rule, standing.stripe)
+        elif base in (None, standing.salesforce) or (ruling is not None and ruling.side == "Stripe"):
             changed[name] = wanted[name]
+        elif base != standing.stripe and ruling is None and not is_kept(world, standing):
+            yield _both_moved(world, subscription, renewal, standing, base)
     yield from _update(world, rules, renewal, changed, "what the next term bills has changed")
+
+
+def _both_moved(world: World, subscription: Subscription, renewal: Opportunity, standing: Standing, base: str) -> Clash:
+    """A person's forecast of a renewal whose next term bills something else than it did when they made it."""
+    words = (str(canonical.decode(each)) for each in (base, standing.salesforce, standing.stripe))
+    before, shown, value = words
+    return Clash(
+        account=world.account_id,
+        standing=standing,
+        about=About(
+            record_id=renewal.id,
+            opportunity_id=renewal.id,
+            stripe_object=subscription.id,
+            edited_by_id=renewal.modified_by_id,
+            edited_at=renewal.modified_at,
+        ),
+        base=base,
+        words=(before, shown, value),
+        winner="Salesforce",
+        detail="edited by a person, while what the next term bills changed too; the person's word stands",
+    )
 
 
 def _open(world: World, rules: Rules, deal: Deal, key: str, wanted: dict[str, Any]) -> Command | Review:

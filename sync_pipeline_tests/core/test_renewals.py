@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sync_pipeline.core.commands import Agreement, Command, Review
+from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Invoice, Opportunity
 from sync_pipeline.core.renewals import renewal_opportunities
@@ -158,6 +159,16 @@ def test_a_persons_forecast_stands() -> None:
     edited = renewal(amount=Decimal(60000))
     world = world_on(date(2027, 10, 1), edited, seats=12, base={"amount": '"45000"'})
     assert [e for e in renewal_opportunities(world, RULES) if isinstance(e, Command)] == []
+
+
+def test_a_forecast_that_seats_pass_by_is_a_conflict_that_the_person_wins() -> None:
+    edited = renewal(amount=Decimal(60000), modified_by_id="005SALES", modified_at=7)
+    world = world_on(date(2027, 10, 1), edited, base={"amount": '"45000"', "close_date": '"2027-11-23"'})
+    assert [e for e in renewal_opportunities(world, RULES) if isinstance(e, Clash)] == []
+    seats_moved = world_on(date(2027, 10, 1), edited, seats=12, base={"amount": '"45000"'})
+    (clash,) = [e for e in renewal_opportunities(seats_moved, RULES) if isinstance(e, Clash)]
+    assert (clash.standing.rule, clash.base, clash.words) == ("renewal.amount", '"45000"', ("45000", "60000", "54000"))
+    assert (clash.winner, clash.about.edited_by_id, clash.about.record_id) == ("Salesforce", "005SALES", RENEWAL)
 
 
 @pytest.mark.parametrize("base", [None, '"45000"'])
