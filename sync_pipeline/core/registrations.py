@@ -6,6 +6,7 @@ was the old one tells the base, a keyed hash of what both sides last agreed on; 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 
 from sync_pipeline.core.canon import country_code, text
@@ -15,7 +16,7 @@ from sync_pipeline.core.fields import keyed_hash
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Account, Customer
 from sync_pipeline.core.rules import Priority, Rules
-from sync_pipeline.core.tax_types import compact, registration_of
+from sync_pipeline.core.tax_types import TYPES, compact, named_type, registration_of
 from sync_pipeline.core.world import World
 
 RULE = "customer.tax_id"
@@ -42,8 +43,7 @@ def _of_one(world: World, rules: Rules, account: Account, customer: Customer, pe
     registration = registration_of(account)
     if registration is None:
         if text(account.tax_registration) is not None:
-            detail = "which tax id its registration is does not follow from its country; name the type"
-            yield _told(world, account, customer, detail)
+            yield _told(world, account, customer, _why_untyped(account))
         elif base in has:
             detail = f"the Account has no tax registration, {customer.id} has one; enter it, or delete it at Stripe"
             yield _told(world, account, customer, detail)
@@ -71,6 +71,14 @@ def _of_one(world: World, rules: Rules, account: Account, customer: Customer, pe
         if create.target in world.untaxed:
             detail = f"{customer.id} has no tax id: Stripe refused the Account's registration; correct it"
             yield _told(world, account, customer, detail)
+
+
+def _why_untyped(account: Account) -> str:
+    named = named_type(account)
+    if named is None:
+        return "which tax id its registration is does not follow from its country and form; name the type"
+    near = difflib.get_close_matches(named, sorted(TYPES), n=1)
+    return f"{named!r} is no type of tax id that Stripe takes" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _form(kind: str, number: str) -> str:

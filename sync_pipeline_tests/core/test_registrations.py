@@ -93,6 +93,7 @@ def test_a_changed_one_is_made_before_the_old_one_is_deleted_and_no_other_is_tou
             seen(tax_registration="X1", tax_registration_type=None, billing_country=None),
             "which tax id its registration is",
         ),
+        (seen(tax_registration_type="gb-vat"), "'gb-vat' is no type of tax id that Stripe takes; did you mean gb_vat?"),
         (seen(OWN, billing_country="Ruritania"), "the billing country is not known"),
     ],
 )

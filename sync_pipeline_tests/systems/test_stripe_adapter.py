@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sync_pipeline.core.observation import Absent, Present
+from sync_pipeline.core.tax_types import ONLY_BY_HAND
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import listings
 from sync_pipeline.systems.stripe.client import Stripe
@@ -109,6 +110,13 @@ def test_a_tax_id_is_added_found_again_and_deleted(stripe: Stripe) -> None:
     (after,) = listings.everything(stripe)["customers"]
     assert after.tax_ids == ("gb_vat:GB123456789",)
     assert stripe.delete("tax_id", added, guard=unguarded).state == "stale"
+
+
+def test_types_of_tax_ids_that_only_a_person_can_name_are_taken(stripe: Stripe) -> None:
+    sent = [{"type": kind, "value": "X1"} for kind in sorted(ONLY_BY_HAND)]
+    found = stripe.customer(made(stripe, "customer", CUSTOMER | {"tax_id_data": sent}))
+    assert isinstance(found, Present)
+    assert sorted(found.value.tax_ids) == [f"{each['type']}:X1" for each in sent]
 
 
 def test_a_refusal_says_what_and_where(stripe: Stripe) -> None:
