@@ -78,7 +78,7 @@ def test_the_ledger_forgets_by_its_rules(installed: Installed, memory: dg.Dagste
         for event in result.all_node_events
         if event.is_successful_output and event.step_key == "delete_old_rows"
     )
-    assert counts == dict.fromkeys(("audit", "chains", "commands", "attempts", "workers"), 0) | {"inbox": 1}
+    assert counts == dict.fromkeys(("audit", "chains", "commands", "attempts", "workers", "buckets"), 0) | {"inbox": 1}
     with open_current_ledger(settings) as ledger, ledger.read() as conn:
         assert inbox.status(conn).total == 2
 

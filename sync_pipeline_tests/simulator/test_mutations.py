@@ -71,7 +71,7 @@ def _unaudited(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(audit, "append", lambda conn, **row: 0 if "throttled" in row["what"] else real(conn, **row))
 
 
-def _deletes(self: Stripe, kind: str, object_id: str, params: Any, *, key: str, guard: Any) -> Any:
+def _deletes(self: Stripe, kind: str, object_id: str, params: Any, *, key: str, guard: Any, **_: Any) -> Any:
     with suppress(stripe.StripeError):
         self._client.raw_request("delete", f"/v1/customers/{object_id}")
     return Outcome("rejected", message="on purpose")
