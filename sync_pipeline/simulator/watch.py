@@ -47,6 +47,8 @@ STRIPE_FIELDS = {
 """What of Stripe's objects the sync may write: who is billed, the rate card and the terms of the deal. How it is paid,
 invoices and whatever else stands in the metadata are not its own."""
 KEY_LIVES_SECONDS = 23 * 3600
+NAMED_BY_US = ("/v1/products", "/v1/prices", "/v1/coupons")
+"""Accounts share these and each may make one: Stripe refuses a second of the name (seed 405: two did at a time)."""
 GRACE_SECONDS = 120
 """So long after its last call an object may still come into being; then the list tells whether it did."""
 
@@ -183,6 +185,8 @@ class Watch:
     def _check_alone(self, call: Call, key: str) -> None:
         """A write that may be on its way is resolved before the same object is written again."""
         target = _target(call)
+        if _is_create(call) and call.path in NAMED_BY_US:
+            return
         before = self._unanswered.get(target)
         if before is not None and before.key != key:
             waited = self._stage.micros - before.sent_at
