@@ -36,6 +36,14 @@ def test_every_second_query_misses_the_last_minute(sandbox: SandboxHandle) -> No
     assert [sorted(names(sandbox)), sorted(names(sandbox))] == [["New", "Renamed"]] * 2
 
 
+def test_the_first_query_misses_what_a_person_has_changed_before_it(sandbox: SandboxHandle) -> None:
+    old = account(sandbox, fields={"Name": "Old"})
+    sandbox.control("POST", "/clock", {"now": START + 100})
+    sandbox.control("POST", "/faults", {"kind": "stale", "seconds": 60, "match": {"path": "/query"}})
+    account(sandbox, id=old, fields={"Name": "Renamed"})
+    assert names(sandbox) == ["Old"]
+
+
 def test_one_search_misses_a_customer_made_and_changed_within_the_minute(sandbox: SandboxHandle) -> None:
     sandbox.control("POST", "/faults", {"kind": "stale", "seconds": 60, "nth": 2, "match": {"path": "/search"}})
     made = calls.stripe(sandbox, "POST", "/v1/customers", name="A", email="a@example.com").json()["id"]
