@@ -1,4 +1,4 @@
-"""A `stale` rule: chosen searches and queries do not know yet what has just been written."""
+"""A `stale` rule: chosen searches and queries do not know yet what has just been written (facts: sandbox.md 2)."""
 
 from __future__ import annotations
 
