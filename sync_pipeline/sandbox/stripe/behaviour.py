@@ -21,7 +21,7 @@ from sync_pipeline.sandbox.stripe.search import search_objects
 from sync_pipeline.sandbox.stripe.world import World
 
 _MODULES = (
-    "account balances catalog coupons credit_notes customers cycles disputes dunning finalization invoice_items"
+    "account balances catalog charges coupons credit_notes customers cycles disputes dunning finalization invoice_items"
     " invoice_lines invoice_operations payment_intents payment_methods plans previews refunds schedules setup_intents"
     " subscription_items subscription_operations tax_ids test_clocks thin_events webhooks"
 ).split()

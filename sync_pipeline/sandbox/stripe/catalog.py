@@ -65,6 +65,11 @@ def delete_product(world: World, params: Params, args: list[str]) -> Row:
     " tiers_mode transfer_lookup_key transform_quantity unit_amount unit_amount_decimal",
 )
 def create_price(world: World, params: Params, args: list[str]) -> Row:
+    return new_price(world, params)
+
+
+def new_price(world: World, params: Params, id: str | None = None) -> Row:
+    """A price from the parameters of POST /v1/prices, under an id of its own or this one."""
     if ("product" in params) == ("product_data" in params):
         if "product" in params:
             raise errors.exclusive("product", "product_data")
@@ -78,7 +83,7 @@ def create_price(world: World, params: Params, args: list[str]) -> Row:
             raise StripeError(f"Product already exists: {data['id']}", code="resource_already_exists",
                               param="product_data[id]")  # fmt: skip
         params = {**params, "product": create_product(world, data, [])["id"]}
-    return _create_price(world, params)
+    return _create_price(world, params, id)
 
 
 def inline_price(world: World, data: Params, param: str) -> Row:
@@ -88,7 +93,7 @@ def inline_price(world: World, data: Params, param: str) -> Row:
     return _create_price(world, {**data, "active": False})
 
 
-def _create_price(world: World, params: Params) -> Row:
+def _create_price(world: World, params: Params, id: str | None = None) -> Row:
     currency = check_currency(params["currency"])
     recurring = params.get("recurring")
     if recurring:
@@ -117,7 +122,7 @@ def _create_price(world: World, params: Params) -> Row:
     if params.get("lookup_key"):
         _take_lookup_key(world, params, None)
         row["lookup_key"] = params["lookup_key"]
-    return world.create("price", row, event="price.created")
+    return world.create("price", row, id=id, event="price.created")
 
 
 def _unit_amount(params: Params, currency: str) -> Row:

@@ -1,4 +1,4 @@
-"""Payment intents by themselves: create, confirm, cancel; and charges, which only metadata can change."""
+"""Payment intents by themselves: create, confirm, cancel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.money import check_currency, check_step, minimum_charge
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
-from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of, card_error, decline, resolve
+from sync_pipeline.sandbox.stripe.payment_methods import SUCCEEDING, behaviour_of, card_error, decline, resolve
 from sync_pipeline.sandbox.stripe.world import World
 
 _PLAIN = "description receipt_email setup_future_usage statement_descriptor statement_descriptor_suffix shipping"
@@ -17,19 +17,25 @@ _CONFIRM = "payment_method off_session return_url error_on_requires_action"
 LARGEST = 99_999_999
 
 
-@operation(
-    "POST /v1/payment_intents",
-    f"amount currency customer confirm metadata automatic_payment_methods {_CONFIRM} {_PLAIN}",
-)
-def create_intent(world: World, params: Params, args: list[str]) -> Row:
+def checked_amount(params: Params) -> tuple[int, str]:
+    """Amount and currency of what is to be paid. Raises StripeError for what no payment can be."""
     currency = check_currency(params["currency"])
-    amount = params["amount"]
+    amount: int = params["amount"]
     if amount < max(1, minimum_charge(currency)):
         raise StripeError("Amount must be at least the minimum charge of this currency.", code="amount_too_small",
                           param="amount")  # fmt: skip
     if amount > LARGEST:
         raise StripeError(f"Amount must be no more than {LARGEST}.", code="amount_too_large", param="amount")
     check_step(amount, currency, "amount")
+    return amount, currency
+
+
+@operation(
+    "POST /v1/payment_intents",
+    f"amount currency customer confirm metadata automatic_payment_methods {_CONFIRM} {_PLAIN}",
+)
+def create_intent(world: World, params: Params, args: list[str]) -> Row:
+    amount, currency = checked_amount(params)
     if params.get("customer"):
         world.need("customer", params["customer"], "customer")
     method = _method(world, params)
@@ -90,7 +96,7 @@ def _confirm(world: World, intent: Row, method: Row | None) -> Row:
         })  # fmt: skip
         world.emit("payment_intent.requires_action", intent)
         return intent
-    if outcome not in ("succeed", "dispute", "refund_fails_later"):
+    if outcome not in SUCCEEDING:
         payments.refuse_charge(world, intent, method, {**decline(outcome), "type": "card_error"})
         raise _refused(world, world.need("payment_intent", intent["id"]))
     payments.charge_intent(world, intent, method, intent.get("description"))
@@ -125,12 +131,3 @@ def _unexpected(intent: Row, verb: str) -> StripeError:
         f"This PaymentIntent could not be {verb} because it has a status of {intent['status']}.",
         code="payment_intent_unexpected_state", param="intent",
     )  # fmt: skip
-
-
-@operation("POST /v1/charges/{charge}", "description metadata receipt_email customer fraud_details")
-def update_charge(world: World, params: Params, args: list[str]) -> Row:
-    charge = world.need("charge", args[0], "charge", 404)
-    changes = pick(params, "description receipt_email customer")
-    if params.get("fraud_details"):
-        changes["fraud_details"] = {k: v for k, v in params["fraud_details"].items() if v is not None}
-    return world.update(charge, changes | {"metadata": merge_metadata(charge, params)}, "charge.updated")

@@ -14,6 +14,8 @@ from sync_pipeline.sandbox.stripe.world import World
 
 _SUCCEEDS = "succeed"
 _ACTION = "action_required"
+SUCCEEDING = (_SUCCEEDS, "dispute", "refund_fails_later")
+"""The behaviours of cards whose charges go through, whatever comes after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,14 @@ def resolve(world: World, id: str, param: str) -> Row:
     if card:
         return _create_card(world, card, {})
     return world.need("payment_method", id, param)
+
+
+def of_token(world: World, token: str, param: str) -> Row:
+    """The card that a test token (tok_visa) stands for."""
+    card = _CARDS.get(token.removeprefix("tok_")) if token.startswith("tok_") else None
+    if card is None:
+        raise errors.missing("token", token, param)
+    return _create_card(world, card, {})
 
 
 def _create_card(world: World, card: TestCard, fields: Row) -> Row:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import dunning, standing
 from sync_pipeline.sandbox.stripe.balances import move_money, processing_fee
-from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of, decline
+from sync_pipeline.sandbox.stripe.payment_methods import SUCCEEDING, behaviour_of, decline
 from sync_pipeline.sandbox.stripe.world import World, timer
 
 BANK_TRANSFER = "customer_balance"
@@ -70,7 +70,7 @@ def attempt(world: World, invoice: Row, method: Row | None = None, *, automatic:
         told = {"code": "missing", "message": "This customer has no attached payment source or default payment method."}
         return fail(world, invoice, intent, None, {**told, "type": "invalid_request_error"}, automatic=automatic)
     outcome = planned_outcome(world, invoice["customer"]) or behaviour_of(method)
-    if outcome in ("succeed", "dispute", "refund_fails_later"):
+    if outcome in SUCCEEDING:
         return succeed(world, invoice, intent, method, payment, automatic=automatic)
     if outcome == "action_required":
         return need_action(world, invoice, intent, method, automatic=automatic)
@@ -110,64 +110,77 @@ def succeed(
 
 
 def charge_intent(world: World, intent: Row, method: Row | None, description: str | None) -> Row:
-    """Money arrives: a succeeded charge, its ledger line, and the intent that is done with it."""
-    charge = create_charge(world, intent, method, description, paid=True)
+    """Money arrives: a succeeded charge, and the intent that is done with it."""
+    charge = take_money(world, intent, method, description)
+    world.update(intent, {
+        "status": "succeeded", "amount_received": charge["amount"], "latest_charge": charge["id"],
+        "payment_method": method["id"] if method else None, "last_payment_error": None, "next_action": None,
+    })  # fmt: skip
+    world.emit("payment_intent.succeeded", world.need("payment_intent", intent["id"]))
+    return charge
+
+
+def take_money(world: World, paying: Row, method: Row | None, description: str | None) -> Row:
+    """A succeeded charge and its ledger line. `paying` says what is paid: an intent, or the same fields without id."""
+    charge = create_charge(world, paying, method, description, paid=True)
     transaction = move_money(
         world, charge, "charge" if method else "payment", charge["amount"],
         fee=processing_fee(world, charge), category="charge",
     )  # fmt: skip
     charge = world.update(charge, {"balance_transaction": transaction["id"]})
     world.emit("charge.succeeded", charge)
-    world.update(intent, {
-        "status": "succeeded", "amount_received": charge["amount"], "latest_charge": charge["id"],
-        "payment_method": method["id"] if method else None, "last_payment_error": None, "next_action": None,
-    })  # fmt: skip
-    world.emit("payment_intent.succeeded", world.need("payment_intent", intent["id"]))
     if behaviour_of(method) == "dispute":
         world.set_timer("open_dispute", charge["id"], world.now() + 60)
     return charge
 
 
-def create_charge(world: World, intent: Row, method: Row | None, description: str | None, *, paid: bool) -> Row:
-    customer = world.get("customer", intent.get("customer")) or {}
+def create_charge(world: World, paying: Row, method: Row | None, description: str | None, *, paid: bool) -> Row:
+    customer = world.get("customer", paying.get("customer")) or {}
     if method:
         card = {
             k: v
             for k, v in method["card"].items()
             if k in ("brand", "checks", "country", "exp_month", "exp_year", "fingerprint", "funding", "last4", "wallet")
         }
-        details = {"type": "card", "card": {**card, "amount_authorized": intent["amount"], "network": card["brand"]}}
+        details = {"type": "card", "card": {**card, "amount_authorized": paying["amount"], "network": card["brand"]}}
     else:
         details = {"type": BANK_TRANSFER, BANK_TRANSFER: {}}
     billing = {"address": customer.get("address") or {}, "email": customer.get("email"), "name": customer.get("name"),
                "phone": customer.get("phone")}  # fmt: skip
-    amount = intent["amount"]
+    amount = paying["amount"]
+    id = world.new_id("ch_")
     return world.create("charge", {
         "amount": amount, "amount_captured": amount if paid else 0, "amount_refunded": 0, "billing_details": billing,
-        "captured": paid, "currency": intent["currency"], "customer": intent.get("customer"),
-        "description": description, "disputed": False, "fraud_details": {}, "metadata": intent["metadata"],
+        "captured": paid, "currency": paying["currency"], "customer": paying.get("customer"),
+        "description": description, "disputed": False, "fraud_details": {}, "metadata": paying["metadata"],
         "outcome": {"network_status": "approved_by_network", "risk_level": "normal", "risk_score": 10,
                     "seller_message": "Payment complete.", "type": "authorized"} if paid else None,
-        "paid": paid, "payment_intent": intent["id"], "payment_method": method["id"] if method else None,
+        "paid": paid, "payment_intent": paying.get("id"), "payment_method": method["id"] if method else None,
         "payment_method_details": details, "refunded": False, "status": "succeeded" if paid else "failed",
-        "receipt_url": f"https://pay.stripe.com/receipts/{intent['id']}" if paid else None,
-    })  # fmt: skip
+        "receipt_url": f"https://pay.stripe.com/receipts/{id}" if paid else None,
+    }, id=id)  # fmt: skip
 
 
 def refuse_charge(world: World, intent: Row, method: Row, error: Row) -> Row:
     """A declined card: a failed charge, and the intent back to where a new method is needed."""
-    charge = world.update(create_charge(world, intent, method, intent.get("description"), paid=False), {
+    charge = take_no_money(world, intent, method, error)
+    told = {**error, "charge": charge["id"], "payment_method": world.render(method)}
+    world.update(intent, {
+        "status": "requires_payment_method", "last_payment_error": told, "latest_charge": charge["id"],
+    })  # fmt: skip
+    world.emit("payment_intent.payment_failed", world.need("payment_intent", intent["id"]))
+    return charge
+
+
+def take_no_money(world: World, paying: Row, method: Row, error: Row) -> Row:
+    """A failed charge: the card was declined."""
+    charge = world.update(create_charge(world, paying, method, paying.get("description"), paid=False), {
         "failure_code": error["code"], "failure_message": error["message"],
         "outcome": {"network_status": "declined_by_network", "reason": error.get("decline_code"),
                     "risk_level": "normal", "risk_score": 10, "seller_message": "The bank declined the payment.",
                     "type": "issuer_declined"},
     })  # fmt: skip
     world.emit("charge.failed", charge)
-    told = {**error, "charge": charge["id"], "payment_method": world.render(method)}
-    world.update(intent, {
-        "status": "requires_payment_method", "last_payment_error": told, "latest_charge": charge["id"],
-    })  # fmt: skip
-    world.emit("payment_intent.payment_failed", world.need("payment_intent", intent["id"]))
     return charge
 
 

@@ -43,6 +43,34 @@ def test_prices_are_immutable_in_what_they_cost(sandbox: Sandbox) -> None:
         sandbox.subscribe(customer, price)
 
 
+def test_a_plan_is_a_recurring_price_by_its_former_name(sandbox: Sandbox) -> None:
+    """Sandbox facts 3: `plans`, for clients of old: the id is the client's choice, and its product may come with it."""
+    plan = sandbox.v1.plans.create({
+        "id": "gold", "amount_decimal": "12.5", "currency": "gbp", "interval": "year", "product": {"name": "Gold"},
+        "nickname": "Gold", "metadata": {"tier": "1"},
+    })  # fmt: skip
+    assert (plan.id, plan.amount, plan.amount_decimal, plan.interval) == ("gold", None, Decimal("12.5"), "year")
+    price = sandbox.v1.prices.retrieve("gold")
+    assert (price.unit_amount_decimal, price.recurring.interval, price.product) == (
+        Decimal("12.5"),
+        "year",
+        plan.product,
+    )
+    assert sandbox.v1.products.retrieve(plan.product).name == "Gold"
+    changed = sandbox.v1.plans.update("gold", {"active": False, "nickname": "Old gold"})
+    assert (changed.active, sandbox.v1.prices.retrieve("gold").nickname) == (False, "Old gold")
+    seats = sandbox.v1.plans.create({"amount": 700, "currency": "gbp", "interval": "month", "product": plan.product})
+    assert [each.id for each in sandbox.v1.plans.list().data] == [seats.id, "gold"]
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), seats, 3, expand=["latest_invoice"])
+    assert subscription.latest_invoice.total == 2100
+    for given, code in (({"id": "gold", "amount": 1}, "resource_already_exists"), ({}, "parameter_missing")):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            sandbox.v1.plans.create({"currency": "gbp", "interval": "month", "product": plan.product, **given})
+        assert caught.value.code == code
+    with pytest.raises(stripe.APIError, match="DELETE /v1/plans"):
+        sandbox.v1.plans.delete("gold")
+
+
 def test_interval_count_is_at_most_three_years(sandbox: Sandbox) -> None:
     """Facts 2.3: interval_count reaches at most three years."""
     product = sandbox.v1.products.create({"name": "P"})
