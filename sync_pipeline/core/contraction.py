@@ -6,7 +6,7 @@ and when. What is lost within one business day is one record: a slip that is men
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sync_pipeline.core import writing
@@ -45,10 +45,11 @@ def recurring_revenue(account_id: str, billing: Billing) -> Iterator[Fact]:
         yield Fact(RECURRING, subscription.id, 0, account_id, level.currency, level.minor, at)
 
 
-def contractions(world: World, rules: Rules) -> Iterator[Command]:
+def contractions(world: World, rules: Rules, changing: Collection[str] = ()) -> Iterator[Command]:
     """One record for every day on which a subscription lost recurring revenue and went on.
 
-    A loss that is about to be put right, because Salesforce has the last word, is none.
+    A loss that is about to be put right, because Salesforce has the last word, is none: what is lost on a subscription
+    that is `changing`, by its id, is told when that is done.
     """
     billing = own_billing(world)
     if billing is None:
@@ -67,7 +68,9 @@ def contractions(world: World, rules: Rules) -> Iterator[Command]:
             )
             if command is not None:
                 yield command
-        elif change.minor < 0 and subscription_id not in to_be_written(world, rules):
+        elif (
+            change.minor < 0 and subscription_id not in changing and subscription_id not in to_be_written(world, rules)
+        ):
             deal = next(iter(deals.get(subscription_id, ())), None)
             values |= {
                 "kind": KIND,

@@ -78,6 +78,21 @@ def test_seats_that_salesforce_has_the_last_word_on_are_not_given_up_meanwhile()
     assert not any(isinstance(each, ChurnRecord) for each in both.records.values())
 
 
+def test_a_product_that_is_removed_at_stripe_and_put_back_was_not_given_up() -> None:
+    """Nor is one half of a record made and rescinded: nobody has to read of it."""
+    both = TwoSystems(replace(RULES, commercial=replace(RULES.commercial, on_stripe_items="revert")))
+    both.put(account(), opportunity(), *story_lines())
+    both.settle()
+    both.step()
+    viewers = story_lines()[2].id
+    (item_id,) = [each.id for each in both.items.values() if viewers in each.line_ids]
+    both.now += DAY
+    del both.items[item_id]
+    both.settle()
+    assert sorted(each.quantity or 0 for each in both.items.values()) == [1, 15, 20]
+    assert not any(isinstance(each, ChurnRecord) for each in both.records.values())
+
+
 def record(**changed: Any) -> ChurnRecord:
     values: dict[str, Any] = {"id": "a01", "key": KEY, "subscription_id": SUBSCRIPTION, "status": "Final"}
     return ChurnRecord(**(values | {"lost_mrr": Decimal(250), "kind": "Contraction"} | changed))

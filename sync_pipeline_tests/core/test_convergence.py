@@ -128,6 +128,7 @@ def shown(both: TwoSystems) -> str:
 def test_any_disturbance_comes_to_rest_and_stays_there(
     edits: list[tuple[str, dict[str, Any]]], events: list[str], at_rest_first: bool, rest_between: bool
 ) -> None:
+    """L7, L8."""
     both = story()
     if at_rest_first:
         both.settle()
@@ -173,6 +174,7 @@ def test_salesforce_tells_what_stripe_holds(events: list[str]) -> None:
 def test_the_order_of_salesforce_writes_does_not_matter(
     edits: list[tuple[str, dict[str, Any]]], events: list[str], chance: Any
 ) -> None:
+    """L3."""
     one, other = story(), story()
     for both in (one, other):
         both.settle()

@@ -296,7 +296,10 @@ class TwoSystems:
         self.items[item_id] = replace(held, quantity=params.get("quantity", held.quantity))
 
     def _update_subscription(self, subscription_id: str, params: dict[str, Any]) -> None:
-        for entry in params["items"]:
+        if "cancel_at" in params:
+            held, end = self.subscriptions[subscription_id], params["cancel_at"]
+            self.subscriptions[subscription_id] = replace(held, cancel_at=int(end) * MICROS if end else None)
+        for entry in params.get("items", ()):
             if entry.get("deleted"):
                 del self.items[entry["id"]]
                 continue

@@ -1,7 +1,4 @@
-"""The vendors' own Python clients against the running sandbox, through everything that the shell adds.
-
-Facts: salesforce.md 1.5, 2.5, 3.5; stripe.md 5.4 to 5.6.
-"""
+"""The vendors' own Python clients against the running sandbox, through everything that the shell adds."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The made-up company: believable, of the asked size, the same for the same seed, and the same in both systems.
-
-Issue B, data.
-"""
+"""The made-up company: believable, of the asked size, the same for the same seed, and the same in both systems."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The control plane: clock, requests, snapshots, people's edits and payments, and its one kind of error.
-
-Facts: sandbox.md 2.
-"""
+"""The control plane: clock, requests, snapshots, people's edits and payments, and its one kind of error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fault rules: which calls they strike, and how bad ones are refused (facts: sandbox.md 2)."""
+"""Fault rules: which calls they strike, and how bad ones are refused."""
 
 from __future__ import annotations
 

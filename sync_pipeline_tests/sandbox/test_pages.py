@@ -1,4 +1,4 @@
-"""The pages as a person uses them: in a headless browser, without JavaScript (issue B, pages)."""
+"""The pages as a person uses them: in a headless browser, without JavaScript."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox as a process: start, ready line, wrong use, ends, kept state (facts: sandbox.md 1)."""
+"""The sandbox as a process: start, ready line, wrong use, ends, kept state."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Settings that change while the sandbox runs, and signing secrets that are rolled.
-
-Facts: sandbox.md 2; stripe.md 4.1.
-"""
+"""Settings that change while the sandbox runs, and signing secrets that are rolled."""
 
 from __future__ import annotations
 

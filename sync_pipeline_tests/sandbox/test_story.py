@@ -1,4 +1,4 @@
-"""The start of the £45,000 story, exactly as it is told (issue B, data)."""
+"""The start of the £45,000 story, exactly as it is told."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The settings file: what it changes, and that a wrong one is refused by the name of the setting.
-
-Facts: sandbox.md 2.
-"""
+"""The settings file: what it changes, and that a wrong one is refused by the name of the setting."""
 
 from __future__ import annotations
 

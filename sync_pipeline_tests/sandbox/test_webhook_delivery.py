@@ -1,7 +1,4 @@
-"""Webhooks as a receiver meets them: signed, retried on the sandbox clock, and as lost, late and doubled as told.
-
-Facts: stripe.md 4.1; sandbox.md 2.
-"""
+"""Webhooks as a receiver meets them: signed, retried on the sandbox clock, and as lost, late and doubled as told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How money, dates and values read on the pages (issue B, pages)."""
+"""How money, dates and values read on the pages."""
 
 from __future__ import annotations
 

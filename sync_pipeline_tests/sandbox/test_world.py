@@ -1,7 +1,4 @@
-"""The sandbox in process: the clock moved event by event, snapshots, answers and faults without HTTP.
-
-Facts: sandbox.md 1, 2.
-"""
+"""The sandbox in process: the clock moved event by event, snapshots, answers and faults without HTTP."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from sync_pipeline.config.settings import Settings
 from sync_pipeline.frames.tables import DAILY, FIRST_DAY, SNAPSHOTS
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import one_clear_failure
-from sync_pipeline.orchestration.lanes import ALL_ACCOUNTS, BACKFILL, LANE, SCOPE
 from sync_pipeline.orchestration.table_assets import OWNERS, column_schema
 
 if TYPE_CHECKING:
@@ -113,7 +112,6 @@ with warnings.catch_warnings():
         can_subset=True,
         partitions_def=DAYS,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        pool=BACKFILL,
     )
     def stripe_days(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
@@ -143,6 +141,6 @@ backfill_days = dg.define_asset_job(
     "backfill_days",
     selection=dg.AssetSelection.assets(*stripe_days.keys),
     executor_def=dg.in_process_executor,
-    tags={LANE: BACKFILL, SCOPE: ALL_ACCOUNTS},
+    tags={"sync/lane": "backfill"},
     description="Reads a range of days of Stripe's invoices, payments, refunds and events again, in one run.",
 )

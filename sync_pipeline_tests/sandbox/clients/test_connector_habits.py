@@ -1,7 +1,4 @@
-"""What connectors and taps written years ago do, and vendors' SDKs do not: each case was found by running one.
-
-Facts: sandbox.md 4.5.
-"""
+"""What connectors and taps written years ago do, and vendors' SDKs do not: each case was found by running one."""
 
 from __future__ import annotations
 
