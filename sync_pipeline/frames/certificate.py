@@ -221,9 +221,16 @@ def period_invoices(
             pl.col("opportunity_id").alias("subject"), "account_id", pl.col("subscription_id").alias("subscription")
         )
         .join(won, on="subject")
-        .join(latest, on="subscription")
-        .join(of_lines, on="invoice")
+        .join(latest.join(of_lines, on="invoice"), on="subscription", how="left")
         .join(cost, on="subscription", how="left")
+        # Of a split deal all parts together are what was sold.
+        .group_by("subject", "account_id", "amount", "deal_in")
+        .agg(
+            pl.col("currency").max(),
+            pl.col("total", "tax", "full", "prorated", "discount").sum(),
+            pl.when(pl.col("cost").is_not_null().all()).then(pl.col("cost").sum()).alias("cost"),
+        )
+        .drop_nulls("currency")
         .filter(pl.col("deal_in").fill_null(pl.col("currency")) == pl.col("currency"))
     )
     table = table.with_columns(minor_units(table, "amount").alias("salesforce_minor")).drop_nulls("salesforce_minor")

@@ -22,7 +22,6 @@ def deal_to_cash(
     zone: str,
 ) -> pl.DataFrame:
     """derived/deal_to_cash: every won Opportunity that is to be billed, with its invoices and payments."""
-    currency = subscriptions.select(pl.col("id").alias("subscription_id"), pl.col("currency").alias("billed_in"))
     # What an amendment sold is billed by the deal that it amends, and is in that deal's amount.
     own = pl.col("renewal_key").is_null() & pl.col("amends_opportunity_id").is_null()
     won = (
@@ -34,19 +33,11 @@ def deal_to_cash(
             pl.col("close_date").alias("won_date"),
             "amount",
         )
-        .join(
-            deals.filter(state="matched").select("opportunity_id", "subscription_id"), on="opportunity_id", how="left"
+        .join(_money(deals, subscriptions, invoices, payments, refunds, zone), on="opportunity_id", how="left")
+        .with_columns(
+            pl.coalesce("billed_in", "deal_in", pl.lit("")).alias("currency"),
+            pl.col("billed_minor", "collected_minor", "refunded_minor").fill_null(0),
         )
-        .join(currency, on="subscription_id", how="left")
-        .with_columns(pl.coalesce("billed_in", "deal_in", pl.lit("")).alias("currency"))
-        .join(_billed(invoices, zone), left_on="subscription_id", right_on="subscription", how="left")
-        .join(
-            _collected(invoices, payments, refunds, zone),
-            left_on="subscription_id",
-            right_on="subscription",
-            how="left",
-        )
-        .with_columns(pl.col("billed_minor", "collected_minor", "refunded_minor").fill_null(0))
     )
     stage = (
         pl.when(pl.col("subscription_id").is_null())
@@ -106,6 +97,33 @@ def cohorts(moved: pl.DataFrame, last_day: object) -> pl.DataFrame:
         .with_columns(of_each(pl.col("mrr_minor").first()).alias("first_month_minor"))
     )
     return table.select(pl.col(name).cast(dtype) for name, dtype in dtypes(COHORTS).items())
+
+
+def _money(
+    deals: pl.DataFrame,
+    subscriptions: pl.DataFrame,
+    invoices: pl.DataFrame,
+    payments: pl.DataFrame,
+    refunds: pl.DataFrame,
+    zone: str,
+) -> pl.DataFrame:
+    """What the subscriptions of each Opportunity billed and collected: one, or of a split deal one for every part."""
+    currency = subscriptions.select(pl.col("id").alias("subscription_id"), pl.col("currency").alias("billed_in"))
+    collected = _collected(invoices, payments, refunds, zone)
+    return (
+        deals.filter(state="matched")
+        .join(currency, on="subscription_id", how="left")
+        .join(_billed(invoices, zone), left_on="subscription_id", right_on="subscription", how="left")
+        .join(collected, left_on="subscription_id", right_on="subscription", how="left")
+        .sort("deal_id")
+        .group_by("opportunity_id")
+        .agg(
+            pl.col("subscription_id", "billed_in").first(),
+            pl.col("billed_minor", "collected_minor", "refunded_minor").sum(),
+            pl.col("first_invoice_date", "first_payment_date").min(),
+            pl.col("last_payment_date").max(),
+        )
+    )
 
 
 def _billed(invoices: pl.DataFrame, zone: str) -> pl.DataFrame:

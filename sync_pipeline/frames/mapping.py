@@ -7,11 +7,12 @@ counts for nothing downstream.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import polars as pl
 
 from sync_pipeline.core.deal import customer_intent, subscription_intent
+from sync_pipeline.core.part_ids import MAX_PARTS
 from sync_pipeline.frames.schema import dtypes
 from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, BILLED_LINES, DEAL_SUBSCRIPTIONS
 
@@ -28,7 +29,10 @@ def account_customers(
     )
     claims = _ranked(
         ("link", links.filter(kind="customer").select(pl.col("external_id").alias("customer_id"), "account_id")),
-        ("metadata.sf_intent", named.filter(pl.col("intent") == _intent(customer_intent, org_id, "account_id"))),
+        (
+            "metadata.sf_intent",
+            named.filter(pl.col("intent") == _named(_around(customer_intent, org_id), "account_id")),
+        ),
         ("metadata.sf_account_id", named),
         (
             "Account field",
@@ -55,7 +59,10 @@ def deal_subscriptions(
     links: pl.DataFrame,
     org_id: str,
 ) -> pl.DataFrame:
-    """mapping/deal_subscriptions: each Opportunity with the subscription of its Account that bills it."""
+    """mapping/deal_subscriptions: each deal with the subscription of its Account that bills it.
+
+    A deal is an Opportunity, or a further part of one that is split; only links and metadata name such a part.
+    """
     account_of = mapping.filter(state="matched").select("customer_id", "account_id")
     billed = subscriptions.join(account_of, left_on="customer", right_on="customer_id", suffix="_of_customer").select(
         pl.col("id").alias("subscription_id"),
@@ -63,25 +70,26 @@ def deal_subscriptions(
         pl.col("opportunity_id").alias("named_opportunity"),
         "intent",
     )
-    pairs = (
-        opportunities.filter(pl.col("account_id").is_not_null())
-        .select(pl.col("id").alias("opportunity_id"), "account_id", "stripe_subscription_id", "amends_opportunity_id")
-        .join(billed, on="account_id")
+    whole = opportunities.filter(pl.col("account_id").is_not_null()).select(
+        pl.col("id").alias("deal_id"),
+        pl.col("id").alias("opportunity_id"),
+        "account_id",
+        "stripe_subscription_id",
+        "amends_opportunity_id",
     )
     linked = links.filter(kind="subscription").select(
-        "account_id", pl.col("subject").alias("opportunity_id"), pl.col("external_id").alias("subscription_id")
+        "account_id", pl.col("subject").alias("deal_id"), pl.col("external_id").alias("subscription_id")
     )
+    around = _around(subscription_intent, org_id)
+    pairs = pl.concat([whole, _further_parts(whole, linked, billed, around)]).join(billed, on="account_id")
     claims = _ranked(
-        ("link", pairs.join(linked, on=["account_id", "opportunity_id", "subscription_id"], how="semi")),
-        (
-            "metadata.sf_intent",
-            pairs.filter(pl.col("intent") == _intent(subscription_intent, org_id, "opportunity_id")),
-        ),
-        ("metadata.sf_opportunity_id", pairs.filter(pl.col("named_opportunity") == pl.col("opportunity_id"))),
+        ("link", pairs.join(linked, on=["account_id", "deal_id", "subscription_id"], how="semi")),
+        ("metadata.sf_intent", pairs.filter(pl.col("intent") == _named(around, "deal_id"))),
+        ("metadata.sf_opportunity_id", pairs.filter(pl.col("named_opportunity") == pl.col("deal_id"))),
         ("Opportunity field", _not_copied(pairs, linked)),
-        columns=("opportunity_id", "subscription_id", "account_id"),
+        columns=("deal_id", "opportunity_id", "subscription_id", "account_id"),
     )
-    return _strongest(claims, of="opportunity_id").select(list(dtypes(DEAL_SUBSCRIPTIONS)))
+    return _strongest(claims, of="deal_id").select(list(dtypes(DEAL_SUBSCRIPTIONS)))
 
 
 def billed_lines(lines: pl.DataFrame, items: pl.DataFrame, deals: pl.DataFrame) -> pl.DataFrame:
@@ -91,7 +99,7 @@ def billed_lines(lines: pl.DataFrame, items: pl.DataFrame, deals: pl.DataFrame) 
     """
     pairs = (
         lines.select(pl.col("id").alias("line_id"), "opportunity_id", "stripe_item_id")
-        .join(deals.filter(state="matched").drop("evidence", "state"), on="opportunity_id")
+        .join(deals.filter(state="matched").drop("deal_id", "evidence", "state"), on="opportunity_id")
         .join(
             items.select(pl.col("id").alias("item_id"), pl.col("subscription").alias("subscription_id"), "line_ids"),
             on="subscription_id",
@@ -110,6 +118,23 @@ def billed_lines(lines: pl.DataFrame, items: pl.DataFrame, deals: pl.DataFrame) 
     )
 
 
+def _further_parts(
+    whole: pl.DataFrame, linked: pl.DataFrame, billed: pl.DataFrame, around: tuple[str, str]
+) -> pl.DataFrame:
+    """The further parts of the deals, as far as anything names them. The Opportunity's field is its first part's."""
+    of_intent = pl.col("intent").str.strip_prefix(around[0]).str.strip_suffix(around[1])
+    named = pl.concat(
+        [linked["deal_id"], billed["named_opportunity"], billed.select(of_intent).to_series()]
+    ).unique()  # fmt: skip
+    parts = named.filter(named.str.contains(f"^[^:]+:[2-{MAX_PARTS}]$")).to_frame("deal_id")
+    return (
+        parts.with_columns(pl.col("deal_id").str.split(":").list.first().alias("opportunity_id"))
+        .join(whole.drop("deal_id"), on="opportunity_id")
+        .with_columns(pl.lit(None, pl.String).alias("stripe_subscription_id"))
+        .select(whole.columns)
+    )
+
+
 def _not_copied(pairs: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:
     """The pairs that the Opportunity's field names, unless the subscription is that of another deal.
 
@@ -122,11 +147,15 @@ def _not_copied(pairs: pl.DataFrame, linked: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([named.filter(amending), free.filter(own & ~amending)])
 
 
-def _intent(name: object, org_id: str, column: str) -> pl.Expr:
-    """The intent that our own create of this record carries, made by the function that names it."""
-    assert callable(name)
-    before, after = name(org_id, "\0").split("\0")
-    return pl.concat_str(pl.lit(before), pl.col(column), pl.lit(after))
+def _around(intent: Callable[[str, str], str], org_id: str) -> tuple[str, str]:
+    """What our own create puts before and behind the id of the record in the intent, as the function makes it."""
+    before, after = intent(org_id, "\0").split("\0")
+    return before, after
+
+
+def _named(around: tuple[str, str], column: str) -> pl.Expr:
+    """The intent of the record whose id is in the column."""
+    return pl.concat_str(pl.lit(around[0]), pl.col(column), pl.lit(around[1]))
 
 
 def _ranked(*claims: tuple[str, pl.DataFrame], columns: Sequence[str]) -> pl.DataFrame:

@@ -71,8 +71,9 @@ class AccountCustomer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealSubscription:
-    """An Opportunity and the Stripe subscription that bills it, or several that claim to."""
+    """A deal and the Stripe subscription that bills it, or several that claim to."""
 
+    deal_id: Column[str, "The Opportunity, or a further part of one that is split (006...:2)"]
     opportunity_id: Column[str, "Salesforce Opportunity"]
     subscription_id: Column[str, "Stripe subscription (sub_...)"]
     account_id: Column[str, "Salesforce Account of both"]
@@ -291,6 +292,7 @@ class ChurnEpisode:
 class Renewal:
     """The running term of a deal that is billed: when it ends, what the next one bills, and its Opportunity."""
 
+    deal_id: Column[str, "The Opportunity of the deal, or a further part of one that is split (006...:2)"]
     opportunity_id: Column[str, "Opportunity of the deal"]
     subscription_id: Column[str, "Stripe subscription (sub_...)"]
     account_id: Column[str, "Salesforce Account of both"]
@@ -315,13 +317,15 @@ class DealToCash:
 
     opportunity_id: Column[str, "Salesforce Opportunity"]
     account_id: Column[str, "Salesforce Account"]
-    subscription_id: Column[str | None, "Stripe subscription (sub_...); empty where nothing bills it"]
+    subscription_id: Column[
+        str | None, "Stripe subscription (sub_...), of a split deal the first; empty where nothing bills it"
+    ]
     stage: Column[CashStage, "How far its money has come"]
     won_date: Column[str | None, "Close date of the Opportunity (ISO date)"]
     won_currency: Column[str | None, "ISO currency of the Opportunity"]
     won_minor: Column[int | None, "Amount of the Opportunity, minor units of its currency"]
     currency: Column[str, "ISO currency that is billed"]
-    billed_minor: Column[int, "Invoices of the subscription less their credit notes, minor units"]
+    billed_minor: Column[int, "Invoices of its subscriptions less their credit notes, minor units"]
     collected_minor: Column[int, "Payments of these invoices, minor units"]
     refunded_minor: Column[int, "Refunds of these payments, minor units"]
     first_invoice_date: Column[str | None, "Day of the first invoice, in the company's time zone (ISO date)"]

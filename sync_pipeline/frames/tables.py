@@ -26,8 +26,8 @@ ACCOUNT_CUSTOMERS = Table(
 DEAL_SUBSCRIPTIONS = Table(
     "mapping/deal_subscriptions",
     rows.DealSubscription,
-    ("opportunity_id", "subscription_id"),
-    "Which Stripe subscription bills which Opportunity, and what says so.",
+    ("deal_id", "subscription_id"),
+    "Which Stripe subscription bills which deal, or which part of one, and what says so.",
 )
 BILLED_LINES = Table(
     "mapping/billed_lines",
@@ -104,7 +104,7 @@ CHURN_RECORDS = Table(
 RENEWAL_PIPELINE = Table(
     "derived/renewal_pipeline",
     rows.Renewal,
-    ("opportunity_id",),
+    ("deal_id",),
     "When the term of every deal that is billed ends, what the next one bills, and the renewal Opportunity.",
 )
 DEAL_TO_CASH = Table(

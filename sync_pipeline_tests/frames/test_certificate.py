@@ -184,6 +184,31 @@ def test_what_nothing_explains_is_real() -> None:
     assert billed("125.00", [line(amount=12_000)], [item(unit_amount=Decimal(12_000))]) == {"real": 500}
 
 
+def test_a_split_deal_is_held_against_the_invoices_of_all_its_parts() -> None:
+    # 168.00 agreed: 120.00 a year in the first part; 48.00 in the second, of which 4.00 were off.
+    second = "sub_2"
+    bills = [
+        invoice(1, billing_reason="subscription_create"),
+        invoice(2, billing_reason="subscription_create", subscription=second, total=4_400),
+    ]
+    lines = [line(amount=12_000), line(id="il_2", invoice="in_2", amount=4_800, discounts=("di_1:400",))]
+    items = [
+        item(unit_amount=Decimal(12_000)),
+        item(id="si_2", subscription=second, unit_amount=Decimal(4_800)),
+    ]
+    rows = period_invoices(
+        snapshot("salesforce/opportunities", won(amount=Decimal("168.00"))),
+        to_frame([deal(), deal(deal_id=f"{OPPORTUNITY}:2", subscription_id=second)], DEAL_SUBSCRIPTIONS),
+        snapshot("stripe/subscription_items", *items),
+        snapshot("stripe/invoices", *bills),
+        snapshot("stripe/invoice_lines", *lines),
+        NOW,
+    )
+    (row,) = to_records(rows, CERTIFICATE_ACCOUNTS)
+    assert (row.subject, row.salesforce_minor, row.stripe_minor) == (OPPORTUNITY, 16_800, 16_400)
+    assert (row.difference_class, row.difference_minor) == ("discount", 400)
+
+
 @given(
     st.integers(0, 10**9), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(-(10**6), 10**6),
     st.integers(0, 10**6),

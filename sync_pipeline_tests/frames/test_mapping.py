@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import polars as pl
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core.crosswalk import Ambiguous, Match, match_item, match_subscription
 from sync_pipeline.core.deal import customer_intent, subscription_intent
+from sync_pipeline.core.part_ids import MAX_PARTS, opportunity_of, part_id
 from sync_pipeline.core.records import Account, Customer, LineItem, Opportunity, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Link
 from sync_pipeline.frames.convert import to_frame, to_records
@@ -22,6 +24,8 @@ from sync_pipeline_tests.core.making import item
 ORG = "00D000000000001AAA"
 ACCOUNTS = ("001A", "001B")
 DEALS = ("006A", "006B", "006C")
+# What links and metadata may name: an Opportunity, or a further part of one that is split.
+NAMED = (*DEALS, "006A:2", "006A:3", "006B:2")
 CUSTOMERS = ("cus_1", "cus_2", "cus_3")
 SUBSCRIPTIONS = ("sub_1", "sub_2", "sub_3")
 
@@ -95,11 +99,11 @@ subscriptions = st.builds(
     created_at=st.just(1),
     start_at=st.just(1),
     collection_method=st.just("send_invoice"),
-    opportunity_id=st.none() | st.sampled_from(DEALS),
-    intent=st.none() | st.sampled_from([subscription_intent(ORG, deal) for deal in DEALS]),
+    opportunity_id=st.none() | st.sampled_from(NAMED),
+    intent=st.none() | st.sampled_from([subscription_intent(ORG, deal) for deal in NAMED]),
 )
 links = st.tuples(
-    st.sampled_from(ACCOUNTS), st.just("subscription"), st.sampled_from(DEALS), st.sampled_from(SUBSCRIPTIONS)
+    st.sampled_from(ACCOUNTS), st.just("subscription"), st.sampled_from(NAMED), st.sampled_from(SUBSCRIPTIONS)
 )
 
 
@@ -134,9 +138,14 @@ def test_deals_are_matched_as_the_crosswalk_matches_them(
         ORG,
     )
     assert violations(frame, DEAL_SUBSCRIPTIONS) == []
-    found = {(each.opportunity_id, each.subscription_id): each for each in to_records(frame, DEAL_SUBSCRIPTIONS)}
+    found = {(each.deal_id, each.subscription_id): each for each in to_records(frame, DEAL_SUBSCRIPTIONS)}
     wanted = {}
-    for deal in deals:
+    parts = [
+        replace(deal, id=part_id(deal.id, number), stripe_subscription_id=None)
+        for deal in deals
+        for number in range(2, MAX_PARTS + 1)
+    ]
+    for deal in [*deals, *parts]:
         own = [each for each in billed if deal.account_id and owners.get(each.customer) == deal.account_id]
         known = [
             Link(kind, subject, external) for account, kind, subject, external in linked if account == deal.account_id
@@ -147,6 +156,7 @@ def test_deals_are_matched_as_the_crosswalk_matches_them(
             case Ambiguous(ids=names, evidence=evidence):
                 wanted |= {(deal.id, name): (deal.account_id, evidence, "ambiguous") for name in names}
     assert {key: (each.account_id, each.evidence, each.state) for key, each in found.items()} == wanted
+    assert all(each.opportunity_id == opportunity_of(each.deal_id) for each in found.values())
 
 
 lines = st.builds(
@@ -178,7 +188,9 @@ def test_lines_are_matched_as_the_crosswalk_matches_them(
     sold: list[LineItem], billed: list[SubscriptionItem], deals: dict[str, str]
 ) -> None:
     mapping = [
-        DealSubscription(opportunity_id=deal, subscription_id=name, account_id="001A", evidence="link", state="matched")
+        DealSubscription(
+            deal_id=deal, opportunity_id=deal, subscription_id=name, account_id="001A", evidence="link", state="matched"
+        )
         for deal, name in deals.items()
     ]
     frame = billed_lines(
@@ -203,7 +215,12 @@ def test_two_items_that_claim_a_line_are_both_shown() -> None:
     sold = LineItem(id="00kA", opportunity_id="006A")
     claiming = [item(id=name, subscription="sub_1", line_ids=("00kA",)) for name in ("si_2", "si_1")]
     deal = DealSubscription(
-        opportunity_id="006A", subscription_id="sub_1", account_id="001A", evidence="link", state="matched"
+        deal_id="006A",
+        opportunity_id="006A",
+        subscription_id="sub_1",
+        account_id="001A",
+        evidence="link",
+        state="matched",
     )
     frame = billed_lines(
         to_frame([sold], SNAPSHOTS["salesforce/opportunity_line_items"]),

@@ -248,7 +248,12 @@ def test_an_end_that_is_ahead_is_open_and_one_that_was_never_paid_is_none() -> N
 
 
 def deal(**changed: Any) -> DealSubscription:
-    values: dict[str, Any] = {"opportunity_id": OPPORTUNITY, "subscription_id": SUBSCRIPTION, "account_id": ACCOUNT}
+    values: dict[str, Any] = {
+        "deal_id": OPPORTUNITY,
+        "opportunity_id": OPPORTUNITY,
+        "subscription_id": SUBSCRIPTION,
+        "account_id": ACCOUNT,
+    }
     return DealSubscription(**(values | {"evidence": "link", "state": "matched"} | changed))
 
 
@@ -370,6 +375,45 @@ def test_a_deal_on_its_way_to_cash() -> None:
         "collected", 10_000, 12_000, 2_000,
     )  # fmt: skip
     assert (whole.first_payment_date, whole.days_to_cash) == ("2026-11-18", 48)
+
+
+def test_a_split_deal_has_the_cash_of_all_its_parts() -> None:
+    second = "sub_2"
+    frame = deal_to_cash(
+        snapshot("salesforce/opportunities", won(close_date="2026-10-01", amount=Decimal("168.00"))),
+        to_frame([deal(deal_id=f"{OPPORTUNITY}:2", subscription_id=second), deal()], DEAL_SUBSCRIPTIONS),
+        snapshot("stripe/subscriptions", subscription(), subscription(id=second)),
+        snapshot("stripe/invoices", invoice(), invoice(2, subscription=second, total=4_800, created_at=NOW - 41 * DAY)),
+        snapshot("stripe/invoice_payments", paid(), paid(2, amount_paid=4_000, paid_at=NOW - 2 * DAY)),
+        snapshot("stripe/refunds"),
+        ZONE,
+    )
+    (row,) = fitting(frame, DEAL_TO_CASH)
+    assert (row.subscription_id, row.stage) == (SUBSCRIPTION, "partly collected")
+    assert (row.won_minor, row.billed_minor, row.collected_minor) == (16_800, 16_800, 16_000)
+    assert (row.first_invoice_date, row.first_payment_date, row.last_payment_date) == (
+        "2026-10-13",
+        "2026-11-18",
+        "2026-11-21",
+    )
+
+
+def test_every_part_of_a_split_deal_has_a_renewal_of_its_own() -> None:
+    second = running(id="sub_2", start_at=at("2025-01-15"))
+    items = [item(quantity=3, unit_amount=Decimal(12_000), interval="year", subscription="sub_2", id="si_2")]
+    frame = renewal_pipeline(
+        what_recurs(items, [second]),
+        snapshot("salesforce/opportunities", won(term_months=Decimal(12))),
+        snapshot("stripe/subscriptions", second),
+        to_frame([deal(deal_id=f"{OPPORTUNITY}:2", subscription_id="sub_2")], DEAL_SUBSCRIPTIONS),
+        ZONE,
+        90,
+        at("2025-12-01"),
+        to_frame([], MRR_AT_RISK),
+    )
+    (row,) = fitting(frame, RENEWAL_PIPELINE)
+    assert (row.deal_id, row.opportunity_id) == (f"{OPPORTUNITY}:2", OPPORTUNITY)
+    assert (row.term_end_date, row.next_term_minor) == ("2026-01-15", 36_000)
 
 
 def movement(day: str, payer: str, kind: MovementKind, start: int, end: int) -> MrrMovement:

@@ -105,7 +105,7 @@ def account_customers(settings: dg.ResourceParam[Settings]) -> Results:
     ],
 )
 def deal_subscriptions(settings: dg.ResourceParam[Settings]) -> Results:
-    """Each Opportunity with the subscription of its Account that bills it."""
+    """Each deal, or part of one that is split, with the subscription of its Account that bills it."""
     from sync_pipeline.frames import mapping
     from sync_pipeline.warehouse.parquet import Warehouse
 
@@ -127,18 +127,19 @@ def deal_subscriptions(settings: dg.ResourceParam[Settings]) -> Results:
             frame,
             provenance,
             lineage={
-                "opportunity_id": [(OPPORTUNITIES, "id"), (SUBSCRIPTIONS, "opportunity_id")],
+                "deal_id": [(OPPORTUNITIES, "id"), (SUBSCRIPTIONS, "opportunity_id"), (SUBSCRIPTIONS, "intent")],
+                "opportunity_id": [(OPPORTUNITIES, "id")],
                 "subscription_id": [(SUBSCRIPTIONS, "id"), (OPPORTUNITIES, "stripe_subscription_id")],
                 "account_id": [(OPPORTUNITIES, "account_id"), (ACCOUNT_CUSTOMERS, "account_id")],
             },
-            metadata={"matched": matched.height, "ambiguous": doubtful["opportunity_id"].n_unique()},
+            metadata={"matched": matched.height, "ambiguous": doubtful["deal_id"].n_unique()},
             checks=[
                 dg.AssetCheckResult(
                     check_name=ONE_SUBSCRIPTION,
                     asset_key=key(DEAL_SUBSCRIPTIONS),
-                    passed=matched["opportunity_id"].is_unique().all(),
+                    passed=matched["deal_id"].is_unique().all(),
                 ),
-                _warning(DEAL_SUBSCRIPTIONS, NO_DOUBT, doubtful["opportunity_id"]),
+                _warning(DEAL_SUBSCRIPTIONS, NO_DOUBT, doubtful["deal_id"]),
             ],
         )
 
