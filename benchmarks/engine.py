@@ -5,8 +5,9 @@
 Two parts. The first is a company of so many accounts in the sandbox, over real HTTP: it is brought to rest, compared
 without a change, and then somebody changes every Account on both sides, once in calm and once while 5 % of all calls
 fail. The second are waves of lifetime values, again in calm and with faults: the drain with its queue, observation,
-planner, ledger, pooling and bulk jobs is the real one, and Salesforce's answers come from memory, because no sandbox
-holds so many accounts. A wave goes the way that the shipped rules choose: by composite calls, or in a bulk job.
+planner, ledger, pooling, bulk jobs and the choice between single looks and lists is the real one, and the answers of
+both systems come from memory, because no sandbox holds so many accounts. A wave goes the way that the shipped rules
+choose: by composite calls, or in a bulk job.
 
 The bounds are those of engine/cost.py. Bars: writes to Stripe 1.00 and to Salesforce at most 1.10 times the bound in
 calm, and no write where nothing has changed. It exits with 1 when one is missed.
@@ -23,7 +24,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
@@ -41,10 +42,9 @@ from sync_pipeline.core.observation import Observation, Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import Account, Customer
 from sync_pipeline.core.rules import Priority
-from sync_pipeline.core.world import Billing, World
+from sync_pipeline.core.world import World
 from sync_pipeline.engine.assembly import open_engine
 from sync_pipeline.engine.context import Engine, build_engine
-from sync_pipeline.engine.cost import Cost
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.env import SystemEnv
 from sync_pipeline.engine.intake import POLLED, SWEPT
@@ -52,13 +52,14 @@ from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.ledger import bulk_jobs, cursors, facts, links, migrations, work
 from sync_pipeline.ledger.database import open_ledger
-from sync_pipeline.systems.outcomes import Outcome
+from sync_pipeline.systems.outcomes import Outcome, ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.systems.salesforce.errors import outcome_of_errors
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.salesforce.writes import Part
-from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline.systems.stripe import parse
+from sync_pipeline.systems.stripe.client import PAGE, Stripe
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
 FAULTS = 0.05
@@ -97,7 +98,7 @@ def bar(what: str, *, met: bool) -> None:
 
 
 def tell(what: str, report: BatchReport, seconds: float, *, calm: bool = False) -> None:
-    cost = Cost(report.used, report.least).report()
+    cost = report.cost.report()
     say(f"{what}: {report.accounts} accounts served, {report.writes} writes in {seconds:.1f} s")
     for name in ("stripe_writes", "salesforce_writes", "stripe_reads", "salesforce_reads"):
         used, least = (int(cost[f"{name}_{part}"]) for part in ("calls", "least"))
@@ -133,7 +134,7 @@ def company(accounts: int) -> None:
             # The same changes: what the faults made necessary counts as too much.
             tell(
                 f"{accounts} Accounts changed on both sides, {FAULTS:.0%} fail",
-                replace(rough, least=calm.least),
+                replace(rough, least=calm.least, looked=calm.looked),
                 seconds,
             )
             certificate = reconcile(engine)
@@ -267,13 +268,33 @@ class Remembered(Salesforce):
 
 
 class WithoutSubscriptions(Stripe):
-    """A Stripe in memory whose customers have nothing: what they paid is known as facts. It takes no calls."""
+    """A Stripe in memory whose customers have nothing: what they paid is known as facts. It takes reads only, of which
+    a share fails."""
+
+    def __init__(self, accounts: Sequence[str], share: float) -> None:
+        super().__init__("sk_test_x")
+        self._customers = [{"id": f"cus_{each}", "metadata": {"sf_account_id": each}} for each in accounts]
+        self._place = {each["id"]: place for place, each in enumerate(self._customers)}
+        self._share, self._chance = share, random.Random(2)
 
     def customer(self, customer_id: str) -> Observation[Customer]:
-        return Present(Customer(id=customer_id, account_id=customer_id.removeprefix("cus_")))
+        self._take_call()
+        return Present(parse.customer(self._customers[self._place[customer_id]]))
 
-    def billing(self, customer_id: str) -> Billing:
-        return Billing()
+    def page(self, path: str, **params: Any) -> Mapping[str, Any]:
+        self._take_call()
+        if path != "/v1/customers":
+            return {"data": [], "has_more": False}
+        start = self._place[params["starting_after"]] + 1 if "starting_after" in params else 0
+        return {
+            "data": self._customers[start : start + PAGE],
+            "has_more": start + PAGE < len(self._customers),
+        }
+
+    def _take_call(self) -> None:
+        self._count()
+        if self._chance.random() < self._share:
+            raise ReadFailed("Stripe", "later")
 
 
 def wave(records: int, share: float) -> tuple[BatchReport, float]:
@@ -282,16 +303,16 @@ def wave(records: int, share: float) -> tuple[BatchReport, float]:
         url = f"sqlite:///{folder}/ledger.db"
         migrations.upgrade(url)
         rules, ledger = load_rules(), open_ledger(url)
+        ids = [f"001{number:015d}" for number in range(records)]
         salesforce = Remembered(rules.salesforce, share)
         engine = build_engine(
             rules=rules,
             ledger=ledger,
             salesforce=salesforce,
-            stripe=WithoutSubscriptions("sk_test_x"),
+            stripe=WithoutSubscriptions(ids, share),
             env=Impatient(),
             run="benchmark",
         )
-        ids = [f"001{number:015d}" for number in range(records)]
         with ledger.tx() as conn:
             paid = (Fact("payment", f"in_{each}", 0, each, "GBP", 4_500_000, engine.env.now()) for each in ids)
             facts.append(conn, list(paid))
@@ -331,7 +352,11 @@ def main() -> None:
         calm, seconds = wave(records, 0)
         tell(f"a wave of {records} lifetime values, in calm", calm, seconds, calm=True)
         rough, seconds = wave(records, FAULTS)
-        tell(f"the same wave, {FAULTS:.0%} of calls and of rows fail", replace(rough, least=calm.least), seconds)
+        tell(
+            f"the same wave, {FAULTS:.0%} of calls and of rows fail",
+            replace(rough, least=calm.least, looked=calm.looked),
+            seconds,
+        )
     if missed:
         say("missed: " + "; ".join(missed))
         sys.exit(1)

@@ -100,20 +100,48 @@ def _collections(records: int) -> int:
     return -(-records // RECORDS_PER_COLLECTION)
 
 
-def least_reads(rows: int, calls: int, worlds: Iterable[World]) -> Calls:
-    """Calls that show so many Salesforce rows when every query is full, and the Stripe side of the worlds in pages.
+def least_salesforce_reads(rows: int, calls: int) -> Calls:
+    """Calls that show so many rows when every query is full.
 
-    Stripe's: the subscriptions and the invoices of each customer, or those of all and the customers, as if there were
-    no others; the less of the two. A look that finds nothing is a call too, unless none of the `calls` was made: what a
-    write has shown on its way is not looked at. Accounts without a customer need nothing of Stripe.
+    A look that finds nothing is a call too, unless none of the `calls` was made: what a write has shown on its way is
+    not looked at.
     """
-    queries = min(calls, max(1, -(-rows // (SUBREQUESTS_PER_CALL * ROWS_PER_QUERY))))
-    one_by_one, counts = 0, [0, 0, 0]
+    return Calls(salesforce_reads=min(calls, max(1, -(-rows // (SUBREQUESTS_PER_CALL * ROWS_PER_QUERY)))))
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What was to be seen of Stripe: in how many calls one customer after another, and how many objects of each list.
+
+    A look sees the subscriptions and the invoices of each customer, or those of all and the customers, as if there were
+    no others. Accounts without a customer need nothing.
+    """
+
+    one_by_one: int = 0
+    customers: int = 0
+    subscriptions: int = 0
+    invoices: int = 0
+
+    def __add__(self, other: Looked) -> Looked:
+        return Looked(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def least(self) -> Calls:
+        """The less of the two ways, with every page full."""
+        counts = (self.customers, self.subscriptions, self.invoices)
+        pages = sum(max(1, -(-count // PAGE)) for count in counts)
+        return Calls(stripe_reads=min(self.one_by_one, pages))
+
+
+NOTHING_LOOKED_AT = Looked()
+
+
+def looked_at(worlds: Iterable[World]) -> Looked:
+    """What these worlds have seen of Stripe."""
+    total = Looked()
     for world in worlds:
         customers = sum(isinstance(seen, Present) for seen in world.customers.values())
         billing = world.billing.value if isinstance(world.billing, Present) else Billing()
         lists = (len(billing.subscriptions), len(billing.invoices))
-        one_by_one += sum(max(customers, -(-count // PAGE)) for count in lists)
-        counts = [known + more for known, more in zip(counts, (customers, *lists), strict=True)]
-    pages = sum(max(1, -(-count // PAGE)) for count in counts)
-    return Calls(salesforce_reads=queries, stripe_reads=min(one_by_one, pages))
+        total += Looked(sum(max(customers, -(-count // PAGE)) for count in lists), customers, *lists)
+    return total

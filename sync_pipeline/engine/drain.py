@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from sqlalchemy import Connection
+
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import bulk_lane, guard, queue
 from sync_pipeline.engine.bulk_lane import BulkLane
@@ -16,6 +18,7 @@ from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import POLLED, SWEPT, poll_is_due, poll_salesforce, sweep_is_due, sweep_stripe
+from sync_pipeline.engine.lists import Lists
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.ledger import commands, cursors, work, workers
 from sync_pipeline.ledger.database import Ledger
@@ -64,7 +67,7 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
         engine = replace(engine, approval=guard.RunGuard(engine))
     engine = replace(engine, gathers=True)
     me = engine.env.token()
-    lane = BulkLane(engine, me)
+    lane, lists = BulkLane(engine, me), Lists(engine, _workers)
     started = last_work = engine.env.wall()
     ends = None if plan.run_seconds is None else started + int(plan.run_seconds * 1_000_000)
     before = calls_so_far(engine.salesforce, engine.stripe)
@@ -88,7 +91,7 @@ def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], Non
                 work_on(queue.more_urgent(engine, me, than=batch.gives_way_to))
 
         if batch.claims:
-            done = bring_to_rest(engine, batch.claims, owner=me, between=between)
+            done = bring_to_rest(engine, batch.claims, owner=me, between=between, lists=lists)
             report.batches += 1
             tell(done)
 
@@ -131,8 +134,16 @@ def drain_is_needed(ledger: Ledger, env: Env) -> bool:
     with ledger.read() as conn:
         if queue.due(conn, wall) == 0 and not bulk_lane.waits(conn, wall):
             return False
-        alive = workers.alive(conn, kind=KIND, now_wall=wall, stale_us=STALE_US)
+        alive = _alive(conn, wall)
     return not any(row.ends_wall is None or row.ends_wall > wall + HAND_OVER_US for row in alive)
+
+
+def _alive(conn: Connection, wall: int) -> list[workers.WorkerRow]:
+    return workers.alive(conn, kind=KIND, now_wall=wall, stale_us=STALE_US)
+
+
+def _workers(conn: Connection, wall: int) -> int:
+    return max(1, len(_alive(conn, wall)))
 
 
 def _try_again_what_was_refused(engine: Engine) -> None:

@@ -35,6 +35,7 @@ ACCOUNTS_PER_READ = 1_000
 ACCOUNTS_PER_BREATH = 20
 NOTHING_KNOWN: Mapping[str, World] = {}
 NOTHING_SEEN: Mapping[str, AccountRecords] = {}
+NOTHING_LISTED: Mapping[str, StripeReads] = {}
 UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
@@ -60,13 +61,15 @@ def observe(
     stripe: StripeReads | None = None,
     known: Mapping[str, World] = NOTHING_KNOWN,
     seen: Mapping[str, AccountRecords] = NOTHING_SEEN,
+    listed: Mapping[str, StripeReads] = NOTHING_LISTED,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, World]:
     """The worlds of the accounts, from fresh reads unless snapshot tables are given.
 
     `known` are worlds of an earlier look under the same claims, of accounts to which nothing was written at Stripe
     since: their Stripe side is not read again. A change of somebody else makes the account due once more. `seen` are
-    Accounts that the last write's own call has shown: their Salesforce side is not read again.
+    Accounts that the last write's own call has shown: their Salesforce side is not read again. `listed` are those whose
+    Stripe side has been read from whole lists.
 
     `between` is called every few accounts, because the reads of many take minutes.
 
@@ -78,7 +81,8 @@ def observe(
     def look(world: World) -> World:
         seen = records.get(world.account_id)
         contracts = seen.contracts if seen is not None else ()
-        return _with_stripe(engine.rules, world, known.get(world.account_id), stripe or engine.stripe, contracts)
+        reads = stripe or listed.get(world.account_id, engine.stripe)
+        return _with_stripe(engine.rules, world, known.get(world.account_id), reads, contracts)
 
     for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
         chunk = account_ids[start : start + ACCOUNTS_PER_READ]

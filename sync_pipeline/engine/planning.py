@@ -20,6 +20,7 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.engine.apply import salesforce_write
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
+from sync_pipeline.engine.lists import by_cost
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.frames.plan import planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
@@ -123,7 +124,7 @@ def from_json(text: str | bytes) -> PlanDocument:
 
 def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
     """What bringing each of the accounts to rest would write, from fresh reads of both systems."""
-    worlds = observe(engine, list(accounts))
+    worlds = observe(engine, list(accounts), listed=by_cost(engine, accounts))
     return [foresee(world, engine.rules, engine.personal_key, engine.stripe.billing) for world in worlds.values()]
 
 

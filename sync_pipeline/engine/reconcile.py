@@ -26,6 +26,7 @@ from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.guard import check
+from sync_pipeline.engine.lists import by_cost, keep_count
 from sync_pipeline.engine.observe import find_merges, observe
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import (
@@ -125,6 +126,8 @@ def compare(engine: Engine, tables: Tables) -> Compared:
     with engine.ledger.read() as conn:
         linked = links.all_accounts(conn, "stripe", "customer")
         told = {(review.account, review.key) for review in reviews.open_reviews(conn)}
+    with engine.ledger.tx() as conn:
+        keep_count(conn, stripe.pages, engine.env.now())
     if gone := salesforce.not_shown(linked):
         moved = find_merges(engine, gone)
         linked = [moved.get(each, each) for each in linked]
@@ -147,7 +150,7 @@ def repair(engine: Engine, accounts: Iterable[str], *, allow: bool = False) -> B
 def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certificate:
     """What agrees now: the compared worlds, with the different accounts looked at afresh after their repair."""
     different = compared.different()
-    fresh = observe(engine, different) if different else {}
+    fresh = observe(engine, different, listed=by_cost(engine, different)) if different else {}
     certificate = Certificate(at=engine.env.now(), accounts=len(compared.ahead), writes=written.writes)
     for name, before in compared.ahead.items():
         world = fresh.get(name, before.before)

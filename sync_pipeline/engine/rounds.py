@@ -21,7 +21,16 @@ from sync_pipeline.core.plan import plan
 from sync_pipeline.core.world import NOT_READ, World
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine, Halted
-from sync_pipeline.engine.cost import NOTHING, Calls, Cost, least_reads
+from sync_pipeline.engine.cost import (
+    NOTHING,
+    NOTHING_LOOKED_AT,
+    Calls,
+    Cost,
+    Looked,
+    least_salesforce_reads,
+    looked_at,
+)
+from sync_pipeline.engine.lists import FRESH_US, FromLists, Lists
 from sync_pipeline.engine.observe import found_links, observe
 from sync_pipeline.engine.resolve import resolve
 from sync_pipeline.engine.retries import delay_us
@@ -41,7 +50,8 @@ ACCOUNTS_PER_TRANSACTION = 100
 class BatchReport:
     """What a batch of accounts came to. `writes` counts commands that took effect at a vendor; `resting` accounts wait
     for a moment, `deferred` ones for a system; `problems` says in words what could not be read. `least` is how few
-    calls would have done what was looked at and written; `used` is known of a whole drain only."""
+    calls would have done what was written and read of Salesforce, `looked` what there was to be seen of Stripe; `used`
+    is known of a whole drain only."""
 
     accounts: int = 0
     settled: int = 0
@@ -53,6 +63,7 @@ class BatchReport:
     rounds: int = 0
     used: Calls = NOTHING
     least: Calls = NOTHING
+    looked: Looked = NOTHING_LOOKED_AT
     problems: set[str] = field(default_factory=set)
     worlds: dict[str, World] = field(default_factory=dict)
 
@@ -68,11 +79,12 @@ class BatchReport:
         self.rounds += other.rounds
         self.used += other.used
         self.least += other.least
+        self.looked += other.looked
         self.problems |= other.problems
 
     @property
     def cost(self) -> Cost:
-        return Cost(self.used, self.least)
+        return Cost(self.used, self.least + self.looked.least)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +97,19 @@ class Recorded:
 
 
 def bring_to_rest(
-    engine: Engine, claims: Sequence[Claim], *, owner: str, between: Callable[[], None] = lambda: None
+    engine: Engine,
+    claims: Sequence[Claim],
+    *,
+    owner: str,
+    between: Callable[[], None] = lambda: None,
+    lists: Lists | None = None,
 ) -> BatchReport:
     """Works on the accounts that `owner` claimed until each is released or given back. Raises Halted.
 
-    `between` is called every now and then while nothing is in flight, and may work on other accounts.
+    `between` is called every now and then while nothing is in flight, and may work on other accounts. `lists` are what
+    the owner has read of Stripe's lists, where it serves several batches.
     """
+    lists = lists or Lists(engine)
     report = BatchReport(accounts=len(claims))
     unsettled = list(claims)
     known: dict[str, World] = {}
@@ -100,7 +119,7 @@ def bring_to_rest(
             if not unsettled:
                 break
             report.rounds += 1
-            unsettled = _round(engine, unsettled, owner, report, between, known, seen)
+            unsettled = _round(engine, unsettled, owner, report, between, lists, known, seen)
     except ReadFailed as error:
         _give_back(engine, unsettled, report)
         raise Halted(str(error)) from error
@@ -117,6 +136,7 @@ def _round(
     owner: str,
     report: BatchReport,
     between: Callable[[], None],
+    lists: Lists,
     known: dict[str, World],
     seen: dict[str, AccountRecords],
 ) -> list[Claim]:
@@ -139,14 +159,17 @@ def _round(
     resolved = resolve(engine, claims, between=keep_going)
     _stop_if_halted(resolved)
     rows, calls = engine.salesforce.rows, engine.salesforce.calls
-    worlds = observe(engine, [claim.account for claim in claims], known=known, seen=seen, between=keep_going)
-    report.least += least_reads(
-        engine.salesforce.rows - rows,
-        engine.salesforce.calls - calls,
-        (world for name, world in worlds.items() if name not in known),
-    )
+    listed = lists.of([claim for claim in claims if claim.account not in known], keep_going)
+    names = [claim.account for claim in claims]
+    worlds = observe(engine, names, known=known, seen=seen, listed=listed, between=keep_going)
+    report.least += least_salesforce_reads(engine.salesforce.rows - rows, engine.salesforce.calls - calls)
+    report.looked += looked_at(world for name, world in worlds.items() if name not in known)
     report.worlds |= worlds
     plans = _plans(engine, worlds, report)
+    if outdated := [name for name, by in listed.items() if name in plans and _needs_a_look(engine, by, plans[name])]:
+        fresh = observe(engine, outdated, between=keep_going)
+        worlds |= fresh
+        plans |= _plans(engine, fresh, report)
     approved = engine.approval.approved(worlds, plans)
     _give_back(engine, [claim for claim in claims if claim.account not in approved], report)
     claims = [claim for claim in claims if claim.account in approved]
@@ -189,6 +212,12 @@ def _round(
     report.resting += len(resting)
     report.settled += len(settled)
     return again
+
+
+def _needs_a_look(engine: Engine, by: FromLists, planned: Plan) -> bool:
+    """Nothing is written to Stripe from what its lists have shown long ago: somebody may have changed it since."""
+    is_old = engine.env.wall() - by.began_wall > FRESH_US
+    return is_old and any(command.action.startswith("stripe.") for command in planned.commands)
 
 
 def _touches_stripe(rows: Iterable[CommandRow]) -> bool:

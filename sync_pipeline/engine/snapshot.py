@@ -38,7 +38,7 @@ from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe import listings
-from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline.systems.stripe.client import PAGE, Stripe
 
 Tables = Mapping[str, Sequence[Any]]
 """Records by table name (`salesforce/accounts`)."""
@@ -69,6 +69,7 @@ TABLES: Mapping[str, type[Any]] = {
 }
 
 
+OF_CUSTOMERS = ("customers", "subscriptions", "invoices", "charges", "subscription_schedules")
 SALESFORCE_OBJECTS: Mapping[str, str] = {
     "salesforce/accounts": "account",
     "salesforce/opportunities": "opportunity",
@@ -140,7 +141,10 @@ class SalesforceTables:
 
 
 class StripeTables:
-    """Stripe as a snapshot shows it. The snapshot is complete, so what is not in it does not exist."""
+    """Stripe as a snapshot shows it. The snapshot is complete, so what is not in it does not exist.
+
+    `pages` is how many pages Stripe's lists of the customers and of what is theirs have.
+    """
 
     def __init__(self, tables: Tables) -> None:
         self._customers = {customer.id: customer for customer in tables["stripe/customers"]}
@@ -159,6 +163,7 @@ class StripeTables:
         self._coupons = {coupon.id: coupon for coupon in tables["stripe/coupons"]}
         self._products = frozenset(product.id for product in tables["stripe/products"])
         self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key}
+        self.pages = sum(max(1, -(-len(tables[f"stripe/{table}"]) // PAGE)) for table in OF_CUSTOMERS)
 
     def customer(self, customer_id: str) -> Observation[Customer]:
         known = self._customers.get(customer_id)

@@ -8,7 +8,7 @@ tombstoned, so that its id can never be taken for a new one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -118,6 +118,21 @@ def accounts_of(conn: Connection, system: System, kind: str, ids: Iterable[str])
         )
         found.update((row.external_id, row.account) for row in rows)
     return found
+
+
+def customers_by_account(conn: Connection, accounts: Collection[str]) -> dict[str, list[str]]:
+    """The living Stripe customers of those of the accounts that have any, by account."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for batch in batches(accounts):
+        rows = conn.execute(
+            select(link.c.account, link.c.external_id)
+            .where(link.c.account.in_(batch), link.c.system == "stripe", link.c.kind == "customer")
+            .where(link.c.state == "live")
+            .order_by(link.c.account, link.c.external_id)
+        )
+        for row in rows:
+            found[row.account].append(row.external_id)
+    return dict(found)
 
 
 def of_subjects(conn: Connection, system: System, kind: str, subjects: Iterable[str]) -> list[Link]:

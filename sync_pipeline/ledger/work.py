@@ -199,6 +199,15 @@ def due(conn: Connection, now_wall: int, *, up_to: int | None = None, ageing_us:
     return conn.execute(select(func.count()).select_from(work).where(wanted)).scalar_one()
 
 
+def turns(conn: Connection, now_wall: int) -> dict[str, tuple[int, int]]:
+    """By account that could be claimed now, the `dirty_seq` and the `fence` that its next claim will have.
+
+    Unless something is heard of it before that, or somebody else claims it.
+    """
+    rows = conn.execute(select(work.c.account, work.c.dirty_seq, work.c.fence).where(_claimable(now_wall)))
+    return {row.account: (row.dirty_seq, row.fence + 1) for row in rows}
+
+
 def status(conn: Connection, now_wall: int) -> WorkStatus:
     """Counts for people and metrics."""
     dirty = work.c.dirty_seq > work.c.clean_seq

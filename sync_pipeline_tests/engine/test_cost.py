@@ -7,7 +7,7 @@ import pytest
 from sync_pipeline.core.observation import Absent, Present
 from sync_pipeline.core.records import Customer
 from sync_pipeline.core.world import Billing, World
-from sync_pipeline.engine.cost import Calls, Cost, least_reads, least_salesforce_writes
+from sync_pipeline.engine.cost import Calls, Cost, Looked, least_salesforce_reads, least_salesforce_writes, looked_at
 from sync_pipeline.systems.salesforce.writes import Once, Update, Upsert, Write
 from sync_pipeline_tests.core.making import subscription
 from sync_pipeline_tests.core.test_at_risk import invoice
@@ -65,12 +65,22 @@ def billed(number: int, *, invoices: int = 1) -> World:
 
 
 def test_stripe_is_read_by_customer_or_by_page_whichever_is_less() -> None:
-    assert least_reads(0, 0, [billed(1)]).stripe_reads == 2
-    assert least_reads(0, 0, [billed(1, invoices=250)]).stripe_reads == 1 + 3
+    assert looked_at([billed(1)]).least.stripe_reads == 2
+    assert looked_at([billed(1, invoices=250)]).least.stripe_reads == 1 + 3
     # 400 customers with two invoices: 800 lists one by one, 4 + 4 + 8 pages of all.
-    assert least_reads(0, 0, [billed(n, invoices=2) for n in range(400)]).stripe_reads == 16
-    assert least_reads(10_001, 9, []) == Calls(salesforce_reads=2)
-    assert least_reads(10_001, 0, []) == Calls()
+    assert looked_at([billed(n, invoices=2) for n in range(400)]).least.stripe_reads == 16
+    assert Looked().least == Calls()
+
+
+def test_pages_are_counted_over_all_batches_of_a_run() -> None:
+    """Ten batches of 60 customers: 6 + 6 + 6 pages, though each batch by itself would be 3."""
+    batches = [looked_at(billed(n) for n in range(60)) for _ in range(10)]
+    assert sum(batches, Looked()).least.stripe_reads == 18
+
+
+def test_salesforce_is_read_in_full_queries_or_seen_on_the_way() -> None:
+    assert least_salesforce_reads(10_001, 9) == Calls(salesforce_reads=2)
+    assert least_salesforce_reads(10_001, 0) == Calls()
 
 
 def test_the_ratio_is_of_what_was_sent_to_the_least_that_would_do() -> None:

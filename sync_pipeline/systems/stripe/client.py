@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import requests
@@ -22,14 +22,13 @@ from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.outcomes import Burden, Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline.systems.stripe.errors import burden_of, outcome_of, plain, read_failure
+from sync_pipeline.systems.stripe.holdings import LISTS, together
 
 API_VERSION = "2026-10-28.endive"
 CONNECT_AND_READ_SECONDS = (5, 30)
 PAGE = 100
 LOOKUP_KEYS_PER_CALL = 10
 SEARCH_LAG_SECONDS = 3600
-WITH_DISCOUNTS = ["data.discounts.source.coupon", "data.items.data.discounts"]
-WITH_CHARGES = ["data.balance_transaction", "data.refunds.data.balance_transaction"]
 
 SYSTEM = "stripe"
 ACTIONS = ("search", "create_preview")
@@ -152,28 +151,12 @@ class Stripe:
 
     def billing(self, customer_id: str) -> Billing:
         """Everything that Stripe holds for a customer, ended subscriptions included."""
-        found = self.pages("/v1/subscriptions", customer=customer_id, status="all", expand=WITH_DISCOUNTS)
-        raw_subscriptions = list(found)
-        raw_invoices = list(self.pages("/v1/invoices", customer=customer_id, expand=["data.payments"]))
-        raw_charges = list(self.pages("/v1/charges", customer=customer_id, expand=WITH_CHARGES))
-        disputed = [raw["id"] for raw in raw_charges if raw["disputed"]]
-        credited = [raw["id"] for raw in raw_invoices if raw["post_payment_credit_notes_amount"]]
-        return Billing(
-            subscriptions=tuple(parse.subscription(raw) for raw in raw_subscriptions),
-            items=tuple(
-                parse.subscription_item(item) for raw in raw_subscriptions for item in self.whole(raw["items"])
-            ),
-            discounts=tuple(self.discounts(raw_subscriptions, self._coupon_in_full)),
-            invoices=tuple(parse.invoice(raw) for raw in raw_invoices),
-            payments=tuple(
-                parse.invoice_payment(payment, customer_id)
-                for raw in raw_invoices
-                for payment in self.whole(raw["payments"])
-            ),
-            charges=tuple(parse.charge(raw) for raw in raw_charges),
-            refunds=tuple(
-                parse.refund(refund, customer_id) for raw in raw_charges for refund in self.whole(raw["refunds"])
-            ),
+        of = {name: list(self.pages(each.path, customer=customer_id, **each.params)) for name, each in LISTS.items()}
+        disputed = [raw["id"] for raw in of["charges"] if raw["disputed"]]
+        credited = [raw["id"] for raw in of["invoices"] if raw["post_payment_credit_notes_amount"]]
+        held = together(LISTS[name].part(raw, self) for name, raws in of.items() for raw in raws)
+        return replace(
+            held,
             disputes=tuple(
                 parse.dispute(raw, customer_id)
                 for charge in disputed
@@ -183,10 +166,6 @@ class Stripe:
                 parse.credit_note(raw)
                 for invoice in credited
                 for raw in self.pages("/v1/credit_notes", invoice=invoice)
-            ),
-            schedules=tuple(
-                parse.subscription_schedule(raw)
-                for raw in self.pages("/v1/subscription_schedules", customer=customer_id)
             ),
         )
 
@@ -227,6 +206,10 @@ class Stripe:
                     if isinstance(each, Mapping):
                         name = str(parse.id_of(each["source"]["coupon"]))
                         yield parse.discount(each, coupon_of(name) or {}, raw["id"], item_id, position)
+
+    def discounts_in_full(self, subscription: Mapping[str, Any]) -> Iterator[Discount]:
+        """The discounts of a subscription and its items, with coupons that are read by themselves."""
+        return self.discounts([subscription], self._coupon_in_full)
 
     def _coupon_in_full(self, coupon_id: str) -> Mapping[str, Any] | None:
         """A coupon with what it is limited to. Its terms never change, so it is read once; None where it is gone."""
@@ -274,13 +257,15 @@ class Stripe:
 
     def pages(self, path: str, **params: Any) -> Iterator[Mapping[str, Any]]:
         """Every object of a list, newest first, page by page. Objects created meanwhile are not promised."""
-        cursor: dict[str, Any] = {}
-        while True:
-            page = self._get(path, limit=PAGE, **params, **cursor)
+        cursor: dict[str, Any] | None = {}
+        while cursor is not None:
+            page = self.page(path, **params, **cursor)
             yield from page["data"]
-            if not page["has_more"] or not page["data"]:
-                return
-            cursor = {"starting_after": page["data"][-1]["id"]}
+            cursor = after(page)
+
+    def page(self, path: str, **params: Any) -> Mapping[str, Any]:
+        """One page of a list, in one call."""
+        return self._get(path, limit=PAGE, **params)
 
     def whole(self, embedded: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """All of a list that came embedded in an object, which shows only its beginning."""
@@ -382,6 +367,11 @@ def burdens_on(subscription: str, params: Mapping[str, Any]) -> list[Burden]:
     if params.get("proration_behavior") == "always_invoice":
         burdens.append(Burden(subscription, "invoice"))
     return burdens
+
+
+def after(page: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What asks for the page after one; None after the last."""
+    return {"starting_after": page["data"][-1]["id"]} if page["has_more"] and page["data"] else None
 
 
 def operation_of(method: str, path: str) -> str:

@@ -7,15 +7,24 @@ Stripe's lists, nor here. Reads of one customer are in `client`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from sync_pipeline.core.records import Customer
+from sync_pipeline.core.world import Billing
 from sync_pipeline.systems.stripe import parse
-from sync_pipeline.systems.stripe.client import WITH_CHARGES, WITH_DISCOUNTS, Stripe
+from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline.systems.stripe.holdings import LISTS, WITH_CHARGES, WITH_DISCOUNTS, together
 
 Rows = Mapping[str, list[Any]]
 """Records by table."""
+
+
+class Pages(Protocol):
+    """Reads a list of Stripe to its end."""
+
+    def __call__(self, path: str, **params: Any) -> Iterator[Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +44,43 @@ def everything(stripe: Stripe) -> dict[str, list[Any]]:
             for name, rows in each.rows.items():
                 tables[name].extend(rows)
     return tables
+
+
+def of_customers(stripe: Stripe, wanted: Collection[str], pages: Pages) -> dict[str, tuple[Customer, Billing]]:
+    """The wanted customers and all that Stripe holds for them, as `Stripe.customer` and `Stripe.billing` show it.
+
+    Who is in no list is left out, which proves nothing: those of test clocks are not listed, nor those deleted.
+    """
+    listed = pages("/v1/customers", expand=["data.tax_ids"])
+    customers = {raw["id"]: parse.customer(raw) for raw in listed if raw["id"] in wanted}
+    parts: dict[str, list[Billing]] = {each: [] for each in customers}
+    disputed: dict[str, str] = {}
+    credited: dict[str, str] = {}
+    for each in LISTS.values():
+        for raw in pages(each.path, **each.params):
+            if (owner := parse.id_of(raw.get("customer"))) in parts:
+                parts[owner].append(each.part(raw, stripe))
+                if raw.get("disputed"):
+                    disputed[raw["id"]] = owner
+                if raw.get("post_payment_credit_notes_amount"):
+                    credited[raw["id"]] = owner
+    for raw in _of_those(disputed, "charge", pages("/v1/disputes") if disputed else iter(())):
+        owner = disputed[str(parse.id_of(raw["charge"]))]
+        parts[owner].append(Billing(disputes=(parse.dispute(raw, owner),)))
+    for raw in _of_those(credited, "invoice", pages("/v1/credit_notes") if credited else iter(())):
+        owner = credited[str(parse.id_of(raw["invoice"]))]
+        parts[owner].append(Billing(credit_notes=(parse.credit_note(raw),)))
+    return {each: (customer, together(parts[each])) for each, customer in customers.items()}
+
+
+def _of_those(owners: Mapping[str, str], name: str, listed: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """The objects that name one of the owners, in the order of those."""
+    found: dict[str | None, list[Mapping[str, Any]]] = {each: [] for each in owners}
+    for raw in listed:
+        if (owner := parse.id_of(raw[name])) in found:
+            found[owner].append(raw)
+    for some in found.values():
+        yield from some
 
 
 def state(stripe: Stripe) -> Rows:
