@@ -93,7 +93,10 @@ def salesforce_snapshot(context: dg.AssetExecutionContext, settings: dg.Resource
 
 @dg.multi_asset(name="stripe_snapshot", specs=_specs("stripe"), check_specs=_check_specs("stripe"), config_schema=WHOLE)
 def stripe_snapshot(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Results:
-    """Reads what there is now at Stripe, and of money and events the days on which something has changed."""
+    """Reads all that there is now at Stripe, and of money and events the days on which something has changed.
+
+    The first whole every time: what is not in it counts as proved not to exist, and events may be lost.
+    """
     from sync_pipeline.engine.assembly import open_engine
     from sync_pipeline.engine.snapshot import read_stripe_state
     from sync_pipeline.frames.quarantine import convert
