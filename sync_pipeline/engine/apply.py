@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import retries
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.gathering import gather
 from sync_pipeline.engine.settling import finish
-from sync_pipeline.ledger import attempts
+from sync_pipeline.ledger import attempts, bulk_jobs
 from sync_pipeline.ledger.attempts import Attempt
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
@@ -37,8 +38,9 @@ ACCOUNTS_PER_BREATH = 20
 class Applied:
     """What came of one round of writes; `least` is how few calls would have done.
 
-    `gathered` counts by account what has joined a bulk job and will be answered by that. `seen` are Accounts as
-    Salesforce showed them in the call of the last write to it.
+    `gathered` counts by account what has joined a bulk job and will be answered by that; `held` are accounts with
+    something that waits for the end of a job under way. `seen` are Accounts as Salesforce showed them in the call of
+    the last write to it.
     """
 
     done: int = 0
@@ -46,6 +48,7 @@ class Applied:
     seen: dict[str, AccountRecords] = field(default_factory=dict)
     least: Calls = NOTHING
     waiting: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     parked: list[str] = field(default_factory=list)
     halted: str | None = None
@@ -66,6 +69,7 @@ class Applied:
         self.gathered += other.gathered
         self.least += other.least
         self.waiting |= other.waiting
+        self.held |= other.held
         self.lost |= other.lost
         self.parked += other.parked
         self.halted = self.halted or other.halted
@@ -210,6 +214,9 @@ def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result:
     # Whose keys they are: the first to ask signs in, which is a call.
     instance_id = engine.instance_id
     with engine.ledger.tx() as conn:
+        held = bulk_jobs.holds(conn, {row.account for _, row in sendings if _gives_way_to_jobs(row)})
+        result.held |= held
+        sendings = [(claim, row) for claim, row in sendings if row.account not in held or not _gives_way_to_jobs(row)]
         wall = engine.env.wall()
         for _, row in sendings:
             if row.state == "planned" and key_is_old(engine, row):
@@ -227,6 +234,15 @@ def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result:
         )
     result.lost.update(row.account for _, row in sendings if row.id not in made)
     return made
+
+
+def _gives_way_to_jobs(row: CommandRow) -> bool:
+    """Whether a write waits while a bulk job has records of its Account, which both would lock.
+
+    The Task of a failed payment does not: a job may run for half an hour. Salesforce lets a call wait for a lock for up
+    to 10 s; what it refuses then is sent again, here as in the job.
+    """
+    return row.kind.startswith("salesforce.") and row.priority > Priority.PAYMENT_FAILED
 
 
 def key_is_old(engine: Engine, row: CommandRow) -> bool:

@@ -3,7 +3,8 @@
 Every step is short, so that whatever is urgent is served between two of them. A job belongs to whoever has its lease;
 what a dead worker left is found out from Salesforce: a job that was never let run is given up there and made anew, one
 that runs is watched. One job is under way at a time, its rows sorted by Account, because a child's write locks its
-parent. A job that has come out too small, or that Salesforce does not take, leaves by composite calls.
+parent: it leaves when no other call that writes for its Accounts is in flight, and none leaves before they have their
+outcome (apply.py). A job that has come out too small, or that Salesforce does not take, leaves by composite calls.
 """
 
 from __future__ import annotations
@@ -103,7 +104,11 @@ class BulkLane:
         if job.salesforce_id is not None and self._runs(job):
             self._started(job)
             return
-        if wall > job.deadline_wall or not rows:
+        with self.engine.ledger.read() as conn:
+            wait = bulk_jobs.must_wait(conn, job.id, since_wall=wall - LONGEST_CALL_US)
+        if wait and wall <= job.deadline_wall:
+            self._pause(SHORTEST_PAUSE_US)
+        elif wall > job.deadline_wall or not rows:
             self._results[job.id] = (dict.fromkeys((_record(body) for _, _, body in rows), TOO_LATE), list(rows))
         elif len(rows) < (self.engine.rules.bulk.from_records or 0) or job.id in self._refused:
             self._by_composite(job, rows, report)

@@ -36,7 +36,7 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
         for row in open_rows[claim.account]:
             if row.job is not None:
                 if not _taken_out(engine, row, row.job):
-                    result.waiting.add(claim.account)
+                    result.held.add(claim.account)
             elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
                 result.waiting.add(claim.account)
             elif row.kind.startswith("salesforce."):

@@ -44,6 +44,8 @@ from sync_pipeline.systems.stripe.errors import KEY_REUSED
 MAX_ROUNDS = 4
 LEASE_US = 120 * 1_000_000
 ACCOUNTS_PER_TRANSACTION = 100
+HELD_US = 30 * 60 * 1_000_000
+"""Longer than a bulk job runs: its end wakes the accounts that wait for it."""
 
 
 @dataclass(slots=True)
@@ -184,8 +186,8 @@ def _round(
     report.writes += applied.done + resolved.done
     report.parked += len(applied.parked) + len(resolved.parked)
     _stop_if_halted(applied)
-    waiting = applied.waiting | resolved.waiting
-    again, back, resting, settled = [], [], [], []
+    waiting, held = applied.waiting | resolved.waiting, applied.held | resolved.held
+    again, back, kept, resting, settled = [], [], [], [], []
     for claim in claims:
         name = claim.account
         if name in applied.lost:
@@ -194,6 +196,8 @@ def _round(
         report.problems.update(unknown)
         if name in waiting or unknown:
             back.append(claim)
+        elif name in held:
+            kept.append(claim)
         elif len(recorded[name].rows) > applied.gathered[name] or recorded[name].leads_on:
             again.append(claim)
         elif plans[name].look_again_at is not None:
@@ -201,6 +205,7 @@ def _round(
         else:
             settled.append(claim)
     _give_back(engine, back, report)
+    _give_back(engine, kept, report, for_us=HELD_US)
     with engine.ledger.tx() as conn:
         wall = engine.env.wall()
         for claim in sorted(resting, key=lambda claim: claim.account):
@@ -381,12 +386,14 @@ def _stop_if_halted(applied: Applied) -> None:
         raise Halted(applied.halted)
 
 
-def _give_back(engine: Engine, claims: Sequence[Claim], report: BatchReport) -> None:
-    """Defers accounts: the first time for seconds, then longer and longer, spread by full jitter."""
+def _give_back(engine: Engine, claims: Sequence[Claim], report: BatchReport, *, for_us: int | None = None) -> None:
+    """Defers accounts: the first time for seconds, then longer and longer, spread by full jitter, unless told for how
+    long."""
     if not claims:
         return
     with engine.ledger.tx() as conn:
         wall = engine.env.wall()
         for claim in sorted(claims, key=lambda claim: claim.account):
-            work.defer(conn, claim, due_at_wall=wall + delay_us(claim.fails, engine.env.jitter()), now_wall=wall)
+            delay = delay_us(claim.fails, engine.env.jitter()) if for_us is None else for_us
+            work.defer(conn, claim, due_at_wall=wall + delay, now_wall=wall)
     report.deferred += len(claims)

@@ -4,20 +4,22 @@
         '--withdrawal of single rows: the attempt ends, and the job loses it
 
 A job's attempts are written ahead as all attempts are, under their accounts' claims; from then on the job holds their
-targets, because a target with an unanswered attempt takes no other command. A job is driven by one worker at a time,
+targets, because a target with an unanswered attempt takes no other command. Once it is under way it holds their
+accounts as well, because a write locks the Account that its record belongs to. A job is driven by one worker at a time,
 by lease, and none of it leaves after its deadline. A settled job is forgotten: its attempts have their outcomes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Select, delete, func, select, update
 
 from sync_pipeline.ledger.database import NewId
-from sync_pipeline.ledger.statements import insert, record
-from sync_pipeline.ledger.tables import attempt, bulk_job
+from sync_pipeline.ledger.statements import batches, insert, record
+from sync_pipeline.ledger.tables import attempt, bulk_job, command
 
 State = Literal["gathering", "sending", "running"]
 
@@ -73,6 +75,43 @@ def gathered(conn: Connection) -> int:
     still = select(bulk_job.c.id).where(bulk_job.c.state == "gathering")
     waiting = (attempt.c.job.in_(still), attempt.c.outcome.is_(None))
     return conn.execute(select(func.count()).select_from(attempt).where(*waiting)).scalar_one()
+
+
+def holds(conn: Connection, accounts: Iterable[str]) -> set[str]:
+    """Those of the accounts that have records in a job under way, which has not said yet what became of them.
+
+    Call it in a write transaction, before anything else is locked: until its end no other job leaves.
+    """
+    states = conn.execute(select(bulk_job.c.id, bulk_job.c.state).with_for_update(read=True)).all()
+    under_way = [row.id for row in states if row.state != "gathering"]
+    found: set[str] = set()
+    if under_way:
+        for batch in batches(accounts):
+            rows = _of_jobs(command.c.account).where(attempt.c.job.in_(under_way), command.c.account.in_(batch))
+            found.update(conn.execute(rows).scalars())
+    return found
+
+
+def must_wait(conn: Connection, job_id: str, *, since_wall: int) -> bool:
+    """Whether another call may be in flight that writes for an account of the job: one with a deadline after
+    `since_wall` that has not been answered."""
+    accounts = _of_jobs(command.c.account).where(attempt.c.job == job_id)
+    sent = select(command.c.id).join(attempt, attempt.c.command_id == command.c.id)
+    in_flight = sent.where(
+        command.c.state == "sending",
+        command.c.kind.startswith("salesforce."),
+        attempt.c.job.is_(None),
+        attempt.c.outcome.is_(None),
+        attempt.c.deadline_wall > since_wall,
+        command.c.account.in_(accounts),
+    )
+    return conn.execute(in_flight.limit(1)).first() is not None
+
+
+def _of_jobs(*columns: Any) -> Select[Any]:
+    """Columns of the commands in jobs that wait for their outcome."""
+    waiting = (attempt.c.job.is_not(None), attempt.c.outcome.is_(None))
+    return select(*columns).join(attempt, attempt.c.command_id == command.c.id).where(*waiting)
 
 
 def take(conn: Connection, job_id: str, *, owner: str, now_wall: int, lease_us: int) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,19 @@ import pytest
 from sqlalchemy import func, select
 
 from sync_pipeline.core.rules import Bulk, Priority
-from sync_pipeline.engine import bulk_lane, drain
+from sync_pipeline.engine import bulk_lane, drain, resolve
+from sync_pipeline.engine.apply import LONGEST_CALL_US
 from sync_pipeline.engine.drain import DrainPlan, DrainReport, drain_is_needed
 from sync_pipeline.engine.gathering import LASTS_US
+from sync_pipeline.engine.queue import claim_named
+from sync_pipeline.engine.rounds import bring_to_rest
 from sync_pipeline.ledger import bulk_jobs, work
 from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline.ledger.tables import audit as audit_table
-from sync_pipeline.systems.salesforce.bulk import BulkUpdate
+from sync_pipeline.systems.salesforce.bulk import BulkUpdate, JobInfo
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, Installation, installed
-from sync_pipeline_tests.engine.people import edit, fault, mark, records, requests_since
-from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, records, requests_since
+from sync_pipeline_tests.sandbox_process import ControlError, SandboxHandle, start_sandbox
 
 ACCOUNTS = 4
 RIGHT = "Lifetime_Value__c"
@@ -326,5 +329,115 @@ def test_a_failed_payment_is_told_while_a_job_is_under_way(company: tuple[Compan
     assert looks[0][0] in ("UploadComplete", "InProgress")
     assert order[:2] == [(len(rest.accounts), 0), (1, 0)], "the wave is looked at, then the urgent one"
     assert (0, len(rest.accounts)) in order[2:], "the job is settled after that"
+    go_on(sync)
+    check(rest, sync)
+
+
+def while_a_job_runs(sync: Installation, meanwhile: Callable[[], list[str]]) -> list[str]:
+    """Drains, and when the job is first looked at somebody else does something. Returns what came of that."""
+    found: list[list[str]] = []
+    look = BulkUpdate.look
+
+    def interrupted(self: BulkUpdate, job_id: str) -> JobInfo | None:
+        info = look(self, job_id)
+        if not found:
+            assert info is not None
+            assert not info.ended
+            found.append(meanwhile())
+        return info
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(BulkUpdate, "look", interrupted)
+        go(sync)
+    return found[0]
+
+
+def another_worker(sync: Installation, account: str, priority: Priority) -> list[str]:
+    """A worker of its own, in another process as far as it knows, serves one account; the objects that it wrote to."""
+    rest = sync.sandbox
+    with sync.ledger.tx() as conn:
+        work.mark_dirty(conn, [account], priority=int(priority), now_wall=sync.env.wall())
+    since = mark(rest)
+    folder = Path(str(sync.ledger.engine.url.database)).parent
+    with installed(rest, folder, url=str(sync.ledger.engine.url)) as other:
+        other.env.ahead_us = sync.env.ahead_us
+        claims = claim_named(other.engine, "another", [account], priority)
+        bring_to_rest(other.engine, claims, owner="another")
+    sent = [each for each in requests_since(rest, since, "salesforce") if "compositeRequest" in each["body"]]
+    parts = [part for each in sent for part in json.loads(each["body"])["compositeRequest"] if "body" in part]
+    return sorted(row["attributes"]["type"] for part in parts for row in part["body"]["records"])
+
+
+def deal_of(sandbox: SandboxHandle, account: str) -> str:
+    deals = [each for each in records(sandbox, "Opportunity") if each["AccountId"] == account]
+    return str(next(each["Id"] for each in deals if each.get("Billing_Status__c")))
+
+
+def test_nothing_else_is_written_under_an_account_while_a_job_has_it(company: tuple[Company, Installation]) -> None:
+    """The job sets a value of the Account; another worker would set one of its Opportunity, and both lock the Account.
+    As soon as the job is over it is written, and not half an hour later."""
+    rest, sync = company
+    account = rest.accounts[0]
+    deal = deal_of(rest.sandbox, account)
+    right = next(each["Billing_Status__c"] for each in records(rest.sandbox, "Opportunity") if each["Id"] == deal)
+
+    def somebody_edits() -> list[str]:
+        edit(rest.sandbox, "Opportunity", deal, Billing_Status__c=None)
+        return another_worker(sync, account, Priority.CREATE)
+
+    assert while_a_job_runs(sync, somebody_edits) == []
+    assert next(e for e in records(rest.sandbox, "Opportunity") if e["Id"] == deal)["Billing_Status__c"] == right
+    check(rest, sync)
+
+
+def test_the_task_of_a_failed_payment_does_not_wait_for_a_job_that_has_its_account(
+    company: tuple[Company, Installation],
+) -> None:
+    rest, sync = company
+    account = next(each for each in records(rest.sandbox, "Account") if each["Id"] == rest.accounts[0])
+    before = len(records(rest.sandbox, "Task"))
+
+    def a_payment_fails() -> list[str]:
+        customer = account["Stripe_Customer_Id__c"]
+        card = at_stripe(
+            rest.sandbox, "POST", "/v1/payment_methods/pm_card_chargeCustomerFail/attach", customer=customer
+        )
+        at_stripe(rest.sandbox, "POST", "/v1/invoiceitems", customer=customer, amount=1000, currency="gbp")
+        paid = {"collection_method": "charge_automatically", "default_payment_method": card["id"]}
+        invoice = at_stripe(
+            rest.sandbox, "POST", "/v1/invoices", customer=customer, pending_invoice_items_behavior="include", **paid
+        )
+        at_stripe(rest.sandbox, "POST", f"/v1/invoices/{invoice['id']}/finalize")
+        with pytest.raises(ControlError, match="declined"):
+            at_stripe(rest.sandbox, "POST", f"/v1/invoices/{invoice['id']}/pay")
+        return another_worker(sync, account["Id"], Priority.PAYMENT_FAILED)
+
+    assert while_a_job_runs(sync, a_payment_fails) == ["Stripe_Payment_Attempt__c", "Task"]
+    assert len(records(rest.sandbox, "Task")) == before + 1
+    check(rest, sync)
+
+
+def test_a_job_leaves_when_no_other_call_for_its_accounts_is_in_flight(company: tuple[Company, Installation]) -> None:
+    """Another worker has written ahead, for an account of the job, what it sends now; then it dies."""
+    rest, sync = company
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(bulk_lane.BulkLane, "step", lambda self, idle: None)
+        go(sync)
+    deal = deal_of(rest.sandbox, rest.accounts[0])
+    edit(rest.sandbox, "Opportunity", deal, Billing_Status__c=None)
+    claims = claim_named(sync.engine, "another", [rest.accounts[0]], Priority.CREATE)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(resolve, "_taken_out", lambda *_: True)
+        patched.setattr(sync.engine.salesforce, "send", dying(None, after=False))
+        with pytest.raises(Killed):
+            bring_to_rest(sync.engine, claims, owner="another")
+    since = mark(rest.sandbox)
+    started = sync.env.wall()
+    lane = bulk_lane.BulkLane(sync.engine, "me")
+    while not of_jobs(rest.sandbox, since):
+        assert lane.step(idle=True) is not None
+        sync.env.sleep(1)
+    assert sync.env.wall() - started > LONGEST_CALL_US, "its call may be on its way until then"
+    sync.wait(LEASE_SECONDS)
     go_on(sync)
     check(rest, sync)

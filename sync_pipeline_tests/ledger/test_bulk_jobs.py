@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sync_pipeline.ledger import attempts, bulk_jobs, commands, work
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
@@ -54,6 +56,56 @@ def test_what_a_job_holds_needs_no_lease_and_takes_no_other_command(ledger: Ledg
             conn, "attempt-000001", outcome="done", state="done", http_status=200, request_id="750", error=None, now=4
         )
         assert commands.in_job(conn, "job") == []
+
+
+def test_a_job_under_way_holds_its_accounts_until_their_rows_have_outcomes(ledger: Ledger) -> None:
+    with ledger.tx() as conn:
+        job = bulk_jobs.gathering(conn, "Account", now_wall=1, lasts_us=HOUR, new_id=lambda: "job")
+    _gathered(ledger)
+    with ledger.tx() as conn:
+        assert bulk_jobs.holds(conn, ["A", "B"]) == set()
+        bulk_jobs.freeze(conn, job.id)
+        assert bulk_jobs.holds(conn, ["A", "B"]) == {"A"}
+        assert bulk_jobs.holds(conn, ["B"]) == set()
+        attempts.finish(
+            conn, "attempt-000001", outcome="done", state="done", http_status=200, request_id="750", error=None, now=4
+        )
+        assert bulk_jobs.holds(conn, ["A", "B"]) == set()
+
+
+def test_a_job_waits_for_calls_that_write_for_its_accounts(ledger: Ledger) -> None:
+    """Those of other accounts, to Stripe, and those whose deadline is long over are none of its business."""
+    claim, _ = _gathered(ledger)
+    new_id = counter("more")
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, ["B"], priority=5, now_wall=1)
+        (other,) = work.claim(conn, owner="a", limit=1, now_wall=1, lease_us=LEASE)
+
+    def sent(claim: work.Claim, key: str, kind: str, deadline_wall: int) -> None:
+        with ledger.tx() as conn:
+            command = replace(new_command(key, account=claim.account, target=key), kind=kind)
+            rows = commands.propose(conn, [command], now=1, code_version="v", new_id=new_id)
+            attempts.begin(
+                conn,
+                [(claim, row) for row in rows],
+                now=1,
+                now_wall=1,
+                deadline_wall=deadline_wall,
+                min_lease_us=10,
+                instance_id="i",
+                new_id=new_id,
+            )
+
+    def waits(since_wall: int) -> bool:
+        with ledger.read() as conn:
+            return bulk_jobs.must_wait(conn, "job", since_wall=since_wall)
+
+    sent(other, "of-another-account", "salesforce.update", 100)
+    sent(claim, "to-stripe", "stripe.update", 100)
+    assert not waits(1)
+    sent(claim, "of-its-account", "salesforce.upsert", 100)
+    assert waits(99)
+    assert not waits(100)
 
 
 def _gathered(ledger: Ledger) -> tuple[work.Claim, CommandRow]:

@@ -4,7 +4,7 @@ A composite call takes five collections of 200 records and counts once against t
 collections in which each record stands for itself, a second update of one record in a later one; a pair that must be
 made together or not at all has a collection of its own. Records of one Account stand together, because a child's
 write locks its parent: an Account is claimed by one worker, which has one call in flight, so no two calls in flight
-touch one parent.
+touch one parent; a bulk job holds its Accounts by itself (ledger/bulk_jobs.py).
 
 A collection that is refused as a whole (one malformed record, or an org's trigger that breaks its limits) tells
 nothing of its records: it is halved until the guilty ones stand alone.
