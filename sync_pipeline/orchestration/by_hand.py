@@ -16,7 +16,8 @@ import dagster as dg
 
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.orchestration.failures import MOST_WRITES_SHOWN, one_clear_failure
-from sync_pipeline.orchestration.launchpad import ALL_ACCOUNTS, ALLOW, SCOPE, filled_in, some_text, some_texts
+from sync_pipeline.orchestration.lanes import ALL_ACCOUNTS, LANE, SCOPE
+from sync_pipeline.orchestration.launchpad import ALLOW, filled_in, some_text, some_texts
 
 if TYPE_CHECKING:
     from sync_pipeline.engine.context import Engine
@@ -29,7 +30,7 @@ RUNS_SHOWN = 20
 RUN_ID = re.compile("[0-9a-f-]{36}")
 MAX_RUNTIME_SECONDS = 60 * 60
 AN_ACCOUNT = "the Account's id (001...) or the link of its page in Salesforce"
-TAGS = {"sync/lane": "by_hand", "dagster/max_runtime": str(MAX_RUNTIME_SECONDS)}
+TAGS = {LANE: "by_hand", "dagster/max_runtime": str(MAX_RUNTIME_SECONDS)}
 
 
 SOME_ACCOUNTS = {"accounts": some_texts(f"Which Accounts: {AN_ACCOUNT} for each."), **ALLOW}

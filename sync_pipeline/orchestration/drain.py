@@ -7,7 +7,8 @@ import dagster as dg
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.orchestration.assets.sync import WRITEBACK
 from sync_pipeline.orchestration.failures import one_clear_failure
-from sync_pipeline.orchestration.launchpad import ALLOW, DUE_ACCOUNTS, SCOPE, filled_in
+from sync_pipeline.orchestration.lanes import DUE_ACCOUNTS, LANE, SCOPE
+from sync_pipeline.orchestration.launchpad import ALLOW, filled_in
 
 if TYPE_CHECKING:
     from sync_pipeline.engine.env import Env
@@ -83,7 +84,7 @@ def drain_due_accounts(context: dg.OpExecutionContext, settings: dg.ResourcePara
     name=JOB,
     config=filled_in(ALLOW, "drain_due_accounts"),
     executor_def=dg.in_process_executor,
-    tags={"sync/lane": "drain", SCOPE: DUE_ACCOUNTS, "dagster/max_runtime": str(MAX_RUNTIME_SECONDS)},
+    tags={LANE: "drain", SCOPE: DUE_ACCOUNTS, "dagster/max_runtime": str(MAX_RUNTIME_SECONDS)},
     description="Brings every account that an event or a change touched to rest. The sensors start it.",
 )
 def drain_inbox() -> None:

@@ -8,9 +8,6 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-SCOPE = "sync/scope"
-"""The tag that says which Accounts a run is about: a keyed hash of those that were named, or one of these."""
-ALL_ACCOUNTS, DUE_ACCOUNTS = "all accounts", "due accounts"
 ALLOW = {
     "allow": dg.Field(
         bool,

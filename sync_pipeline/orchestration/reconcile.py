@@ -7,7 +7,8 @@ import dagster as dg
 
 from sync_pipeline.orchestration.assets.days import stripe_days
 from sync_pipeline.orchestration.assets.sources import sources
-from sync_pipeline.orchestration.launchpad import ALL_ACCOUNTS, ALLOW, SCOPE, WHOLE
+from sync_pipeline.orchestration.lanes import ALL_ACCOUNTS, LANE, RECONCILE, SCOPE
+from sync_pipeline.orchestration.launchpad import ALLOW, WHOLE
 
 TIME_ZONE = "Europe/London"
 IN_FLIGHT = [
@@ -31,7 +32,7 @@ reconcile = dg.define_asset_job(
     - dg.AssetSelection.assets(*stripe_days.keys),
     config=dg.ConfigMapping(config_schema={**ALLOW, **WHOLE}, config_fn=_run_config),
     executor_def=dg.in_process_executor,
-    tags={"sync/lane": "reconcile", SCOPE: ALL_ACCOUNTS},
+    tags={LANE: RECONCILE, SCOPE: ALL_ACCOUNTS},
     description="Compares everything in both systems, repairs what differs, and certifies what agrees.",
 )
 

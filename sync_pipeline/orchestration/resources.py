@@ -8,13 +8,16 @@ from typing import Any
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings, load_settings
+from sync_pipeline.orchestration.lanes import take_a_lane
 
 
 class SettingsResource(dg.ConfigurableResource[Settings]):
     """Hands out the settings of the environment. Tests put a Settings object in its place."""
 
     def create_resource(self, context: dg.InitResourceContext) -> Settings:
-        """Reads them anew for every run and sensor tick. Raises SettingsError."""
+        """Reads them anew for every run and sensor tick, which is where every run begins. Raises SettingsError."""
+        if context.instance is not None and context.run is not None:
+            take_a_lane(context.instance, context.run)
         return load_settings()
 
 

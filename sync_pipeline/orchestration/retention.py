@@ -15,6 +15,7 @@ from sync_pipeline.config.settings import Settings
 from sync_pipeline.orchestration.by_hand import plans_folder
 from sync_pipeline.orchestration.drain import JOB
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import LANE
 from sync_pipeline.orchestration.reconcile import TIME_ZONE
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def delete_old_plans(context: dg.OpExecutionContext, settings: dg.ResourceParam[
 @dg.job(
     name="retention",
     executor_def=dg.in_process_executor,
-    tags={"sync/lane": "retention", "dagster/max_runtime": "3600"},
+    tags={LANE: "retention", "dagster/max_runtime": "3600"},
     description="Deletes what nobody looks at any more; the rules say how old it has to be.",
 )
 def retention() -> None:

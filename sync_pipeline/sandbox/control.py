@@ -116,7 +116,7 @@ class Control:
             data = data.get("rules", [data])
         if not isinstance(data, list):
             raise BadInputError("rules", "must be a list of fault rules")
-        self._sandbox.faults.add(data)
+        self._sandbox.add_faults(data)
         return JSONResponse({"rules": self._sandbox.faults.listing()})
 
     async def clear_faults(self, _: Request) -> Response:

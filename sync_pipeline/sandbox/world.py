@@ -61,6 +61,12 @@ class Sandbox:
     def compresses(self, side: str) -> bool:
         return self._systems[side].compresses
 
+    def add_faults(self, described: list[Any]) -> None:
+        """Put rules of faults in force. Raises BadInputError, and adds none of them, if one is wrong."""
+        self.faults.add(described)
+        # From now on, because a stale query may also miss what a person changes before the next call.
+        self.salesforce.org.db.kept_seconds = int(self.faults.stalest)
+
     def strike(self, side: str, call: Call) -> Fault | None:
         """The fault that befalls this call, if any. Asking counts the call: ask once."""
         return self.faults.strike(side, call) if self.faults.rules else None
@@ -85,14 +91,14 @@ class Sandbox:
 
     @contextmanager
     def _seeing(self, call: Call, fault: Fault | None) -> Iterator[None]:
-        """For one call: how old what it finds may be, and how long what it overwrites must stay findable."""
+        """For one call: how old what it finds may be."""
         stalest = int(self.faults.stalest)
         if not stalest:
             yield
             return
         stale = int(fault.seconds) if fault is not None and fault.kind == "stale" else 0
         rows, settings = self.salesforce.org.db, self.stripe.settings
-        delay, rows.kept_seconds = rows.visibility_delay, stalest
+        delay = rows.visibility_delay
         rows.visibility_delay = max(delay, stale)
         # Stripe's search is a GET; any other call may only write.
         lag = max(settings.search_lag, stale if call.method == "GET" else stalest)

@@ -12,11 +12,11 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any
 
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
 from sync_pipeline.ledger import audit
 from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import attempt, command, conflict, review
+from sync_pipeline.ledger.tables import attempt, command, conflict, metadata, review
 from sync_pipeline.ledger.tables import audit as audit_table
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.people import CANARY, People
@@ -26,8 +26,10 @@ ENDED = ("canceled", "incomplete_expired")
 Rows = list[dict[str, Any]]
 
 
-def at_rest(sandbox: Sandbox, ledger: Ledger, people: People, ever_won: set[str]) -> Iterator[str]:
-    """Every invariant that does not hold, in words."""
+def at_rest(
+    sandbox: Sandbox, ledger: Ledger, people: People, ever_won: set[str], taken_back: Mapping[str, int]
+) -> Iterator[str]:
+    """Every invariant that does not hold, in words. `taken_back`: how often each subscription's end was."""
     salesforce = {kind: rows(sandbox, "salesforce", kind) for kind in OBJECTS}
     stripe = {kind: rows(sandbox, "stripe", kind) for kind in ("customer", "subscription", "invoice")}
     yield from _creation(salesforce, stripe)
@@ -37,12 +39,15 @@ def at_rest(sandbox: Sandbox, ledger: Ledger, people: People, ever_won: set[str]
     with ledger.read() as conn:
         told = set(conn.execute(select(review.c.key).where(review.c.closed_at.is_(None))).scalars())
         told |= {f"{rule}:{subject}" for rule, subject in conn.execute(select(conflict.c.rule, conflict.c.subject))}
+        of_seats = select(conflict.c.account).where(conflict.c.rule == "item.quantity")
+        clashed = set(conn.execute(of_seats).scalars())
     yield from _seats(salesforce, stripe, told)
-    yield from _edits(salesforce, stripe, people)
+    yield from _edits(salesforce, stripe, people, clashed)
     yield from _failures(sandbox, salesforce)
     yield from _figures(sandbox, salesforce, stripe)
-    yield from _churn(salesforce, stripe)
+    yield from _churn(salesforce, stripe, taken_back)
     yield from _books(ledger)
+    yield from _secrets(sandbox, ledger)
 
 
 def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
@@ -82,13 +87,17 @@ def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set
                 yield f"I3: {item['id']} has {item['quantity']}, its lines {total}"
 
 
-def _edits(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], people: People) -> Iterator[str]:
-    """I16: where only one side has edited seats, its last edit stands, on that side at least."""
+def _edits(
+    salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], people: People, clashed: set[str]
+) -> Iterator[str]:
+    """I16: where only one side has edited seats, its last edit stands, on that side at least, and none `clashed`."""
     quantity = {line["Id"]: line["Quantity"] for line in salesforce["OpportunityLineItem"]}
     running = [s for s in stripe["subscription"] if s["status"] not in ENDED]
     quantity |= {item["id"]: item["quantity"] for s in running for item in s["items"]["data"]}
     for account, edits in people.seat_edits.items():
         side, name, wanted = edits[-1]
+        if {each[0] for each in edits} == {side} and account in clashed:
+            yield f"I16: {account} was edited in {side} only, and has a conflict of seats"
         if {each[:2] for each in edits} == {(side, name)} and quantity.get(name, wanted) != wanted:
             yield f"I16: {account} was edited in {side} only, to {wanted}, and {name} has {quantity[name]}"
 
@@ -159,7 +168,7 @@ def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[s
             yield f"I8: {opportunity['Id']} was paid first at {first.get(subscription)} and shows {moment}"
 
 
-def _churn(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
+def _churn(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], taken_back: Mapping[str, int]) -> Iterator[str]:
     by_subscription: dict[str, list[str]] = defaultdict(list)
     for record in salesforce["Churn_Record__c"]:
         if record["Kind__c"] == "Contraction":
@@ -169,6 +178,8 @@ def _churn(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterat
         found = Counter(by_subscription[subscription["id"]])
         if subscription["status"] == "canceled" and (found["Final"], found["Open"]) != (1, 0):
             yield f"I10: {subscription['id']} has ended and has churn records {dict(found)}"
+        if found["Rescinded"] > taken_back.get(subscription["id"], 0):
+            yield f"I10: {subscription['id']} has {found['Rescinded']} rescinded ends, and fewer were taken back"
         scheduled = subscription["cancel_at"] is not None or subscription["cancel_at_period_end"]
         if subscription["status"] not in ENDED and (found["Open"], found["Final"]) != (int(scheduled), 0):
             yield f"I10: {subscription['id']} {'will end' if scheduled else 'goes on'}, churn records {dict(found)}"
@@ -189,11 +200,19 @@ def _books(ledger: Ledger) -> Iterator[str]:
         parked = conn.execute(select(command.c.target).where(command.c.state == "parked")).scalars().all()
         if parked:
             yield f"I21: parked at rest: {', '.join(sorted(parked))}"
-        for table in ("audit", "fact"):
-            for row in conn.execute(text(f"SELECT * FROM {table}")):
-                if CANARY in str(tuple(row)):
-                    yield f"I22: a name stands in the table {table}"
-                    break
+
+
+def _secrets(sandbox: Sandbox, ledger: Ledger) -> Iterator[str]:
+    """I22: nothing personal stands in the ledger but in what a command is to send, and no secret at all."""
+    secrets = (sandbox.stripe.secret_key, sandbox.salesforce.client_secret, sandbox.webhook_secret)
+    with ledger.read() as conn:
+        for table in metadata.sorted_tables:
+            for column in table.columns:
+                found = [str(value) for value in conn.execute(select(column).distinct()).scalars()]
+                if (table.name, column.name) != ("command", "body") and any(CANARY in each for each in found):
+                    yield f"I22: a name stands in {table.name}.{column.name}"
+                if any(secret in each for secret in secrets for each in found):
+                    yield f"I22: a secret stands in {table.name}.{column.name}"
 
 
 def collected_minor(sandbox: Sandbox) -> dict[str, Fraction]:

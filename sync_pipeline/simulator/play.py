@@ -40,7 +40,7 @@ from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
 from sync_pipeline.simulator.oracle import at_rest
-from sync_pipeline.simulator.people import CUSTOMERS, DAY, Action, People, first_state, script
+from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state, script
 from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
 from sync_pipeline.simulator.watch import Watch
@@ -147,7 +147,10 @@ class _Play:
         self._storm()
         result.calls, result.boundaries = list(self._trouble.calls), list(self._stage.boundaries)
         result.violations += self._calm()
-        result.violations += sorted(at_rest(self._sandbox, self._ledger, self._people, self._watch.ever_won))
+        watch = self._watch
+        known = at_rest(self._sandbox, self._ledger, self._people, watch.ever_won, watch.taken_back)
+        result.violations += sorted(known)
+        result.violations += [f"I22: a name is told: {line}" for line in self._stage.trace if CANARY in line]
         result.end_state = end_state(self._sandbox)
         with self._ledger.read() as conn:
             for outcome in conn.execute(select(attempt.c.outcome)).scalars():

@@ -6,7 +6,7 @@ Numbers are those of the invariants that this product promises (the README lists
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -35,7 +35,20 @@ STANDARD_FIELDS = frozenset(
     for name in names.split()
 )
 """Fields of Salesforce's own that the sync may write; everything else that it writes is in its permission set."""
+STRIPE_FIELDS = {
+    "customers": "name address metadata tax_id_data",
+    "tax_ids": "type value owner",
+    "products": "id name metadata",
+    "prices": "product currency unit_amount_decimal lookup_key recurring",
+    "subscriptions": "customer items metadata collection_method days_until_due backdate_start_date billing_mode "
+    "add_invoice_items discounts trial_end cancel_at cancel_at_period_end proration_behavior proration_date",
+    "subscription_items": "quantity price metadata discounts proration_behavior proration_date",
+}
+"""What of Stripe's objects the sync may write: who is billed, the rate card and the terms of the deal. How it is paid,
+invoices and whatever else stands in the metadata are not its own."""
 KEY_LIVES_SECONDS = 23 * 3600
+NAMED_BY_US = ("/v1/products", "/v1/prices", "/v1/coupons")
+"""Accounts share these and each may make one: Stripe refuses a second of the name (seed 405: two did at a time)."""
 GRACE_SECONDS = 120
 """So long after its last call an object may still come into being; then the list tells whether it did."""
 
@@ -66,6 +79,8 @@ class Watch:
         self._activated: set[str] = set()
         self._first_payment: dict[str, str] = {}
         self.ever_won: set[str] = set()
+        self.taken_back: Counter[str] = Counter()
+        self._ending: set[str] = set()
         self._seen = (-1, -1)
         self._unanswered: dict[str, _Unanswered] = {}
         self._before: dict[str, Any] | None = None
@@ -92,6 +107,7 @@ class Watch:
         if side == "stripe":
             key = call.headers.get("idempotency-key", "")
             self._check_alone(call, key)
+            self._check_params(call)
             self._before = self._stripe_object(call)
             own = [row for row in waiting if row.idempotency_key == key]
             first = self._first_sent.setdefault(key, self._stage.micros)
@@ -130,6 +146,13 @@ class Watch:
         for item in self._sandbox.stripe.world.store.table("subscription_item").values():
             if not item.get("deleted"):
                 self._quantities["stripe"][item["metadata"].get("sf_line_id", "")].add(Fraction(item["quantity"]))
+        for subscription in self._sandbox.stripe.world.store.table("subscription").values():
+            name, ends = subscription["id"], subscription.get("cancel_at") or subscription["cancel_at_period_end"]
+            if ends:
+                self._ending.add(name)
+            elif name in self._ending:
+                self._ending.remove(name)
+                self.taken_back[name] += 1
         for row in rows(self._sandbox, "salesforce", "Opportunity"):
             if row["IsWon"]:
                 self.ever_won.add(row["Id"])
@@ -162,6 +185,8 @@ class Watch:
     def _check_alone(self, call: Call, key: str) -> None:
         """A write that may be on its way is resolved before the same object is written again."""
         target = _target(call)
+        if _is_create(call) and call.path in NAMED_BY_US:
+            return
         before = self._unanswered.get(target)
         if before is not None and before.key != key:
             waited = self._stage.micros - before.sent_at
@@ -175,6 +200,17 @@ class Watch:
         world = self._sandbox.stripe.world
         row = world.store.table(kind.removesuffix("s")).get(rest[0]) if len(rest) == 1 else None
         return world.render(row) if row is not None else None
+
+    def _check_params(self, call: Call) -> None:
+        kind = call.path.split("/")[-1 if _is_create(call) or "/tax_ids" in call.path else 2]
+        allowed = STRIPE_FIELDS.get(kind, "").split()
+        names = [name.replace("]", "").split("[") for name in parse_qs(call.body.decode(), keep_blank_values=True)]
+        strange = {".".join(name) for name in names if name[0] not in allowed}
+        for name in names:
+            if "metadata" in name and not name[name.index("metadata") + 1].startswith("sf_"):
+                strange.add(".".join(name))
+        if strange:
+            self.breaks(f"I11: {', '.join(sorted(strange))} of {kind} at Stripe are not ours")
 
     def _check_fields(self, call: Call) -> None:
         for record in written_records(call):

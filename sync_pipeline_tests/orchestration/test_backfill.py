@@ -208,6 +208,7 @@ def test_three_years_are_a_click_and_one_run_and_a_failed_one_is_tried_again_fro
     (failed,) = clicks.work()
     assert range_of(failed) == (every[0], every[-1])
     assert failed.status == dg.DagsterRunStatus.FAILURE
+    assert (failed.tags["sync/lane"], failed.tags["sync/scope"]) == ("backfill", "all accounts")
     assert clicks.status(first) == BulkActionStatus.COMPLETED_FAILED
     company.control("DELETE", "/faults")
     finished = warehouse.days(INVOICES)

@@ -13,7 +13,7 @@ from sync_pipeline.config.settings import Settings
 from sync_pipeline.engine.planning import from_json
 from sync_pipeline.orchestration.build import build_defs
 from sync_pipeline.orchestration.by_hand import JOBS
-from sync_pipeline.orchestration.launchpad import SCOPE
+from sync_pipeline.orchestration.lanes import SCOPE
 from sync_pipeline_tests.engine import people
 from sync_pipeline_tests.orchestration.conftest import Installed
 from sync_pipeline_tests.orchestration.runs import everything_said, failure, failure_metadata, run

@@ -1,4 +1,7 @@
-"""The made-up company: believable, of the asked size, the same for the same seed, and the same in both systems."""
+"""The made-up company: believable, of the asked size, the same for the same seed, and the same in both systems.
+
+Issue B, data.
+"""
 
 from __future__ import annotations
 

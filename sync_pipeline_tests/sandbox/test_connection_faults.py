@@ -1,4 +1,4 @@
-"""Faults as a client meets them: on the socket, with what was committed and what was not."""
+"""Faults as a client meets them: on the socket, with what was committed and what was not (facts: sandbox.md 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The control plane: clock, requests, snapshots, people's edits and payments, and its one kind of error."""
+"""The control plane: clock, requests, snapshots, people's edits and payments, and its one kind of error.
+
+Facts: sandbox.md 2.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fault rules: which calls they strike, and how bad ones are refused."""
+"""Fault rules: which calls they strike, and how bad ones are refused (facts: sandbox.md 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages as a person uses them: in a headless browser, without JavaScript."""
+"""The pages as a person uses them: in a headless browser, without JavaScript (issue B, pages)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sandbox as a process: start, ready line, wrong use, ends, kept state."""
+"""The sandbox as a process: start, ready line, wrong use, ends, kept state (facts: sandbox.md 1)."""
 
 from __future__ import annotations
 

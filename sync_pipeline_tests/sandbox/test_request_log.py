@@ -1,4 +1,4 @@
-"""The request log: templates, counts, what is kept and what must never be."""
+"""The request log: templates, counts, what is kept and what must never be (facts: sandbox.md 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Settings that change while the sandbox runs, and signing secrets that are rolled."""
+"""Settings that change while the sandbox runs, and signing secrets that are rolled.
+
+Facts: sandbox.md 2; stripe.md 4.1.
+"""
 
 from __future__ import annotations
 

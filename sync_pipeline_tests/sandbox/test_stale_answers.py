@@ -1,4 +1,4 @@
-"""A `stale` rule: chosen searches and queries do not know yet what has just been written."""
+"""A `stale` rule: chosen searches and queries do not know yet what has just been written (facts: sandbox.md 2)."""
 
 from __future__ import annotations
 
@@ -34,6 +34,14 @@ def test_every_second_query_misses_the_last_minute(sandbox: SandboxHandle) -> No
     assert [sorted(names(sandbox)), names(sandbox)] == [["New", "Renamed"], ["Old"]]
     sandbox.control("POST", "/clock", {"now": START + 160})
     assert [sorted(names(sandbox)), sorted(names(sandbox))] == [["New", "Renamed"]] * 2
+
+
+def test_the_first_query_misses_what_a_person_has_changed_before_it(sandbox: SandboxHandle) -> None:
+    old = account(sandbox, fields={"Name": "Old"})
+    sandbox.control("POST", "/clock", {"now": START + 100})
+    sandbox.control("POST", "/faults", {"kind": "stale", "seconds": 60, "match": {"path": "/query"}})
+    account(sandbox, id=old, fields={"Name": "Renamed"})
+    assert names(sandbox) == ["Old"]
 
 
 def test_one_search_misses_a_customer_made_and_changed_within_the_minute(sandbox: SandboxHandle) -> None:

@@ -1,4 +1,4 @@
-"""The start of the £45,000 story, exactly as it is told."""
+"""The start of the £45,000 story, exactly as it is told (issue B, data)."""
 
 from __future__ import annotations
 

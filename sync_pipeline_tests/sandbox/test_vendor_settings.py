@@ -1,4 +1,7 @@
-"""The settings file: what it changes, and that a wrong one is refused by the name of the setting."""
+"""The settings file: what it changes, and that a wrong one is refused by the name of the setting.
+
+Facts: sandbox.md 2.
+"""
 
 from __future__ import annotations
 

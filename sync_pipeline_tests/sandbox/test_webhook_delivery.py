@@ -1,4 +1,7 @@
-"""Webhooks as a receiver meets them: signed, retried on the sandbox clock, and as lost, late and doubled as told."""
+"""Webhooks as a receiver meets them: signed, retried on the sandbox clock, and as lost, late and doubled as told.
+
+Facts: stripe.md 4.1; sandbox.md 2.
+"""
 
 from __future__ import annotations
 

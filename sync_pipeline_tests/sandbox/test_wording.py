@@ -1,4 +1,4 @@
-"""How money, dates and values read on the pages."""
+"""How money, dates and values read on the pages (issue B, pages)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The sandbox in process: the clock moved event by event, snapshots, answers and faults without HTTP."""
+"""The sandbox in process: the clock moved event by event, snapshots, answers and faults without HTTP.
+
+Facts: sandbox.md 1, 2.
+"""
 
 from __future__ import annotations
 

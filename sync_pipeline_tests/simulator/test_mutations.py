@@ -17,6 +17,7 @@ import stripe
 from sync_pipeline.core import (
     cash,
     churn,
+    customers,
     ensure,
     facts,
     failure_tasks,
@@ -144,6 +145,11 @@ def _counts_days(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _ends_for_a_while(patch: pytest.MonkeyPatch) -> None:
+    looks = itertools.count()
+    patch.setattr(churn, "is_ending", lambda _: next(looks) < 2)
+
+
 def _refuses_what_passes(patch: pytest.MonkeyPatch) -> None:
     real = errors.outcome_of
 
@@ -153,6 +159,8 @@ def _refuses_what_passes(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(client, "outcome_of", outcome_of)
 
+
+PARAMS = customers._customer_params
 
 HOUR, DAY = 3600, 86_400
 DEAL = (Action(0, "win", 0, 0),)
@@ -247,6 +255,16 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
         put(two_way, "merge3", lambda left, right, base: "agree" if left == right else "write_left"),
     ),
     "another field is written": ("I11", plan(*DEAL), put(fields, "field_name", lambda rules, rule: "Industry")),
+    "another field is written at Stripe": (
+        "I11",
+        plan(*DEAL),
+        put(customers, "_customer_params", lambda *told: {**PARAMS(*told), "email": "somebody@example.com"}),
+    ),
+    "an end that nobody takes back is rescinded": (
+        "I10",
+        plan(*DEAL, Action(HOUR, "rename the Account", 0, 7)),
+        _ends_for_a_while,
+    ),
     "customers are deleted": (
         "I17",
         plan(*DEAL, Action(HOUR, "rename the Account", 0, 7)),

@@ -79,6 +79,18 @@ def _by_id(records: list[Any]) -> list[Any]:
     return sorted(records, key=lambda each: each.id)
 
 
+def creditable(warehouse: Warehouse) -> list[Any]:
+    """The invoices of which something can be credited."""
+    invoices = SNAPSHOTS["stripe/invoices"]
+    found = _by_id(to_records(warehouse.read(invoices), invoices))
+    return [each for each in found if each.status == "paid" and each.amount_paid > 300]
+
+
+def credit(sandbox: SandboxHandle, invoice: Any) -> None:
+    """Changes an invoice long after its day, in a way that a column shows."""
+    people.at_stripe(sandbox, "POST", "/v1/credit_notes", invoice=invoice.id, amount=200, out_of_band_amount=200)
+
+
 def test_the_first_time_reads_the_whole_history(warehouse: Warehouse, stripe: Stripe, sandbox: SandboxHandle) -> None:
     refresh(warehouse, stripe, sandbox)
     found = kept(warehouse)
@@ -97,10 +109,10 @@ def test_changes_of_all_kinds_are_seen_without_listing_everything(
     paid = next(
         each for each in before["stripe/invoice_payments"] if each.status == "paid" and each.payment.startswith("pi_")
     )
-    old = [each for each in before["stripe/invoices"] if each.status == "paid" and each.amount_paid > 300]
+    old = creditable(warehouse)
     sandbox.control("POST", "/clock", {"advance_seconds": 5 * 86_400})
     people.at_stripe(sandbox, "POST", "/v1/refunds", payment_intent=paid.payment, amount=100)
-    people.at_stripe(sandbox, "POST", "/v1/credit_notes", invoice=old[-1].id, amount=200, out_of_band_amount=200)
+    credit(sandbox, old[-1])
     draft = people.at_stripe(sandbox, "POST", "/v1/invoices", customer=old[0].customer)
     calls = stripe.calls
     read = refresh(warehouse, stripe, sandbox)
@@ -124,6 +136,15 @@ def test_changes_of_all_kinds_are_seen_without_listing_everything(
     assert incremental < stripe.calls - calls
 
 
+def test_our_clock_may_run_ahead_of_stripes(warehouse: Warehouse, stripe: Stripe, sandbox: SandboxHandle) -> None:
+    ahead = (START + 1_800) * 1_000_000
+    list(Reader(warehouse, stripe, ahead, "first").refresh(WEEK_US))
+    # All of it bears times at Stripe before the one that we remember.
+    credit(sandbox, min(creditable(warehouse), key=lambda each: each.created_at))
+    list(Reader(warehouse, stripe, ahead + 1_000_000, "second").refresh(WEEK_US))
+    assert kept(warehouse) == listed(stripe)
+
+
 def test_work_that_was_stopped_goes_on_and_misses_nothing(
     warehouse: Warehouse, stripe: Stripe, sandbox: SandboxHandle
 ) -> None:
@@ -135,16 +156,18 @@ def test_work_that_was_stopped_goes_on_and_misses_nothing(
     assert finished
     assert not list(warehouse.folder.rglob("*.tmp"))
     # One of the days that are finished changes before the work goes on.
-    changed = to_records(warehouse.read(invoices), invoices)[-1]
+    changed = creditable(warehouse)[-1]
     sandbox.control("POST", "/clock", {"advance_seconds": 2 * 86_400})
-    people.at_stripe(sandbox, "POST", f"/v1/invoices/{changed.id}", description="changed meanwhile")
+    credit(sandbox, changed)
     read = refresh(warehouse, stripe, sandbox, work="first")
     again = [each.day for each in read if each.listing == "invoices" and each.day in finished]
     assert again == []
     # It is as old as its beginning, so the next time looks at what has changed since then.
     assert warehouse.provenance(invoices)[TAKEN_AT] == str(START * 1_000_000)
+    assert changed in creditable(warehouse)
     refresh(warehouse, stripe, sandbox)
     assert kept(warehouse) == listed(stripe)
+    assert changed not in creditable(warehouse)
 
 
 def test_events_stay_when_stripe_has_forgotten_them(

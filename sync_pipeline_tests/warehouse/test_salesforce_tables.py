@@ -113,6 +113,24 @@ def test_edits_new_records_deletions_and_merges_are_seen_by_their_stamp(
     assert bring(warehouse, salesforce, company, whole=True) > read
 
 
+def test_what_becomes_visible_after_its_stamp_is_not_missed(
+    company: SandboxHandle, warehouse: Warehouse, salesforce: Salesforce
+) -> None:
+    bring(warehouse, salesforce, company)
+    company.control("POST", "/clock", {"advance_seconds": 2 * 86_400})
+    people.fault(company, "stale", side="salesforce", path="/(query|composite)", seconds=900, times=1_000)
+    edited = warehouse.read(SNAPSHOTS["salesforce/accounts"])["id"][0]
+    people.edit(company, "Account", edited, Name="Seen late Ltd")
+    company.control("POST", "/clock", {"advance_seconds": 60})
+    bring(warehouse, salesforce, company)
+    # The record's stamp is now older than the time that is remembered.
+    assert "Seen late Ltd" not in warehouse.read(SNAPSHOTS["salesforce/accounts"])["name"]
+    company.control("DELETE", "/faults")
+    company.control("POST", "/clock", {"advance_seconds": 60})
+    bring(warehouse, salesforce, company)
+    assert kept(warehouse) == listed(salesforce)
+
+
 def test_everything_is_read_once_a_week_and_when_other_fields_are_named(
     company: SandboxHandle, warehouse: Warehouse, salesforce: Salesforce
 ) -> None:

@@ -9,6 +9,7 @@ from sync_pipeline.frames.tables import CONFLICTS
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.assets.sync import WRITEBACK
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.table_assets import Results, key, materialized, schema_check, table_spec
 
 NONE_WAITS = "no_conflict_is_left_to_decide"
@@ -16,6 +17,7 @@ NONE_WAITS = "no_conflict_is_left_to_decide"
 
 @dg.multi_asset(
     name="conflicts",
+    pool=RECONCILE,
     specs=[table_spec(CONFLICTS, group="sync", kinds={"parquet"}, deps=[WRITEBACK, source("ledger", "conflict")])],
     check_specs=[
         schema_check(CONFLICTS),

@@ -17,6 +17,7 @@ from sync_pipeline.config.settings import Settings
 from sync_pipeline.frames.tables import DAILY, FIRST_DAY, SNAPSHOTS
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import ALL_ACCOUNTS, BACKFILL, LANE, SCOPE
 from sync_pipeline.orchestration.table_assets import OWNERS, column_schema
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ with warnings.catch_warnings():
         can_subset=True,
         partitions_def=DAYS,
         backfill_policy=dg.BackfillPolicy.single_run(),
+        pool=BACKFILL,
     )
     def stripe_days(
         context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]
@@ -141,6 +143,6 @@ backfill_days = dg.define_asset_job(
     "backfill_days",
     selection=dg.AssetSelection.assets(*stripe_days.keys),
     executor_def=dg.in_process_executor,
-    tags={"sync/lane": "backfill"},
+    tags={LANE: BACKFILL, SCOPE: ALL_ACCOUNTS},
     description="Reads a range of days of Stripe's invoices, payments, refunds and events again, in one run.",
 )

@@ -10,6 +10,7 @@ from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, ACCOUNT_LTV, SNAPSHOT
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.assets.sync import WRITEBACK
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.table_assets import Results, key, materialized, schema_check, table_spec
 
 INVOICES = SNAPSHOTS["stripe/invoices"]
@@ -32,6 +33,7 @@ ALL_ASSIGNED = "all_collected_cash_belongs_to_an_account"
 
 @dg.multi_asset(
     name="account_ltv",
+    pool=RECONCILE,
     specs=[
         table_spec(
             ACCOUNT_LTV,
@@ -101,6 +103,7 @@ def account_ltv(settings: dg.ResourceParam[Settings]) -> Results:
 
 @dg.asset_check(
     asset=key(ACCOUNT_LTV),
+    pool=RECONCILE,
     additional_deps=[WRITEBACK, source("ledger", "fact")],
     description=(
         "The ledger's SQL sum over facts collected event by event, and the Polars sum over Stripe's full listings,"

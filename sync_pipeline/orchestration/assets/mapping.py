@@ -8,6 +8,7 @@ from sync_pipeline.config.settings import Settings
 from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, BILLED_LINES, DEAL_SUBSCRIPTIONS, SNAPSHOTS
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.table_assets import Results, key, materialized, schema_check, table_spec
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ LINK = source("ledger", "link")
 
 @dg.multi_asset(
     name="account_customers",
+    pool=RECONCILE,
     specs=[table_spec(ACCOUNT_CUSTOMERS, group="mapping", kinds=KINDS, deps=[key(ACCOUNTS), key(CUSTOMERS), LINK])],
     check_specs=[
         schema_check(ACCOUNT_CUSTOMERS),
@@ -84,6 +86,7 @@ def account_customers(settings: dg.ResourceParam[Settings]) -> Results:
 
 @dg.multi_asset(
     name="deal_subscriptions",
+    pool=RECONCILE,
     specs=[
         table_spec(
             DEAL_SUBSCRIPTIONS,
@@ -146,6 +149,7 @@ def deal_subscriptions(settings: dg.ResourceParam[Settings]) -> Results:
 
 @dg.multi_asset(
     name="billed_lines",
+    pool=RECONCILE,
     specs=[
         table_spec(BILLED_LINES, group="mapping", kinds=KINDS, deps=[key(LINES), key(ITEMS), key(DEAL_SUBSCRIPTIONS)])
     ],

@@ -17,6 +17,7 @@ from sync_pipeline.frames.tables import (
     SNAPSHOTS,
 )
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.table_assets import Lineage, Results, key, materialized, schema_check, table_spec
 
 ITEMS = SNAPSHOTS["stripe/subscription_items"]
@@ -68,6 +69,7 @@ LINEAGE: Mapping[Table, Lineage] = {
 
 @dg.multi_asset(
     name="mrr_movements",
+    pool=RECONCILE,
     specs=[
         table_spec(table, group="derived", kinds=KINDS, deps=[key(each) for each in needed])
         for table, needed in DEPS.items()

@@ -8,6 +8,7 @@ import dagster as dg
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.frames.tables import PUBLISHED
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.table_assets import NIGHTLY, OWNERS, key
 
 SQL_TABLES = dg.AssetKey(["warehouse", "sql_tables"])
@@ -15,6 +16,7 @@ SQL_TABLES = dg.AssetKey(["warehouse", "sql_tables"])
 
 @dg.asset(
     key=SQL_TABLES,
+    pool=RECONCILE,
     deps=[key(table) for table in PUBLISHED.values()],
     group_name="warehouse",
     kinds={"sql"},

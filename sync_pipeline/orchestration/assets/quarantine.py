@@ -5,6 +5,7 @@ import dagster as dg
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.frames.tables import QUARANTINE, QUARANTINED
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.table_assets import Results, key, materialized, schema_check, table_spec
 
 NONE_ASIDE = "no_row_of_either_system_is_set_aside"
@@ -12,6 +13,7 @@ NONE_ASIDE = "no_row_of_either_system_is_set_aside"
 
 @dg.multi_asset(
     name="quarantined_rows",
+    pool=RECONCILE,
     specs=[table_spec(QUARANTINE, group="quarantine", kinds={"parquet"}, deps=map(key, QUARANTINED))],
     check_specs=[
         schema_check(QUARANTINE),

@@ -16,6 +16,7 @@ from sync_pipeline.frames.tables import (
     SNAPSHOTS,
 )
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.table_assets import Lineage, Results, key, materialized, schema_check, table_spec
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ LINEAGE: Mapping[Table, Lineage] = {
 
 @dg.multi_asset(
     name="monthly_recurring_revenue",
+    pool=RECONCILE,
     specs=[
         table_spec(
             table,

@@ -19,6 +19,7 @@ from sync_pipeline.frames.tables import (
     SNAPSHOTS,
 )
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.table_assets import Lineage, Results, key, materialized, schema_check, table_spec
 
 OPPORTUNITIES = SNAPSHOTS["salesforce/opportunities"]
@@ -88,6 +89,7 @@ TABLES: Mapping[Table, tuple[Sequence[Table], Lineage]] = {
 
 @dg.multi_asset(
     name="revenue_operations",
+    pool=RECONCILE,
     specs=[
         table_spec(table, group="derived", kinds={"polars", "parquet"}, deps=map(key, needed))
         for table, (needed, _) in TABLES.items()

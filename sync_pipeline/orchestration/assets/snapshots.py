@@ -9,6 +9,7 @@ from sync_pipeline.frames.tables import DAILY, SNAPSHOTS
 from sync_pipeline.orchestration.assets.days import DayLog, day_key, work_of
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.launchpad import WHOLE
 from sync_pipeline.orchestration.table_assets import Results, materialized, materialized_days, schema_check, table_spec
 
@@ -64,6 +65,7 @@ def _check_specs(system: str) -> list[dg.AssetCheckSpec]:
 
 @dg.multi_asset(
     name="salesforce_snapshot",
+    pool=RECONCILE,
     specs=_specs("salesforce"),
     check_specs=_check_specs("salesforce"),
     config_schema=WHOLE,
@@ -91,7 +93,13 @@ def salesforce_snapshot(context: dg.AssetExecutionContext, settings: dg.Resource
             )
 
 
-@dg.multi_asset(name="stripe_snapshot", specs=_specs("stripe"), check_specs=_check_specs("stripe"), config_schema=WHOLE)
+@dg.multi_asset(
+    name="stripe_snapshot",
+    pool=RECONCILE,
+    specs=_specs("stripe"),
+    check_specs=_check_specs("stripe"),
+    config_schema=WHOLE,
+)
 def stripe_snapshot(context: dg.AssetExecutionContext, settings: dg.ResourceParam[Settings]) -> Results:
     """Reads all that there is now at Stripe, and of money and events the days on which something has changed.
 

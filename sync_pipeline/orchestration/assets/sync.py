@@ -24,6 +24,7 @@ from sync_pipeline.frames.tables import (
 )
 from sync_pipeline.orchestration.assets.sources import source
 from sync_pipeline.orchestration.failures import MOST_WRITES_SHOWN, one_clear_failure
+from sync_pipeline.orchestration.lanes import RECONCILE
 from sync_pipeline.orchestration.launchpad import ALLOW
 from sync_pipeline.orchestration.pages import offered
 from sync_pipeline.orchestration.table_assets import (
@@ -58,6 +59,7 @@ BEFORE_PLAN = [*map(key, (*SNAPSHOTS.values(), *MAPPING, ACCOUNT_LTV))]
 
 @dg.multi_asset(
     name="plan",
+    pool=RECONCILE,
     specs=[
         table_spec(
             PLAN,
@@ -106,7 +108,7 @@ def _nightly(asset: dg.AssetsDefinition) -> dg.AssetsDefinition:
     return asset.map_asset_specs(lambda spec: spec.replace_attributes(freshness_policy=NIGHTLY))
 
 
-@dg.op(out=dg.Out(io_manager_key=MEMORY))
+@dg.op(pool=RECONCILE, out=dg.Out(io_manager_key=MEMORY))
 def choose_accounts(context: dg.OpExecutionContext, plan: Any) -> list[str]:
     """The accounts whose plan is not empty."""
     different: list[str] = plan.different()
@@ -114,7 +116,7 @@ def choose_accounts(context: dg.OpExecutionContext, plan: Any) -> list[str]:
     return different
 
 
-@dg.op(out=dg.Out(io_manager_key=MEMORY), config_schema=ALLOW)
+@dg.op(pool=RECONCILE, out=dg.Out(io_manager_key=MEMORY), config_schema=ALLOW)
 def write_back(
     context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings], plan: Any, accounts: list[str]
 ) -> dg.Output[Any]:
@@ -159,6 +161,7 @@ def writeback(plan: Any) -> Any:
 
 @dg.multi_asset(
     name="certificate",
+    pool=RECONCILE,
     specs=[
         table_spec(CERTIFICATE, group="sync", kinds={"parquet"}, deps=[key(PLAN), WRITEBACK]),
         table_spec(

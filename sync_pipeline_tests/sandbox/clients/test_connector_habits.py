@@ -1,4 +1,7 @@
-"""What connectors and taps written years ago do, and vendors' SDKs do not: each case was found by running one."""
+"""What connectors and taps written years ago do, and vendors' SDKs do not: each case was found by running one.
+
+Facts: sandbox.md 4.5.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The vendors' clients for Node against the sandbox over HTTP: stripe-node and jsforce, fetched by npm for this run.
 
-What the clients see is asserted here; the scripts beside this file only use them as a service would.
+What the clients see is asserted here; the scripts beside this file only use them as a service would (issue B; facts:
+sandbox.md 4.5).
 """
 
 from __future__ import annotations

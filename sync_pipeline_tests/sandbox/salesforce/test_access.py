@@ -78,6 +78,7 @@ def test_sdk_logs_in_with_a_jwt_whose_expiry_is_text(org: Org) -> None:
 
 
 def test_password_and_refresh_grants(org: Org) -> None:
+    """1.2, 1.4: the password grant for clients that still use it, and the refresh token that came with it."""
     client = {"client_id": org.system.client_id, "client_secret": org.system.client_secret}
     password = org.system.password + org.system.security_token
     good = token(org, grant_type="password", username=org.system.username, password=password, **client)
@@ -122,6 +123,7 @@ def test_sessions_time_out_when_idle(org: Org) -> None:
 
 
 def test_userinfo_and_identity(org: Org) -> None:
+    """Sandbox facts 3: `userinfo`, and the identity that `/services/data/v64.0` names."""
     info = org.call("GET", "/services/oauth2/userinfo").json()
     assert info["organization_id"] == org.system.org_id
     assert info["preferred_username"] == org.system.username
@@ -162,6 +164,10 @@ def test_the_date_header_is_the_orgs_clock(org: Org) -> None:
 
 
 def test_what_is_not_implemented_says_so(org: Org) -> None:
+    """Sandbox facts 1: 501 and `sandbox_unsupported`, never a plausible guess;
+
+    2.8: NOT_FOUND for what is no resource.
+    """
     for path in (
         "tooling/query?q=x",
         "/services/Soap/m/64.0",
@@ -209,6 +215,7 @@ def test_describe_shows_the_package(org: Org) -> None:
 
 
 def test_describe_global_lists_key_prefixes(org: Org) -> None:
+    """2.7, 5.1: `keyPrefix` of every object; what cannot be made says so."""
     found = {o["name"]: o for o in org.sf.describe()["sobjects"]}
     prefixes = {n: found[n]["keyPrefix"] for n in ("Account", "Opportunity", "OpportunityLineItem", "Contract")}
     assert prefixes == {"Account": "001", "Opportunity": "006", "OpportunityLineItem": "00k", "Contract": "800"}
@@ -245,6 +252,7 @@ def test_a_permission_that_is_taken_away_breaks_the_whole_query(org: Org) -> Non
 
 
 def test_settings_of_a_running_org(org: Org) -> None:
+    """4, Sandbox facts 2: limits may change while an org runs, its currencies may not."""
     org.system.configure(daily_requests=1, page_size=1)
     org.call("GET", "limits")
     assert org.call("GET", "limits").json()[0]["errorCode"] == "REQUEST_LIMIT_EXCEEDED"
@@ -265,6 +273,7 @@ def test_client_credentials_over_http_basic(org: Org) -> None:
 
 
 def test_same_seed_same_org(org: Org, org_with: Callable[..., Org]) -> None:
+    """Sandbox facts 1: ids and clock are seeded: the same seed gives the same bytes."""
     again = org_with()
     assert (again.system.client_secret, again.system.access_token) == (
         org.system.client_secret,
@@ -274,6 +283,7 @@ def test_same_seed_same_org(org: Org, org_with: Callable[..., Org]) -> None:
 
 
 def test_a_fresh_org_has_users_stages_and_the_standard_price_book(org: Org) -> None:
+    """6.2, 6.4: stages with their probability, one standard price book; 10.9: an org says whether it is a sandbox."""
     users = org.query("SELECT Name FROM User WHERE IsActive = true ORDER BY Name")
     assert [u["Name"] for u in users] == ["Casey Success", "Sam Sales", "Stripe Integration"]
     won = org.query("SELECT ApiName, DefaultProbability FROM OpportunityStage WHERE IsWon = true")
@@ -319,7 +329,10 @@ def test_everything_described_can_be_read(org_with: Callable[..., Org]) -> None:
 
 
 def test_header_names_keep_their_capitals(sandbox: SandboxHandle) -> None:
-    """A connector that looks for `Content-Type` in a plain dict finds it, as it does at Salesforce."""
+    """A connector that looks for `Content-Type` in a plain dict finds it, as it does at Salesforce.
+
+    Sandbox facts 4.5.
+    """
     url = urlsplit(sandbox.ready["salesforce_url"])
     connection = HTTPConnection(url.hostname or "", url.port, timeout=30)
     connection.request("GET", "/services/data/v64.0/limits")
@@ -353,7 +366,10 @@ def test_compression_both_ways(sandbox: SandboxHandle) -> None:
 
 
 def test_xml_is_refused_by_name(org: Org) -> None:
-    """Salesforce also speaks XML; the sandbox says that it does not, and answers JSON to whoever takes anything."""
+    """Salesforce also speaks XML; the sandbox says that it does not, and answers JSON to whoever takes anything.
+
+    Sandbox facts 1.
+    """
     token = {"Authorization": f"Bearer {org.system.access_token}"}
     for accept, status in (("application/xml", 501), ("application/xml, */*", 200), ("text/csv", 200)):
         answer = org.session.get(

@@ -150,6 +150,7 @@ class Caller:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_any_call_gets_a_proper_answer(seed: int) -> None:
+    """Sandbox facts 4.4: whatever a client sends is answered in the shape of 2.8, and what was there stays readable."""
     caller = Caller(seed)
     for _ in range(CALLS):
         caller.call()

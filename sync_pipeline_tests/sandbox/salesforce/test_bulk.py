@@ -79,13 +79,14 @@ def test_job_and_rows_in_one_request(org: Org) -> None:
 
 
 def test_polling_a_standing_clock_gets_ahead(org: Org) -> None:
+    """3.5: the SDK polls until the job is over, also where the clock of the sandbox stands."""
     results = org.sf.bulk2.Account.insert(records=[{"Name": "A"}, {"Name": "B"}], wait=0.01)
     assert [(r["numberRecordsProcessed"], r["numberRecordsFailed"]) for r in results] == [(2, 0)]
     assert [a["Name"] for a in org.query("SELECT Name FROM Account ORDER BY Name")] == ["A", "B"]
 
 
 def test_finding_the_keys_given_twice_takes_as_long_as_the_file_is(org: Org, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An upsert of n rows compares keys some n times, not n * n times."""
+    """An upsert of n rows compares keys some n times, not n * n times. 3.4: a file may have millions of rows."""
     compared = 0
 
     class Key(str):
@@ -167,6 +168,7 @@ def test_rows_that_name_no_record_say_why(org: Org) -> None:
 
 
 def test_delete_and_hard_delete(org: Org) -> None:
+    """3.1, 3.5: hardDelete leaves nothing in the recycle bin; the only column is Id."""
     first, second = (org.person("Account", Name=n) for n in "AB")
     Job(org, "delete", f"Id\n{first}\n").finish()
     Job(org, "hardDelete", f"Id\n{second}\n").finish()
@@ -189,6 +191,7 @@ def test_a_job_that_gives_up_keeps_what_it_did(org: Org) -> None:
 
 
 def test_abort_and_delete(org: Org) -> None:
+    """3.1: an aborted job does nothing and can be deleted; the error body of a job that is not there."""
     job = Job(org, "insert", "Name\nA\n")
     assert org.call("PATCH", job.path, {"state": "Aborted"}).json()["state"] == "Aborted"
     assert job.finish()["state"] == "Aborted"
@@ -249,6 +252,7 @@ def test_query_job_headers(org: Org) -> None:
     ],
 )
 def test_bulk_queries_refuse(org: Org, soql: str) -> None:
+    """3.3: no GROUP BY, OFFSET, aggregates or subqueries in a query job."""
     assert org.call("POST", "jobs/query", {"operation": "query", "query": soql}).status_code == 400
 
 

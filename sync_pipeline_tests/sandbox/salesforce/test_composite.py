@@ -50,6 +50,7 @@ def test_partial_success_keeps_the_order(org: Org) -> None:
 
 
 def test_all_or_none_rolls_back_with_the_documented_text(org: Org) -> None:
+    """2.5: ALL_OR_NONE_OPERATION_ROLLED_BACK and its message, on the rows that were good."""
     body = {"allOrNone": True, "records": [typed("Account", Name="A"), typed("Account")]}
     good, bad = org.call("POST", "composite/sobjects", body).json()
     assert good["errors"] == [
@@ -79,6 +80,7 @@ def test_limits_of_a_collection(org: Org) -> None:
 
 
 def test_update_and_delete_collections(org: Org) -> None:
+    """2.5, 2.8: one result per row in order, with the code of each mistake."""
     made = [org.person("Account", Name=n) for n in "AB"]
     body = {
         "records": [
@@ -127,6 +129,7 @@ def test_upsert_by_a_shared_external_id_needs_view_all_data(org_with: Callable[.
 
 
 def test_retrieve_collection(org: Org) -> None:
+    """2.5, 5.1: GET and POST; null where there is no record; ids of 15 characters are as good."""
     made = [org.person("Account", Name=n) for n in "AB"]
     body = {"ids": [made[1], "001000000000009AAA", made[0][:15]], "fields": ["Name"]}
     got = org.call("POST", "composite/sobjects/Account", body).json()
@@ -152,6 +155,7 @@ def test_composite_references(org: Org) -> None:
 
 
 def test_composite_is_case_sensitive_about_references(org: Org) -> None:
+    """2.6: `@{ref.Id}` of a create, whose key is `id`, fails."""
     found = composite(
         org, part("a", "POST", "sobjects/Account", {"Name": "A"}), part("b", "GET", "sobjects/Account/@{a.Id}")
     )
@@ -243,6 +247,7 @@ def test_a_batch_that_meets_the_daily_limit_keeps_what_came_before(org_with: Cal
 
 
 def test_batch_halts_on_request(org: Org) -> None:
+    """2.6: with haltOnError what comes later is 412 BATCH_PROCESSING_HALTED; without it all parts run."""
     parts: list[dict[str, Any]] = [
         {"method": "POST", "url": "v64.0/sobjects/Account", "richInput": {"Name": "A"}},
         {"method": "POST", "url": "v64.0/sobjects/Account", "richInput": {}},

@@ -116,6 +116,7 @@ def played(some: list[Step]) -> Player:
 
 @given(steps)
 def test_lookups_agree_with_the_records(some: list[Step]) -> None:
+    """Sandbox facts 4.4: a query by an indexed value finds what a walk through all records finds."""
     player = played(some)
     db = player.system.org.db
     for o in db.schema.objects.values():
@@ -128,6 +129,7 @@ def test_lookups_agree_with_the_records(some: list[Step]) -> None:
 
 @given(steps)
 def test_unique_values_are_unique_and_amounts_are_sums(some: list[Step]) -> None:
+    """8.1, 6.3: a unique value is there once, and Amount is the sum of the TotalPrice of the lines."""
     player = played(some)
     keys = [
         r["Stripe_Customer_Id__c"]
@@ -149,6 +151,7 @@ def test_unique_values_are_unique_and_amounts_are_sums(some: list[Step]) -> None
 
 @given(steps)
 def test_the_same_seed_gives_the_same_bytes(some: list[Step]) -> None:
+    """Sandbox facts 1: ids and clock are seeded."""
     first, second = played(some), played(some)
     assert first.replies == second.replies
     assert first.system.snapshot() == second.system.snapshot()
@@ -156,6 +159,7 @@ def test_the_same_seed_gives_the_same_bytes(some: list[Step]) -> None:
 
 @given(steps, steps)
 def test_a_restored_snapshot_goes_on_as_if_nothing_had_happened(before: list[Step], after: list[Step]) -> None:
+    """Sandbox facts 2: snapshot and restore, for tests of crashes."""
     player = played(before)
     now, kept = player.clock.snapshot(), json.loads(json.dumps(player.system.snapshot()))
     player.replies.clear()

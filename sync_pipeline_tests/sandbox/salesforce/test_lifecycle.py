@@ -27,6 +27,7 @@ def code_of(org: Org, method: str, path: str, body: Any = None, **options: Any) 
 
 
 def test_delete_takes_details_along_and_undelete_brings_them_back(org: Org) -> None:
+    """9.12: a soft delete takes details along and clears lookups; undelete brings both back."""
     account = org.person("Account", Name="A")
     contact = org.person("Contact", LastName="C", AccountId=account)
     child = org.person("Account", Name="B", ParentId=account)
@@ -277,6 +278,7 @@ def test_multi_currency(org_with: Callable[..., Org]) -> None:
 
 
 def test_people_are_not_bound_by_the_integration_users_permissions(org_with: Callable[..., Org]) -> None:
+    """8.3: the permissions are those of the one integration user, whose own id shows who wrote."""
     org = org_with(minimum_profile=True)
     people = org.query("SELECT Id FROM User WHERE Name = 'Casey Success'")
     record = org.system.edit(
@@ -323,12 +325,14 @@ def test_record_types_are_read_by_everybody_and_given_by_those_who_have_them(org
 
 
 def test_an_object_without_record_types_has_no_field_for_them(org: Org) -> None:
+    """2.7, 8.3: describe knows Master alone, and a field that does not exist is INVALID_FIELD."""
     assert [info["developerName"] for info in org.sf.Opportunity.describe()["recordTypeInfos"]] == ["Master"]
     refused = org.call("GET", "query?q=SELECT+RecordTypeId+FROM+Opportunity").json()[0]
     assert (refused["errorCode"], "No such column 'RecordTypeId'" in refused["message"]) == ("INVALID_FIELD", True)
 
 
 def test_people_are_known_by_id_or_by_what_they_do(org: Org) -> None:
+    """Sandbox facts 2, 6.6: the edits of people are made by a user, who must exist."""
     made = org.system.edit(object="Account", id=None, fields={"Name": "A"}, user="success")
     assert org.system.select(f"SELECT Name FROM User WHERE Id = '{made['OwnerId']}'")[0]["Name"] == "Casey Success"
     with pytest.raises(SalesforceError, match="there is no user nobody"):
@@ -369,6 +373,7 @@ def test_custom_objects_of_a_package(org_with: Callable[..., Org], tmp_path: Pat
 
 
 def test_a_missing_package_is_named(tmp_path: Path) -> None:
+    """8.1: a package is a folder with sfdx-project.json."""
     with pytest.raises(PackageError, match=r"no Salesforce package at .*expected sfdx-project\.json"):
         load(tmp_path)
 

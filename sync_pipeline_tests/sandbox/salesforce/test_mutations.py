@@ -189,7 +189,7 @@ def run(test: Callable[..., None], org: Org, org_with: Callable[..., Org]) -> No
 def test_a_missing_behaviour_is_noticed(
     name: str, org_with: Callable[..., Org], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A test that passes on an org as it is, and fails on a broken one."""
+    """A test that passes on an org as it is, and fails on a broken one. Sandbox facts 4.6."""
     owner, attribute, replacement, test = MUTATIONS[name]
     run(test, org_with(), org_with)
     monkeypatch.setattr(owner, attribute, replacement)

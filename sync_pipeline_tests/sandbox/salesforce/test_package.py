@@ -17,7 +17,7 @@ SPACE = {"m": "http://soap.sforce.com/2006/04/metadata"}
 
 
 def test_the_manifest_names_every_file() -> None:
-    """A custom field of tasks and events is one file and one member, of Activity."""
+    """A custom field of tasks and events is one file and one member, of Activity. 8.1, 6.6."""
     fields = DEFAULT_PACKAGE.rglob("*.field-meta.xml")
     objects = DEFAULT_PACKAGE.rglob("*.object-meta.xml")
     list_views = DEFAULT_PACKAGE.rglob("*.listView-meta.xml")
@@ -37,7 +37,10 @@ def test_the_manifest_names_every_file() -> None:
 
 
 def test_a_field_of_activity_is_granted_on_tasks_and_on_events() -> None:
-    """Both have one field-level security: the one that a permission set leaves out is switched off for both."""
+    """Both have one field-level security: the one that a permission set leaves out is switched off for both.
+
+    6.6, 8.1.
+    """
     grants = load(DEFAULT_PACKAGE).permissions
     declared = {path.name.split(".")[0] for path in DEFAULT_PACKAGE.rglob("Activity/fields/*.field-meta.xml")}
     assert declared
@@ -46,6 +49,7 @@ def test_a_field_of_activity_is_granted_on_tasks_and_on_events() -> None:
 
 
 def test_full_names_are_file_names() -> None:
+    """8.1: the paths of the source layout are the full names."""
     for path in DEFAULT_PACKAGE.rglob("*.field-meta.xml"):
         assert ElementTree.parse(path).findtext("m:fullName", namespaces=SPACE) == path.name.split(".")[0], path
 
@@ -73,6 +77,7 @@ def test_the_integration_user_can_read_what_the_rules_read(org_with: Callable[..
 
 
 def test_the_integration_user_can_write_what_the_rules_write(org_with: Callable[..., Org]) -> None:
+    """8.3: a new field is writable for nobody until the permission set says so."""
     org = org_with(minimum_profile=True)
     targets = [rule.target.split(".") for rule in RULES.fields if rule.target.split(".")[0] in RULES.salesforce]
     assert targets
@@ -85,6 +90,7 @@ def test_the_integration_user_can_write_what_the_rules_write(org_with: Callable[
 
 
 def test_stripe_ids_mind_case_and_an_amendment_shares_its_subscription(org: Org) -> None:
+    """8.1: ids of Stripe are case-sensitive; unique where one record has one."""
     for kind, field, unique in (
         ("Account", "Stripe_Customer_Id__c", True),
         ("Opportunity", "Stripe_Subscription_Id__c", False),

@@ -82,6 +82,7 @@ def refused(org: Org, soql: str) -> tuple[str, str]:
     ],
 )
 def test_where(company: Org, where: str, expected: list[str]) -> None:
+    """5: operators, case, null and LIKE as the reference has them."""
     source = "Account a" if "a.Name" in where and "Account." not in where else "Account"
     assert names(company, where, source) == expected
 
@@ -105,11 +106,12 @@ def test_where(company: Org, where: str, expected: list[str]) -> None:
     ],
 )
 def test_where_on_opportunities(company: Org, literal: str, expected: list[str]) -> None:
-    """The clock stands at 2026-09-21."""
+    """The clock stands at 2026-09-21. 5: date literals."""
     assert names(company, literal, "Opportunity") == expected
 
 
 def test_order_puts_nulls_first_unless_told(company: Org) -> None:
+    """5: ascending with nulls first is the default."""
     assert names(company, "Name != null", "Opportunity", "Amount") == ["two", "alone", "one", "three"]
     assert names(company, "Name != null", "Opportunity", "Amount DESC NULLS LAST") == ["three", "one", "alone", "two"]
     assert names(company, "Name != null", "Opportunity", "Account.Name NULLS LAST, Name DESC") == [
@@ -140,6 +142,7 @@ def test_parents_and_children_are_nested(company: Org) -> None:
 
 
 def test_aggregates(company: Org) -> None:
+    """5: COUNT() stands in totalSize; the others are AggregateResult rows, with aliases or expr0, expr1."""
     assert company.sf.query("SELECT COUNT() FROM Account") == {"totalSize": 3, "done": True, "records": []}
     rows = company.sf.query(
         "SELECT AccountId, COUNT(Id), SUM(Amount) total, MAX(CloseDate) FROM Opportunity WHERE AccountId != null "
@@ -155,6 +158,7 @@ def test_aggregates(company: Org) -> None:
 
 
 def test_fields_function(company: Org) -> None:
+    """5: FIELDS(ALL) needs a LIMIT, FIELDS(STANDARD) does not."""
     every = company.query("SELECT FIELDS(ALL) FROM Account LIMIT 1")[0]
     described = [f["name"] for f in company.sf.Account.describe()["fields"]]
     assert list(every) == described
@@ -215,6 +219,7 @@ def test_children_take_room_on_a_page(org_with: Callable[..., Org]) -> None:
 
 
 def test_locators_live_two_days(org_with: Callable[..., Org]) -> None:
+    """2.3: two days, then INVALID_QUERY_LOCATOR."""
     org = org_with(page_size=1)
     for name in "AB":
         org.person("Account", Name=name)
@@ -226,6 +231,7 @@ def test_locators_live_two_days(org_with: Callable[..., Org]) -> None:
 
 
 def test_deleted_rows_show_in_query_all_only(org: Org) -> None:
+    """2.3: queryAll returns what lies in the recycle bin, with IsDeleted."""
     record_id = org.person("Account", Name="A")
     org.sf.Account.delete(record_id)
     assert org.query("SELECT Id FROM Account WHERE IsDeleted = true") == []
@@ -359,6 +365,7 @@ def test_errors_point_at_the_place(org: Org, soql: str, code: str, position: str
 
 
 def test_queries_in_the_sdks_own_quoting(company: Org) -> None:
+    """2.3, 5: what `format_soql` escapes is read as it was meant."""
     from simple_salesforce.format import format_soql
 
     company.person("Account", Name='O\'Brien \\ "Söhne"')
@@ -382,6 +389,7 @@ def test_visibility_delay_hides_fresh_writes_from_queries(org_with: Callable[...
 
 
 def test_every_page_size_gives_the_same_rows(org_with: Callable[..., Org]) -> None:
+    """2.3: the server may return fewer rows than 2000; together they are the same."""
     expected: list[Any] = []
     for size in (1, 2, 3, 7):
         org = org_with(page_size=size)

@@ -186,6 +186,7 @@ def test_a_query_finds_what_a_plain_filter_finds(
     offset: int,
     limit: int,
 ) -> None:
+    """Sandbox facts 4.4: a compiled query is a brute-force filter on random rows."""
     org: Org = new_org(server)
     accounts = {name: org.person("Account", Name=name) for name in PARENTS if name}
     stored = []

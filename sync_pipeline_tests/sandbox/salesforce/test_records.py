@@ -28,6 +28,7 @@ def refusal(org: Org, method: str, path: str, body: Any = None, **options: Any) 
 
 
 def test_create_read_update_delete(org: Org) -> None:
+    """2.2: 201 with Location, 204 without a body; 2.1: objects and fields in any case, ids of 15 characters too."""
     made = org.call("POST", "sobjects/Account/", {"Name": "Café"})
     record_id = made.json()["id"]
     assert (made.status_code, made.json()) == (201, {"id": record_id, "success": True, "errors": []})
@@ -44,6 +45,7 @@ def test_create_read_update_delete(org: Org) -> None:
 
 
 def test_fields_parameter(org: Org) -> None:
+    """2.2: `?fields=`, where one that does not exist is 400."""
     record_id = org.person("Account", Name="A")
     got = org.call("GET", f"sobjects/Account/{record_id}?fields=name,MRR__c").json()
     assert {k: got[k] for k in got if k != "attributes"} == {"Name": "A", "MRR__c": None, "Id": record_id}
@@ -69,6 +71,7 @@ def test_upsert_by_external_id(org: Org) -> None:
 
 
 def test_upsert_refusals(org: Org) -> None:
+    """2.2: updateOnly, the matched field in the body, a field that is no external id."""
     path = "sobjects/Account/Stripe_Customer_Id__c/cus_1"
     assert refusal(org, "PATCH", f"{path}?updateOnly=true", {"Name": "A"})[:2] == (404, "NOT_FOUND")
     assert refusal(org, "PATCH", path, {"Name": "A", "Stripe_Customer_Id__c": "cus_1"})[:2] == (400, "INVALID_FIELD")
@@ -138,6 +141,7 @@ def test_field_errors(org: Org, body: dict[str, Any], code: str, fields: list[st
 
 
 def test_wrong_paths_and_methods(org: Org) -> None:
+    """2.8: NOT_FOUND, METHOD_NOT_ALLOWED, JSON_PARSER_ERROR."""
     assert refusal(org, "POST", "sobjects/Nope", {"Name": "A"})[:2] == (404, "NOT_FOUND")
     assert refusal(org, "GET", "sobjects/Account/001000000000009AAA")[:2] == (404, "NOT_FOUND")
     assert refusal(org, "PUT", "sobjects/Account")[:2] == (405, "METHOD_NOT_ALLOWED")
@@ -232,10 +236,12 @@ def test_ids_have_the_published_checksum() -> None:
 
 @given(st.text("0123456789ABCXYZabcxyz", min_size=15, max_size=15))
 def test_an_id_that_lost_its_case_is_restored(short: str) -> None:
+    """5.1: the three characters of the checksum tell the case of the other fifteen."""
     assert ids.normalise(ids.to18(short).lower()) == ids.to18(short) == ids.normalise(short)
 
 
 def test_malformed_request_reaches_the_sdk_as_its_own_error(org: Org) -> None:
+    """2.8: 400 is SalesforceMalformedRequest, with the text of INVALID_FIELD for a write."""
     with pytest.raises(SalesforceMalformedRequest) as caught:
         org.sf.Account.create({"Nope__c": 1})
     assert errors(caught.value) == [

@@ -131,6 +131,7 @@ def test_quantity_alone_keeps_the_total(shop: Shop) -> None:
 
 
 def test_product_and_deal_of_a_line_are_fixed(shop: Shop) -> None:
+    """6.3: OpportunityId and PricebookEntryId are create-only."""
     line = shop.line(UnitPrice=1)
     for name, value in (("PricebookEntryId", shop.entry), ("OpportunityId", shop.deal), ("Product2Id", shop.product)):
         assert shop.refused("OpportunityLineItem", line, {name: value}) == "INVALID_FIELD_FOR_INSERT_UPDATE"
@@ -176,6 +177,7 @@ def test_price_book_rules(shop: Shop) -> None:
 
 
 def test_use_standard_price(shop: Shop) -> None:
+    """6.4: with UseStandardPrice no UnitPrice may be sent; it is that of the standard book."""
     other = shop.org.person("Pricebook2", Name="Partners", IsActive=True)
     entry = {"Pricebook2Id": other, "Product2Id": shop.product, "UseStandardPrice": True, "IsActive": True}
     assert shop.refused("PricebookEntry", None, entry | {"UnitPrice": 5}) == "FIELD_INTEGRITY_EXCEPTION"
@@ -221,6 +223,7 @@ def test_contract_lifecycle(org: Org) -> None:
 
 
 def test_contract_ends_the_day_before_the_anniversary(org: Org) -> None:
+    """6.5: EndDate is StartDate and ContractTerm, less a day."""
     account = org.person("Account", Name="A")
     contract = org.sf.Contract.create({"AccountId": account, "StartDate": "2026-03-01", "ContractTerm": 12})["id"]
     assert org.sf.Contract.get(contract)["EndDate"] == "2027-02-28"
@@ -257,6 +260,7 @@ def test_owners_must_be_active(org: Org) -> None:
 
 
 def test_one_primary_contact(org: Org) -> None:
+    """6.2, 6.6: one primary contact; ContactId follows it."""
     contacts = [org.person("Contact", LastName=n) for n in "AB"]
     deal = org.person("Opportunity", Name="D", StageName="Prospecting", CloseDate="2026-10-01", ContactId=contacts[0])
     org.sf.OpportunityContactRole.create({"OpportunityId": deal, "ContactId": contacts[1], "IsPrimary": True})

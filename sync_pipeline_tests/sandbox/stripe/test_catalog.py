@@ -176,6 +176,8 @@ def test_customer_balance(sandbox: Sandbox) -> None:
 
 
 def test_a_balance_transaction_can_be_described_later(sandbox: Sandbox) -> None:
+    """Facts 2.1: the balance stays as it was; what can change is description and metadata
+    (SDK:params/_customer_modify_balance_transaction_params.py)."""
     customer = sandbox.customer()
     made = sandbox.v1.customers.balance_transactions.create(customer.id, {"amount": -500, "currency": "gbp"})
     changed = sandbox.v1.customers.balance_transactions.update(
@@ -255,7 +257,10 @@ def test_tax_rates(sandbox: Sandbox, inclusive: bool, total: int, net: int) -> N
 
 
 def test_reverse_charge(sandbox: Sandbox) -> None:
-    """A customer with tax_exempt=reverse is charged no tax, and the tax line says why."""
+    """A customer with tax_exempt=reverse is charged no tax, and the tax line says why.
+
+    Facts 2.1: tax_exempt; 1: taxability_reason of total_taxes.
+    """
     rate = sandbox.v1.tax_rates.create({"display_name": "VAT", "percentage": 20, "inclusive": False})
     customer = sandbox.customer("pm_card_visa", tax_exempt="reverse")
     subscription = sandbox.subscribe(
@@ -273,7 +278,7 @@ def test_unset_lists_are_empty(sandbox: Sandbox) -> None:
 
 
 def test_a_deleted_coupon_goes_on_for_those_who_have_it(sandbox: Sandbox) -> None:
-    """Deleting a coupon only ends new redemptions."""
+    """Deleting a coupon only ends new redemptions (SDK:_coupon_service.py, delete)."""
     coupon = sandbox.v1.coupons.create({"percent_off": 50, "duration": "forever"})
     customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
     subscription = sandbox.subscribe(customer, price, discounts=[{"coupon": coupon.id}])
@@ -285,7 +290,10 @@ def test_a_deleted_coupon_goes_on_for_those_who_have_it(sandbox: Sandbox) -> Non
 
 
 def test_a_coupon_of_another_currency_is_refused(sandbox: Sandbox) -> None:
-    """An amount in dollars cannot be taken off pounds: of a subscription, an item, an invoice or an invoice item."""
+    """Facts 3.2: all of a subscription is in one currency; `amount_off` is in that of the coupon (SDK:_coupon.py).
+
+    An amount in dollars cannot be taken off pounds: of a subscription, an item, an invoice or an invoice item.
+    """
     off = [
         {
             "coupon": sandbox.v1.coupons.create(
@@ -310,7 +318,7 @@ def test_a_coupon_of_another_currency_is_refused(sandbox: Sandbox) -> None:
 
 
 def test_a_promotion_code_keeps_its_terms(sandbox: Sandbox) -> None:
-    """Its customer, its last redemption and its end; a code in use cannot be made twice."""
+    """Its customer, its last redemption and its end; a code in use cannot be made twice (SDK:_promotion_code.py)."""
     coupon = sandbox.v1.coupons.create({"percent_off": 50, "duration": "once"})
     owner, other, price = sandbox.customer("pm_card_visa"), sandbox.customer("pm_card_visa"), sandbox.price(1000)
 

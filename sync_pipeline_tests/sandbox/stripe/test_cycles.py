@@ -57,7 +57,7 @@ def test_anchor_on_the_31st(make_sandbox: Callable[..., Sandbox]) -> None:
 
 
 def test_three_years_of_renewals_in_one_move(sandbox: Sandbox) -> None:
-    """A long jump lives through every period at its own moment."""
+    """A long jump lives through every period at its own moment. Facts 3.7: at each renewal the period advances."""
     subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000, "year"))
     sandbox.advance(3 * 366 * DAY)
     invoices = sandbox.v1.invoices.list({"subscription": subscription.id}).data

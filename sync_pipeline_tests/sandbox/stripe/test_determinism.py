@@ -100,7 +100,7 @@ def exists(props: dict[str, Any], name: str) -> bool:
 
 
 def test_every_accepted_parameter_is_in_the_contract() -> None:
-    """What a function claims to give meaning to must exist: the contract is the only vocabulary."""
+    """What a function claims to give meaning to must exist: the contract is the only vocabulary. Facts 0."""
     StripeSystem(Clock(START, frozen=True))
     contract = load_contract()
     unknown: set[tuple[str, str]] = set()
@@ -113,7 +113,7 @@ def test_every_accepted_parameter_is_in_the_contract() -> None:
 
 
 def test_a_broken_request_is_an_answer(sandbox: Sandbox) -> None:
-    """wire.System.handle never raises, whatever bytes it is given."""
+    """wire.System.handle never raises, whatever bytes it is given. Facts 5.2."""
     key = {"authorization": f"Bearer {sandbox.system.secret_key}"} | FORM
     for path, body in [
         ("/v1/customers", b"\xff\xfe=%zz&[=]&a[[b]=1"),

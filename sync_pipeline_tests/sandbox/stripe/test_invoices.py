@@ -377,7 +377,9 @@ def test_credit_note_gives_back_the_tax(sandbox: Sandbox, by: str) -> None:
 
 
 def test_credit_notes_of_parts_give_back_the_whole(sandbox: Sandbox) -> None:
-    """999 less 10 % (100) and 20 % tax on 899 (180) is 1079: three thirds of the line are that, no more."""
+    """Facts 2.7: `discount_amount` and `total_taxes` of a credit note.
+
+    999 less 10 % (100) and 20 % tax on 899 (180) is 1079: three thirds of the line are that, no more."""
     coupon = sandbox.v1.coupons.create({"percent_off": 10, "duration": "forever"})
     invoice = taxed(sandbox, 999, discounts=[{"coupon": coupon.id}])
     assert invoice.total == 1079
@@ -392,7 +394,9 @@ def test_credit_notes_of_parts_give_back_the_whole(sandbox: Sandbox) -> None:
 
 
 def test_a_canceled_refund_leaves_the_money_where_it_was(make_sandbox: Callable[..., Sandbox]) -> None:
-    """The ledger is whole again: the refund's line has its mirror, which the refund names."""
+    """Facts 2.7: a refund may be canceled, and balance transactions are where money moves.
+
+    The ledger is whole again: the refund's line has its mirror, which the refund names."""
     sandbox = make_sandbox(refund_settles_after=DAY)
     intent = paid(sandbox).payment.payment_intent
 
@@ -438,7 +442,9 @@ def test_steps_are_kept_by_what_is_sent(sandbox: Sandbox) -> None:
 
 
 def test_notes_by_amount_and_by_line_together_give_back_the_whole(sandbox: Sandbox) -> None:
-    """333 and 20 % (67) are 400: whatever the notes were made of, the last one takes the tax that is left."""
+    """Facts 2.7: `total_taxes` of a credit note.
+
+    333 and 20 % (67) are 400: whatever the notes were made of, the last one takes the tax that is left."""
     invoice = taxed(sandbox, 333)
     create = sandbox.v1.credit_notes.create
     line = {"type": "invoice_line_item", "invoice_line_item": invoice.lines.data[0].id, "amount": 100}
@@ -450,7 +456,10 @@ def test_notes_by_amount_and_by_line_together_give_back_the_whole(sandbox: Sandb
 
 
 def test_an_invoice_item_can_be_given_a_discount_later(sandbox: Sandbox) -> None:
-    """`discounts` of an invoice item replaces those it had, on the draft that it stands on too."""
+    """`discounts` of an invoice item replaces those it had, on the draft that it stands on too.
+
+    (SDK:params/_invoice_item_modify_params.py.)
+    """
     customer = sandbox.customer("pm_card_visa")
     coupon = sandbox.v1.coupons.create({"percent_off": 25, "duration": "once"})
     invoice = sandbox.v1.invoices.create({"customer": customer.id, "currency": "gbp"})

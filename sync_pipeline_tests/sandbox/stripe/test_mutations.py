@@ -207,7 +207,7 @@ CASES: list[tuple[Mutation, Callable[..., None], tuple[Any, ...]]] = [
 def test_a_test_notices(
     make_sandbox: Callable[..., Any], mutation: Mutation, test: Callable[..., None], args: tuple[Any, ...]
 ) -> None:
-    """The named test passes as things are, and fails once the behaviour is gone."""
+    """The named test passes as things are, and fails once the behaviour is gone. Sandbox facts 4.6."""
     makes = args[:1] == ("make",)
     rest = args[1:] if makes else args
     sound = make_sandbox()

@@ -35,6 +35,7 @@ def seats(sandbox: Sandbox, subscription: Any) -> int:
 
 
 def test_what_can_be_paid_takes_place_at_once(sandbox: Sandbox) -> None:
+    """Facts 3.2: `pending_if_incomplete` stages only what cannot be paid."""
     subscription = a_subscription(sandbox)
     updated = sandbox.v1.subscriptions.update(subscription.id, {**more_seats(subscription), **PENDING})
     assert (updated["items"].data[0].quantity, updated.pending_update) == (5, None)
@@ -44,7 +45,10 @@ def test_what_can_be_paid_takes_place_at_once(sandbox: Sandbox) -> None:
 
 
 def test_a_declined_update_waits_for_its_payment(sandbox: Sandbox) -> None:
-    """The subscription goes on as if no update request was made; the latest invoice is open; 23 hours at most."""
+    """The subscription goes on as if no update request was made; the latest invoice is open; 23 hours at most.
+
+    Facts 3.2.
+    """
     subscription = a_subscription(sandbox)
     updated = declined(sandbox, subscription)
     assert (updated["items"].data[0].quantity, updated.status) == (2, "active")
@@ -64,6 +68,7 @@ def test_a_declined_update_waits_for_its_payment(sandbox: Sandbox) -> None:
 
 
 def test_an_update_that_nobody_pays_expires(sandbox: Sandbox) -> None:
+    """Facts 3.2: after 23 hours it is over; 4.2: customer.subscription.pending_update_expired."""
     subscription = a_subscription(sandbox)
     invoice = declined(sandbox, subscription).latest_invoice
     sandbox.advance(23 * HOUR)
@@ -74,7 +79,7 @@ def test_an_update_that_nobody_pays_expires(sandbox: Sandbox) -> None:
 
 
 def test_it_does_not_outlive_the_period(sandbox: Sandbox) -> None:
-    """`expires_at` is the end of the period or of the trial, where that comes before the 23 hours."""
+    """`expires_at` is the end of the period or of the trial, where that comes before the 23 hours. Facts 3.2."""
     subscription = a_subscription(sandbox)
     sandbox.advance(20 * DAY + 20 * HOUR)
     assert declined(sandbox, subscription, 500).pending_update.expires_at == START + 31 * DAY
@@ -85,6 +90,7 @@ def test_it_does_not_outlive_the_period(sandbox: Sandbox) -> None:
 
 @pytest.mark.parametrize("how", ["void", "another update"])
 def test_it_is_given_up(sandbox: Sandbox, how: str) -> None:
+    """Facts 3.2: voiding the invoice that would pay for it ends it, and so does another update."""
     subscription = a_subscription(sandbox)
     invoice = declined(sandbox, subscription).latest_invoice
     if how == "void":
@@ -97,7 +103,7 @@ def test_it_is_given_up(sandbox: Sandbox, how: str) -> None:
 
 
 def test_a_new_item_by_its_own_operation(sandbox: Sandbox) -> None:
-    """The operations of items know pending updates as well."""
+    """The operations of items know pending updates as well. Facts 3.2."""
     subscription = a_subscription(sandbox)
     sandbox.system.plan_payment(subscription.customer, "fail")
     more = sandbox.price(300, product=subscription["items"].data[0].price.product)
@@ -123,6 +129,7 @@ def test_a_new_item_by_its_own_operation(sandbox: Sandbox) -> None:
     ],
 )
 def test_only_what_is_invoiced_can_wait(sandbox: Sandbox, change: dict[str, Any], param: str) -> None:
+    """Facts 3.2: changes without an invoice cannot be staged."""
     subscription = a_subscription(sandbox)
     with pytest.raises(stripe.InvalidRequestError) as caught:
         sandbox.v1.subscriptions.update(subscription.id, {**change, **PENDING})
@@ -130,6 +137,7 @@ def test_only_what_is_invoiced_can_wait(sandbox: Sandbox, change: dict[str, Any]
 
 
 def test_sent_invoices_and_new_subscriptions_know_no_pending_updates(sandbox: Sandbox) -> None:
+    """Facts 3.2: for updates only, and only with charge_automatically."""
     sent = sandbox.subscribe(
         sandbox.customer(), sandbox.price(1000), collection_method="send_invoice", days_until_due=30
     )

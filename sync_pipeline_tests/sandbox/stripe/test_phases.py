@@ -76,7 +76,10 @@ def test_discounts_of_phases_and_their_items(sandbox: Sandbox) -> None:
 
 
 def test_tax_rates_of_phases_and_their_items(sandbox: Sandbox) -> None:
-    """An item's rates replace the defaults; the schedule shows whole tax rates; a phase without rates has none."""
+    """An item's rates replace the defaults; the schedule shows whole tax rates; a phase without rates has none.
+
+    Facts 2.5.
+    """
     create = sandbox.v1.tax_rates.create
     vat = create({"display_name": "VAT", "percentage": 20, "inclusive": False})
     low = create({"display_name": "VAT", "percentage": 5, "inclusive": False})
@@ -175,13 +178,14 @@ def test_a_phase_may_set_the_anchor(sandbox: Sandbox) -> None:
 def test_phases_that_contradict_themselves(
     sandbox: Sandbox, phase: dict[str, Any], settings: dict[str, Any], param: str
 ) -> None:
+    """Facts 2.5: what a phase is made of; 5.2: a refusal names the parameter."""
     with pytest.raises(stripe.InvalidRequestError) as caught:
         schedule(sandbox, {"items": [{"price": sandbox.price(1000).id}], **phase}, default_settings=settings)
     assert caught.value.param == param
 
 
 def test_what_schedules_cannot_do_is_refused_by_name(sandbox: Sandbox) -> None:
-    """Nothing is accepted and then dropped: 501 and the name of the parameter."""
+    """Nothing is accepted and then dropped: 501 and the name of the parameter. Sandbox facts 1."""
     plain = {"items": [{"price": sandbox.price(1000).id}]}
     for phase, fields, param in (
         (plain | {"billing_thresholds": {"amount_gte": 5}}, {}, "phases[0][billing_thresholds]"),

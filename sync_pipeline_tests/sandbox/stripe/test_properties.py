@@ -39,7 +39,10 @@ def fresh(server: Server) -> Sandbox:
 def test_there_and_back_at_one_instant_costs_nothing(
     server: Server, amount: int, quantities: list[int], after: int
 ) -> None:
-    """Credits and debits of a there-and-back change net to nothing at one instant, by whatever way it goes."""
+    """Credits and debits of a there-and-back change net to nothing at one instant, by whatever way it goes.
+
+    Facts 3.4.
+    """
     sandbox = fresh(server)
     subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(amount), 7)
     item = subscription["items"].data[0].id
@@ -53,7 +56,7 @@ def test_there_and_back_at_one_instant_costs_nothing(
 @FEW
 @given(count=st.integers(1, 30), limit=st.integers(1, 7), inserts=st.lists(st.integers(0, 2), max_size=30))
 def test_paging_loses_nothing_while_rows_are_added(server: Server, count: int, limit: int, inserts: list[int]) -> None:
-    """Walking a list by pages while rows are added shows everything that existed at the start, once."""
+    """Walking a list by pages while rows are added shows everything that existed at the start, once. Facts 5.5."""
     sandbox = fresh(server)
     known = [sandbox.v1.products.create({"name": f"P{i}"}).id for i in range(count)]
     seen: list[str] = []
@@ -73,7 +76,7 @@ def test_paging_loses_nothing_while_rows_are_added(server: Server, count: int, l
 @FEW
 @given(keys=st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=12))
 def test_a_key_never_commits_twice(server: Server, keys: list[str]) -> None:
-    """However often and in whatever order keys are repeated, each does its work once."""
+    """However often and in whatever order keys are repeated, each does its work once. Facts 5.4."""
     sandbox = fresh(server)
     answers: dict[str, str] = {}
     for key in keys:
@@ -129,7 +132,7 @@ def step(sandbox: Sandbox, subscription: Any, extra: Any, what: str, value: Any)
 @FEW
 @given(history=st.lists(STEPS, max_size=12), sent=st.booleans())
 def test_sums_hold_in_every_history(server: Server, history: list[tuple[str, Any]], sent: bool) -> None:
-    """Lines add up to subtotals, what is due less what is paid remains, money never appears from nowhere."""
+    """Lines add up to subtotals, what is due less what is paid remains, money never appears from nowhere. Facts 2.6."""
     sandbox = fresh(server)
     customer, extra = sandbox.customer("pm_card_visa"), sandbox.price(777)
     how = {"collection_method": "send_invoice", "days_until_due": 10} if sent else {}
@@ -212,7 +215,8 @@ def test_decoding_is_the_inverse_of_encoding(params: Any) -> None:
 
 @given(st.integers(0, 10**9), st.lists(st.integers(0, 10**6), min_size=1, max_size=20))
 def test_spread_is_exact(amount: int, weights: list[int]) -> None:
-    """An amount that is spread over lines adds up again, and no part is off by a whole unit."""
+    """An amount that is spread over lines adds up again, and no part is off by a whole unit. Facts 2.6:
+    the discount amounts of the lines are those of the invoice."""
     parts = spread(amount, weights)
     total = sum(weights)
     if total == 0:
@@ -223,7 +227,10 @@ def test_spread_is_exact(amount: int, weights: list[int]) -> None:
 
 
 def test_step_names_are_all_known(sandbox: Sandbox) -> None:
-    """The generated histories above must not be empty of effect: each step works on a fresh subscription."""
+    """The generated histories above must not be empty of effect: each step works on a fresh subscription.
+
+    Sandbox facts 4.4.
+    """
     customer, extra = sandbox.customer("pm_card_visa"), sandbox.price(777)
     subscription = sandbox.subscribe(customer, sandbox.price(1234), 3)
     for what, value in [("quantity", 5), ("immediate", 4), ("refund", 5), ("balance", -5), ("add", 1), ("end", True)]:

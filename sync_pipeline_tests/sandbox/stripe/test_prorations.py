@@ -268,7 +268,8 @@ def test_anchor_reset(sandbox: Sandbox) -> None:
 
 
 def test_a_preview_of_what_recurs_is_refused_by_name(sandbox: Sandbox) -> None:
-    """Not the next invoice in its place: 501 names the parameter; the default may be said."""
+    """Not the next invoice in its place: 501 names the parameter; the default may be said. Facts 3.5:
+    `preview_mode`."""
     subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000))
     preview = sandbox.v1.invoices.create_preview
     assert preview({"subscription": subscription.id, "preview_mode": "next"}).total == 1000

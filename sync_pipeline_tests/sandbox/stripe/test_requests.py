@@ -174,14 +174,17 @@ def test_bodies_are_forms(sandbox: Sandbox, kind: str, status: int, begins: str)
 
 @pytest.mark.parametrize("written", ["gold%20plan%2F1", "gold+plan%2F1"])
 def test_ids_are_encoded_in_paths(sandbox: Sandbox, written: str) -> None:
-    """SDKs of different languages write a blank in a path in different ways; Salesforce's codes become product ids."""
+    """SDKs of different languages write a blank in a path in different ways; Salesforce's codes become product ids.
+
+    Facts 2.3.
+    """
     sandbox.v1.products.create({"id": "gold plan/1", "name": "Gold"})
     assert sandbox.v1.products.retrieve("gold plan/1").name == "Gold"
     assert raw(sandbox, "GET", f"/v1/products/{written}").json()["name"] == "Gold"
 
 
 def test_a_slash_too_many(sandbox: Sandbox) -> None:
-    """Stripe answers an empty id with what is wrong with it."""
+    """Stripe answers an empty id with what is wrong with it. Facts 5.2."""
     response = raw(sandbox, "GET", "/v1/customers/")
     assert response.status_code == 404
     assert "make sure you passed a valid (non-empty) identifier" in error(response)["message"]
@@ -226,7 +229,10 @@ def test_idempotency_keys_are_forgotten_after_a_day(sandbox: Sandbox) -> None:
 
 
 def test_a_failed_request_leaves_nothing_behind(sandbox: Sandbox) -> None:
-    """One transaction per request: the subscription that could not be made left no item, invoice or event."""
+    """One transaction per request: the subscription that could not be made left no item, invoice or event.
+
+    Sandbox facts 1.
+    """
     customer, price = sandbox.customer(), sandbox.price(1000)
     before = sandbox.system.truth()
     with pytest.raises(stripe.InvalidRequestError):

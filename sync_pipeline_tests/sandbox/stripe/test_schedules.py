@@ -147,7 +147,7 @@ def test_canceling_the_subscription_ends_its_schedule(sandbox: Sandbox) -> None:
 
 
 def test_a_phase_at_the_end_of_a_period_says_how_it_is_collected_and_described(sandbox: Sandbox) -> None:
-    """A phase's collection method, days until due and description reach the subscription and its renewal."""
+    """A phase's collection method, days until due and description reach the subscription and its renewal. Facts 2.5."""
     price = sandbox.price(1000).id
     month = {"interval": "month"}
     phases = [
@@ -168,6 +168,7 @@ def test_a_phase_at_the_end_of_a_period_says_how_it_is_collected_and_described(s
 
 
 def test_the_currency_of_a_phase_is_that_of_its_prices(sandbox: Sandbox) -> None:
+    """Facts 2.5, 3.2: a phase has one currency, that of its items."""
     phase = {"items": [{"price": sandbox.price(1000).id}], "duration": {"interval": "month"}, "currency": "usd"}
     with pytest.raises(stripe.InvalidRequestError, match="expected currency: `usd`"):
         sandbox.v1.subscription_schedules.create(
@@ -176,13 +177,14 @@ def test_the_currency_of_a_phase_is_that_of_its_prices(sandbox: Sandbox) -> None
 
 
 def test_release_refuses_to_keep_a_cancel_date(sandbox: Sandbox) -> None:
+    """Sandbox facts 1: `preserve_cancel_date` has no meaning here, so it is refused and not dropped."""
     made = schedule(sandbox, 1000)
     with pytest.raises(stripe.APIError, match="preserve_cancel_date"):
         sandbox.v1.subscription_schedules.release(made.id, {"preserve_cancel_date": True})
 
 
 def test_default_settings_that_are_not_sent_stay(sandbox: Sandbox) -> None:
-    """A hash that is updated changes by its keys; the subscription of the running phase follows."""
+    """A hash that is updated changes by its keys; the subscription of the running phase follows. Facts 2.5."""
     made = schedule(sandbox, 1000, default_settings={
         "collection_method": "send_invoice", "invoice_settings": {"days_until_due": 30}, "description": "First",
     })  # fmt: skip
@@ -255,7 +257,7 @@ def test_preview_of_a_resumed_subscription(sandbox: Sandbox) -> None:
 
 
 def test_defaults_that_leave_a_phase_without_terms_are_refused(sandbox: Sandbox) -> None:
-    """`send_invoice` needs `days_until_due`, also where it comes to the phases as a default."""
+    """`send_invoice` needs `days_until_due`, also where it comes to the phases as a default. Facts 2.5, 3.2."""
     made = schedule(sandbox, 1000, 2000)
     with pytest.raises(stripe.InvalidRequestError) as caught:
         sandbox.v1.subscription_schedules.update(made.id, {"default_settings": {"collection_method": "send_invoice"}})

@@ -352,7 +352,7 @@ def test_add_invoice_items(sandbox: Sandbox) -> None:
 
 
 def test_the_period_of_a_single_charge_may_be_a_moment(sandbox: Sandbox) -> None:
-    """`period[start][type]=timestamp` needs the timestamp that it speaks of."""
+    """`period[start][type]=timestamp` needs the timestamp that it speaks of. Facts 3.2."""
     customer, price = sandbox.customer("pm_card_visa"), sandbox.price(1000)
     charge = {"price_data": {"currency": "gbp", "product": price.product, "unit_amount": 100}}
     end = {"type": "min_item_period_end"}
@@ -381,7 +381,7 @@ def test_twenty_single_charges_at_most(sandbox: Sandbox) -> None:
 
 
 def test_deleting_a_customer_ends_its_subscriptions(sandbox: Sandbox) -> None:
-    """Deleting a customer cancels its subscriptions at once."""
+    """Deleting a customer cancels its subscriptions at once (SDK:_customer_service.py, delete)."""
     customer = sandbox.customer("pm_card_visa")
     subscription = sandbox.subscribe(customer, sandbox.price(1000))
     sandbox.v1.customers.delete(customer.id)
@@ -389,7 +389,7 @@ def test_deleting_a_customer_ends_its_subscriptions(sandbox: Sandbox) -> None:
 
 
 def test_removing_a_discount(sandbox: Sandbox) -> None:
-    """Deleting a subscription's discount answers the discount as deleted, and the next invoice is whole."""
+    """Deleting a subscription's discount answers the discount as deleted, and the next invoice is whole. Appendix C."""
     coupon = sandbox.v1.coupons.create({"percent_off": 50, "duration": "forever"})
     subscription = sandbox.subscribe(
         sandbox.customer("pm_card_visa"), sandbox.price(1000), discounts=[{"coupon": coupon.id}]

@@ -23,7 +23,7 @@ def destination(sandbox: Sandbox, *types: str, payload: str = "thin", **more: An
 
 
 def test_a_thin_event_leads_to_its_event_and_its_object(sandbox: Sandbox) -> None:
-    """4.4: the notification is signed like a snapshot; the SDK fetches the event and the object that it names."""
+    """Facts 4.4: the notification is signed like a snapshot; the SDK fetches the event and the object that it names."""
     made = destination(sandbox, "v1.customer.created")
     customer = sandbox.v1.customers.create({"name": "Acme"}, {"idempotency_key": "k1"})
     sandbox.v1.products.create({"name": "Seats"})
@@ -41,7 +41,7 @@ def test_a_thin_event_leads_to_its_event_and_its_object(sandbox: Sandbox) -> Non
 
 
 def test_events_are_listed_by_pages(sandbox: Sandbox) -> None:
-    """5.5: v2 lists use `next_page_url` verbatim; filters are kept on the way."""
+    """Facts 5.5: v2 lists use `next_page_url` verbatim; filters are kept on the way."""
     ids = [sandbox.customer().id for _ in range(5)]
     sandbox.advance(DAY)
     late = sandbox.customer().id
@@ -58,7 +58,7 @@ def test_events_are_listed_by_pages(sandbox: Sandbox) -> None:
 
 
 def test_a_destination_can_be_changed_stopped_and_removed(sandbox: Sandbox) -> None:
-    """2.7: the signing secret is shown once and only when asked for; a disabled destination gets nothing."""
+    """Facts 2.7: the signing secret is shown once and only when asked for; a disabled destination gets nothing."""
     service = core(sandbox).event_destinations
     made = destination(sandbox, "v1.customer.created", metadata={"a": "b"})
     assert made.webhook_endpoint.signing_secret.startswith("whsec_")
@@ -82,6 +82,7 @@ def test_a_destination_can_be_changed_stopped_and_removed(sandbox: Sandbox) -> N
 
 
 def test_a_destination_may_take_snapshots(sandbox: Sandbox) -> None:
+    """Facts 2.7: `event_payload` is snapshot or thin."""
     made = destination(sandbox, "customer.created", payload="snapshot")
     assert made.snapshot_api_version == "2026-10-28.endive"
     sandbox.customer()
@@ -102,6 +103,7 @@ def test_a_destination_may_take_snapshots(sandbox: Sandbox) -> None:
     ],
 )
 def test_what_a_destination_cannot_be(sandbox: Sandbox, change: dict[str, Any], status: int) -> None:
+    """Facts 2.7: the types and fields of an event destination."""
     with pytest.raises(stripe.StripeError) as caught:
         destination(sandbox, "v1.customer.created", **change)
     assert caught.value.http_status == status

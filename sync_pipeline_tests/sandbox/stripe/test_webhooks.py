@@ -164,6 +164,7 @@ def test_a_draft_waits_for_an_endpoint_that_fails_its_event(sandbox: Sandbox) ->
 
 
 def test_a_draft_waits_three_days_at_most(sandbox: Sandbox) -> None:
+    """Facts 3.8: finalization is delayed up to 72 hours while an endpoint fails `invoice.created`."""
     draft, answer = renewal(sandbox)
     answer(None)
     sandbox.advance(3 * DAY - 1)
@@ -173,6 +174,7 @@ def test_a_draft_waits_three_days_at_most(sandbox: Sandbox) -> None:
 
 
 def test_a_draft_whose_event_is_taken_at_once_does_not_wait(sandbox: Sandbox) -> None:
+    """Facts 3.8: about an hour after a successful delivery."""
     draft, answer = renewal(sandbox)
     sandbox.advance(HOUR // 2)
     answer(200)
@@ -181,6 +183,7 @@ def test_a_draft_whose_event_is_taken_at_once_does_not_wait(sandbox: Sandbox) ->
 
 
 def test_waiting_for_endpoints_can_be_switched_off(make_sandbox: Callable[..., Sandbox]) -> None:
+    """Facts 3.8: not delayed where nobody is asked to wait."""
     sandbox = make_sandbox(webhook_failure_delay=None)
     draft, answer = renewal(sandbox)
     answer(500)
