@@ -66,4 +66,8 @@ def worked(conn: Connection, operation: str) -> None:
 
 def troubled(conn: Connection) -> list[Breaker]:
     """Operations whose latest call failed."""
-    return [Breaker(**record(row)) for row in conn.execute(select(breaker).order_by(breaker.c.operation))]
+    return [Breaker(**record(row)) for row in conn.execute(_TROUBLED)]
+
+
+# Every call to either system begins with this look.
+_TROUBLED = select(breaker).order_by(breaker.c.operation)

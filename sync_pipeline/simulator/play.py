@@ -246,9 +246,6 @@ class _Play:
 
     def _work(self) -> None:
         engine = self._engine(f"worker {self._workers}")
-        if self._described is not None:
-            # The schema does not change, and a tenth of the time would go into reading it again in every process.
-            vars(engine.salesforce)["described"] = self._described
         try:
             drain(engine, DrainPlan(linger_seconds=10, poll_seconds=20, sweep_seconds=60, allow=True))
         except ENDURED as error:
@@ -267,10 +264,14 @@ class _Play:
             base_url=SALESFORCE_URL,
         )
         road = {side: Transport(side, self._stage, self._trouble, self._watch) for side in ("salesforce", "stripe")}
+        salesforce = Salesforce(login, rules.salesforce, transport=road["salesforce"])
+        if self._described is not None:
+            # The schema does not change, and a tenth of the time would go into reading it again in every process.
+            vars(salesforce)["described"] = self._described
         return build_engine(
             rules=rules,
             ledger=self._ledger,
-            salesforce=Salesforce(login, rules.salesforce, transport=road["salesforce"]),
+            salesforce=salesforce,
             stripe=Stripe(sandbox.stripe.secret_key, base_url=STRIPE_URL, transport=road["stripe"]),
             env=self._env,
             run=run,
