@@ -300,6 +300,7 @@ def customer_intent(org_id: str, slot: str) -> str:
 
 
 def rate_of(line: LineItem, currency: str, interval: Interval, commercial: Commercial) -> Rate | Incomplete:
-    """The rate that one line asks for, whatever its quantity; or why there is none."""
-    faults = line_faults(replace(line, quantity=Decimal(1)), currency, commercial)
-    return Incomplete(told) if (told := tuple(faults)) else rate_card([(line, interval)], currency)[0]
+    """The rate of one of what the line sells, whatever its quantity; or why there is none."""
+    one = replace(line, quantity=Decimal(1))
+    faults = tuple(line_faults(one, currency, commercial))
+    return Incomplete(faults) if faults else rate_card([(one, interval)], currency)[0]

@@ -93,6 +93,8 @@ def _new_rate(
             yield from taken
             return
         detail, reaction = f"{detail}; it is not taken off by itself: {taken}", "review"
+    if quantity is None:
+        detail = f"{detail}; its quantity is no whole number"
     if quantity is None or not changeable:
         yield _review(world, NOT_BILLED, first.id, detail)
         return

@@ -96,6 +96,18 @@ def test_an_edit_in_salesforce_is_billed_from_the_moment_of_the_edit() -> None:
     }
 
 
+@pytest.mark.parametrize("quantity", [Decimal("0.5"), Decimal("2.5"), None])
+def test_a_new_line_whose_quantity_cannot_be_billed_is_told_and_holds_up_nothing(quantity: Decimal | None) -> None:
+    world = seats_world(25, billed=20, base=(20,))
+    (deal,) = world.deals
+    half = line(9, quantity=quantity, unit_price=Decimal(30), modified_at=NOW - DAY)
+    command, review = seats_asked(replace(world, deals=(replace(deal, lines=(*deal.lines, half)),)))
+    assert isinstance(review, Review)
+    assert review.detail.endswith("its quantity is no whole number")
+    assert isinstance(command, Command)
+    assert command.body["params"]["quantity"] == 25
+
+
 def test_an_edit_before_the_period_is_billed_from_the_start_of_the_period() -> None:
     (command,) = seats_asked(seats_world(25, billed=20, base=(20,), edited_at=NOW - 90 * DAY))
     assert isinstance(command, Command)
