@@ -238,6 +238,24 @@ def test_three_years_are_a_click_and_one_run_and_a_failed_one_is_tried_again_fro
     assert f" {len(there) - warehouse.scan(INVOICES, finished).collect().height} invoices" in said[-1]
 
 
+def test_of_everything_clicked_at_once_each_run_stands_in_its_lane(
+    company: SandboxHandle, tmp_path: Path, clicks: Clicks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment = {**sandbox_environment(company.ready), "SYNC_HOME": str(tmp_path / "sync")}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    everything = [{"path": each.path} for each in build_defs().resolve_asset_graph().materializable_asset_keys]
+    week = sorted(DAYS)[-7:]
+    clicked = clicks.click(LAUNCH, what={"assetSelection": everything, "partitionNames": week})
+    runs: list[dg.DagsterRun] = []
+    while clicks.status(clicked) == BulkActionStatus.REQUESTED:
+        runs += clicks.work()
+    assert clicks.status(clicked) == BulkActionStatus.COMPLETED_SUCCESS
+    # The days, the snapshots of each system, and what follows from both.
+    assert [run.tags["sync/lane"] for run in runs] == ["backfill", "reconcile", "reconcile", "reconcile"]
+    assert range_of(runs[0]) == (week[0], week[-1])
+
+
 def range_of(run: dg.DagsterRun) -> tuple[str, str]:
     return run.tags["dagster/asset_partition_range_start"], run.tags["dagster/asset_partition_range_end"]
 
