@@ -1,8 +1,8 @@
 """What a run cost in API calls, and the least that the same work could have cost.
 
 The bounds hold for what one look found to do, whichever way it was done: Salesforce takes five collections of 200
-records in a call, or 75 pairs that are made together or not at all as a composite graph, and answers five queries of
-2,000 rows in another; Stripe has no batches, so every object that is made or changed is a call, and lists 100 objects
+records in a call, be they pairs that are made together or not at all, and answers five queries of 2,000 rows in
+another; Stripe has no batches, so every object that is made or changed is a call, and lists 100 objects
 on a page, of one customer or of all. A ratio of 1 means that no call was wasted.
 """
 
@@ -27,8 +27,6 @@ from sync_pipeline.systems.salesforce.writes import (
 from sync_pipeline.systems.stripe.client import PAGE, Stripe
 
 ROWS_PER_QUERY = 2_000
-GRAPHS_PER_CALL = 75
-"""Each of them done as a whole or not at all (developer.salesforce.com, REST API, composite graph limits)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +83,14 @@ def least_salesforce_writes(writes: Sequence[Write]) -> int:
     """Calls that these writes need when every call is full.
 
     Updates share collections whatever their objects, and one of a record is enough; upserts share those of their
-    external field. A pair takes a collection that would be empty otherwise, or is one of the graphs of a call.
+    external field, and pairs those of pairs.
     """
     shared = Counter((each.object, each.external_field) for each in writes if isinstance(each, Upsert))
     full = sum(map(_collections, shared.values())) + _collections(
         len({each.id for each in writes if isinstance(each, Update)})
     )
-    calls = -(-full // COLLECTIONS_PER_CALL)
-    pairs = sum(isinstance(each, Once) for each in writes) - (calls * COLLECTIONS_PER_CALL - full)
-    return calls + max(0, -(-pairs // GRAPHS_PER_CALL))
+    full += _collections(2 * sum(isinstance(each, Once) for each in writes))
+    return -(-full // COLLECTIONS_PER_CALL)
 
 
 def _collections(records: int) -> int:

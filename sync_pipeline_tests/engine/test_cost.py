@@ -35,12 +35,11 @@ def pairs(count: int) -> list[Write]:
         # Five collections: three of updates, and one of each kind of upserts.
         ([*updates(600), *upserts(200), *upserts(1, "Churn_Record__c")], 1),
         ([*updates(601), *upserts(200), *upserts(1, "Churn_Record__c")], 2),
-        # A pair is a graph of its own; 75 of them are a call.
-        (pairs(75), 1),
-        (pairs(76), 2),
-        # One collection of updates leaves room for four pairs.
-        ([*updates(200), *pairs(4)], 1),
-        ([*updates(200), *pairs(4 + 75)], 2),
+        # A pair is two records, and no pair is divided.
+        (pairs(500), 1),
+        (pairs(501), 2),
+        ([*updates(800), *pairs(100)], 1),
+        ([*updates(800), *pairs(101)], 2),
     ],
 )
 def test_salesforce_calls_when_each_is_full(writes: list[Write], calls: int) -> None:

@@ -16,7 +16,7 @@ from sync_pipeline.core.records import Account, Opportunity
 from sync_pipeline.systems.outcomes import DeadlinePassed, ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.connection import Login
-from sync_pipeline.systems.salesforce.writes import Update
+from sync_pipeline.systems.salesforce.writes import Once, Update
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 from sync_pipeline_tests.systems.conftest import START
 
@@ -296,3 +296,27 @@ def test_further_pages_of_rows_and_of_children_share_a_call() -> None:
     assert rows["p"][0]["Kids"]["records"] == [{"Id": "a"}, {"Id": "b"}]
     assert [raw["Id"] for raw in rows["q"]] == ["9"]
     assert org.calls == 2
+
+
+def test_tasks_are_made_together_and_each_once_though_one_is_there_and_one_is_refused(
+    salesforce: Salesforce, sandbox: SandboxHandle, account: Account
+) -> None:
+    def pair(key: str, **task: Any) -> Once:
+        marker = {"Key__c": key, "Account__c": account.id}
+        fields = {"Subject": key, "WhatId": account.id, **task}
+        return Once(("Stripe_Payment_Attempt__c", marker), ("Task", fields), account.id)
+
+    made = [pair(f"charge:ch_{n}") for n in range(4)]
+    calls = salesforce.write_calls
+    assert [each.state for each in salesforce.write(made, guard=unguarded)] == ["done"] * 4
+    assert salesforce.write_calls == calls + 1
+    refused = pair("charge:ch_bad", OwnerId=NOBODY)
+    mixed = [made[0], refused, *(pair(f"charge:ch_{n}") for n in range(4, 8))]
+    outcomes = salesforce.write(mixed, guard=unguarded)
+    assert [each.state for each in outcomes] == ["done", "rejected", "done", "done", "done", "done"]
+    assert outcomes[0].message == "it was made before"
+    assert salesforce.write_calls == calls + 3, "one that tells who is to blame, one for the others"
+    state = sandbox.control("GET", "/state")["salesforce"]
+    expected = sorted(f"charge:ch_{n}" for n in range(8))
+    assert sorted(each["Subject"] for each in state["Task"]) == expected
+    assert sorted(each["Key__c"] for each in state["Stripe_Payment_Attempt__c"]) == expected

@@ -130,14 +130,14 @@ writes_of_all_kinds = st.lists(
             st.just({}),
             st.text(),
         ),
-        st.builds(Once, st.just(("M", {})), st.just(("Task", {})), st.text()),
+        st.builds(Once, st.builds(lambda key: ("M", {"K": key}), st.text()), st.just(("Task", {})), st.text()),
     ),
     max_size=60,
 )
 
 
 @given(writes_of_all_kinds)
-def test_every_write_travels_once_and_pairs_travel_alone(writes: list[Write]) -> None:
+def test_every_write_travels_once_and_pairs_travel_with_pairs(writes: list[Write]) -> None:
     calls = list(composite_calls(writes))
     assert all(1 <= len(parts) <= 5 for parts in calls)
     indexes = [index for parts in calls for part in parts for index in part.indexes]
@@ -145,7 +145,11 @@ def test_every_write_travels_once_and_pairs_travel_alone(writes: list[Write]) ->
     for part in (part for parts in calls for part in parts):
         assert len(part.records()) <= 200
         assert len({type(write) for write in part.writes}) == 1
-        assert not part.once or len(part.writes) == 1
+        if part.once:
+            types = [row["attributes"]["type"] for row in part.records()]
+            assert types == ["M"] * len(part.writes) + ["Task"] * len(part.writes), "two changes of object, of ten"
+            keys = [write.marker[1]["K"] for write in part.writes if isinstance(write, Once)]
+            assert len(set(keys)) == len(keys), "a marker that stands twice in a call could refuse itself"
         if isinstance(part.writes[0], Upsert):
             assert len({(w.object, w.external_field) for w in part.writes if isinstance(w, Upsert)}) == 1
 
@@ -156,3 +160,64 @@ def test_records_of_one_parent_stand_together_within_their_object(writes: list[W
         if not part.once:
             places = [(write.object, write.parent) for write in part.writes if not isinstance(write, Once)]
             assert places == sorted(places)
+
+
+class Atomic(Salesforce):
+    """Makes each collection of pairs as a whole or not at all: markers are unique, and some Tasks are refused."""
+
+    def __init__(self, known: set[str], bad: set[str]) -> None:
+        super().__init__(Login("x", "y"), {})
+        self.markers, self.bad = set(known), bad
+        self.tasks: list[str] = []
+
+    def _post(self, parts: Sequence[Part], looks: Sequence[str] = ()) -> Outcome | list[tuple[int, Any]]:
+        self.write_calls += 1
+        return [(200, self._collection(part.records())) for part in parts]
+
+    def _collection(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        half = len(rows) // 2
+        keys = [row["Key__c"] for row in rows]
+        codes = ["DUPLICATE_VALUE" if key in self.markers else "" for key in keys[:half]]
+        codes += ["FIELD_INTEGRITY_EXCEPTION" if key in self.bad else "" for key in keys[half:]]
+        if any(codes):
+            refused = [[{"statusCode": code or "ALL_OR_NONE_OPERATION_ROLLED_BACK", "message": ""}] for code in codes]
+            return [{"success": False, "errors": errors} for errors in refused]
+        self.markers |= set(keys[:half])
+        self.tasks += keys[half:]
+        return [{"success": True, "id": key, "errors": []} for key in keys]
+
+
+def pairs(count: int) -> list[Write]:
+    keys = [{"Key__c": f"{n:05}"} for n in range(count)]
+    return [Once(("Marker__c", key), ("Task", key), key["Key__c"]) for key in keys]
+
+
+def test_five_hundred_tasks_with_their_markers_are_one_call() -> None:
+    org = Atomic(set(), set())
+    assert {outcome.state for outcome in org.write(pairs(500), guard=unguarded)} == {"done"}
+    assert (org.write_calls, len(org.tasks)) == (1, 500)
+
+
+@given(st.integers(1, 700), st.sets(st.integers(0, 699), max_size=6), st.sets(st.integers(0, 699), max_size=6))
+def test_pairs_are_made_once_each_whoever_they_travel_with(count: int, known: set[int], bad: set[int]) -> None:
+    """Those made before and those refused keep nobody from being made, and take at most a call for each halving."""
+    before, refused = ({f"{n:05}" for n in some if n < count} for some in (known, bad - known))
+    org = Atomic(before, refused)
+    outcomes = org.write(pairs(count), guard=unguarded)
+    assert [f"{n:05}" for n, outcome in enumerate(outcomes) if outcome.state == "rejected"] == sorted(refused)
+    assert {outcome.state for outcome in outcomes} <= {"done", "rejected"}
+    assert sorted(org.tasks) == sorted({f"{n:05}" for n in range(count)} - before - refused)
+    assert org.write_calls <= math.ceil(count / 500) + math.ceil(2 * len(before | refused) / 5) + math.ceil(
+        math.log2(100)
+    )
+
+
+def test_what_a_deadline_cuts_off_after_a_roll_back_is_for_later() -> None:
+    org, left = Atomic({"00000"}, set()), iter(range(1))
+
+    def one_call() -> None:
+        if next(left, None) is None:
+            raise DeadlinePassed
+
+    states = [outcome.state for outcome in org.write(pairs(3), guard=one_call)]
+    assert (states, org.tasks) == (["done", "throttled", "throttled"], [])

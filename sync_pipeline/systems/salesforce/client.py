@@ -58,9 +58,9 @@ class Salesforce(Reads):
         """Sends up to five collections in one call; the outcome of each of their writes, by its index.
 
         What is refused as a whole is sent again in halves, pooled by five, until every write has an outcome of its
-        own: k bad records of a collection of 200 cost at most 2k * log2(200) more calls. `guard` is called right
-        before each call leaves; what is not sent in time is throttled. The same call shows the Accounts `look` as they
-        are after it, when their queries fit in.
+        own: k bad records of a collection of 200 cost at most 2k * log2(200) more calls. What was rolled back because
+        of others is sent again without those. `guard` is called right before each call leaves; what is not sent in time
+        is throttled. The same call shows the Accounts `look` as they are after it, when their queries fit in.
         """
         sent = Sent()
         waiting = list(parts)
@@ -90,6 +90,7 @@ class Salesforce(Reads):
                     waiting += part.halves()
                 else:
                     sent.outcomes.update(found)
+                    waiting += part.without(found)
             # What was seen before the last write says nothing of it.
             sent.seen = {} if isinstance(answers, Outcome) or waiting else self._seen(answers[len(load) :])
             looks = []

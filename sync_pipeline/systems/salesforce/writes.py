@@ -1,19 +1,24 @@
 """Writes to Salesforce, pooled: which records travel together in one call, and what the answer means for each.
 
 A composite call takes five collections of 200 records and counts once against the daily limit. Updates share
-collections in which each record stands for itself, a second update of one record in a later one; a pair that must be
-made together or not at all has a collection of its own. Records of one Account stand together, because a child's
+collections in which each record stands for itself, a second update of one record in a later one. Pairs that must be
+made together or not at all share collections that are made as a whole or not at all: a hundred of them in one, five
+hundred in a call, where a composite graph takes 75. Records of one Account stand together, because a child's
 write locks its parent: an Account is claimed by one worker, which has one call in flight, so no two calls in flight
 touch one parent; a bulk job holds its Accounts by itself (ledger/bulk_jobs.py).
 
 A collection that is refused as a whole (one malformed record, or an org's trigger that breaks its limits) tells
-nothing of its records: it is halved until the guilty ones stand alone.
+nothing of its records: it is halved until the guilty ones stand alone. One of pairs tells who is to blame: the others,
+which were rolled back with them, are sent again without them, in halves.
+
+That a Task is made once is what its marker is for: an upsert would need an External Id that is unique, which Salesforce
+does not promise for fields of activities (they belong to Task and Event alike).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +26,12 @@ from sync_pipeline.systems.outcomes import Outcome
 from sync_pipeline.systems.salesforce.errors import outcome_of_errors
 
 RECORDS_PER_COLLECTION = 200
+PAIRS_PER_COLLECTION = RECORDS_PER_COLLECTION // 2
 COLLECTIONS_PER_CALL = 5
 ROLLED_BACK = "ALL_OR_NONE_OPERATION_ROLLED_BACK"
 TRIGGER_FAILED = "CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY"
 """Also what every row says when an org's trigger breaks its limits on a full collection: fewer rows may pass."""
+TELLS_NOTHING = (TRIGGER_FAILED, ROLLED_BACK)
 REFUSED = ("rejected", "stale")
 
 
@@ -82,21 +89,24 @@ class Part:
         return f"/{first.object}/{first.external_field}" if isinstance(first, Upsert) else ""
 
     def records(self) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = []
+        """The rows to send. Of pairs all markers come first: a collection may change its object ten times only."""
+        pairs = [write for write in self.writes if isinstance(write, Once)]
+        rows = [_row(*write.marker) for write in pairs] + [_row(*write.record) for write in pairs]
         for write in self.writes:
-            if isinstance(write, Once):
-                rows += [{"attributes": {"type": kind}, **fields} for kind, fields in (write.marker, write.record)]
-            else:
+            if not isinstance(write, Once):
                 named = {write.external_field: write.external_id} if isinstance(write, Upsert) else {"id": write.id}
-                rows.append({"attributes": {"type": write.object}, **named, **write.fields})
+                rows.append(_row(write.object, {**named, **write.fields}))
         return rows
 
     def outcomes(self, status: int, body: Any) -> dict[int, Outcome]:
-        """What this collection's answer means for each of its writes."""
+        """What this collection's answer means for its writes; nothing for pairs that were rolled back with others."""
         if status >= 300:
             return self.all(outcome_of_errors(status, body))
         if self.once:
-            return {self.indexes[0]: _outcome_once(status, body)}
+            markers, records = body[: len(self.writes)], body[len(self.writes) :]
+            pairs = dict(zip(self.indexes, zip(markers, records, strict=True), strict=True))
+            guilty = {index: pair for index, pair in pairs.items() if not _is_rolled_back(pair)}
+            return {index: _outcome_once(status, pair) for index, pair in (guilty or pairs).items()}
         return {index: _outcome(status, row) for index, row in zip(self.indexes, body, strict=True)}
 
     def all(self, outcome: Outcome) -> dict[int, Outcome]:
@@ -107,20 +117,24 @@ class Part:
         if len(self.writes) == 1:
             return False
         if status < 300:
-            return all(outcome.code == TRIGGER_FAILED for outcome in outcomes.values())
+            return all(outcome.code in TELLS_NOTHING for outcome in outcomes.values())
         return all(outcome.state in REFUSED for outcome in outcomes.values())
 
     def only(self, wanted: Callable[[int], bool]) -> Part | None:
-        """The collection with those of its writes only, by index; None when none is left."""
+        """This collection with those of its writes only, by index; None when none is left."""
         kept = [(write, index) for write, index in zip(self.writes, self.indexes, strict=True) if wanted(index)]
         return Part(tuple(write for write, _ in kept), tuple(index for _, index in kept)) if kept else None
 
+    def without(self, told: Collection[int]) -> list[Part]:
+        """What is left to send when some writes have their outcomes: in halves, as there may be more that is wrong."""
+        left = self.only(lambda index: index not in told)
+        return left.halves() if left is not None else []
+
     def halves(self) -> list[Part]:
-        middle = len(self.writes) // 2
-        return [
-            Part(self.writes[:middle], self.indexes[:middle]),
-            Part(self.writes[middle:], self.indexes[middle:]),
-        ]
+        """Two collections with half of the writes each; a single write stays one."""
+        middle = (len(self.writes) + 1) // 2
+        places = [slice(0, middle), slice(middle, None)]
+        return [Part(self.writes[place], self.indexes[place]) for place in places if self.writes[place]]
 
 
 def composite_calls(writes: Sequence[Write]) -> Iterator[list[Part]]:
@@ -134,22 +148,30 @@ def collections(writes: Sequence[Write]) -> list[Part]:
     seen: Counter[str] = Counter()
     for index, write in enumerate(writes):
         turn = index
-        if isinstance(write, Update):
-            turn = seen[write.id]
-            seen[write.id] += 1
+        if not isinstance(write, Upsert):
+            name = write.id if isinstance(write, Update) else str(write.marker)
+            turn = seen[name]
+            seen[name] += 1
         groups.setdefault(_group(turn, write), []).append(index)
     return [
         Part(tuple(writes[index] for index in chunk), tuple(chunk))
         for _, indexes in sorted(groups.items())
-        for chunk in _chunks(sorted(indexes, key=lambda index: _place(writes[index])), RECORDS_PER_COLLECTION)
+        for chunk in _chunks(sorted(indexes, key=lambda index: _place(writes[index])), _at_most(writes[indexes[0]]))
     ]
 
 
+def _at_most(write: Write) -> int:
+    """How many writes of its kind a collection takes."""
+    return PAIRS_PER_COLLECTION if isinstance(write, Once) else RECORDS_PER_COLLECTION
+
+
 def _group(turn: int, write: Write) -> tuple[int, str, int]:
-    """Which writes may share a collection; `turn` counts the updates of one record, which take no two in one."""
+    """Which writes may share a collection; `turn` counts those of one record or marker, of which no two may."""
     if isinstance(write, Upsert):
         return (1, f"{write.object}/{write.external_field}", 0)
-    return (0 if isinstance(write, Once) else 2, "", turn)
+    if isinstance(write, Once):
+        return (0, f"{write.marker[0]}/{write.record[0]}", turn)
+    return (2, "", turn)
 
 
 def _place(write: Write) -> tuple[str, str, str]:
@@ -172,6 +194,16 @@ def composite_body(parts: Sequence[Part], url: str, looks: Sequence[str] = ()) -
     ]
     asked = [{"method": "GET", "url": each, "referenceId": f"look{number}"} for number, each in enumerate(looks)]
     return {"allOrNone": False, "collateSubrequests": False, "compositeRequest": written + asked}
+
+
+def _row(kind: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {"attributes": {"type": kind}, **fields}
+
+
+def _is_rolled_back(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether records were fine, and were not made only because others of their collection were not."""
+    errors = [error for row in rows for error in row["errors"]]
+    return bool(errors) and all(error["statusCode"] == ROLLED_BACK for error in errors)
 
 
 def _outcome(status: int, row: Mapping[str, Any]) -> Outcome:
