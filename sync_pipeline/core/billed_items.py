@@ -14,7 +14,8 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.amendments import is_amendment
 from sync_pipeline.core.billed_lines import lines_billed_now
 from sync_pipeline.core.canon import number
-from sync_pipeline.core.conflict import About
+from sync_pipeline.core.conflict import About, Standing
+from sync_pipeline.core.conflict_inbox import ruling_on
 from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, own_billing
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.money import MoneyError, minor_units
@@ -74,7 +75,8 @@ class BilledItem:
     def names_are_stale(self) -> bool:
         """The item does not name exactly the lines that it bills."""
         unnamed = any(line.stripe_change_key and line.id not in self.item.line_ids for line in self.lines)
-        return bool(self.joining or self.leaving or self.gone or unnamed)
+        left = any(line.id in self.item.line_ids for line in self.leaving)
+        return bool(self.joining or left or self.gone or unnamed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,11 @@ class RunningDeal:
     new: tuple[LineItem, ...]
     unlined: tuple[SubscriptionItem, ...]
     waiting: tuple[tuple[LineItem, int], ...] = ()
+
+    @property
+    def leaving(self) -> frozenset[str]:
+        """The lines whose price was edited away from that of the others on their item."""
+        return frozenset(line.id for each in self.items for line in each.leaving)
 
     @property
     def period_ends(self) -> tuple[int | None, ...]:
@@ -135,7 +142,7 @@ def _matched(
     billed: dict[str, BilledItem] = {}
     for item in items:
         together = [line for line in lines if found.get(line.id) == item.id]
-        staying, leaving = _by_price(world, together, item)
+        staying, leaving = _by_price(world, commercial, together, item)
         loose += leaving
         gone = tuple(sorted(set(item.line_ids) - {line.id for line in deal.lines}))
         billed[item.id] = BilledItem(deal, subscription, item, staying, leaving=leaving, gone=gone)
@@ -163,11 +170,12 @@ def _matched(
 
 
 def _by_price(
-    world: World, lines: Sequence[LineItem], item: SubscriptionItem
+    world: World, commercial: Commercial, lines: Sequence[LineItem], item: SubscriptionItem
 ) -> tuple[tuple[LineItem, ...], tuple[LineItem, ...]]:
     """The lines that keep the item, and those whose price a person edited away from theirs.
 
     The item goes on with the lines at its own price, or else with those that nobody edited, or else with the first.
+    An edit that is not carried by itself leaves its line where it is until a person rules on it.
     """
     if not lines:
         return (), ()
@@ -175,8 +183,30 @@ def _by_price(
     unmoved = [line.id for line in lines if agreed_price(world, line) == prices[line.id]]
     first = unmoved[0] if unmoved else lines[0].id
     kept = item.unit_amount if item.unit_amount in prices.values() else prices[first]
-    staying = tuple(line for line in lines if prices[line.id] == kept or line.id in unmoved)
+    staying = tuple(
+        line
+        for line in lines
+        if prices[line.id] == kept or line.id in unmoved or not _is_carried(world, commercial, line, item)
+    )
     return staying, tuple(line for line in lines if line not in staying)
+
+
+def price_standing(world: World, line: LineItem, item: SubscriptionItem) -> Standing | None:
+    """What a line and the item that bills it say of its price; None where they never agreed, or say no price."""
+    base, shown, price = agreed_rate(world, line), rate_of_item(item), minor_price(line, item.currency)
+    if base is None or shown is None or price is None:
+        return None
+    wanted = replace(base, unit_amount=price)
+    return Standing(rule=RATE, subject=line.id, salesforce=wanted.remembered(), stripe=shown.remembered())
+
+
+def _is_carried(world: World, commercial: Commercial, line: LineItem, item: SubscriptionItem) -> bool:
+    """Whether a price that was edited in Salesforce is billed: by rule, or because a person ruled it."""
+    standing = price_standing(world, line, item)
+    if standing is None:
+        return False
+    ruling = ruling_on(world, standing)
+    return ruling.side == "Salesforce" if ruling is not None else commercial.changes_after_billing == "carry"
 
 
 def agreed_price(world: World, line: LineItem) -> Decimal | None:

@@ -176,6 +176,10 @@ def _ruled(
     if standing is None or not _is_about(conflict, standing):
         return _overtaken(world, conflict)
     value = conflict.value_of(side)
+    shown = standing.salesforce if side == "Salesforce" else standing.stripe
+    if standing.keeps == side and shown != value:
+        # What was to stay as it is has gone since, by a ruling for the other side.
+        return _overtaken(world, conflict)
     if standing.keeps != side and not standing.salesforce == standing.stripe == value:
         return conflict
     if conflict.ruling:

@@ -6,13 +6,21 @@ added twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.billed_items import RunningDeal, line_names
+from sync_pipeline.core.billed_items import (
+    RATE,
+    RunningDeal,
+    agreed_price,
+    line_names,
+    minor_price,
+    rate_of_item,
+    remembered_rate,
+)
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
@@ -71,6 +79,13 @@ def new_lines(
         yield from _new_rate(world, rules, running, lines, group[0][1], changes)
 
 
+def can_leave(world: World, rules: Rules, running: RunningDeal, lines: Iterable[LineItem]) -> bool:
+    """Whether lines that leave their item can be billed by another one: until then it goes on billing them."""
+    new = {line.id for line in running.new}
+    rates = [rate_of_new(running, line, rules.commercial) for line in lines if line.id in new]
+    return all(isinstance(rate, Rate) and price_at_stripe(world, rate) is not None for rate in rates)
+
+
 def _new_rate(
     world: World, rules: Rules, running: RunningDeal, lines: Sequence[LineItem], rate: Rate, changes: ItemChanges
 ) -> Iterator[Entry]:
@@ -78,9 +93,11 @@ def _new_rate(
     quantity = line_quantity(lines)
     if quantity == 0:
         return
-    was_billed = agreed_quantity(world, (line.id for line in lines)) not in (None, 0)
-    amended = all(line.amends_line_id for line in lines)
-    reaction = commercial.on_stripe_items if was_billed else "carry" if amended else commercial.changes_after_billing
+    leave = all(line.id in running.leaving for line in lines)
+    was_billed = not leave and agreed_quantity(world, (line.id for line in lines)) not in (None, 0)
+    carried = leave or all(line.amends_line_id for line in lines)
+    reaction = commercial.on_stripe_items if was_billed else "carry" if carried else commercial.changes_after_billing
+    edited_here = was_billed and any(_was_edited_here(world, line, rate.currency) for line in lines)
     changeable = running.subscription.status in CHANGEABLE
     what = "is on no item any more of" if was_billed else "is on no item of"
     names = ", ".join(line.product_name or line.id for line in lines)
@@ -89,6 +106,7 @@ def _new_rate(
         # What was added to the deal meanwhile is billed once these are taken back.
         were_billed = [line for line in lines if agreed_quantity(world, [line.id]) is not None]
         taken = lines_taken_back(world, rules, running.deal, were_billed, "it was removed at Stripe")
+        taken = "it was edited since" if edited_here else taken
         if not isinstance(taken, str):
             yield from taken
             return
@@ -99,10 +117,11 @@ def _new_rate(
         yield _review(world, NOT_BILLED, first.id, detail)
         return
     ruled_at = 0
-    if reaction == "review" or running.subscription.intent is None:
-        said = (canonical.encode(number(Decimal(quantity))), NOTHING)
-        words = (None, f"{quantity} of {names}", "nothing")
-        ruling, told = _asked(world, running, NOT_BILLED, first.id, first, said, words, detail)
+    said = (canonical.encode(number(Decimal(quantity))), NOTHING)
+    words = (None, f"{quantity} of {names}", "nothing")
+    clash = _clash(world, running, NOT_BILLED, first.id, first, said, words, detail)
+    if reaction == "review" or (running.subscription.intent is None and not leave):
+        ruling, told = _asked(world, clash)
         yield from told
         if ruling is None:
             return
@@ -112,6 +131,9 @@ def _new_rate(
         if (until := braked_until(world, commercial, first.id, ITEMS)) is not None:
             yield from edit_war(world, commercial, first.id, ITEMS, until)
             return
+        if edited_here and not ruled_at:
+            detail = f"line {names} was edited, while its item was removed from {running.subscription.id}"
+            yield replace(clash, winner="Salesforce", detail=f"{detail}; Salesforce wins")
     else:
         edited = max(line.modified_at or 0 for line in lines)
         effective = max(ruled_at, *(counts_from(line, running.period_ends, commercial) for line in lines))
@@ -123,6 +145,7 @@ def _new_rate(
     if price is None:
         return
     why = f"{rate.product_name} was put back" if was_billed else f"{rate.product_name} was added to the deal"
+    why = f"the price of {rate.product_name} was edited on one of its lines" if leave else why
     put_back = first.id if was_billed else None
     changes.append(
         ItemChange(
@@ -145,6 +168,8 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
         exchanged = not taken_off and is_exchanged(running.deal, item)
         reaction = rules.commercial.removed_lines if taken_off else rules.commercial.on_stripe_items
         detail = f"Stripe bills {item.quantity} of {item.product} ({item.id}), which is on no line of the deal"
+        if taken_off and _was_edited_there(world, item):
+            detail, reaction = f"{detail}; it was changed at Stripe since its lines were taken off", "review"
         if exchanged or (reaction == "accept" and running.subscription.intent is not None):
             line = line_of_added(world, rules, running.deal, item)
             if not isinstance(line, str):
@@ -157,7 +182,7 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
         if reaction == "review" or running.subscription.intent is None:
             said = (NOTHING, canonical.encode([item.product, number(item.quantity)]))
             words = (None, "nothing", f"{item.quantity} of {item.product}")
-            ruling, told = _asked(world, running, ON_NO_LINE, item.id, None, said, words, detail)
+            ruling, told = _asked(world, _clash(world, running, ON_NO_LINE, item.id, None, said, words, detail))
             yield from told
             if ruling is not None:
                 agreed = agreed_quantities((line, 0) for line in item.line_ids)
@@ -184,7 +209,16 @@ def settled_items(world: World, running: RunningDeal) -> Iterator[Standing]:
             yield Standing(rule=conflict.rule, subject=conflict.subject, salesforce=value, stripe=value, keeps="Stripe")
 
 
-def _asked(
+def _asked(world: World, clash: Clash) -> tuple[Ruling | None, tuple[Entry, ...]]:
+    """What is told of a line or an item that is on one side only, and a person's ruling that Stripe has to follow."""
+    known = standing_on(world, clash.standing)
+    ruling = ruling_on(world, clash.standing)
+    if ruling is not None:
+        return (ruling if ruling.side == "Salesforce" else None), known
+    return None, known if is_kept(world, clash.standing) else (clash,)
+
+
+def _clash(
     world: World,
     running: RunningDeal,
     rule: str,
@@ -193,28 +227,38 @@ def _asked(
     said: tuple[str, str],
     words: tuple[str | None, str, str],
     detail: str,
-) -> tuple[Ruling | None, tuple[Entry, ...]]:
-    """What is told of a line or an item that is on one side only, and a person's ruling that Stripe has to follow."""
-    standing = Standing(rule=rule, subject=subject, salesforce=said[0], stripe=said[1], keeps="Stripe")
-    known = standing_on(world, standing)
-    ruling = ruling_on(world, standing)
-    if ruling is not None:
-        return (ruling if ruling.side == "Salesforce" else None), known
-    if is_kept(world, standing):
-        return None, known
+) -> Clash:
+    """A line or an item that is on one side only, for a person to decide."""
     opportunity = running.deal.opportunity
     edited = line or opportunity
-    about = About(
-        record_id=edited.id,
-        opportunity_id=opportunity.id,
-        stripe_object=running.subscription.id,
-        edited_by_id=edited.modified_by_id,
-        edited_at=edited.modified_at,
+    return Clash(
+        account=world.account_id,
+        standing=Standing(rule=rule, subject=subject, salesforce=said[0], stripe=said[1], keeps="Stripe"),
+        about=About(
+            record_id=edited.id,
+            opportunity_id=opportunity.id,
+            stripe_object=running.subscription.id,
+            edited_by_id=edited.modified_by_id,
+            edited_at=edited.modified_at,
+        ),
+        base=None,
+        words=words,
+        winner=None,
+        detail=detail,
     )
-    clash = Clash(
-        account=world.account_id, standing=standing, about=about, base=None, words=words, winner=None, detail=detail
-    )
-    return None, (clash,)
+
+
+def _was_edited_here(world: World, line: LineItem, currency: str) -> bool:
+    """Whether a line that was billed says something else than what both sides last agreed on."""
+    quantity, price = agreed_quantity(world, [line.id]), agreed_price(world, line)
+    return quantity not in (None, line.quantity) or price not in (None, minor_price(line, currency))
+
+
+def _was_edited_there(world: World, item: SubscriptionItem) -> bool:
+    """Whether an item bills something else than what both sides last agreed on for the lines that it names."""
+    agreed = [remembered_rate(world.base[line, RATE]) for line in item.line_ids if (line, RATE) in world.base]
+    quantity = agreed_quantity(world, item.line_ids)
+    return quantity not in (None, item.quantity) or any(rate != rate_of_item(item) for rate in agreed)
 
 
 def removal(

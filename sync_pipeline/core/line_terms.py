@@ -18,14 +18,17 @@ from sync_pipeline.core.billed_items import (
     BilledItem,
     RunningDeal,
     line_names,
+    price_standing,
     rate_of_item,
     running_deals,
 )
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.conflict_inbox import standing_on
 from sync_pipeline.core.item_changes import (
     RULED,
     ItemChanges,
+    can_leave,
     in_one_request,
     new_lines,
     removal,
@@ -85,6 +88,11 @@ def _keep_item(
         billed = before
     quantity, prices = decide_quantity(world, rules, billed), decide_price(world, rules, billed)
     yield from (*quantity.told, *prices.decision.told)
+    for line in billed.leaving:
+        if (standing := price_standing(world, line, billed.item)) is not None:
+            yield from standing_on(world, standing)
+    if not can_leave(world, rules, running, billed.leaving):
+        return
     spanning = [line for line in (*billed.lines, *billed.leaving) if line.id in ramp.lines]
     if spanning and "to_stripe" in (quantity.move, prices.decision.move):
         for line in spanning:
@@ -157,7 +165,8 @@ def _to_stripe(
     if quantity.writes_stripe:
         params["quantity"] = new_quantity
         put_back = item.id if quantity.move == "put_back" else None
-        why = "seats were put back" if put_back else "seats were edited in Salesforce"
+        why = "a line with another price is billed apart" if billed.leaving else "seats were edited in Salesforce"
+        why = "seats were put back" if put_back else why
         made.append(
             FieldChange("quantity", number(item.quantity), number(new_quantity), QUANTITY, why, put_back=put_back)
         )

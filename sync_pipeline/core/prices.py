@@ -119,8 +119,10 @@ def changed_rates(world: World, rules: Rules) -> Iterator[Rate]:
     asked = {conflict.subject for conflict in world.conflicts if conflict.rule == NOT_BILLED}
     for running in running_deals(world, rules.commercial):
         ours = adds and running.subscription.intent is not None
-        for line in running.new if ours or asked.intersection(line.id for line in running.new) else ():
-            if isinstance(rate := rate_of_new(running, line, rules.commercial), Rate):
+        ours = ours or bool(asked.intersection(line.id for line in running.new))
+        for line in running.new:
+            rate = rate_of_new(running, line, rules.commercial) if ours or line.id in running.leaving else None
+            if isinstance(rate, Rate):
                 yield rate
         for billed in running.items:
             if (changed := decide_price(world, rules, billed).rate) is not None:

@@ -92,9 +92,10 @@ def _merged(world: World, commercial: Commercial, term: Term, reaction: Reaction
         return _changed_at_stripe(world, commercial, term, reaction)
     if not carries:
         return _asked(world, term, f"{term.words}; make them equal")
-    if decision == "write_right" or term.base is None:
+    if decision == "write_right":
         return Decision("to_stripe")
-    told = _clash(world, term, f"changed on both sides: {term.words}; Salesforce wins", "Salesforce")
+    found = "they never agreed" if term.base is None else "changed on both sides"
+    told = _clash(world, term, f"{found}: {term.words}; Salesforce wins", "Salesforce")
     return Decision("to_stripe", (told,))
 
 

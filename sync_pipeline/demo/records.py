@@ -44,8 +44,9 @@ def split(key: str) -> tuple[str, str]:
 
 
 def records(truth: Truth, key: str, *, deleted: bool = False) -> list[Record]:
-    """What a key names, oldest first."""
+    """What a key names, oldest first; `#2` behind a name is the second of those that have it."""
     kind, name = split(key)
+    name, _, place = name.partition(" #")
     if kind == ALERT:
         return list(truth[CHANNEL][ALERT])
     if kind in SALESFORCE_KINDS:
@@ -56,7 +57,8 @@ def records(truth: Truth, key: str, *, deleted: bool = False) -> list[Record]:
     else:
         found = [r for r in truth["stripe"].get(TABLES.get(kind, kind), []) if not r.get("deleted")]
         found.sort(key=lambda each: (each.get("created") or 0, each["id"]))
-    return [record for record in found if not name or name_of(truth, kind, record) == name]
+    named = [record for record in found if not name or name_of(truth, kind, record) == name]
+    return named[int(place) - 1 : int(place)] if place else named
 
 
 def only(truth: Truth, key: str, *, deleted: bool = False) -> Record:

@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sync_pipeline.core.canon import number
+from sync_pipeline.core.money import exponent
 from sync_pipeline.demo.dagster_stage import DagsterStage
 from sync_pipeline.demo.story import Story
 from sync_pipeline.engine.env import Env
@@ -61,8 +63,15 @@ def show_list(console: Console, stories: Iterable[Story]) -> None:
 
 
 def show_state(console: Console, truth: dict[str, Any], title: str, before: Rows | None = None) -> Rows:
-    """Prints what each system shows, next to what it showed before, and returns the rows."""
-    rows = _salesforce(truth["salesforce"]) | _stripe(truth["stripe"])
+    """Prints what each system shows of one Account, next to what it showed before, and returns the rows.
+
+    Of several it is the first that has a customer at Stripe.
+    """
+    accounts = _there(truth["salesforce"], "Account")
+    account = next((each for each in accounts if each.get("Stripe_Customer_Id__c")), accounts[0] if accounts else {})
+    rows = _salesforce(truth["salesforce"], account) | _stripe(truth["stripe"], account.get("Stripe_Customer_Id__c"))
+    if len(accounts) > 1:
+        title = f"{title}, of {account.get('Name')} (there are {len(accounts)} Accounts)"
     table = Table(title=title, title_justify="left", title_style="bold", expand=False)
     table.add_column("field")
     if before is not None:
@@ -90,16 +99,16 @@ def show_end(console: Console, stage: DagsterStage) -> None:
     console.print("Everything stays up until Ctrl-C.")
 
 
-def _salesforce(org: dict[str, Any]) -> Rows:
-    account, opportunity = _first(org, "Account"), _first(org, "Opportunity")
-    lines = _there(org, "OpportunityLineItem")
-    contract = _first(org, "Contract")
+def _salesforce(org: dict[str, Any], account: dict[str, Any]) -> Rows:
+    opportunity = _first(org, "Opportunity", AccountId=account.get("Id"))
+    lines = [each for each in _there(org, "OpportunityLineItem") if each.get("OpportunityId") == opportunity.get("Id")]
+    contract = _first(org, "Contract", AccountId=account.get("Id"))
     return {
         "Salesforce Account": _text(account.get("Name")),
         "  Stripe customer": _text(account.get("Stripe_Customer_Id__c")),
         "  Billing status": _text(account.get("Billing_Status__c")),
         "  MRR": _amount(account.get("MRR__c")),
-        "  Seats": _text(account.get("Seats__c")),
+        "  Seats": _text(number(account.get("Seats__c"))),
         "  Lifetime value": _amount(account.get("Lifetime_Value__c")),
         "Salesforce Opportunity": f"{_amount(opportunity.get('Amount'))}, {_text(opportunity.get('StageName'))}",
         "  Stripe subscription": _text(opportunity.get("Stripe_Subscription_Id__c")),
@@ -110,29 +119,43 @@ def _salesforce(org: dict[str, Any]) -> Rows:
     }
 
 
-def _stripe(account: dict[str, Any]) -> Rows:
+def _stripe(account: dict[str, Any], customer_id: str | None) -> Rows:
+    customer = _first(account, "customer", **({"id": customer_id} if customer_id else {}))
+    subscription = _first(account, "subscription", customer=customer.get("id"))
     rows = {
-        "Stripe customer": _text(_first(account, "customer").get("name")),
-        "Stripe subscription": _text(_first(account, "subscription").get("status")),
+        "Stripe customer": _text(customer.get("name")),
+        "Stripe subscription": _text(subscription.get("status")),
     }
     names = {product["id"]: product["name"] for product in account.get("product", [])}
-    for item in _first(account, "subscription").get("items", {}).get("data", []):
-        price = item["price"]
-        pounds = Decimal(price["unit_amount_decimal"]).scaleb(-2)
-        every = price["recurring"]["interval"]
-        rows[f"  {names.get(price['product'])}"] = f"{item['quantity']} x {pounds:,.2f} a {every}"
-    invoice = _first(account, "invoice")
-    total = invoice.get("total")
-    shown = "" if total is None else f", {Decimal(total).scaleb(-2):,.2f}"
+    for item in subscription.get("items", {}).get("data", []):
+        name = f"  {names.get(item['price']['product'])}"
+        rows[name] = f"{rows[name]}, {_rate(item)}" if name in rows else _rate(item)
+    invoice = _first(account, "invoice", customer=customer.get("id"))
+    shown = f", {_major(invoice['total'], invoice['currency'])}" if invoice else ""
     return rows | {"Stripe invoice": f"{_text(invoice.get('status'))}{shown}"}
+
+
+def _rate(item: dict[str, Any]) -> str:
+    price = item["price"]
+    interval, count = price["recurring"]["interval"], price["recurring"]["interval_count"]
+    every = f"a {interval}" if count == 1 else f"every {count} {interval}s"
+    return f"{item['quantity']} x {_major(price['unit_amount_decimal'], price['currency'])} {every}"
+
+
+def _major(minor: Any, currency: str) -> str:
+    """An amount at Stripe in the currency's own units."""
+    places = exponent(currency)
+    return f"{Decimal(minor).scaleb(-places):,.{places}f}"
 
 
 def _is_linked(line: dict[str, Any]) -> bool:
     return bool(line.get("Stripe_Subscription_Item_Id__c"))
 
 
-def _first(system: dict[str, Any], kind: str) -> dict[str, Any]:
-    return next(iter(_there(system, kind)), {})
+def _first(system: dict[str, Any], kind: str, **having: Any) -> dict[str, Any]:
+    """The first record with these values; nothing where there is none."""
+    found = (each for each in _there(system, kind) if all(each.get(name) == value for name, value in having.items()))
+    return next(found, {})
 
 
 def _there(system: dict[str, Any], kind: str) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""What people and time do to a pair of systems at rest: the £45,000 deal under any setting of the rules, and single
-disturbances on either side by name. Whoever plays them says what must follow.
+"""What people and time do to two systems at rest: the £45,000 deal with five analysts more on a line of their own,
+under any setting of the rules, and single disturbances on either side by name. Who plays them says what must follow.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sync_pipeline_tests.core.two_systems import TwoSystems
 
 BOOK = "01sStandard"
 PLATFORM, ANALYST, VIEWER = (each.id for each in story_lines())
+MORE_ANALYSTS = line(5).id
+"""A line that shares its rate, and so its item, with ANALYST."""
 SUPPORT = "01tAa0000000009IAA"
 MINUTE, DAY = 60 * MICROS, 86_400 * MICROS
 
@@ -36,9 +38,10 @@ settings_of_terms = st.fixed_dictionaries({name: st.sampled_from(values) for nam
 
 
 def just_won(**settings: Any) -> TwoSystems:
-    """The £45,000 deal with a Contract, won and not looked at yet."""
+    """The deal with a Contract, won and not looked at yet."""
     both = TwoSystems(replace(RULES, commercial=replace(RULES.commercial, **settings)))
     lines = [replace(each, pricebook_entry_id=f"01u{each.product_name}") for each in story_lines()]
+    lines.append(replace(lines[1], id=MORE_ANALYSTS, quantity=Decimal(5)))
     opportunity = an_opportunity(contract_id=CONTRACT, pricebook_id=BOOK)
     both.put(account(), opportunity, *lines, Contract(id=CONTRACT, account_id=ACCOUNT))
     both.listed = [PriceBookEntry(id="01uSupport", pricebook_id=BOOK, product_id=SUPPORT, product_name="Support")]
@@ -125,7 +128,9 @@ DISTURBANCES: dict[str, Callable[[TwoSystems], object]] = {
     "seats are edited": lambda both: _edit_line(both, ANALYST, quantity=Decimal(25)),
     "seats of another line are edited": lambda both: _edit_line(both, VIEWER, quantity=Decimal(9)),
     "a price is edited": lambda both: _edit_line(both, ANALYST, unit_price=Decimal(650)),
+    "the price of one of two lines is edited": lambda both: _edit_line(both, MORE_ANALYSTS, unit_price=Decimal(590)),
     "a line is added": _line_added,
+    "one of two lines is taken off": lambda both: both.records.pop(MORE_ANALYSTS, None),
     "a line is taken off": lambda both: both.records.pop(VIEWER, None),
     "the deal is set to lost": lambda both: both.edit(OPPORTUNITY, is_won=False, stage="Closed Lost"),
     "the deal is set back to Pending": lambda both: both.edit(OPPORTUNITY, activation_status="Pending"),
@@ -137,7 +142,7 @@ DISTURBANCES: dict[str, Callable[[TwoSystems], object]] = {
     "the cancel date is taken away": lambda both: both.edit(CONTRACT, cancel_requested_on=None),
     # People and time at Stripe
     "the customer is renamed": lambda both: _edit_customer(both, name="Edited at Stripe"),
-    "seats are bought in the portal": lambda both: _edit_item(both, ANALYST, quantity=23),
+    "seats are bought in the portal": lambda both: _edit_item(both, ANALYST, quantity=28),
     "seats of another item are given back": lambda both: _edit_item(both, VIEWER, quantity=11),
     "a price is lowered at Stripe": lambda both: _edit_item(
         both, ANALYST, price="price_of_somebody", unit_amount=Decimal(55_000)

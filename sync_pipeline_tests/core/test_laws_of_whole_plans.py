@@ -99,10 +99,7 @@ def _is_allowed(
     if change.rule == ITEMS and in_salesforce:
         assert rules["on_stripe_items"] == "accept"
     if change.rule in (QUANTITY, RATE) and not in_salesforce and change.put_back is None:
-        # Salesforce moved: it says something else than what both last agreed on, of a line or of which lines there are.
-        agreed = {line: base.get((line, change.rule)) for line in _lines_of(seen, command)}
-        assert agreed
-        assert None in agreed.values() or _moved(seen, agreed, change.rule)
+        assert _moved(seen, base, _lines_of(seen, command))
     if change.put_back is not None and change.rule in (QUANTITY, RATE, ITEMS):
         setting = {QUANTITY: "on_stripe_quantity", RATE: "on_stripe_price", ITEMS: "on_stripe_items"}[change.rule]
         assert rules[setting] == "revert"
@@ -114,15 +111,16 @@ def _lines_of(seen: World, command: Command) -> tuple[str, ...]:
     return item.line_ids
 
 
-def _moved(seen: World, agreed: dict[str, str | None], rule: str) -> bool:
+def _moved(seen: World, base: dict[tuple[str, str], str], names: tuple[str, ...]) -> bool:
+    """Whether Salesforce says something else of these lines than what both last agreed on, or of which there are."""
     lines = {line.id: line for deal in seen.deals for line in deal.lines}
-    for name, value in agreed.items():
-        line = lines.get(name)
-        if line is None or value is None:
+    for name in names:
+        line, quantity, rate = lines.get(name), base.get((name, QUANTITY)), base.get((name, RATE))
+        if line is None or quantity is None or rate is None:
             return True
-        if rule == QUANTITY and Decimal(canonical.decode(value)) != line.quantity:
+        if Decimal(canonical.decode(quantity)) != line.quantity:
             return True
-        if rule == RATE and remembered_rate(value).unit_amount != (line.unit_price or Decimal(0)) * 100:
+        if remembered_rate(rate).unit_amount != (line.unit_price or Decimal(0)) * 100:
             return True
     return False
 

@@ -1,0 +1,99 @@
+"""Lines of one rate that share an item, when somebody edits the price of one of them: it is billed apart, whole."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from sync_pipeline_tests.core.disturbances import ANALYST, MINUTE, MORE_ANALYSTS, at_rest
+from sync_pipeline_tests.core.two_systems import TwoSystems
+
+TOGETHER = (ANALYST, MORE_ANALYSTS)
+
+
+def analysts(both: TwoSystems) -> list[tuple[int | None, int, tuple[str, ...]]]:
+    """Quantity, unit amount and lines of the items that bill analysts."""
+    found = [each for each in both.items.values() if set(each.line_ids) & set(TOGETHER)]
+    return [(each.quantity, int(each.unit_amount or 0), each.line_ids) for each in found]
+
+
+def edited(both: TwoSystems, line_id: str = MORE_ANALYSTS, **changed: Any) -> None:
+    both.edit(line_id, **changed, modified_at=both.now)
+    both.now += MINUTE
+
+
+@pytest.mark.parametrize("reaction", ["review", "revert", "accept"])
+def test_a_line_whose_price_is_edited_is_billed_by_an_item_of_its_own(reaction: str) -> None:
+    """Twenty at 600.00 stay, five are billed at 590.00, from the same second; whatever the rule for Stripe's edits."""
+    both = at_rest(on_stripe_items=reaction)
+    at = both.now
+    edited(both, unit_price=Decimal(590))
+    begun = len(both.requests)
+    both.settle()
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+    sent = [fields for system, kind, _, fields in both.requests[begun:] if system == "stripe" and kind != "price"]
+    assert [fields["proration_date"] for fields in sent] == [at // 1_000_000] * 2
+    # 30,000 and 20 x 600 and 5 x 590 and 15 x 200 pounds a year.
+    assert both.records["001Aa0000000001IAA"].mrr == Decimal("3995.83")
+    assert [both.step().commands for _ in range(3)] == [(), (), ()]
+
+
+def test_the_item_bills_on_until_the_other_price_can_be_billed() -> None:
+    """Never a moment at which the five are billed nowhere: first the price, then both items in one round."""
+    both = at_rest()
+    edited(both, unit_price=Decimal(590))
+    both.step()
+    assert analysts(both) == [(25, 60_000, TOGETHER)]
+    both.step()
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+
+
+def test_a_price_that_cannot_be_billed_leaves_the_line_where_it_is() -> None:
+    both = at_rest()
+    edited(both, unit_price=Decimal(-1))
+    (told,) = both.settle()[-1].reviews
+    assert "the unit price is -1" in told.detail
+    assert analysts(both) == [(25, 60_000, TOGETHER)]
+
+
+def test_a_line_whose_item_was_half_changed_is_billed_in_the_end() -> None:
+    """The item was told that it has lost a line, and the answer to the other request never came."""
+    both = at_rest(on_stripe_items="accept")
+    edited(both, unit_price=Decimal(590))
+    both.step()
+    half = deepcopy(both)
+    both.step()
+    shared = next(each for each in both.items.values() if each.line_ids == (ANALYST,))
+    half.items[shared.id] = shared
+    half.settle()
+    assert analysts(half) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+
+
+def test_where_prices_are_asked_about_the_line_stays_until_it_is_ruled() -> None:
+    both = at_rest(changes_after_billing="review")
+    edited(both, unit_price=Decimal(590))
+    (told,) = both.settle()[-1].reviews
+    assert told.detail == "line Analyst Seat says 590, Stripe bills GBP 600 per year; make them equal"
+    assert analysts(both) == [(25, 60_000, TOGETHER)]
+    (conflict,) = both.conflicts.values()
+    both.edit(conflict.key, ruling="Salesforce", modified_at=both.now)
+    both.settle()
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+    (conflict,) = both.conflicts.values()
+    assert (conflict.status, conflict.winner) == ("Decided", "Salesforce")
+
+
+def test_seats_that_are_bought_meanwhile_are_on_record() -> None:
+    """Two more at Stripe, of which nobody knows whose they are: what the lines say wins, and the conflict is kept."""
+    both = at_rest()
+    (item,) = [each for each in both.items.values() if ANALYST in each.line_ids]
+    both.items[item.id] = replace(item, quantity=27)
+    edited(both, unit_price=Decimal(590))
+    both.settle()
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+    (conflict,) = both.conflicts.values()
+    assert (conflict.status, conflict.winner, conflict.stripe) == ("Decided", "Salesforce", '"27"')
