@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 
 from sync_pipeline.ledger import audit
 from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import attempt, command, conflict, metadata, review
+from sync_pipeline.ledger.tables import attempt, command, conflict, link, metadata, review
 from sync_pipeline.ledger.tables import audit as audit_table
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.people import CANARY, People
@@ -33,12 +33,14 @@ def at_rest(
     salesforce = {kind: rows(sandbox, "salesforce", kind) for kind in OBJECTS}
     stripe = {kind: rows(sandbox, "stripe", kind) for kind in ("customer", "subscription", "invoice")}
     yield from _creation(salesforce, stripe)
+    yield from _links(ledger, stripe)
     for subscription in stripe["subscription"]:
         if (opportunity := subscription["metadata"].get("sf_opportunity_id")) not in ever_won:
             yield f"I1: {subscription['id']} bills {opportunity}, which was never won"
     with ledger.read() as conn:
         told = set(conn.execute(select(review.c.key).where(review.c.closed_at.is_(None))).scalars())
-        told |= {f"{rule}:{subject}" for rule, subject in conn.execute(select(conflict.c.rule, conflict.c.subject))}
+        open_ones = select(conflict.c.rule, conflict.c.subject).where(conflict.c.status == "Open")
+        told |= {f"{rule}:{subject}" for rule, subject in conn.execute(open_ones)}
         of_seats = select(conflict.c.account).where(conflict.c.rule == "item.quantity")
         clashed = set(conn.execute(of_seats).scalars())
     yield from _seats(salesforce, stripe, told)
@@ -47,7 +49,7 @@ def at_rest(
     yield from _figures(sandbox, salesforce, stripe)
     yield from _churn(salesforce, stripe, taken_back)
     yield from _books(ledger)
-    yield from _secrets(sandbox, ledger)
+    yield from secrets_kept(sandbox, ledger, while_sent=True)
 
 
 def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
@@ -73,18 +75,44 @@ def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Ite
             yield f"I2: {account['Id']} names {account.get('Stripe_Customer_Id__c')}, not {named.get(account['Id'])}"
 
 
+def _links(ledger: Ledger, stripe: Mapping[str, Rows]) -> Iterator[str]:
+    """I2: the crosswalk and the metadata say the same of customers, and of subscriptions."""
+    live = select(link).where(link.c.system == "stripe", link.c.state == "live")
+    with ledger.read() as conn:
+        known = {(row.kind, row.external_id): row for row in conn.execute(live)}
+    for customer in stripe["customer"]:
+        said, row = (customer.get("metadata") or {}).get("sf_account_id"), known.get(("customer", customer["id"]))
+        if not customer.get("deleted") and (row.account if row else None) != said:
+            yield f"I2: {customer['id']} says that it is {said}'s, the ledger {row.account if row else 'nothing'}"
+    for subscription in stripe["subscription"]:
+        said, row = subscription["metadata"].get("sf_opportunity_id"), known.get(("subscription", subscription["id"]))
+        if (row.subject if row else None) != said:
+            yield f"I2: {subscription['id']} says that it bills {said}, the ledger {row.subject if row else 'nothing'}"
+
+
 def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set[str]) -> Iterator[str]:
     """`told` are the differences that a person was told of, as rule:subject."""
     quantity = {line["Id"]: Fraction(str(line["Quantity"])) for line in salesforce["OpportunityLineItem"]}
     won = {o["Id"] for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
+    amount = {o["Id"]: o["Amount"] for o in salesforce["Opportunity"]}
     for subscription in stripe["subscription"]:
         if subscription["status"] in ENDED or subscription["metadata"].get("sf_opportunity_id") not in won:
             continue
+        known = [f"item.quantity:{item['id']}" in told for item in subscription["items"]["data"]]
+        billed = sum((_amount(item) for item in subscription["items"]["data"]), Fraction(0))
+        shown = Fraction(str(amount[subscription["metadata"]["sf_opportunity_id"]] or 0)) * 100
+        if shown != billed and not any(known):
+            yield f"I4: the Amount of {subscription['metadata']['sf_opportunity_id']} is {shown}, billed is {billed}"
         for item in subscription["items"]["data"]:
             lines = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
             total = sum((quantity.get(each, Fraction(0)) for each in lines), Fraction(0))
             if lines and total != item["quantity"] and f"item.quantity:{item['id']}" not in told:
                 yield f"I3: {item['id']} has {item['quantity']}, its lines {total}"
+
+
+def _amount(item: Mapping[str, Any]) -> Fraction:
+    """What an item bills in its interval, minor units: prices in Salesforce are for the deal's interval."""
+    return Fraction(str(item["price"]["unit_amount_decimal"])) * Fraction(item["quantity"])
 
 
 def _edits(
@@ -133,17 +161,15 @@ def untold_failures(sandbox: Sandbox, older_than: int = 0) -> list[str]:
 
 
 def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
-    collected = collected_minor(sandbox)
+    collected, recurring = collected_minor(sandbox), recurring_minor(sandbox)
     for account in salesforce["Account"]:
         if not account.get("Stripe_Customer_Id__c"):
             continue
         shown = Fraction(str(account.get("Lifetime_Value__c") or 0)) * 100
         if shown != collected.get(account["Id"], 0):
             yield f"I6: {account['Id']} shows {shown} of lifetime value, Stripe collected {collected[account['Id']]}"
-        if (mrr := _mrr(account["Stripe_Customer_Id__c"], stripe["subscription"])) != Fraction(
-            str(account.get("MRR__c") or 0)
-        ):
-            yield f"I4: {account['Id']} shows MRR {account.get('MRR__c')}, Stripe bills {mrr}"
+        if Fraction(str(account.get("MRR__c") or 0)) * 100 != recurring.get(account["Id"], 0):
+            yield f"I4: {account['Id']} shows MRR {account.get('MRR__c')}, Stripe bills {recurring.get(account['Id'])}"
     bills, paid = {}, set()
     for invoice in stripe["invoice"]:
         subscription = ((invoice["parent"] or {}).get("subscription_details") or {}).get("subscription")
@@ -180,6 +206,8 @@ def _churn(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], taken_bac
             yield f"I10: {subscription['id']} has ended and has churn records {dict(found)}"
         if found["Rescinded"] > taken_back.get(subscription["id"], 0):
             yield f"I10: {subscription['id']} has {found['Rescinded']} rescinded ends, and fewer were taken back"
+        if found.total() > taken_back.get(subscription["id"], 0) + 1:
+            yield f"I10: {subscription['id']} has {found.total()} churn records, and fewer ends"
         scheduled = subscription["cancel_at"] is not None or subscription["cancel_at_period_end"]
         if subscription["status"] not in ENDED and (found["Open"], found["Final"]) != (int(scheduled), 0):
             yield f"I10: {subscription['id']} {'will end' if scheduled else 'goes on'}, churn records {dict(found)}"
@@ -189,12 +217,12 @@ def _books(ledger: Ledger) -> Iterator[str]:
     with ledger.read() as conn:
         for problem in audit.verify(conn):
             yield f"I13: the audit of {problem.account} row {problem.seq} {problem.what}"
-        settled = conn.execute(
-            select(func.count()).where(attempt.c.outcome.in_(("done", "rejected", "stale", "throttled")))
-        ).scalar_one()
-        audited = conn.execute(select(func.count()).where(audit_table.c.attempt_id.is_not(None))).scalar_one()
+        resolved = select(attempt.c.id).where(attempt.c.outcome.in_(("done", "rejected", "stale", "throttled")))
+        settled = set(conn.execute(resolved).scalars())
+        audited = set(conn.execute(select(audit_table.c.attempt_id)).scalars()) - {None}
         if settled != audited:
-            yield f"I12: {settled} attempts have an outcome, {audited} are in the audit"
+            missing, beyond = len(settled - audited), len(audited - settled)
+            yield f"I12: {missing} resolved attempts are not in the audit, and {beyond} others are"
         if left := conn.execute(select(func.count()).where(attempt.c.outcome.is_(None))).scalar_one():
             yield f"I12: {left} attempts have no outcome"
         parked = conn.execute(select(command.c.target).where(command.c.state == "parked")).scalars().all()
@@ -202,14 +230,21 @@ def _books(ledger: Ledger) -> Iterator[str]:
             yield f"I21: parked at rest: {', '.join(sorted(parked))}"
 
 
-def _secrets(sandbox: Sandbox, ledger: Ledger) -> Iterator[str]:
-    """I22: nothing personal stands in the ledger but in what a command is to send, and no secret at all."""
+def secrets_kept(sandbox: Sandbox, ledger: Ledger, *, while_sent: bool) -> Iterator[str]:
+    """I22: no secret stands in the ledger, and nothing personal.
+
+    `while_sent` leaves out what a command sends to Stripe of a customer: names and addresses go on invoices.
+    """
     secrets = (sandbox.stripe.secret_key, sandbox.salesforce.client_secret, sandbox.webhook_secret)
+    of_customer = command.c.kind.startswith("stripe.") & command.c.body.contains('"object":"customer"')
     with ledger.read() as conn:
         for table in metadata.sorted_tables:
             for column in table.columns:
-                found = [str(value) for value in conn.execute(select(column).distinct()).scalars()]
-                if (table.name, column.name) != ("command", "body") and any(CANARY in each for each in found):
+                values = select(column).distinct()
+                if while_sent and (table.name, column.name) == ("command", "body"):
+                    values = values.where(~of_customer)
+                found = [str(value) for value in conn.execute(values).scalars()]
+                if any(CANARY in each for each in found):
                     yield f"I22: a name stands in {table.name}.{column.name}"
                 if any(secret in each for secret in secrets for each in found):
                     yield f"I22: a secret stands in {table.name}.{column.name}"
@@ -232,24 +267,34 @@ def collected_minor(sandbox: Sandbox) -> dict[str, Fraction]:
     return found
 
 
-def _mrr(customer: str, subscriptions: Rows) -> Fraction:
-    """In major units: a year has twelve months, and past-due subscriptions count."""
-    total = Fraction(0)
-    for subscription in subscriptions:
-        if subscription["customer"] == customer and subscription["status"] in ("active", "past_due"):
-            for item in subscription["items"]["data"]:
-                recurring = item["price"]["recurring"]
-                months = recurring["interval_count"] * {"month": 1, "year": 12}[recurring["interval"]]
-                total += Fraction(str(item["price"]["unit_amount_decimal"])) * item["quantity"] / months
-    return Fraction(round(total), 100)
+def recurring_minor(sandbox: Sandbox) -> dict[str, int]:
+    """By Account: what its running subscriptions bill in a month, minor units, rounded once.
+
+    A year has twelve months, and past-due subscriptions count.
+    """
+    store = sandbox.stripe.world.store
+    owner = {key: (c.get("metadata") or {}).get("sf_account_id") for key, c in store.table("customer").items()}
+    running = {
+        key: owner.get(each["customer"])
+        for key, each in store.table("subscription").items()
+        if each["status"] in ("active", "past_due")
+    }
+    total: dict[str, Fraction] = defaultdict(Fraction)
+    for item in store.table("subscription_item").values():
+        if (account := running.get(item["subscription"])) and not item.get("deleted"):
+            price = store.table("price")[item["_price"]]
+            recurring = price["recurring"]
+            months = recurring["interval_count"] * {"month": 1, "year": 12}[recurring["interval"]]
+            total[account] += Fraction(price["unit_amount_decimal"]) * item["quantity"] / months
+    return {account: round(minor) for account, minor in total.items()}
 
 
 def rows(sandbox: Sandbox, side: str, kind: str) -> Rows:
-    """The present rows of an object, as their own system renders them."""
+    """The present rows of an object, as their own system renders them; none that are in Salesforce's bin."""
     if side == "stripe":
         world = sandbox.stripe.world
         return [world.render(row) for row in world.store.table(kind).values()]
-    return list(sandbox.salesforce.org.store.table(kind).values())
+    return [row for row in sandbox.salesforce.org.store.table(kind).values() if not row.get("IsDeleted")]
 
 
 OBJECTS = ("Account", "Opportunity", "OpportunityLineItem", "Churn_Record__c", "Task")

@@ -43,9 +43,10 @@ def first_state() -> Sandbox:
     told = story.tell(sandbox)
     lines = desk.query("SELECT PricebookEntryId, Quantity, UnitPrice FROM OpportunityLineItem")
     (pattern,) = desk.query("SELECT Pricebook2Id, Service_Start_Date__c, CloseDate FROM Opportunity")
-    desk.edit("Account", told["account"], {"Name": f"{CANARY} One Ltd"})
+    place = {"BillingStreet": f"1 {CANARY} Street", "BillingCity": "London", "BillingCountry": "United Kingdom"}
+    desk.edit("Account", told["account"], {"Name": f"{CANARY} One Ltd", **place})
     for number, (name, interval) in enumerate((("Two", "Monthly"), ("Three", "Annual")), start=1):
-        account = desk.create("Account", {"Name": f"{CANARY} {name} Ltd", "BillingCountry": "United Kingdom"})
+        account = desk.create("Account", {"Name": f"{CANARY} {name} Ltd", **place})
         fields = {**_plain(pattern), "AccountId": account, "Name": f"Deal {name}", "StageName": OPEN}
         opportunity = desk.create("Opportunity", {**fields, "Billing_Interval__c": interval, "Term_Months__c": 12})
         for line in lines[number:]:
@@ -140,6 +141,20 @@ def _seats_at_stripe(people: People, account: str, n: int) -> Any:
     return people.desk.stripe("POST", f"/v1/subscription_items/{item['id']}", {"quantity": n})
 
 
+def _seats_on_both_sides(people: People, account: str, n: int) -> Any:
+    """Sales and the customer, at the same moment and to different numbers."""
+    if people.subscription(account) is None:
+        return False
+    return _seats_in_salesforce(people, account, n) and _seats_at_stripe(people, account, n + 1)
+
+
+def _price_in_salesforce(people: People, account: str, n: int) -> Any:
+    lines = people.desk.query(
+        f"SELECT Id FROM OpportunityLineItem WHERE Opportunity.AccountId = '{account}' ORDER BY Id"
+    )
+    return people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {"UnitPrice": 10 * n}) if lines else False
+
+
 def _rename(people: People, account: str, n: int) -> Any:
     return people.desk.edit("Account", account, {"Name": f"{CANARY} Renamed {n} Ltd"})
 
@@ -185,13 +200,19 @@ def _cancel_now(people: People, account: str, n: int) -> Any:
 
 def _rename_customer(people: People, account: str, n: int) -> Any:
     customer = people.customer(account)
-    return people.desk.stripe("POST", f"/v1/customers/{customer['id']}", {"name": f"Edited {n}"}) if customer else False
+    return (
+        people.desk.stripe("POST", f"/v1/customers/{customer['id']}", {"name": f"{CANARY} Edited {n}"})
+        if customer
+        else False
+    )
 
 
 VERBS: Mapping[str, Callable[[People, str, int], Any]] = {
     "win": _win,
     "edit seats in Salesforce": _seats_in_salesforce,
     "edit seats at Stripe": _seats_at_stripe,
+    "edit seats on both sides": _seats_on_both_sides,
+    "edit a price in Salesforce": _price_in_salesforce,
     "rename the Account": _rename,
     "edit figures by hand": _edit_by_hand,
     "reopen the deal": _reopen,

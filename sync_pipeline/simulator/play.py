@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import zip_longest
 from multiprocessing.util import Finalize
 from pathlib import Path
 
@@ -32,14 +33,16 @@ from sync_pipeline.engine.intake import receive
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
 from sync_pipeline.engine.retention import retain
+from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.ledger import audit, migrations, work
 from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline.ledger.tables import attempt
+from sync_pipeline.ledger.tables import work as work_table
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
-from sync_pipeline.simulator.oracle import at_rest
+from sync_pipeline.simulator.oracle import at_rest, secrets_kept
 from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state, script
 from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
@@ -123,7 +126,7 @@ class _Play:
         self._people.desk.point_webhooks("http://receiver.example/webhooks/stripe")
         self._stage.strike = plan.strike
         undisturbed = plan.weather == Weather() and not plan.trouble and not plan.strike
-        self._watch = Watch(self._stage, sandbox, _writable(), undisturbed=undisturbed)
+        self._watch = Watch(self._stage, sandbox, _writable(), _rules(by_card=plan.by_card), undisturbed=undisturbed)
         if plan.by_card:
             self._watch.written = self._people.leave_cards
         self._trouble = Trouble(dict(plan.trouble))
@@ -133,7 +136,7 @@ class _Play:
 
     def __enter__(self) -> _Play:
         self._ledger = StagedLedger(_empty_ledger(), self._stage)
-        self._watch.ledger = self._ledger
+        self._watch.ledger = self._watch.edits.ledger = self._ledger
         self._env: Env = StagedEnv(self._stage)
         self._intruder = Intruder(self._ledger, self._env)
         return self
@@ -149,8 +152,9 @@ class _Play:
         result.violations += self._calm()
         watch = self._watch
         known = at_rest(self._sandbox, self._ledger, self._people, watch.ever_won, watch.taken_back)
-        result.violations += sorted(known)
-        result.violations += [f"I22: a name is told: {line}" for line in self._stage.trace if CANARY in line]
+        result.violations += sorted((*known, *watch.edits.at_rest()))
+        told = (CANARY, self._sandbox.stripe.secret_key, self._sandbox.salesforce.client_secret)
+        result.violations += [f"I22: told: {line}" for line in self._stage.trace if any(each in line for each in told)]
         result.end_state = end_state(self._sandbox)
         with self._ledger.read() as conn:
             for outcome in conn.execute(select(attempt.c.outcome)).scalars():
@@ -163,27 +167,41 @@ class _Play:
 
     def _storm(self) -> None:
         """People act, with the workers at work between and during their actions."""
-        stage = self._stage
-        for action in self._plan.actions:
-            moment = stage.micros + action.after * MICROS
-            if action.after > SCENE_SECONDS:
+        stage, actions = self._stage, self._plan.actions
+        moment = stage.micros
+        for action, following in zip_longest(actions, actions[1:]):
+            moment = max(stage.micros, moment + action.after * MICROS)
+            if moment - stage.micros > SCENE_SECONDS * MICROS:
                 stage.pass_to(moment)
             stage.at(moment, partial(self._act, action))
-            self._scene(moment + SCENE_SECONDS * MICROS)
+            # Who acts soon after acts in the same scene, unless people are patient.
+            soon = following is not None and not self._plan.patient
+            self._scene(moment + min(SCENE_SECONDS, following.after if soon else SCENE_SECONDS) * MICROS)
             for _ in range(CALM_LOOKS):
                 if self._plan.patient and self._waiting():
                     self._scene(stage.micros + SCENE_SECONDS * MICROS)
 
     def _scene(self, until: int) -> None:
-        """Workers come until there are enough, go on or are killed, and end when nothing is left to do."""
+        """Workers come until there are enough, go on or are killed, and end when nothing is left to do.
+
+        Others come when what has to wait for a moment is due.
+        """
         stage = self._stage
         stage.at(stage.micros + URGENT_SECONDS * MICROS, self._watch.look_for_untold)
         while stage.micros < until:
             while len(stage.workers) < WORKERS:
                 self._workers += 1
-                stage.start(f"worker {self._workers}", self._work)
+                name = f"worker {self._workers}"
+                stage.start(name, partial(self._work, name))
             stage.run_until(until)
-            stage.pass_to(min(until, stage.micros + 20 * MICROS))
+            stage.pass_to(min(until, max(stage.micros + 20 * MICROS, self._next_due(until))))
+
+    def _next_due(self, latest: int) -> int:
+        """When something waits that a worker could begin with, `latest` at the latest."""
+        dirty = work_table.c.dirty_seq > work_table.c.clean_seq
+        with self._ledger.read() as conn:
+            rows = conn.execute(select(work_table.c.due_at_wall, work_table.c.lease_until_wall).where(dirty)).all()
+        return min((max(row) for row in rows), default=latest)
 
     def _calm(self) -> Iterator[str]:
         """Nothing goes wrong any more: the queue empties, and the comparison that runs every night finds the rest."""
@@ -197,7 +215,8 @@ class _Play:
                 break
         engine = self._engine("reconcile")
         for _ in range(CALM_LOOKS):
-            reconcile(engine, allow=True)
+            for left in reconcile(engine, allow=True).left:
+                stage.say(f"left: {left.what}")
             if not self._waiting():
                 return
             stage.pass_to(stage.micros + 15 * 60 * MICROS)
@@ -211,6 +230,7 @@ class _Play:
         with self._ledger.read() as conn:
             for problem in audit.verify(conn):
                 yield f"I13: after retention the audit of {problem.account} row {problem.seq} {problem.what}"
+        yield from secrets_kept(self._sandbox, self._ledger, while_sent=False)
         yield from self._writes_nothing("after retention")
         yield from self._a_quiet_day()
         yield from self._compares_all()
@@ -244,10 +264,17 @@ class _Play:
             last = [line for line in self._stage.trace if " world: " in line][-written:]
             yield f"I18: {written} writes {when}: {'; '.join(last)}"
 
-    def _work(self) -> None:
-        engine = self._engine(f"worker {self._workers}")
+    def _looked(self, worker: str, done: BatchReport) -> None:
+        """Whatever a batch tells is told; I19 of what it has read."""
+        for problem in sorted(done.problems):
+            self._stage.say(problem)
+        self._watch.bound.looked(worker, done.accounts, done.rounds)
+
+    def _work(self, name: str) -> None:
+        engine = self._engine(name)
+        plan = DrainPlan(linger_seconds=10, poll_seconds=20, sweep_seconds=60, allow=True)
         try:
-            drain(engine, DrainPlan(linger_seconds=10, poll_seconds=20, sweep_seconds=60, allow=True))
+            drain(engine, plan, partial(self._looked, name))
         except ENDURED as error:
             self._stage.say(f"gives up: {error}")
         except Exception as defect:
@@ -282,6 +309,7 @@ class _Play:
         if done:
             self._stage.sometimes[f"people: {action.verb}"] += 1
         self._stage.say(f"{action}{'' if done else ': makes no sense now'}")
+        self._watch.acted()
 
     def _moved(self) -> None:
         """Whatever changed: webhooks set out, and figures are looked at."""

@@ -152,15 +152,15 @@ class Stage:
             self._give_way(self.current, self.micros + int(seconds * MICROS))
 
     def run_until(self, micros: int) -> None:
-        """Lets the workers take turns until a moment, or until all of them have ended."""
+        """Lets the workers take turns until a moment, or until all of them have ended: then time stays where it is."""
         while self.workers:
             next_one = min(each.wake_at for each in self.workers)
             if next_one > micros:
+                self.pass_to(micros)
                 break
             self.pass_to(next_one)
             ready = [each for each in self.workers if each.wake_at <= self.micros]
             self._resume(self.chance.choice(sorted(ready, key=lambda each: each.name)))
-        self.pass_to(micros)
 
     def end(self) -> None:
         """Lets go of every worker, after everything has been looked at."""

@@ -5,36 +5,40 @@ Numbers are those of the invariants that this product promises (the README lists
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from urllib.parse import parse_qs
+from zoneinfo import ZoneInfo
 
 from sqlalchemy import select
 
+from sync_pipeline.core.rules import Rules
 from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import attempt, base
+from sync_pipeline.ledger.tables import attempt, base, command
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
-from sync_pipeline.simulator.oracle import collected_minor, rows, untold_failures
+from sync_pipeline.simulator.bound import Bound
+from sync_pipeline.simulator.calls import is_create, target, written_records, written_targets
+from sync_pipeline.simulator.edits import Edits
+from sync_pipeline.simulator.held import Held
+from sync_pipeline.simulator.oracle import collected_minor, recurring_minor, rows, untold_failures
 from sync_pipeline.simulator.stage import MICROS, Stage
 from sync_pipeline.simulator.transport import is_write
 
-STANDARD_FIELDS = frozenset(
-    f"{kind}.{name}"
-    for kind, names in {
-        "Opportunity": "Name AccountId OwnerId StageName CloseDate Amount",
-        "OpportunityLineItem": "Quantity UnitPrice",
-        "Contract": "AccountId Status StartDate ContractTerm",
-        "Task": "WhatId OwnerId Subject Description ActivityDate Priority Status",
-    }.items()
-    for name in names.split()
-)
-"""Fields of Salesforce's own that the sync may write; everything else that it writes is in its permission set."""
+MADE_WITH = {
+    "Opportunity": "Name AccountId OwnerId StageName CloseDate Amount",
+    "OpportunityLineItem": "OpportunityId PricebookEntryId Quantity UnitPrice ServiceDate",
+    "Contract": "AccountId Status StartDate ContractTerm",
+    "Task": "WhatId OwnerId Subject Description ActivityDate Priority Status",
+}
+"""Fields of Salesforce's own with which the sync makes records; all others that it writes are in its permission set."""
+KEPT = {"OpportunityLineItem": "Quantity UnitPrice", "Contract": "Status StartDate ContractTerm"}
+"""Those of them that it keeps afterwards. Of Opportunities it keeps renewals."""
+RENEWAL = "StageName CloseDate Amount"
 STRIPE_FIELDS = {
     "customers": "name address metadata tax_id_data",
     "tax_ids": "type value owner",
@@ -68,9 +72,18 @@ class Watch:
     `undisturbed`: nothing goes wrong in this seed, so that there is no excuse for a write that changes nothing.
     """
 
-    def __init__(self, stage: Stage, sandbox: Sandbox, writable: frozenset[str], *, undisturbed: bool) -> None:
+    def __init__(
+        self, stage: Stage, sandbox: Sandbox, writable: frozenset[str], rules: Rules, *, undisturbed: bool
+    ) -> None:
         self._stage, self._sandbox, self._writable, self._undisturbed = stage, sandbox, writable, undisturbed
         self.ledger: Ledger | None = None
+        self.edits = Edits(stage, sandbox, ZoneInfo(rules.commercial.time_zone), self.breaks)
+        self.bound = Bound(self.breaks)
+        self._held = Held(sandbox, rules, bytes(32))
+        self._agreed_until = -1
+        self._events = 0
+        self._moments: dict[str, int] = {}
+        self._in_flight: dict[str, set[str]] = {}
         self.violations: list[str] = []
         self.written: Callable[[], None] = lambda: None
         self.writes = 0
@@ -84,53 +97,80 @@ class Watch:
         self._seen = (-1, -1)
         self._unanswered: dict[str, _Unanswered] = {}
         self._before: dict[str, Any] | None = None
-        self._quantities: dict[str, defaultdict[str, set[Fraction]]] = {
-            side: defaultdict(set) for side in ("salesforce", "stripe")
-        }
 
     def sent(self, side: str, call: Call) -> None:
         assert self.ledger is not None
         if self.ledger.in_transaction():
             self.breaks("I14: a call leaves inside a ledger transaction")
+        self._check_agreed(self.ledger)
+        self._in_flight.pop(self._worker, None)
         if side == "stripe" and call.method == "DELETE" and "/tax_ids/" not in call.path:
             self.breaks(f"I17: the sync deletes at Stripe: {call.path}")
         if not is_write(side, call):
+            if self._undisturbed:
+                self.bound.read(self._worker, side, call)
             return
         self.writes += 1
+        if self._undisturbed:
+            self.bound.wrote(side, call)
+        columns = select(attempt.c.idempotency_key, attempt.c.deadline_wall, attempt.c.outcome, command.c.target)
+        key = call.headers.get("idempotency-key", "")
+        wanted = attempt.c.outcome.is_(None) | (attempt.c.idempotency_key == key)
         with self.ledger.read() as conn:
-            waiting = conn.execute(
-                select(attempt.c.idempotency_key, attempt.c.deadline_wall).where(attempt.c.outcome.is_(None))
-            ).all()
-            agreed = conn.execute(select(base.c.subject, base.c.value).where(base.c.field == "item.quantity")).all()
-        for row in agreed:
-            self._check_agreed(row.subject, Fraction(json.loads(row.value)))
+            known = conn.execute(columns.join(command, command.c.id == attempt.c.command_id).where(wanted)).all()
+        waiting = [row for row in known if row.outcome is None]
         if side == "stripe":
-            key = call.headers.get("idempotency-key", "")
             self._check_alone(call, key)
             self._check_params(call)
             self._before = self._stripe_object(call)
-            own = [row for row in waiting if row.idempotency_key == key]
+            # What is late may have been given up by somebody else meanwhile.
+            of_key = [row for row in known if row.idempotency_key == key]
+            is_late = all(row.deadline_wall + 1 < self._stage.micros for row in of_key)
+            own = of_key if is_late else [row for row in of_key if row.outcome is None]
             first = self._first_sent.setdefault(key, self._stage.micros)
             if call.path.count("/") == 2 and self._stage.micros - first > KEY_LIVES_SECONDS * MICROS:
                 self.breaks(f"I14: a create goes out with a key older than 23 h: {call.path}")
         else:
-            own = list(waiting)
+            self._check_alone_in_salesforce(call)
             self._check_fields(call)
+            own = []
+            for names, times in Counter(written_targets(call)).items():
+                of_this = [row for row in waiting if row.target.removesuffix("/status") in names]
+                if len(of_this) != times:
+                    self.breaks(f"I12: {names[0]} is written {times} times, {len(of_this)} attempts are written ahead")
+                own += of_this
         if not own:
             self.breaks(f"I12: a write without an attempt written ahead: {call.method} {call.path}")
-        if all(row.deadline_wall + 1 < self._stage.micros for row in own):
+        if any(row.deadline_wall + 1 < self._stage.micros for row in own):
             self.breaks(f"I14: a write leaves after its deadline: {call.method} {call.path}")
 
     def took_effect(self, side: str, call: Call, reply: Reply | None) -> None:
+        self._moments[self._worker] = self._stage.micros
         if is_write(side, call):
+            self._in_flight.pop(self._worker, None)
             if self._undisturbed and side == "stripe" and self._before and self._before == self._stripe_object(call):
                 self.breaks(f"I19: a write to Stripe changes nothing: {call.path} {call.body.decode()}")
-            self.written()
+            self._events = len(self._sandbox.stripe.world.store.table("event"))
+            if self._stage.current is not None:
+                self.edits.look(self._worker)
             self.look()
+            self.written()
 
     def answered(self, side: str, call: Call, reply: Reply) -> None:
-        if side == "stripe" and is_write(side, call) and reply.status < 500:
-            self._unanswered.pop(_target(call), None)
+        if not is_write(side, call):
+            if not call.path.startswith("/v1/events"):
+                self.edits.seen(self._worker, self._moments[self._worker], reply.body)
+        elif side == "stripe" and reply.status < 500:
+            self._unanswered.pop(target(call), None)
+
+    def acted(self) -> None:
+        """A person has done something."""
+        self.bound.changed()
+        self.look()
+
+    @property
+    def _worker(self) -> str:
+        return self._stage.current.name if self._stage.current else "nobody"
 
     def look(self) -> None:
         """After anything that may have changed a figure: what was ever true, and what never goes back."""
@@ -138,14 +178,17 @@ class Watch:
         if seen == self._seen:
             return
         self._seen = seen
-        collected = collected_minor(self._sandbox)
-        for account, minor in collected.items():
-            self._values[account].add(minor)
-        for line in rows(self._sandbox, "salesforce", "OpportunityLineItem"):
-            self._quantities["salesforce"][line["Id"]].add(Fraction(str(line["Quantity"])))
-        for item in self._sandbox.stripe.world.store.table("subscription_item").values():
-            if not item.get("deleted"):
-                self._quantities["stripe"][item["metadata"].get("sf_line_id", "")].add(Fraction(item["quantity"]))
+        if len(self._sandbox.stripe.world.store.table("event")) != self._events:
+            self._events = len(self._sandbox.stripe.world.store.table("event"))
+            self.bound.changed()
+        self._held.look()
+        self.edits.look()
+        collected, recurring = collected_minor(self._sandbox), recurring_minor(self._sandbox)
+        for account in rows(self._sandbox, "salesforce", "Account"):
+            name = account["Id"]
+            self._values[name].add(collected.get(name, Fraction(0)))
+            self._held.figure(name, "account.lifetime_value", int(collected.get(name, 0)))
+            self._held.figure(name, "account.mrr", recurring.get(name, 0))
         for subscription in self._sandbox.stripe.world.store.table("subscription").values():
             name, ends = subscription["id"], subscription.get("cancel_at") or subscription["cancel_at_period_end"]
             if ends:
@@ -176,23 +219,35 @@ class Watch:
         self._stage.say(f"BREAKS {what}")
         self.violations.append(what)
 
-    def _check_agreed(self, line: str, quantity: Fraction) -> None:
-        for side, seen in self._quantities.items():
-            # Lines that share an item are agreed on one by one, and Stripe knows only their sum.
-            if line in seen and quantity not in seen[line]:
-                self.breaks(f"I27: {line} was agreed on as {quantity}, which {side} never held")
+    def _check_agreed(self, ledger: Ledger) -> None:
+        """I27, of what the base has learned since the last call."""
+        with ledger.read() as conn:
+            new = conn.execute(select(base).where(base.c.agreed_at >= self._agreed_until)).all()
+        for row in new:
+            self._agreed_until = max(self._agreed_until, row.agreed_at)
+            for side in self._held.strange(row.subject, row.field, row.value):
+                self.breaks(f"I27: {row.field} of {row.subject} was agreed on as {row.value}, which {side} never held")
 
     def _check_alone(self, call: Call, key: str) -> None:
         """A write that may be on its way is resolved before the same object is written again."""
-        target = _target(call)
-        if _is_create(call) and call.path in NAMED_BY_US:
+        about = target(call)
+        if is_create(call) and call.path in NAMED_BY_US:
             return
-        before = self._unanswered.get(target)
+        before = self._unanswered.get(about)
         if before is not None and before.key != key:
             waited = self._stage.micros - before.sent_at
-            if not (_is_create(call) and waited >= GRACE_SECONDS * MICROS):
-                self.breaks(f"I15: {target} is written again while another write to it is open")
-        self._unanswered[target] = _Unanswered(key, self._stage.micros)
+            if not (is_create(call) and waited >= GRACE_SECONDS * MICROS):
+                self.breaks(f"I15: {about} is written again while another write to it is open")
+        self._unanswered[about] = _Unanswered(key, self._stage.micros)
+
+    def _check_alone_in_salesforce(self, call: Call) -> None:
+        """Nobody else writes a record before the last write of it has arrived, or is given up."""
+        mine = {names[0] for names in written_targets(call)}
+        living = {worker.name for worker in self._stage.workers}
+        for worker, theirs in self._in_flight.items():
+            if worker != self._worker and worker in living and mine & theirs:
+                self.breaks(f"I15: {', '.join(sorted(mine & theirs))} is written by two at a time")
+        self._in_flight[self._worker] = mine
 
     def _stripe_object(self, call: Call) -> dict[str, Any] | None:
         """The object that an update is about, as Stripe shows it; None for a create."""
@@ -202,7 +257,7 @@ class Watch:
         return world.render(row) if row is not None else None
 
     def _check_params(self, call: Call) -> None:
-        kind = call.path.split("/")[-1 if _is_create(call) or "/tax_ids" in call.path else 2]
+        kind = call.path.split("/")[-1 if is_create(call) or "/tax_ids" in call.path else 2]
         allowed = STRIPE_FIELDS.get(kind, "").split()
         names = [name.replace("]", "").split("[") for name in parse_qs(call.body.decode(), keep_blank_values=True)]
         strange = {".".join(name) for name in names if name[0] not in allowed}
@@ -216,17 +271,20 @@ class Watch:
         for record in written_records(call):
             self._check_changes(record)
             kind = record.get("attributes", {}).get("type", "")
-            strange = (
-                {f"{kind}.{name}" for name in record if name not in ("attributes", "id", "Id")}
-                - self._writable
-                - STANDARD_FIELDS
-            )
+            names = {f"{kind}.{name}" for name in record if name not in ("attributes", "id", "Id")}
+            strange = names - self._writable - {f"{kind}.{name}" for name in self._own_fields(kind, record).split()}
             if strange:
                 self.breaks(f"I11: fields are written that are not ours: {', '.join(sorted(strange))}")
             if "Lifetime_Value__c" in record and (value := record["Lifetime_Value__c"]) is not None:
-                known = self._values[record.get("id", record.get("Id", ""))] | {Fraction(0)}
+                known = self._values[record.get("id", record.get("Id", ""))]
                 if Fraction(str(value)) * 100 not in known:
                     self.breaks(f"I7: a lifetime value of {value} was never true")
+
+    def _own_fields(self, kind: str, record: dict[str, Any]) -> str:
+        if "id" not in record:
+            return MADE_WITH.get(kind, "")
+        stands = self._sandbox.salesforce.org.store.table(kind).get(record["id"]) or {}
+        return RENEWAL if stands.get("Stripe_Renewal_Key__c") else KEPT.get(kind, "")
 
     def _check_changes(self, record: dict[str, Any]) -> None:
         kind, record_id = record["attributes"]["type"], record.get("id", record.get("Id", ""))
@@ -240,23 +298,3 @@ def _same(stands: Any, written: Any) -> bool:
     if isinstance(written, int | float) and isinstance(stands, int | float | Decimal):
         return Fraction(str(stands)) == Fraction(str(written))
     return bool(stands == written or (stands in (None, "") and written in (None, "")))
-
-
-def _is_create(call: Call) -> bool:
-    return call.path.count("/") == 2
-
-
-def _target(call: Call) -> str:
-    """What a write to Stripe is about: an object, or the intent by which one is made."""
-    if not _is_create(call):
-        return call.path
-    said = parse_qs(call.body.decode())
-    names = ("metadata[sf_intent]", "id", "lookup_key")
-    return f"{call.path} {next((said[name][0] for name in names if name in said), call.body.decode())}"
-
-
-def written_records(call: Call) -> Iterator[dict[str, Any]]:
-    """The records in a composite's collections and single writes."""
-    for part in json.loads(call.body or b"{}").get("compositeRequest", ()):
-        body = part.get("body") or {}
-        yield from body.get("records", [body] if part["method"] in ("PATCH", "POST") and "attributes" in body else ())

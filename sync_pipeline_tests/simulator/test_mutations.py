@@ -15,6 +15,7 @@ import pytest
 import stripe
 
 from sync_pipeline.core import (
+    cancel_dates,
     cash,
     churn,
     customers,
@@ -24,18 +25,20 @@ from sync_pipeline.core import (
     fields,
     kinds,
     line_terms,
+    prices,
     readings,
     two_way,
 )
 from sync_pipeline.core import plan as planner
 from sync_pipeline.core.commands import Command, Entry
+from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Observation, Present
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import World
-from sync_pipeline.engine import apply, resolve
+from sync_pipeline.engine import apply, observe, resolve
 from sync_pipeline.engine.snapshot import SalesforceTables
-from sync_pipeline.ledger import attempts, audit, base, inbox
+from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, inbox
 from sync_pipeline.ledger.tables import audit_head
 from sync_pipeline.receiver import app as receiver
 from sync_pipeline.simulator.people import Action
@@ -43,7 +46,8 @@ from sync_pipeline.simulator.play import Plan, play
 from sync_pipeline.simulator.single_faults import differences, faults, undisturbed
 from sync_pipeline.simulator.stage import StagedEnv, Weather
 from sync_pipeline.systems.outcomes import Outcome
-from sync_pipeline.systems.salesforce.writes import Once
+from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.writes import Once, Part
 from sync_pipeline.systems.stripe import client, errors
 from sync_pipeline.systems.stripe.client import Stripe
 
@@ -87,17 +91,16 @@ def _deaf_to_stripe(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(inbox, "receive", receive)
 
 
-def _agrees_on_one_more(patch: pytest.MonkeyPatch) -> None:
-    real = base.put
+def _agrees_on(field: str, value: str) -> Defect:
+    def put_in(patch: pytest.MonkeyPatch) -> None:
+        real = base.put
 
-    def put_more(conn: Any, account: str, entries: Any, now: int) -> None:
-        more = (
-            replace(each, value=f'"{int(each.value.strip(chr(34))) + 1}"') if each.field == "item.quantity" else each
-            for each in entries
-        )
-        real(conn, account, more, now)
+        def put_other(conn: Any, account: str, entries: Any, now: int) -> None:
+            real(conn, account, (replace(each, value=value) if each.field == field else each for each in entries), now)
 
-    patch.setattr(base, "put", put_more)
+        patch.setattr(base, "put", put_other)
+
+    return put_in
 
 
 ENSURE = ensure.ensure_everything
@@ -160,7 +163,33 @@ def _refuses_what_passes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(client, "outcome_of", outcome_of)
 
 
-PARAMS = customers._customer_params
+def _another_conflict_each_time(patch: pytest.MonkeyPatch) -> None:
+    number = itertools.count()
+    patch.setattr(Clash, "digest", property(lambda _: f"{next(number):016x}"))
+
+
+def _sends_twice(self: Salesforce, parts: Any, **told: Any) -> Any:
+    SEND(self, parts, **told)
+    return SEND(self, parts, **told)
+
+
+def _reads_three_times(world: World, customers: Any, stripe: Any) -> World:
+    return BILLING(BILLING(BILLING(world, customers, stripe), customers, stripe), customers, stripe)
+
+
+def _one_record_more(self: Part) -> list[dict[str, Any]]:
+    return [*RECORDS(self), {"attributes": {"type": "Account"}, "id": "001Aa0000000003IAA", "Seats__c": 1}]
+
+
+def _churns_each_time(patch: pytest.MonkeyPatch) -> None:
+    number, real = itertools.count(), churn._new
+    patch.setattr(churn, "_new", lambda world, rules, key, values: real(world, rules, f"{key}{next(number)}", values))
+    patch.setattr(churn, "churn_records", lambda world, rules: CHURN(replace(world, churn_records=()), rules))
+    patch.setattr(planner, "churn_records", churn.churn_records)
+
+
+PARAMS, NAME = customers._customer_params, fields.field_name
+SEND, RECORDS, BILLING, CHURN = Salesforce.send, Part.records, observe._with_billing, churn.churn_records
 
 HOUR, DAY = 3600, 86_400
 DEAL = (Action(0, "win", 0, 0),)
@@ -180,6 +209,8 @@ def plan(
 ) -> Plan:
     return Plan(seed, actions, tuple((trouble or {}).items()), Weather(pause=pause), by_card)
 
+
+CLASH = plan(*DEAL, Action(HOUR, "edit seats on both sides", 0, 28))
 
 DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
     "won deals are not billed": ("I1", plan(*DEAL), put(planner, "ensure_everything", _no_subscriptions)),
@@ -312,7 +343,42 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
     "the base remembers what nobody held": (
         "I27",
         plan(*DEAL, Action(HOUR, "rename the Account", 0, 7)),
-        _agrees_on_one_more,
+        _agrees_on("item.quantity", '"21"'),
+    ),
+    "the base remembers a name that nobody had": (
+        "I27",
+        plan(*DEAL, Action(HOUR, "rename the Account", 0, 7)),
+        _agrees_on("customer.name", "hmac:strange"),
+    ),
+    "the base remembers an end that nobody scheduled": (
+        "I27",
+        plan(*DEAL),
+        _agrees_on(cancel_dates.RULE, '"2030-01-01"'),
+    ),
+    "the base remembers revenue that nobody billed": ("I27", plan(*DEAL), _agrees_on("account.mrr", '"12"')),
+    "conflicts are not written down": ("I16", CLASH, put(conflicts, "put", lambda *_: None)),
+    "a conflict is written down whenever it is seen": ("I16", CLASH, _another_conflict_each_time),
+    "prices in Salesforce are nobody's business": (
+        "I4",
+        plan(*DEAL, Action(HOUR, "edit a price in Salesforce", 0, 28)),
+        put(prices, "_decide", lambda *_: two_way.Decision("leave")),
+    ),
+    "every call to Salesforce is made twice": ("I19", plan(*DEAL), put(Salesforce, "send", _sends_twice)),
+    "a customer is read three times": ("I19", plan(*DEAL), put(observe, "_with_billing", _reads_three_times)),
+    "a record goes along that nobody wrote ahead": ("I12", plan(*DEAL), put(Part, "records", _one_record_more)),
+    "the outbox forgets nothing": ("I22", plan(*DEAL), put(commands, "prune", lambda *_: 0)),
+    "customers name another Account": (
+        "I2",
+        plan(*DEAL),
+        lambda patch: patch.setitem(
+            cast(Any, readings.READINGS), "account_id", lambda *_: Present("001xx0000000001AAA")
+        ),
+    ),
+    "every look finds another end": ("I10", plan(*DEAL, Action(HOUR, "schedule the end", 0, 0)), _churns_each_time),
+    "a deal is named by the sync": (
+        "I11",
+        plan(*DEAL),
+        put(fields, "field_name", lambda rules, rule: "Name" if rule.object == "opportunity" else NAME(rules, rule)),
     ),
 }
 

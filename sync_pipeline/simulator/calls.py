@@ -1,0 +1,43 @@
+"""What a call of the sync is about: whether it makes something, of which object it is, which records it writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs
+
+from sync_pipeline.sandbox.wire import Call
+
+
+def is_create(call: Call) -> bool:
+    """At Stripe, by the path: an object's own has its id."""
+    return call.path.count("/") == 2
+
+
+def target(call: Call) -> str:
+    """What a write to Stripe is about: an object, or the intent by which one is made."""
+    if not is_create(call):
+        return call.path
+    said = parse_qs(call.body.decode())
+    names = ("metadata[sf_intent]", "id", "lookup_key")
+    return f"{call.path} {next((said[name][0] for name in names if name in said), call.body.decode())}"
+
+
+def written_records(call: Call) -> Iterator[dict[str, Any]]:
+    """The records in a composite's collections and single writes to Salesforce."""
+    for part in json.loads(call.body or b"{}").get("compositeRequest", ()):
+        body = part.get("body") or {}
+        yield from body.get("records", [body] if part["method"] in ("PATCH", "POST") and "attributes" in body else ())
+
+
+def written_targets(call: Call) -> Iterator[tuple[str, ...]]:
+    """Per record of a call to Salesforce, the names that it can have as the target of a command.
+
+    That is its id, or one of its values: the external id by which it is found. A Task goes with its marker.
+    """
+    for record in written_records(call):
+        kind = record.get("attributes", {}).get("type", "")
+        keys = [record["id"]] if "id" in record else [value for value in record.values() if isinstance(value, str)]
+        if kind != "Task":
+            yield tuple(name for key in keys for name in (f"salesforce/{kind}/{key}", key))

@@ -1,0 +1,152 @@
+"""I16: what people edit on one side is never lost, and what they edit on both becomes one conflict.
+
+Told from both systems' own values of the two-way fields and from the merge base, at the moment at which a write of the
+sync takes effect. A write is held to what its worker has seen: nobody can help an edit that comes between the look and
+the write, because Stripe takes no condition with a write.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import select
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import number
+from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.tables import base, conflict
+from sync_pipeline.sandbox.world import Sandbox
+from sync_pipeline.simulator.held import NOTHING, scheduled_end
+from sync_pipeline.simulator.stage import Stage
+
+QUANTITY, CANCEL_DATE = "item.quantity", "contract.cancel_requested_on"
+FIELDS = (QUANTITY, CANCEL_DATE)
+Name = tuple[str, str]
+"""Rule and subject, as a conflict has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """A two-way field: both values (canonical), and the ids of the records that show them."""
+
+    salesforce: str
+    stripe: str
+    records: tuple[str, ...]
+
+    @property
+    def values(self) -> tuple[str, str]:
+        return self.salesforce, self.stripe
+
+
+class Edits:
+    """`clashes` counts by field how often base and both values were three different ones, with these values."""
+
+    def __init__(self, stage: Stage, sandbox: Sandbox, zone: ZoneInfo, breaks: Callable[[str], None]) -> None:
+        self._stage, self._sandbox, self._zone, self._breaks = stage, sandbox, zone, breaks
+        self.ledger: Ledger | None = None
+        self.clashes: dict[Name, Counter[tuple[str, str, str]]] = defaultdict(Counter)
+        self._terms: dict[Name, Term] = {}
+        self._since: dict[Name, int] = {}
+        self._looks: dict[tuple[str, str], int] = {}
+
+    def seen(self, worker: str, moment: int, body: bytes) -> None:
+        """A worker has read an answer that was right at a moment."""
+        for term in self._terms.values():
+            for record in term.records:
+                if record.encode() in body:
+                    self._looks[worker, record] = moment
+
+    def look(self, writer: str | None = None) -> None:
+        """After every change. `writer` is the worker whose write this is, if it is one."""
+        assert self.ledger is not None
+        before, self._terms = self._terms, dict(self._all())
+        moved = [name for name, term in self._terms.items() if name not in before or before[name].values != term.values]
+        if not moved:
+            return
+        agreed = self._agreed()
+        for name in moved:
+            term, known = self._terms[name], before.get(name)
+            agreed_on = _agreed_on(name, term, agreed)
+            if writer is not None and known is not None:
+                self._judge(writer, name, known, term, agreed_on)
+            if agreed_on is not None and len({agreed_on, *term.values}) == 3:
+                self.clashes[name][agreed_on, *term.values] += 1
+                self._stage.sometimes[f"both sides edited {name[0]}"] += 1
+            self._since[name] = self._stage.micros
+
+    def at_rest(self) -> Iterator[str]:
+        """Every clash that was looked at has one conflict, and every conflict was a clash."""
+        assert self.ledger is not None
+        with self.ledger.read() as conn:
+            rows = conn.execute(select(conflict).where(conflict.c.rule.in_(FIELDS))).all()
+        found = Counter((row.rule, row.subject, row.base, row.salesforce, row.stripe) for row in rows)
+        for (rule, subject, *values), count in found.items():
+            times = self.clashes[rule, subject][values[0] or NOTHING, values[1], values[2]]
+            if count > times:
+                yield f"I16: {count} conflicts about {rule} of {subject} with {values}, which clashed {times} times"
+        for row in rows:
+            term = self._terms.get((row.rule, row.subject))
+            if row.status == "Open" and term is not None and term.salesforce == term.stripe:
+                yield f"I16: the conflict about {row.rule} of {row.subject} is open, and both sides have {term.stripe}"
+
+    def _judge(self, writer: str, name: Name, was: Term, is_now: Term, agreed_on: str | None) -> None:
+        """Whether a write took an edit away that its worker had seen."""
+        since = self._since.get(name, 0)
+        if agreed_on is None or any(self._looks.get((writer, record), -1) < since for record in was.records):
+            return
+        pairs = zip(was.values, is_now.values, strict=True)
+        lost = [old for old, new in pairs if old not in (new, agreed_on)]
+        if lost and not self._is_known(name, was):
+            self._breaks(
+                f"I16: {name[0]} of {name[1]} was {was.salesforce} in Salesforce and {was.stripe} at Stripe, agreed on "
+                f"as {agreed_on}, is made {' and '.join(is_now.values)}, and is no conflict"
+            )
+
+    def _is_known(self, name: Name, term: Term) -> bool:
+        """Whether the ledger has a conflict about these values, or a person has said which of them counts."""
+        assert self.ledger is not None
+        about = (conflict.c.rule == name[0], conflict.c.subject == name[1])
+        with self.ledger.read() as conn:
+            rows = conn.execute(select(conflict.c.salesforce, conflict.c.stripe).where(*about)).all()
+        return any(set(term.values) <= {row.salesforce, row.stripe} for row in rows)
+
+    def _agreed(self) -> Mapping[Name, str]:
+        assert self.ledger is not None
+        with self.ledger.read() as conn:
+            rows = conn.execute(select(base.c.field, base.c.subject, base.c.value).where(base.c.field.in_(FIELDS)))
+            return {(row.field, row.subject): row.value for row in rows}
+
+    def _all(self) -> Iterator[tuple[Name, Term]]:
+        salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
+        lines = {key: row for key, row in salesforce.table("OpportunityLineItem").items() if not row.get("IsDeleted")}
+        for item in stripe.table("subscription_item").values():
+            names = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each in lines]
+            if names and not item.get("deleted"):
+                total = sum((Decimal(str(lines[each]["Quantity"])) for each in names), Decimal(0))
+                records = (item["id"], *names)
+                yield (QUANTITY, item["id"]), Term(_canonical(total), _canonical(item["quantity"]), records)
+        subscriptions = stripe.table("subscription")
+        for contract in salesforce.table("Contract").values():
+            subscription = subscriptions.get(contract.get("Stripe_Subscription_Id__c") or "")
+            if subscription is not None:
+                day = contract.get("Cancel_Requested_On__c")
+                end = scheduled_end(self._sandbox, subscription, self._zone)
+                both = canonical.encode(day), canonical.encode(end)
+                yield (CANCEL_DATE, contract["Id"]), Term(*both, (contract["Id"], subscription["id"]))
+
+
+def _agreed_on(name: Name, term: Term, agreed: Mapping[Name, str]) -> str | None:
+    """A subscription that we made began without an end; seats are agreed on line by line."""
+    rule, subject = name
+    if rule == CANCEL_DATE:
+        return agreed.get((rule, subject), NOTHING)
+    known = [agreed[rule, line] for line in term.records[1:] if (rule, line) in agreed]
+    return _canonical(sum((Decimal(canonical.decode(each)) for each in known), Decimal(0))) if known else None
+
+
+def _canonical(value: Decimal | int) -> str:
+    return canonical.encode(number(value))
