@@ -3,22 +3,28 @@
 No secret is a resource's configuration: the settings are read from the environment inside the process that runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings, load_settings
-from sync_pipeline.orchestration.lanes import take_a_lane
+from sync_pipeline.orchestration.lanes import in_its_lane
 
 
 class SettingsResource(dg.ConfigurableResource[Settings]):
     """Hands out the settings of the environment. Tests put a Settings object in its place."""
 
-    def create_resource(self, context: dg.InitResourceContext) -> Settings:
-        """Reads them anew for every run and sensor tick, which is where every run begins. Raises SettingsError."""
-        if context.instance is not None and context.run is not None:
-            take_a_lane(context.instance, context.run)
-        return load_settings()
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Settings]:
+        """Reads them anew for every run and tick; a run is in its lane while it has them. Raises SettingsError."""
+        settings = load_settings()
+        if context.instance is None or context.run is None:
+            yield settings
+            return
+        with in_its_lane(context.instance, context.run, settings):
+            yield settings
 
 
 class RunMemory(dg.IOManager):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from threading import Event, Thread
 
 import dagster as dg
 import pytest
@@ -12,10 +13,11 @@ import yaml
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
+from sync_pipeline.config.settings import Settings, load_settings
 from sync_pipeline.frames.tables import ACCOUNT_LTV, QUARANTINE
 from sync_pipeline.orchestration.assets.days import day_key
 from sync_pipeline.orchestration.build import build_defs
-from sync_pipeline.orchestration.lanes import take_a_lane
+from sync_pipeline.orchestration.lanes import in_its_lane
 from sync_pipeline.orchestration.table_assets import key
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,6 +41,13 @@ def queueing(kept_instance: dg.DagsterInstance) -> dg.DagsterInstance:
     for run in kept_instance.get_runs():
         kept_instance.delete_run(run.run_id)
     return kept_instance
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Nothing here speaks to a system."""
+    access = ("SALESFORCE_DOMAIN", "SALESFORCE_CLIENT_ID", "SALESFORCE_CLIENT_SECRET", "STRIPE_API_KEY")
+    return load_settings({**dict.fromkeys(access, "unused"), "SYNC_HOME": str(tmp_path)})
 
 
 @cache
@@ -111,18 +120,41 @@ def test_everything_that_can_be_clicked_stands_in_a_lane() -> None:
     [([ASIDE, LTV], "reconcile"), ([DAYS], "backfill"), ([DAYS, LTV], "backfill and reconcile")],
 )
 def test_a_click_is_tagged_with_its_lane(
-    memory: dg.DagsterInstance, selection: Sequence[dg.AssetKey], lane: str
+    memory: dg.DagsterInstance, settings: Settings, selection: Sequence[dg.AssetKey], lane: str
 ) -> None:
     run = start(memory, CLICKED, STARTED, selection)
-    take_a_lane(memory, run)
+    with in_its_lane(memory, run, settings):
+        pass
     assert _ours(memory, run) == {"sync/lane": lane, "sync/scope": "all accounts"}
 
 
-def test_a_job_keeps_the_lane_and_the_scope_that_it_has(memory: dg.DagsterInstance) -> None:
+def test_a_job_keeps_the_lane_and_the_scope_that_it_has(memory: dg.DagsterInstance, settings: Settings) -> None:
     run = start(memory, "reconcile", STARTED)
     memory.add_run_tags(run.run_id, own := {"sync/lane": "reconcile", "sync/scope": "0a1b"})
-    take_a_lane(memory, _now(memory, run))
+    with in_its_lane(memory, _now(memory, run), settings):
+        pass
     assert _ours(memory, run) == own
+
+
+@pytest.mark.parametrize(("selection", "waits"), [([LTV], True), ([DAYS], False)])
+def test_what_is_run_past_the_queue_waits_when_it_begins(
+    memory: dg.DagsterInstance, settings: Settings, selection: Sequence[dg.AssetKey], waits: bool
+) -> None:
+    first, made = (start(memory, CLICKED, STARTED, each) for each in ([ASIDE], selection))
+    # Tagged here, because a storage in memory belongs to one thread.
+    memory.add_run_tags(made.run_id, {"sync/lane": "any"})
+    second, begun = _now(memory, made), Event()
+
+    def other() -> None:
+        with in_its_lane(memory, second, settings):
+            begun.set()
+
+    thread = Thread(target=other)
+    with in_its_lane(memory, first, settings):
+        thread.start()
+        assert begun.wait(0.2) is not waits
+    assert begun.wait(5)
+    thread.join()
 
 
 def _ours(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dict[str, str]:
