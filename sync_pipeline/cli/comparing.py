@@ -101,6 +101,7 @@ def apply(file: Path, allow: bool) -> None:
         f"accounts as planned; {len(report.refused)} left because they have changed, {total.deferred} for later, "
         f"{total.parked} writes refused"
     )
+    click.echo(total.cost.in_words())
     for problem in sorted(total.problems):
         click.echo(f"problem: {problem}")
     if report.moved or total.deferred or total.parked:

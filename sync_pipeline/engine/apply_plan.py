@@ -15,6 +15,7 @@ from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.world import World
 from sync_pipeline.engine import queue
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.guard import check
 from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
@@ -50,6 +51,7 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
         raise PlanError(f"the plan was made for org {plan.org_id}, this is {engine.salesforce.org_id}")
     if plan.code_version != engine.code_version:
         raise PlanError("the rules or the version have changed since the plan was made; make it anew")
+    before = calls_so_far(engine.salesforce, engine.stripe)
     planned: dict[str, list[PlannedWrite]] = defaultdict(list)
     for write in plan.writes:
         planned[write.account_id].append(write)
@@ -66,6 +68,7 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
     for accounts in queue.at_a_time([each.before.account_id for each in fitting]):
         claims = queue.claim_named(engine, me, accounts, Priority.CREATE)
         report.total.add(bring_to_rest(engine, claims, owner=me))
+    report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
 
 

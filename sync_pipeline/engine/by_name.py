@@ -10,6 +10,7 @@ from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.salesforce_ids import record_id
 from sync_pipeline.engine import guard, queue
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.intake import not_an_account, resync
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.ledger import commands
@@ -85,7 +86,9 @@ def _bring_to_rest(engine: Engine, accounts: Collection[str], *, allow: bool) ->
         guard.refuse_if_held(engine.ledger)
         engine = replace(engine, approval=guard.RunGuard(engine))
     total, me = BatchReport(), engine.env.token()
+    before = calls_so_far(engine.salesforce, engine.stripe)
     for some in queue.at_a_time(accounts):
         claims = queue.claim_named(engine, me, some, Priority.CREATE)
         total.add(bring_to_rest(engine, claims, owner=me))
+    total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return total

@@ -20,6 +20,7 @@ def as_data(certificate: Certificate) -> dict[str, Any]:
         "agreed": certificate.agreed,
         "repaired": certificate.repaired,
         "writes": certificate.writes,
+        "calls": certificate.cost.report(),
         "left": [{"account": each.account, "subject": each.subject, "what": each.what} for each in certificate.left],
         "differences": [
             {
@@ -56,7 +57,7 @@ def as_text(certificate: Certificate) -> str:
         f"{certificate.accounts} accounts compared, {certificate.agreed} agreed, {certificate.repaired} repaired "
         f"with {certificate.writes} writes, {len(certificate.left)} matters left"
     )
-    lines = [f"Certificate of {when}: {verdict}", f"  {counts}"]
+    lines = [f"Certificate of {when}: {verdict}", f"  {counts}", f"  {certificate.cost.in_words()}"]
     for measure, by_currency in sorted(certificate.totals.items()):
         for currency, total in sorted(by_currency.items()):
             lines.append(f"  {MEASURES[measure]} {currency}: {_sides(total, currency)}")

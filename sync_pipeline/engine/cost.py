@@ -68,6 +68,16 @@ class Cost:
                 found[f"{name}_ratio"] = round(used / least, 3)
         return found
 
+    def in_words(self) -> str:
+        """One line for people: the calls of each kind, and how they compare with the least that would have done."""
+        said = []
+        for name in Calls.__dataclass_fields__:
+            used, least = getattr(self.used, name), getattr(self.least, name)
+            if used or least:
+                ratio = f", ratio {used / least:.2f}" if least else ""
+                said.append(f"{used} {name.replace('_', ' ').capitalize()} (at least {least}{ratio})")
+        return f"calls: {', '.join(said) or 'none'}"
+
 
 def calls_so_far(salesforce: Salesforce, stripe: Stripe) -> Calls:
     """What the two clients have sent since they were made."""

@@ -24,6 +24,7 @@ from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.cost import Cost, calls_so_far
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.guard import check
 from sync_pipeline.engine.lists import by_cost, keep_count
@@ -34,6 +35,7 @@ from sync_pipeline.engine.snapshot import (
     SalesforceTables,
     StripeTables,
     Tables,
+    least_for_tables,
     read_salesforce,
     read_stripe,
 )
@@ -98,7 +100,7 @@ class Figure:
 @dataclass(slots=True)
 class Certificate:
     """The result of a reconcile. `totals` is by measure and currency, minor units, after the repair; `differences` are
-    the figures that differed before it."""
+    the figures that differed before it; `cost` is that of the repair, and in a reconcile of all that it did."""
 
     at: int
     accounts: int = 0
@@ -108,6 +110,7 @@ class Certificate:
     left: list[Left] = field(default_factory=list)
     differences: list[Figure] = field(default_factory=list)
     totals: dict[str, dict[str, Total]] = field(default_factory=dict)
+    cost: Cost = field(default_factory=Cost)
 
     @property
     def agrees(self) -> bool:
@@ -151,7 +154,9 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
     """What agrees now: the compared worlds, with the different accounts looked at afresh after their repair."""
     different = compared.different()
     fresh = observe(engine, different, listed=by_cost(engine, different)) if different else {}
-    certificate = Certificate(at=engine.env.now(), accounts=len(compared.ahead), writes=written.writes)
+    certificate = Certificate(
+        at=engine.env.now(), accounts=len(compared.ahead), writes=written.writes, cost=written.cost
+    )
     for name, before in compared.ahead.items():
         world = fresh.get(name, before.before)
         planned = plan(world, engine.rules, engine.personal_key) if name in fresh else before.now
@@ -175,10 +180,16 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
 
 def reconcile(engine: Engine, *, allow: bool = False) -> Certificate:
     """Full comparison and repair. With `allow` no guard stops it. Raises Halted, GuardTripped."""
-    compared = compare(engine, read_tables(engine))
+    before = calls_so_far(engine.salesforce, engine.stripe)
+    tables = read_tables(engine)
+    least = least_for_tables(tables)
+    compared = compare(engine, tables)
     if not allow:
         check(engine, compared.ahead.values(), among=len(compared.ahead))
-    return certify(engine, compared, repair(engine, compared.different(), allow=allow))
+    written = repair(engine, compared.different(), allow=allow)
+    certificate = certify(engine, compared, written)
+    used = calls_so_far(engine.salesforce, engine.stripe) - before
+    return replace(certificate, cost=Cost(used, least + written.cost.least))
 
 
 def _without_customer(world: World) -> Iterator[Left]:

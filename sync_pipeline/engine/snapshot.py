@@ -35,6 +35,7 @@ from sync_pipeline.core.records import (
     SyncConflict,
 )
 from sync_pipeline.core.world import Billing, Catalogue
+from sync_pipeline.engine.cost import Calls, least_salesforce_reads
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe import listings
@@ -70,6 +71,8 @@ TABLES: Mapping[str, type[Any]] = {
 
 
 OF_CUSTOMERS = ("customers", "subscriptions", "invoices", "charges", "subscription_schedules")
+LISTED = (*OF_CUSTOMERS, "products", "prices", "coupons", "disputes", "credit_notes")
+"""The tables that Stripe lists; the others come with them."""
 SALESFORCE_OBJECTS: Mapping[str, str] = {
     "salesforce/accounts": "account",
     "salesforce/opportunities": "opportunity",
@@ -83,13 +86,26 @@ SALESFORCE_OBJECTS: Mapping[str, str] = {
 
 def read_salesforce(salesforce: Salesforce) -> dict[str, list[Any]]:
     """Complete tables of the org."""
-    tables = {table: list(salesforce.everything(name)) for table, name in SALESFORCE_OBJECTS.items()}
-    return tables | {"salesforce/failure_tasks": list(salesforce.open_tasks())}
+    objects = {**SALESFORCE_OBJECTS, "salesforce/failure_tasks": "task"}
+    found = salesforce.whole(objects.values())
+    return {table: found[name] for table, name in objects.items()}
 
 
 def read_stripe(stripe: Stripe) -> dict[str, list[Any]]:
     """Complete tables of the Stripe account."""
     return {f"stripe/{table}": rows for table, rows in listings.everything(stripe).items()}
+
+
+def least_for_tables(tables: Tables) -> Calls:
+    """The calls that complete tables take when every query and every page is full."""
+    rows = sum(len(found) for name, found in tables.items() if name.startswith("salesforce/"))
+    pages = sum(_pages(tables, f"stripe/{table}") for table in LISTED)
+    return least_salesforce_reads(rows, rows) + Calls(stripe_reads=pages)
+
+
+def _pages(tables: Tables, table: str) -> int:
+    """The pages of a list; that it is empty takes a look as well."""
+    return max(1, -(-len(tables[table]) // PAGE))
 
 
 def read_stripe_state(stripe: Stripe) -> dict[str, list[Any]]:
@@ -163,7 +179,7 @@ class StripeTables:
         self._coupons = {coupon.id: coupon for coupon in tables["stripe/coupons"]}
         self._products = frozenset(product.id for product in tables["stripe/products"])
         self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key}
-        self.pages = sum(max(1, -(-len(tables[f"stripe/{table}"]) // PAGE)) for table in OF_CUSTOMERS)
+        self.pages = sum(_pages(tables, f"stripe/{table}") for table in OF_CUSTOMERS)
 
     def customer(self, customer_id: str) -> Observation[Customer]:
         known = self._customers.get(customer_id)

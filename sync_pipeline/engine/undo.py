@@ -103,7 +103,9 @@ def carry_out(engine: Engine, undo: Undo, *, allow: bool = False) -> Applied:
             raise Halted(applied.halted)
         total.done += applied.done
         total.parked += applied.parked
-        total.waiting |= applied.waiting | applied.lost | (set(accounts) - {claim.account for claim in claims})
+        total.waiting |= (
+            applied.waiting | applied.held | applied.lost | (set(accounts) - {claim.account for claim in claims})
+        )
     return total
 
 

@@ -306,12 +306,20 @@ class Reads(Connection):
 
     def open_tasks(self) -> Iterator[FailureTask]:
         """All open Tasks that were made for a failed payment."""
-        query = self._open_tasks(self._names["task"].object)
-        yield from self._tasks(self.query_all({"task": query})["task"])
+        yield from self.whole(["task"])["task"]
 
     def everything(self, name: str) -> Iterator[Any]:
         """All records of an object."""
-        yield from self.parsed(name, self.query_all({name: self._select(name, None)})[name])
+        yield from self.whole([name])[name]
+
+    def whole(self, names: Iterable[str]) -> dict[str, list[Any]]:
+        """All records of some objects, read together; of Tasks the open ones that were made for a failed payment."""
+        of_tasks = self._open_tasks(self._names["task"].object)
+        rows = self.query_all({name: of_tasks if name == "task" else self._select(name, None) for name in names})
+        return {
+            name: list(self._tasks(found) if name == "task" else self.parsed(name, found))
+            for name, found in rows.items()
+        }
 
     def parsed(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
         """Rows of a query as records."""
