@@ -151,7 +151,7 @@ def _open_the_plots(page: Page) -> None:
     plot = page.get_by_role("img", name="Recurring revenue")
     plot.wait_for(timeout=PATIENCE_MS)
     # The table below it is long, and the window opens at its end, where the button is.
-    plot.evaluate("image => image.scrollIntoView()")
+    plot.evaluate("image => image.scrollIntoView({block: 'center'})")
 
 
 def _the_ledgers_check(page: Page) -> None:
