@@ -57,7 +57,7 @@ def _merge(
         if left == ruling.value:
             yield from _to_stripe(world, rules.commercial, billing, contract, subscription, asked)
         else:
-            yield from _to_contract(world, rules, contract, canonical.decode(ruling.value))
+            yield from _to_contract(world, rules, contract, canonical.decode(ruling.value), scheduled)
         return
     # A subscription that we made began without an end; of one that was found nobody knows what it was meant to have.
     decision = merge3(left, right, base if base is not None or subscription.intent is None else NEVER)
@@ -87,14 +87,17 @@ def _merge(
     else:
         if decision == "conflict" and (asked is not None or base is not None):
             yield clash
-        yield from _to_contract(world, rules, contract, scheduled)
+        yield from _to_contract(world, rules, contract, scheduled, scheduled)
 
 
-def _to_contract(world: World, rules: Rules, contract: Contract, scheduled: str | None) -> Iterator[Entry]:
-    agreed = (Agreement(contract.id, RULE, canonical.encode(scheduled)),)
-    reason = f"the subscription is to end on {scheduled}" if scheduled else "the subscription goes on"
+def _to_contract(
+    world: World, rules: Rules, contract: Contract, day: str | None, scheduled: str | None
+) -> Iterator[Entry]:
+    """What a person ruled is agreed on when Stripe has it too, in the next round."""
+    agreed = (Agreement(contract.id, RULE, canonical.encode(day)),) if day == scheduled else ()
+    reason = f"the subscription is to end on {day}" if day else "the subscription goes on"
     written = writing.update(
-        world, rules, "contract", contract, {FIELD: scheduled}, rule=RULE, reason=reason, agreements=agreed
+        world, rules, "contract", contract, {FIELD: day}, rule=RULE, reason=reason, agreements=agreed
     )
     if written is not None:
         yield written

@@ -227,6 +227,8 @@ def _counts_from(rules: Rules, billed: BilledItem, quantity: Decision, prices: P
 def _to_lines(world: World, rules: Rules, billed: BilledItem, quantity: Decision, prices: Prices) -> Iterator[Command]:
     names = rules.salesforce["line"]
     shares = spread(billed.lines, quantity_of(quantity.value)) if quantity.value is not None else None
+    # What a person ruled is agreed on when Stripe has it too, in the next round.
+    follows = shares is not None and sum(shares.values()) == billed.item.quantity
     settled = [(gone, 0) for gone in billed.gone]
     settled += [(line.id, shares[line.id]) for line in billed.lines if shares and shares.get(line.id) == line.quantity]
     for line in billed.lines:
@@ -236,15 +238,16 @@ def _to_lines(world: World, rules: Rules, billed: BilledItem, quantity: Decision
         agreed: list[Agreement] = []
         if shares is not None and line.id in shares and shares[line.id] != line.quantity:
             new = Decimal(shares[line.id])
-            why = "seats were changed at Stripe" if sum(shares.values()) == billed.item.quantity else RULED
+            why = "seats were changed at Stripe" if follows else RULED
             changed.append(FieldChange(names.fields["quantity"], number(line.quantity), number(new), QUANTITY, why))
-            agreed += agreed_quantities([(line.id, new), *settled])
+            agreed += agreed_quantities([(line.id, new), *settled]) if follows else ()
             settled = []
         if (rate := prices.following.get(line.id)) is not None:
             price = rate.unit_amount.scaleb(-exponent(billed.item.currency))
-            why = "the price was changed at Stripe" if rate == rate_of_item(billed.item) else RULED
+            is_billed = rate == rate_of_item(billed.item)
+            why = "the price was changed at Stripe" if is_billed else RULED
             changed.append(FieldChange(names.fields["unit_price"], number(line.unit_price), number(price), RATE, why))
-            agreed += agreed_rates([line.id], rate)
+            agreed += agreed_rates([line.id], rate) if is_billed else ()
         if not changed:
             continue
         yield Command(

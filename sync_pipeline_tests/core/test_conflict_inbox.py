@@ -167,6 +167,7 @@ def test_an_edit_between_the_two_writes_of_a_ruling_is_not_lost() -> None:
     systems.settle()
     assert seats(systems) == (31, 31)
     is_at_rest(systems)
+    assert len(shown(systems)) == 1  # Stripe moved on one side only: what was ruled was never agreed on
 
 
 def test_the_same_values_again_are_another_conflict() -> None:
