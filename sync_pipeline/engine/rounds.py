@@ -116,12 +116,14 @@ def bring_to_rest(
     unsettled = list(claims)
     known: dict[str, World] = {}
     seen: dict[str, AccountRecords] = {}
+    began = engine.env.wall()
     try:
         for _ in range(MAX_ROUNDS + 1):
             if not unsettled:
                 break
+            seen_from, began = began, engine.env.wall()
             report.rounds += 1
-            unsettled = _round(engine, unsettled, owner, report, between, lists, known, seen)
+            unsettled = _round(engine, unsettled, owner, report, between, lists, known, seen, seen_from)
     except ReadFailed as error:
         _give_back(engine, unsettled, report)
         raise Halted(str(error)) from error
@@ -141,11 +143,13 @@ def _round(
     lists: Lists,
     known: dict[str, World],
     seen: dict[str, AccountRecords],
+    seen_from: int,
 ) -> list[Claim]:
     """One round; returns the accounts that need another.
 
     `known` are those whose Stripe side stays as it was seen, `seen` those whose Salesforce side the last write's call
-    has shown.
+    has shown; both since `seen_from` at the earliest. What was seen longer ago than a lease is looked at again: a
+    process that stood still goes on with what people may have edited meanwhile.
     """
     extended = 0
 
@@ -160,6 +164,9 @@ def _round(
     keep_going()
     resolved = resolve(engine, claims, between=keep_going)
     _stop_if_halted(resolved)
+    if (began := engine.env.wall()) - seen_from > LEASE_US:
+        known.clear()
+        seen.clear()
     rows, calls = engine.salesforce.rows, engine.salesforce.calls
     listed = lists.of([claim for claim in claims if claim.account not in known], keep_going)
     names = [claim.account for claim in claims]
@@ -168,7 +175,8 @@ def _round(
     report.looked += looked_at(world for name, world in worlds.items() if name not in known)
     report.worlds |= worlds
     plans = _plans(engine, worlds, report)
-    if outdated := [name for name, by in listed.items() if name in plans and _needs_a_look(engine, by, plans[name])]:
+    outdated = [name for name, by in listed.items() if name in plans and _needs_a_look(engine, by, plans[name])]
+    if outdated := list(plans) if engine.env.wall() - began > LEASE_US else outdated:
         fresh = observe(engine, outdated, between=keep_going)
         worlds |= fresh
         plans |= _plans(engine, fresh, report)
