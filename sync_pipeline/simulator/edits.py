@@ -18,13 +18,15 @@ from sqlalchemy import select
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import number
 from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import base, conflict
+from sync_pipeline.ledger.tables import base, conflict, review
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.held import NOTHING, scheduled_end
-from sync_pipeline.simulator.stage import Stage
+from sync_pipeline.simulator.stage import MICROS, Stage
 
 QUANTITY, CANCEL_DATE = "item.quantity", "contract.cancel_requested_on"
 FIELDS = (QUANTITY, CANCEL_DATE)
+OF_STRIPE = ("si_", "sub_")
+LEASE_SECONDS = 120
 Name = tuple[str, str]
 """Rule and subject, as a conflict has them."""
 
@@ -53,21 +55,19 @@ class Edits:
         self._since: dict[Name, int] = {}
         self._looks: dict[tuple[str, str], int] = {}
 
-    def seen(self, worker: str, moment: int, body: bytes) -> None:
-        """A worker has read an answer that was right at a moment."""
+    def seen(self, worker: str, side: str, moment: int, body: bytes) -> None:
+        """A worker has read an answer of a system that was right at a moment."""
         for term in self._terms.values():
             for record in term.records:
-                if record.encode() in body:
+                if record.startswith(OF_STRIPE) == (side == "stripe") and record.encode() in body:
                     self._looks[worker, record] = moment
 
     def look(self, writer: str | None = None) -> None:
         """After every change. `writer` is the worker whose write this is, if it is one."""
         assert self.ledger is not None
-        before, self._terms = self._terms, dict(self._all())
-        moved = [name for name, term in self._terms.items() if name not in before or before[name].values != term.values]
-        if not moved:
-            return
         agreed = self._agreed()
+        before, self._terms = self._terms, dict(self._all(agreed))
+        moved = [name for name, term in self._terms.items() if name not in before or before[name].values != term.values]
         for name in moved:
             term, known = self._terms[name], before.get(name)
             agreed_on = _agreed_on(name, term, agreed)
@@ -92,11 +92,44 @@ class Edits:
             term = self._terms.get((row.rule, row.subject))
             if row.status == "Open" and term is not None and term.salesforce == term.stripe:
                 yield f"I16: the conflict about {row.rule} of {row.subject} is open, and both sides have {term.stripe}"
+        yield from self._ends()
+        yield from self._rulings()
+
+    def _ends(self) -> Iterator[str]:
+        """A running subscription is to end on the day that its Contract says, or a person is told."""
+        assert self.ledger is not None
+        with self.ledger.read() as conn:
+            told = set(conn.execute(select(review.c.key).where(review.c.closed_at.is_(None))).scalars())
+        subscriptions = self._sandbox.stripe.world.store.table("subscription")
+        for (rule, subject), term in self._terms.items():
+            if rule != CANCEL_DATE or subscriptions[term.records[1]]["status"] in ("canceled", "incomplete_expired"):
+                continue
+            if term.salesforce != term.stripe and f"{rule}:{subject}" not in told:
+                yield f"I16: {subject} is to end on {term.salesforce}, and at Stripe on {term.stripe}"
+
+    def _rulings(self) -> Iterator[str]:
+        """Every record of a conflict shows what became of it; a ruling that no later edit has overtaken is done."""
+        assert self.ledger is not None
+        with self.ledger.read() as conn:
+            known = {row.key: row for row in conn.execute(select(conflict))}
+        shown = self._sandbox.salesforce.org.store.table("Sync_Conflict__c").values()
+        present = {row["Conflict_Key__c"]: row for row in shown if not row.get("IsDeleted")}
+        for key in sorted(known.keys() ^ present.keys()):
+            yield f"I16: conflict {key} is {'not ' if key in known else ''}in Salesforce alone"
+        for key in sorted(known.keys() & present.keys()):
+            status, winner = (present[key].get(name) for name in ("Status__c", "Winner__c"))
+            if (status, winner) != (known[key].status, known[key].winner):
+                yield f"I16: conflict {key} is {known[key].status} and shows {status}, {winner}"
+            ruling = present[key].get("Ruling__c")
+            if ruling and status != "Overtaken" and (status, winner) != ("Decided", ruling):
+                yield f"I16: {ruling} shall count in conflict {key}, which is {status} for {winner}"
 
     def _judge(self, writer: str, name: Name, was: Term, is_now: Term, agreed_on: str | None) -> None:
-        """Whether a write took an edit away that its worker had seen."""
-        since = self._since.get(name, 0)
-        if agreed_on is None or any(self._looks.get((writer, record), -1) < since for record in was.records):
+        """Whether a write took an edit away that its worker had seen, or could have seen: a look holds for a lease."""
+        since, now = self._since.get(name, 0), self._stage.micros
+        looks = [self._looks.get((writer, record), -1) for record in was.records]
+        is_fresh = any(look < since and now - look < LEASE_SECONDS * MICROS for look in looks)
+        if agreed_on is None or was.records != is_now.records or is_fresh:
             return
         pairs = zip(was.values, is_now.values, strict=True)
         lost = [old for old, new in pairs if old not in (new, agreed_on)]
@@ -120,19 +153,23 @@ class Edits:
             rows = conn.execute(select(base.c.field, base.c.subject, base.c.value).where(base.c.field.in_(FIELDS)))
             return {(row.field, row.subject): row.value for row in rows}
 
-    def _all(self) -> Iterator[tuple[Name, Term]]:
+    def _all(self, agreed: Mapping[Name, str]) -> Iterator[tuple[Name, Term]]:
         salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
         lines = {key: row for key, row in salesforce.table("OpportunityLineItem").items() if not row.get("IsDeleted")}
         for item in stripe.table("subscription_item").values():
             names = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each in lines]
+            # Lines that join the others are added to what both sides had, and are no edit of that.
+            names = [each for each in names if (QUANTITY, each) in agreed] or names
             if names and not item.get("deleted"):
                 total = sum((Decimal(str(lines[each]["Quantity"])) for each in names), Decimal(0))
                 records = (item["id"], *names)
                 yield (QUANTITY, item["id"]), Term(_canonical(total), _canonical(item["quantity"]), records)
         subscriptions = stripe.table("subscription")
+        deals = {row.get("ContractId"): key for key, row in salesforce.table("Opportunity").items()}
+        billing = {each["metadata"].get("sf_opportunity_id"): key for key, each in subscriptions.items()}
         for contract in salesforce.table("Contract").values():
-            subscription = subscriptions.get(contract.get("Stripe_Subscription_Id__c") or "")
-            if subscription is not None:
+            named = contract.get("Stripe_Subscription_Id__c") or billing.get(deals.get(contract["Id"]))
+            if (subscription := subscriptions.get(named or "")) is not None:
                 day = contract.get("Cancel_Requested_On__c")
                 end = scheduled_end(self._sandbox, subscription, self._zone)
                 both = canonical.encode(day), canonical.encode(end)

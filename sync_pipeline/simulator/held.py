@@ -81,10 +81,13 @@ class Held:
         """The systems that never held what is said to be agreed."""
         if field in ONCE_AGREED:
             return
-        value = canonical.encode(canonical.decode(value)[-1]) if field == "item.unit_price" else value
+        place = "" if field in (*NAMES_OF_STRIPE, *SUBSCRIPTION_NAMED) else subject
+        if field == "item.unit_price":
+            # A line that joins others is billed by their item before that names it.
+            place, *_, amount = canonical.decode(value)
+            value = canonical.encode(amount)
         if value not in self._salesforce[subject, field]:
             yield "Salesforce"
-        place = "" if field in (*NAMES_OF_STRIPE, *SUBSCRIPTION_NAMED) else subject
         checked = (*TWO_WAY, *NAMES_OF_STRIPE, *SUBSCRIPTION_NAMED, *CUSTOMER, *FIGURES)
         names_none = field in NAMES_OF_STRIPE and value == NOTHING
         if (
@@ -111,6 +114,8 @@ class Held:
             quantity = 0 if gone else record["Quantity"]
             self._salesforce[subject, "item.quantity"].add(_number(quantity))
             self._salesforce[subject, "item.unit_price"].add(_number(Decimal(str(record["UnitPrice"])) * 100))
+            said = [CANON["number"](Decimal(str(record[name]))) for name in ("Quantity", "UnitPrice")]
+            self._salesforce[subject, "amendment.line"].add(canonical.encode(said))
             if gone:
                 self._stripe[subject, "item.quantity"].add(_number(0))
         elif kind == "opportunity" and record.get("Stripe_Renewal_Key__c"):
@@ -151,9 +156,9 @@ class Held:
         price = self._sandbox.stripe.world.store.table("price")[item["_price"]]
         if len(lines) > 1:
             self._joint.update(lines)
+        self._stripe[price["product"], "item.unit_price"].add(_number(Decimal(price["unit_amount_decimal"])))
         for line in lines:
             self._stripe[line, "item.quantity"].add(_number(0 if item.get("deleted") else item["quantity"]))
-            self._stripe[line, "item.unit_price"].add(_number(Decimal(price["unit_amount_decimal"])))
 
     def _ends(self) -> None:
         """The days on which subscriptions are to end: of the Contracts that name them, or could come to do so."""

@@ -32,8 +32,13 @@ def at_rest(
     """Every invariant that does not hold, in words. `taken_back`: how often each subscription's end was."""
     salesforce = {kind: rows(sandbox, "salesforce", kind) for kind in OBJECTS}
     stripe = {kind: rows(sandbox, "stripe", kind) for kind in ("customer", "subscription", "invoice")}
-    yield from _creation(salesforce, stripe)
-    yield from _links(ledger, stripe)
+    with ledger.read() as conn:
+        customer_gone = select(review.c.account).where(
+            review.c.closed_at.is_(None), review.c.rule.in_(("deleted_customer", "missing_subscription"))
+        )
+        undecided = set(conn.execute(customer_gone).scalars())
+    yield from _creation(salesforce, stripe, owners(sandbox), undecided)
+    yield from _links(sandbox, ledger, stripe)
     for subscription in stripe["subscription"]:
         if (opportunity := subscription["metadata"].get("sf_opportunity_id")) not in ever_won:
             yield f"I1: {subscription['id']} bills {opportunity}, which was never won"
@@ -47,43 +52,59 @@ def at_rest(
     yield from _edits(salesforce, stripe, people, clashed)
     yield from _failures(sandbox, salesforce)
     yield from _figures(sandbox, salesforce, stripe)
-    yield from _churn(salesforce, stripe, taken_back)
+    yield from _churn(salesforce, _of_living(sandbox, stripe["subscription"]), taken_back)
     yield from _books(ledger)
     yield from secrets_kept(sandbox, ledger, while_sent=True)
 
 
-def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
+def _creation(
+    salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], owned: Mapping[str, str], undecided: set[str]
+) -> Iterator[str]:
+    """`owned` are the customers, each with its Account; `undecided` Accounts whose customer or subscription was deleted
+    at Stripe: a person has to say who is billed.
+    """
     intents = Counter(s["metadata"].get("sf_intent") for s in stripe["subscription"])
     for intent, count in intents.items():
         if intent and count > 1:
             yield f"I1: {count} subscriptions for {intent}"
     billed = {s["metadata"].get("sf_opportunity_id") for s in stripe["subscription"]}
     for opportunity in salesforce["Opportunity"]:
+        if opportunity.get("Amends_Opportunity__c") and opportunity["Id"] in billed:
+            yield f"I1: {opportunity['Id']} has a subscription of its own, and amends another deal"
         if opportunity["StageName"] == "Closed Won" and not opportunity.get("Stripe_Renewal_Key__c"):
-            if opportunity["Id"] not in billed:
-                if not opportunity.get("Billing_Message__c"):
+            if (opportunity.get("Amends_Opportunity__c") or opportunity["Id"]) not in billed:
+                if not opportunity.get("Billing_Message__c") and opportunity["AccountId"] not in undecided:
                     yield f"I1: {opportunity['Id']} is won, has no subscription and does not say why"
-            elif not opportunity.get("Stripe_Subscription_Id__c"):
+            elif not opportunity.get("Stripe_Subscription_Id__c") and opportunity["AccountId"] not in undecided:
+                if opportunity.get("Amends_Opportunity__c") and opportunity.get("Billing_Message__c"):
+                    continue
                 yield f"I2: {opportunity['Id']} does not name its subscription"
     owners = Counter(c["metadata"].get("sf_intent") for c in stripe["customer"] if not c.get("deleted"))
     for intent, count in owners.items():
         if count > 1:
             yield f"I2: {count} customers for {intent}"
-    named = {c["metadata"].get("sf_account_id"): c["id"] for c in stripe["customer"] if not c.get("deleted")}
+    named: dict[str, set[str]] = defaultdict(set)
+    for customer, owner in owned.items():
+        named[owner].add(customer)
+    deleted = {c["id"] for c in stripe["customer"] if c.get("deleted")}
     for account in salesforce["Account"]:
-        if account.get("Stripe_Customer_Id__c") != named.get(account["Id"]):
-            yield f"I2: {account['Id']} names {account.get('Stripe_Customer_Id__c')}, not {named.get(account['Id'])}"
+        shown, own = account.get("Stripe_Customer_Id__c"), named[account["Id"]]
+        if (own or shown) and shown not in own | deleted:
+            yield f"I2: {account['Id']} names {shown}, not {' or '.join(sorted(own))}"
 
 
-def _links(ledger: Ledger, stripe: Mapping[str, Rows]) -> Iterator[str]:
-    """I2: the crosswalk and the metadata say the same of customers, and of subscriptions."""
+def _links(sandbox: Sandbox, ledger: Ledger, stripe: Mapping[str, Rows]) -> Iterator[str]:
+    """I2: the crosswalk and the metadata say the same of customers, as long as their Account is there, and of
+    subscriptions.
+    """
     live = select(link).where(link.c.system == "stripe", link.c.state == "live")
     with ledger.read() as conn:
         known = {(row.kind, row.external_id): row for row in conn.execute(live)}
-    for customer in stripe["customer"]:
-        said, row = (customer.get("metadata") or {}).get("sf_account_id"), known.get(("customer", customer["id"]))
-        if not customer.get("deleted") and (row.account if row else None) != said:
-            yield f"I2: {customer['id']} says that it is {said}'s, the ledger {row.account if row else 'nothing'}"
+    for customer, owner in owners(sandbox).items():
+        metadata = sandbox.stripe.world.store.table("customer")[customer]["metadata"]
+        said, row = metadata.get("sf_account_id"), known.get(("customer", customer))
+        if is_there(sandbox, owner) and not said == owner == (row.account if row else None):
+            yield f"I2: {customer} is {owner}'s and says {said}, the ledger {row.account if row else 'nothing'}"
     for subscription in stripe["subscription"]:
         said, row = subscription["metadata"].get("sf_opportunity_id"), known.get(("subscription", subscription["id"]))
         if (row.subject if row else None) != said:
@@ -123,6 +144,8 @@ def _edits(
     running = [s for s in stripe["subscription"] if s["status"] not in ENDED]
     quantity |= {item["id"]: item["quantity"] for s in running for item in s["items"]["data"]}
     for account, edits in people.seat_edits.items():
+        if account in people.amended:
+            continue
         side, name, wanted = edits[-1]
         if {each[0] for each in edits} == {side} and account in clashed:
             yield f"I16: {account} was edited in {side} only, and has a conflict of seats"
@@ -149,11 +172,12 @@ def _failures(sandbox: Sandbox, salesforce: Mapping[str, Rows]) -> Iterator[str]
 
 def untold_failures(sandbox: Sandbox, older_than: int = 0) -> list[str]:
     """Failed payments of the last two weeks, and of so many seconds ago at least, of which no Task tells."""
-    now = sandbox.clock.now()
+    now, owner = sandbox.clock.now(), owners(sandbox)
     failed = [
         charge["id"]
         for charge in rows(sandbox, "stripe", "charge")
         if charge["status"] == "failed" and now - TOLD_FOR_SECONDS < charge["created"] <= now - older_than
+        if is_there(sandbox, owner.get(charge["customer"]))
     ]
     tasks = rows(sandbox, "salesforce", "Task") if failed else []
     told = {(task.get("Stripe_Failure_Key__c") or "").rpartition(":")[2] for task in tasks}
@@ -161,9 +185,9 @@ def untold_failures(sandbox: Sandbox, older_than: int = 0) -> list[str]:
 
 
 def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
-    collected, recurring = collected_minor(sandbox), recurring_minor(sandbox)
+    collected, recurring, owner = collected_minor(sandbox), recurring_minor(sandbox), owners(sandbox)
     for account in salesforce["Account"]:
-        if not account.get("Stripe_Customer_Id__c"):
+        if account.get("Stripe_Customer_Id__c") not in owner:
             continue
         shown = Fraction(str(account.get("Lifetime_Value__c") or 0)) * 100
         if shown != collected.get(account["Id"], 0):
@@ -184,7 +208,7 @@ def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[s
             first[subscription] = min(paid_at, first.get(subscription, paid_at))
     for opportunity in salesforce["Opportunity"]:
         subscription, status = opportunity.get("Stripe_Subscription_Id__c"), opportunity.get("Activation_Status__c")
-        if not subscription or opportunity["StageName"] != "Closed Won":
+        if not subscription or opportunity["StageName"] != "Closed Won" or opportunity.get("Amends_Opportunity__c"):
             continue
         if subscription in paid and status != "Activated":
             yield f"I9: {opportunity['Id']} was paid and is {status}"
@@ -194,13 +218,19 @@ def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[s
             yield f"I8: {opportunity['Id']} was paid first at {first.get(subscription)} and shows {moment}"
 
 
-def _churn(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], taken_back: Mapping[str, int]) -> Iterator[str]:
+def _of_living(sandbox: Sandbox, subscriptions: Rows) -> Rows:
+    """Those whose customer is still there, and whose Account is: otherwise a person is told, and nothing is written."""
+    owner = owners(sandbox)
+    return [each for each in subscriptions if is_there(sandbox, owner.get(each["customer"]))]
+
+
+def _churn(salesforce: Mapping[str, Rows], subscriptions: Rows, taken_back: Mapping[str, int]) -> Iterator[str]:
     by_subscription: dict[str, list[str]] = defaultdict(list)
     for record in salesforce["Churn_Record__c"]:
         if record["Kind__c"] == "Contraction":
             continue
         by_subscription[record["Stripe_Subscription_Id__c"]].append(record["Status__c"])
-    for subscription in stripe["subscription"]:
+    for subscription in subscriptions:
         found = Counter(by_subscription[subscription["id"]])
         if subscription["status"] == "canceled" and (found["Final"], found["Open"]) != (1, 0):
             yield f"I10: {subscription['id']} has ended and has churn records {dict(found)}"
@@ -250,20 +280,40 @@ def secrets_kept(sandbox: Sandbox, ledger: Ledger, *, while_sent: bool) -> Itera
                     yield f"I22: a secret stands in {table.name}.{column.name}"
 
 
+def owners(sandbox: Sandbox) -> dict[str, str]:
+    """The Account of every living customer that has one: of a merged one that into which it was merged."""
+    accounts = sandbox.salesforce.org.store.table("Account")
+    found = {}
+    for customer in sandbox.stripe.world.store.table("customer").values():
+        account = (customer.get("metadata") or {}).get("sf_account_id")
+        while merged_into := accounts.get(account or "", {}).get("MasterRecordId"):
+            account = merged_into
+        if account:
+            found[customer["id"]] = account
+    return found
+
+
+def is_there(sandbox: Sandbox, account: str | None) -> bool:
+    """Whether an Account is neither deleted, nor gone for good."""
+    row = sandbox.salesforce.org.store.table("Account").get(account or "")
+    return row is not None and not row.get("IsDeleted")
+
+
 def collected_minor(sandbox: Sandbox) -> dict[str, Fraction]:
-    """By Account: what Stripe has collected and not given back, minor units."""
-    owner = {
-        c["id"]: c["metadata"].get("sf_account_id") for c in rows(sandbox, "stripe", "customer") if "metadata" in c
-    }
-    invoices = {i["id"]: i["customer"] for i in rows(sandbox, "stripe", "invoice")}
+    """By Account: what Stripe has collected and not given back, minor units; what is disputed is gone until won."""
+    owner, store = owners(sandbox), sandbox.stripe.world.store
+    invoices = {key: each["customer"] for key, each in store.table("invoice").items()}
     found: dict[str, Fraction] = defaultdict(Fraction)
-    for payment in rows(sandbox, "stripe", "invoice_payment"):
+    for payment in store.table("invoice_payment").values():
         if payment["status"] == "paid":
             found[owner.get(invoices[payment["invoice"]]) or ""] += payment["amount_paid"]
-    charges = {c["id"]: c["customer"] for c in rows(sandbox, "stripe", "charge")}
+    charges = {key: each["customer"] for key, each in store.table("charge").items()}
     for refund in rows(sandbox, "stripe", "refund"):
         if refund["status"] in ("succeeded", "pending"):
             found[owner.get(charges.get(refund["charge"]) or "") or ""] -= refund["amount"]
+    for dispute in store.table("dispute").values():
+        if dispute["status"] != "won":
+            found[owner.get(charges[dispute["charge"]]) or ""] -= dispute["amount"]
     return found
 
 
@@ -272,8 +322,7 @@ def recurring_minor(sandbox: Sandbox) -> dict[str, int]:
 
     A year has twelve months, and past-due subscriptions count.
     """
-    store = sandbox.stripe.world.store
-    owner = {key: (c.get("metadata") or {}).get("sf_account_id") for key, c in store.table("customer").items()}
+    store, owner = sandbox.stripe.world.store, owners(sandbox)
     running = {
         key: owner.get(each["customer"])
         for key, each in store.table("subscription").items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from sync_pipeline.sandbox import story
@@ -20,6 +21,15 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 GAPS = (0, 5, 20, 50, 5 * MINUTE, 40 * MINUTE, 3 * HOUR, 23 * HOUR + 50 * MINUTE, 4 * DAY, 31 * DAY, 180 * DAY)
 CUSTOMERS = 3
 CANARY = "Canary"
+OFTEN_FOLLOWED_BY = {
+    "pay": ("refund", "dispute a payment"),
+    "dispute a payment": ("win a dispute", "lose a dispute"),
+    "edit seats on both sides": ("rule on a conflict",),
+    "set the end on both sides": ("rule on a conflict",),
+    "enter a cancel date": ("take the cancel date away",),
+    "delete the Account": ("restore the Account",),
+    "change a rule": ("delete the Account",),
+}
 OPEN = "Negotiation/Review"
 
 
@@ -65,18 +75,25 @@ def script(chance: random.Random) -> list[Action]:
         for _ in range(chance.randint(3, 10))
     ]
     told = first[:1] + sorted(first[1:] + others, key=lambda _: chance.random())
-    wanted_back = [
-        [replace(action, verb="refund", after=HOUR)] if action.verb == "pay" and chance.random() < 0.4 else []
-        for action in told
-    ]
-    return [each for action, refund in zip(told, wanted_back, strict=True) for each in (action, *refund)]
+    return [each for action in told for each in (action, *_following(action, chance))]
+
+
+def _following(action: Action, chance: random.Random) -> list[Action]:
+    """What often comes after an action, because it makes sense only then."""
+    then = [verbs for verb, verbs in OFTEN_FOLLOWED_BY.items() if verb == action.verb and chance.random() < 0.5]
+    return [replace(action, verb=chance.choice(verbs), after=chance.choice(GAPS[4:9])) for verbs in then]
 
 
 class People:
-    """Whoever works in the two systems. `seat_edits` are by Account: which system, which line or item, how many."""
+    """Whoever works in the two systems, and who keeps the rules of the sync.
+
+    `seat_edits` are by Account: which system, which line or item, how many. `amended` are Accounts whose deal was.
+    """
 
     def __init__(self, sandbox: Sandbox) -> None:
-        self.desk = Desk(sandbox)
+        self.sandbox, self.desk = sandbox, Desk(sandbox)
+        self.keeps_contracts = True
+        self.amended: set[str] = set()
         self.seat_edits: dict[str, list[tuple[str, str, int]]] = {}
         self.accounts = [row["Id"] for row in self.desk.query("SELECT Id FROM Account ORDER BY CreatedDate, Id")]
 
@@ -105,6 +122,21 @@ class People:
         ]
         return found[-1] if found else None
 
+    def lines(self, account: str) -> list[dict[str, Any]]:
+        """Those of the Account's first deal."""
+        found = self.opportunity(account)
+        fields = "Id, UnitPrice, PricebookEntryId"
+        deal = found["Id"] if found else ""
+        return self.desk.query(f"SELECT {fields} FROM OpportunityLineItem WHERE OpportunityId = '{deal}' ORDER BY Id")
+
+    def contract(self, account: str) -> str | None:
+        rows = self.desk.query(f"SELECT Id FROM Contract WHERE AccountId = '{account}' ORDER BY Id")
+        return rows[0]["Id"] if rows else None
+
+    def day(self, n: int) -> str:
+        """So many days from today."""
+        return datetime.fromtimestamp(self.sandbox.clock.now() + n * DAY, UTC).date().isoformat()
+
     def subscription(self, account: str) -> Mapping[str, Any] | None:
         customer = self.customer(account)
         if customer is None:
@@ -120,9 +152,7 @@ def _win(people: People, account: str, n: int) -> Any:
 
 
 def _seats_in_salesforce(people: People, account: str, n: int) -> Any:
-    lines = people.desk.query(
-        f"SELECT Id, UnitPrice FROM OpportunityLineItem WHERE Opportunity.AccountId = '{account}' ORDER BY Id"
-    )
+    lines = people.lines(account)
     if not lines:
         return False
     people.seat_edits.setdefault(account, []).append(("salesforce", lines[-1]["Id"], n))
@@ -149,10 +179,95 @@ def _seats_on_both_sides(people: People, account: str, n: int) -> Any:
 
 
 def _price_in_salesforce(people: People, account: str, n: int) -> Any:
-    lines = people.desk.query(
-        f"SELECT Id FROM OpportunityLineItem WHERE Opportunity.AccountId = '{account}' ORDER BY Id"
-    )
+    lines = people.lines(account)
     return people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {"UnitPrice": 10 * n}) if lines else False
+
+
+def _amend(people: People, account: str, n: int) -> Any:
+    """A won Opportunity that adds to the deal: some more of its last line."""
+    deal, lines = people.opportunity(account), people.lines(account)
+    if deal is None or not lines:
+        return False
+    told = people.desk.query(f"SELECT Pricebook2Id, Billing_Interval__c FROM Opportunity WHERE Id = '{deal['Id']}'")
+    fields = {**_plain(told[0]), "AccountId": account, "Name": f"More {n}", "StageName": OPEN}
+    fields |= {"Amends_Opportunity__c": deal["Id"], "CloseDate": people.day(0), "Term_Months__c": 12}
+    amendment = people.desk.create("Opportunity", fields)
+    people.desk.create("OpportunityLineItem", {**_plain(lines[-1]), "OpportunityId": amendment, "Quantity": n})
+    people.amended.add(account)
+    return people.desk.edit("Opportunity", amendment, {"StageName": "Closed Won"})
+
+
+def _cancel_date(people: People, account: str, n: int) -> Any:
+    contract = people.contract(account)
+    day = {"Cancel_Requested_On__c": people.day(n)}
+    return people.desk.edit("Contract", contract, day) if contract else False
+
+
+def _no_cancel_date(people: People, account: str, n: int) -> Any:
+    contract = people.contract(account)
+    return people.desk.edit("Contract", contract, {"Cancel_Requested_On__c": None}) if contract else False
+
+
+def _end_on_both_sides(people: People, account: str, n: int) -> Any:
+    """Sales and the customer, at the same moment and on different days."""
+    if people.subscription(account) is None:
+        return False
+    return _cancel_date(people, account, n) and _change_subscription(cancel_at_period_end=True)(people, account, n)
+
+
+def _rule_on_a_conflict(people: People, account: str, n: int) -> Any:
+    """Somebody says in Salesforce whose value of the newest conflict shall count."""
+    rows = people.desk.query(
+        f"SELECT Id FROM Sync_Conflict__c WHERE Account__c = '{account}' ORDER BY CreatedDate DESC, Id DESC"
+    )
+    ruling = {"Ruling__c": ("Salesforce", "Stripe")[n % 2]}
+    return people.desk.edit("Sync_Conflict__c", rows[0]["Id"], ruling) if rows else False
+
+
+def _merge_accounts(people: People, account: str, n: int) -> Any:
+    """Into the one after it; whoever dealt with it deals with that one then."""
+    place = people.accounts.index(account)
+    winner = people.accounts[(place + 1) % len(people.accounts)]
+    people.desk.merge("Account", winner, account)
+    people.accounts = [winner if each == account else each for each in people.accounts]
+
+
+def _delete_account(people: People, account: str, n: int) -> Any:
+    people.desk.edit("Account", account, {}, delete=True)
+
+
+def _restore_account(people: People, account: str, n: int) -> Any:
+    people.desk.edit("Account", account, {}, undelete=True)
+
+
+def _delete_customer(people: People, account: str, n: int) -> Any:
+    customer = people.customer(account)
+    return people.desk.stripe("DELETE", f"/v1/customers/{customer['id']}") if customer else False
+
+
+def _dispute(people: People, account: str, n: int) -> Any:
+    """The bank of the customer takes the newest payment back."""
+    customer, world = people.customer(account), people.sandbox.stripe.world
+    charges = people.desk.stripe_all("/v1/charges", {"customer": customer["id"]}) if customer else []
+    paid = [each for each in charges if each["paid"] and not each["refunded"] and not each["disputed"]]
+    return world.set_timer("open_dispute", paid[0]["id"], world.now()) if paid else False
+
+
+def _answer_dispute(evidence: str) -> Callable[[People, str, int], Any]:
+    def answer(people: People, account: str, n: int) -> Any:
+        customer = people.customer(account)
+        charges = people.desk.stripe_all("/v1/charges", {"customer": customer["id"]}) if customer else []
+        of = {each["id"] for each in charges}
+        found = [each for each in people.desk.stripe_all("/v1/disputes") if each["charge"] in of]
+        said = {"evidence": {"uncategorized_text": evidence}}
+        return people.desk.stripe("POST", f"/v1/disputes/{found[0]['id']}", said) if found else False
+
+    return answer
+
+
+def _change_a_rule(people: People, account: str, n: int) -> Any:
+    """Whoever keeps the rules lets the sync make Contracts, or not any more; workers that begin later follow."""
+    people.keeps_contracts = not people.keeps_contracts
 
 
 def _rename(people: People, account: str, n: int) -> Any:
@@ -223,6 +338,19 @@ VERBS: Mapping[str, Callable[[People, str, int], Any]] = {
     "take the end back": _change_subscription(cancel_at_period_end=False),
     "cancel at once": _cancel_now,
     "rename the customer": _rename_customer,
+    "win an amendment": _amend,
+    "enter a cancel date": _cancel_date,
+    "take the cancel date away": _no_cancel_date,
+    "set the end on both sides": _end_on_both_sides,
+    "rule on a conflict": _rule_on_a_conflict,
+    "merge the Account": _merge_accounts,
+    "delete the Account": _delete_account,
+    "restore the Account": _restore_account,
+    "delete the customer": _delete_customer,
+    "dispute a payment": _dispute,
+    "win a dispute": _answer_dispute("winning_evidence"),
+    "lose a dispute": _answer_dispute("losing_evidence"),
+    "change a rule": _change_a_rule,
 }
 
 

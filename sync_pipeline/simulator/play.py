@@ -226,6 +226,7 @@ class _Play:
         """I18: at rest, another comparison writes nothing, and none after the ledger has forgotten what it may."""
         yield from self._writes_nothing("at rest")
         rules = replace(_rules(by_card=self._plan.by_card), retention=Retention(0, 0, 0, 0))
+        self._stage.pass_to(self._stage.micros + MICROS)
         retain(self._ledger, rules, self._env, run="retain")
         with self._ledger.read() as conn:
             for problem in audit.verify(conn):
@@ -283,7 +284,8 @@ class _Play:
         self._described = vars(engine.salesforce).get("described", self._described)
 
     def _engine(self, run: str) -> Engine:
-        sandbox, rules = self._sandbox, _rules(by_card=self._plan.by_card)
+        sandbox = self._sandbox
+        rules = _rules(by_card=self._plan.by_card, keeps_contracts=self._people.keeps_contracts)
         login = Login(
             domain="acme.my",
             client_id=sandbox.salesforce.client_id,
@@ -346,13 +348,15 @@ def _beginning() -> tuple[Sandbox, dict[str, object]]:
 
 
 @cache
-def _rules(*, by_card: bool) -> Rules:
+def _rules(*, by_card: bool, keeps_contracts: bool = True) -> Rules:
     """The shipped rules, without a channel for alerts; how much a run may do is not what is simulated."""
     rules = without_alerts(load_rules())
     unlimited = Guards(creates=None, changes=None, cancels=None, share=None)
     commercial = rules.commercial
     if by_card:
         commercial = replace(commercial, collection_method="charge_automatically")
+    if not keeps_contracts:
+        commercial = replace(commercial, contracts="leave")
     return replace(rules, guards=unlimited, commercial=commercial)
 
 

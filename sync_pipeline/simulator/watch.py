@@ -22,10 +22,10 @@ from sync_pipeline.ledger.tables import attempt, base, command
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.bound import Bound
-from sync_pipeline.simulator.calls import is_create, target, written_records, written_targets
+from sync_pipeline.simulator.calls import is_create, is_named_by_us, target, written_records, written_targets
 from sync_pipeline.simulator.edits import Edits
 from sync_pipeline.simulator.held import Held
-from sync_pipeline.simulator.oracle import collected_minor, recurring_minor, rows, untold_failures
+from sync_pipeline.simulator.oracle import collected_minor, owners, recurring_minor, rows, untold_failures
 from sync_pipeline.simulator.stage import MICROS, Stage
 from sync_pipeline.simulator.transport import is_write
 
@@ -36,7 +36,7 @@ MADE_WITH = {
     "Task": "WhatId OwnerId Subject Description ActivityDate Priority Status",
 }
 """Fields of Salesforce's own with which the sync makes records; all others that it writes are in its permission set."""
-KEPT = {"OpportunityLineItem": "Quantity UnitPrice", "Contract": "Status StartDate ContractTerm"}
+KEPT = {"OpportunityLineItem": "Quantity UnitPrice", "Contract": "Status StartDate ContractTerm", "Task": "Status"}
 """Those of them that it keeps afterwards. Of Opportunities it keeps renewals."""
 RENEWAL = "StageName CloseDate Amount"
 STRIPE_FIELDS = {
@@ -51,8 +51,8 @@ STRIPE_FIELDS = {
 """What of Stripe's objects the sync may write: who is billed, the rate card and the terms of the deal. How it is paid,
 invoices and whatever else stands in the metadata are not its own."""
 KEY_LIVES_SECONDS = 23 * 3600
-NAMED_BY_US = ("/v1/products", "/v1/prices", "/v1/coupons")
-"""Accounts share these and each may make one: Stripe refuses a second of the name (seed 405: two did at a time)."""
+DELETED_SECONDS = 60
+"""So long a look at an Account may take that began before it was deleted."""
 GRACE_SECONDS = 120
 """So long after its last call an object may still come into being; then the list tells whether it did."""
 
@@ -84,6 +84,8 @@ class Watch:
         self._events = 0
         self._moments: dict[str, int] = {}
         self._in_flight: dict[str, set[str]] = {}
+        self._looks: dict[str, int] = {}
+        self._deleted: dict[str, int] = {}
         self.violations: list[str] = []
         self.written: Callable[[], None] = lambda: None
         self.writes = 0
@@ -122,6 +124,7 @@ class Watch:
         if side == "stripe":
             self._check_alone(call, key)
             self._check_params(call)
+            self._check_present(call)
             self._before = self._stripe_object(call)
             # What is late may have been given up by somebody else meanwhile.
             of_key = [row for row in known if row.idempotency_key == key]
@@ -157,10 +160,13 @@ class Watch:
             self.written()
 
     def answered(self, side: str, call: Call, reply: Reply) -> None:
-        if not is_write(side, call):
-            if not call.path.startswith("/v1/events"):
-                self.edits.seen(self._worker, self._moments[self._worker], reply.body)
-        elif side == "stripe" and reply.status < 500:
+        moment = self._moments[self._worker]
+        if side == "salesforce" and (not is_write(side, call) or b'"look' in call.body):
+            self._looks[self._worker] = moment
+            self.edits.seen(self._worker, side, moment, reply.body)
+        elif not is_write(side, call) and not call.path.startswith("/v1/events"):
+            self.edits.seen(self._worker, side, moment, reply.body)
+        elif side == "stripe" and is_write(side, call) and reply.status < 500:
             self._unanswered.pop(target(call), None)
 
     def acted(self) -> None:
@@ -181,6 +187,11 @@ class Watch:
         if len(self._sandbox.stripe.world.store.table("event")) != self._events:
             self._events = len(self._sandbox.stripe.world.store.table("event"))
             self.bound.changed()
+        for name, account in self._sandbox.salesforce.org.store.table("Account").items():
+            if not account.get("IsDeleted"):
+                self._deleted.pop(name, None)
+            elif not account.get("MasterRecordId"):
+                self._deleted.setdefault(name, self._stage.micros)
         self._held.look()
         self.edits.look()
         collected, recurring = collected_minor(self._sandbox), recurring_minor(self._sandbox)
@@ -231,7 +242,7 @@ class Watch:
     def _check_alone(self, call: Call, key: str) -> None:
         """A write that may be on its way is resolved before the same object is written again."""
         about = target(call)
-        if is_create(call) and call.path in NAMED_BY_US:
+        if is_named_by_us(call):
             return
         before = self._unanswered.get(about)
         if before is not None and before.key != key:
@@ -248,6 +259,18 @@ class Watch:
             if worker != self._worker and worker in living and mine & theirs:
                 self.breaks(f"I15: {', '.join(sorted(mine & theirs))} is written by two at a time")
         self._in_flight[self._worker] = mine
+
+    def _check_present(self, call: Call) -> None:
+        """I17: what a deleted Account bills is left alone, by everybody who has looked since."""
+        _, _, kind, *rest = call.path.split("/")
+        store = self._sandbox.stripe.world.store
+        row = store.table(kind.removesuffix("s")).get(rest[0]) if rest else None
+        if kind == "subscription_items" and row:
+            row = store.table("subscription").get(row["subscription"])
+        customer = row["id"] if row and kind == "customers" else (row or {}).get("customer")
+        since = self._deleted.get(owners(self._sandbox).get(customer or "", ""))
+        if since is not None and since + DELETED_SECONDS * MICROS < self._looks.get(self._worker, -1):
+            self.breaks(f"I17: {call.path} is written, and its Account is deleted")
 
     def _stripe_object(self, call: Call) -> dict[str, Any] | None:
         """The object that an update is about, as Stripe shows it; None for a create."""

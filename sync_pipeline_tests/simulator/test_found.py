@@ -53,6 +53,28 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=True,
     ),
+    "seed 118: what a person ruled was agreed on before Stripe had it": Plan(
+        1,
+        (
+            Action(0, "win", 0, 0),
+            Action(3600, "set the end on both sides", 0, 24),
+            Action(3600, "rule on a conflict", 0, 24),
+        ),
+        (),
+        Weather(),
+        by_card=False,
+    ),
+    "seed 184: who had stood still went on with what Salesforce had shown before the edit that it then overwrote": Plan(
+        184,
+        (
+            Action(2400, "win", 2, 0),
+            Action(50, "edit seats on both sides", 2, 21),
+            Action(2400, "schedule the end", 2, 40),
+        ),
+        (),
+        Weather(pause=0.005),
+        by_card=True,
+    ),
 }
 
 

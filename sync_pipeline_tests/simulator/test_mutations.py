@@ -15,6 +15,7 @@ import pytest
 import stripe
 
 from sync_pipeline.core import (
+    amendments,
     cancel_dates,
     cash,
     churn,
@@ -28,15 +29,17 @@ from sync_pipeline.core import (
     prices,
     readings,
     two_way,
+    unbilled,
 )
 from sync_pipeline.core import plan as planner
 from sync_pipeline.core.commands import Command, Entry
+from sync_pipeline.core.commands import Plan as Planned
 from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.money import Money
-from sync_pipeline.core.observation import Observation, Present
-from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.observation import Absent, Observation, Present
+from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import World
-from sync_pipeline.engine import apply, observe, resolve
+from sync_pipeline.engine import apply, intake, observe, resolve, rounds
 from sync_pipeline.engine.snapshot import SalesforceTables
 from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, inbox
 from sync_pipeline.ledger.tables import audit_head
@@ -181,6 +184,33 @@ def _one_record_more(self: Part) -> list[dict[str, Any]]:
     return [*RECORDS(self), {"attributes": {"type": "Account"}, "id": "001Aa0000000003IAA", "Seats__c": 1}]
 
 
+def _writes_without_account(world: World, rules: Rules, personal_key: bytes) -> Planned:
+    if not isinstance(world.account, Absent):
+        return PLAN(world, rules, personal_key)
+    name = next(link.external_id for link in world.links if link.kind == "customer")
+    written = Command(
+        key=f"set:stripe/customer/{name}",
+        account=world.account_id,
+        target=f"stripe/customer/{name}",
+        action="stripe.update",
+        priority=Priority.BULK,
+        reason="on purpose",
+        subject=name,
+        body={"object": "customer", "id": name, "params": {"name": f"Deleted at {world.now}"}},
+    )
+    return Planned(commands=(written,))
+
+
+def _loses_merges(patch: pytest.MonkeyPatch) -> None:
+    for place in (intake, observe):
+        patch.setattr(place, "follow_merges", lambda *_: {})
+
+
+def _knows_no_amendments(patch: pytest.MonkeyPatch) -> None:
+    for place in (amendments, unbilled):
+        patch.setattr(place, "is_amendment", lambda *_: False)
+
+
 def _churns_each_time(patch: pytest.MonkeyPatch) -> None:
     number, real = itertools.count(), churn._new
     patch.setattr(churn, "_new", lambda world, rules, key, values: real(world, rules, f"{key}{next(number)}", values))
@@ -189,6 +219,7 @@ def _churns_each_time(patch: pytest.MonkeyPatch) -> None:
 
 
 PARAMS, NAME = customers._customer_params, fields.field_name
+PLAN = planner.plan
 SEND, RECORDS, BILLING, CHURN = Salesforce.send, Part.records, observe._with_billing, churn.churn_records
 
 HOUR, DAY = 3600, 86_400
@@ -373,6 +404,41 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
         lambda patch: patch.setitem(
             cast(Any, readings.READINGS), "account_id", lambda *_: Present("001xx0000000001AAA")
         ),
+    ),
+    "disputes are forgotten": (
+        "I6",
+        plan(*PAID, Action(HOUR, "dispute a payment", 0, 0)),
+        put(cash, "_disputes", lambda *_: iter(())),
+    ),
+    "nobody hears a ruling": (
+        "I16",
+        plan(*DEAL, Action(HOUR, "edit seats on both sides", 0, 28), Action(HOUR, "rule on a conflict", 0, 1)),
+        put(two_way, "ruling_on", lambda *_: None),
+    ),
+    "cancel dates are nobody's business": (
+        "I16",
+        plan(*DEAL, Action(HOUR, "enter a cancel date", 0, 28)),
+        put(planner, "keep_cancel_dates", lambda *_: iter(())),
+    ),
+    "merged Accounts keep what they had": (
+        "I2",
+        plan(*DEAL, Action(HOUR, "merge the Account", 0, 0)),
+        _loses_merges,
+    ),
+    "an amendment is a deal like any other": (
+        "I1",
+        plan(*DEAL, Action(HOUR, "win an amendment", 0, 5)),
+        _knows_no_amendments,
+    ),
+    "what a deleted Account bills is written": (
+        "I17",
+        plan(
+            Action(0, "change a rule", 0, 0),
+            Action(HOUR, "win", 0, 0),
+            Action(HOUR, "delete the Account", 0, 0),
+            Action(HOUR, "rename the customer", 0, 5),
+        ),
+        put(rounds, "plan", _writes_without_account),
     ),
     "every look finds another end": ("I10", plan(*DEAL, Action(HOUR, "schedule the end", 0, 0)), _churns_each_time),
     "a deal is named by the sync": (
