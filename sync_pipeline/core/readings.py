@@ -16,6 +16,7 @@ from typing import Any
 from sync_pipeline.core.addresses import billing_address
 from sync_pipeline.core.amendments import Amendment, amendments, is_amendment, pending_until
 from sync_pipeline.core.at_risk import subscriptions_at_risk
+from sync_pipeline.core.billed_items import agreed_rate
 from sync_pipeline.core.billed_lines import taken_back
 from sync_pipeline.core.churn import retention
 from sync_pipeline.core.crosswalk import (
@@ -29,7 +30,7 @@ from sync_pipeline.core.crosswalk import (
 from sync_pipeline.core.deal import account_currency, today
 from sync_pipeline.core.facts import lifetime_value, uncounted
 from sync_pipeline.core.lifecycle import EARNING, billing_status, ends_at, has_ended, most_urgent
-from sync_pipeline.core.money import Money
+from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue, recurring_items
 from sync_pipeline.core.observation import Observation, Present, Unknown
 from sync_pipeline.core.part_ids import is_further_part, opportunity_of
@@ -114,7 +115,8 @@ def _earning_items(billing: Billing) -> list[SubscriptionItem]:
 def _lines_by_product(world: World, billing: Billing) -> dict[str, LineItem]:
     """A line that sells each Stripe product: the products that we made, and those of items that bill a line.
 
-    The latter are of subscriptions that were there before the sync.
+    The latter are of subscriptions that were there before the sync. An item that was moved to another product at Stripe
+    does not make its line sell that.
     """
     deals = sorted(world.deals, key=lambda deal: deal.opportunity.id)
     lines = {line.id: line for deal in deals for line in deal.lines}
@@ -125,7 +127,9 @@ def _lines_by_product(world: World, billing: Billing) -> dict[str, LineItem]:
             continue
         for line in sorted(deal.lines, key=lambda line: line.id):
             if found := match_item(line, billing.items, subscription.id):
-                sold.setdefault(items[found.id].product, line)
+                product, agreed = items[found.id].product, agreed_rate(world, line)
+                if agreed is None or agreed.product == product:
+                    sold.setdefault(product, line)
     return sold
 
 
@@ -193,24 +197,41 @@ def account_billing_status(world: World, rules: Rules, subject: Subject) -> Obse
 
 
 def account_plan(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """The name of the product with the largest share of recurring revenue; amounts of one currency are compared."""
+    """The name of the product with the largest share of recurring revenue: as Salesforce has it, or as Stripe has it
+    where no line sells it, for what is billed is Stripe's word."""
     billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
-    items = list(recurring_items(billing, (s for s in billing.subscriptions if s.status in EARNING)))
-    if not items:
+    largest = _largest_product(world, rules, billing)
+    if largest is None:
         return Present(None)
+    sold = _lines_by_product(world, billing).get(largest)
+    listed = {f"{OUR_PRODUCT}{each.product_id}": each.product_name for each in world.listed}
+    name = (sold.product_name if sold is not None else None) or listed.get(largest) or world.product_names.get(largest)
+    return Present(name) if name else Unknown(f"the name of {largest} was not read")
+
+
+def product_without_line(world: World, rules: Rules) -> str | None:
+    """The Stripe product that the Account's plan is named after, where no line sells it: its name is Stripe's."""
+    billing = own_billing(world)
+    try:
+        largest = _largest_product(world, rules, billing) if billing is not None else None
+    except MoneyError:
+        return None
+    return largest if billing is not None and largest not in _lines_by_product(world, billing) else None
+
+
+def _largest_product(world: World, rules: Rules, billing: Billing) -> str | None:
+    """The product with the largest share of recurring revenue; amounts of one currency are compared.
+
+    Raises MoneyError.
+    """
+    items = list(recurring_items(billing, (s for s in billing.subscriptions if s.status in EARNING)))
     own = account_currency(_account(world), rules.commercial)
     revenue: dict[str, Fraction] = {}
     for item, yearly in [pair for pair in items if pair[0].currency == own] or items:
         revenue[item.product] = revenue.get(item.product, Fraction(0)) + yearly
-    largest = max(revenue, key=lambda product: (revenue[product], product))
-    sold = _lines_by_product(world, billing).get(largest)
-    return (
-        Present(sold.product_name)
-        if sold is not None and sold.product_name
-        else Unknown("the product is on no line of a deal")
-    )
+    return max(revenue, key=lambda product: (revenue[product], product), default=None)
 
 
 def account_retention(world: World, rules: Rules, subject: Subject) -> Observation[Any]:

@@ -42,6 +42,9 @@ class StripeReads(Protocol):
         self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()
     ) -> Catalogue: ...
 
+    def product_names(self, products: Iterable[str]) -> Mapping[str, str]:
+        """What Stripe calls products, archived ones included, by id; one that was deleted has no name."""
+
 
 class Halted(Exception):
     """Nothing can or may be done for any account; the message says which system or guard stops us, and why."""

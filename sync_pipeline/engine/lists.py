@@ -85,6 +85,9 @@ class FromLists:
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()) -> Catalogue:
         return self.stripe.catalogue(products, lookup_keys, coupons)
 
+    def product_names(self, products: Iterable[str]) -> Mapping[str, str]:
+        return self.stripe.product_names(products)
+
 
 def by_cost(engine: Engine, accounts: Collection[str]) -> dict[str, FromLists]:
     """Those of the accounts that are read from lists which are read now; none where single looks are cheaper."""

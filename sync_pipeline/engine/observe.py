@@ -19,6 +19,7 @@ from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
 from sync_pipeline.core.part_ids import MAX_PARTS, part_id
 from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.ramp_changes import changed_ramps
+from sync_pipeline.core.readings import product_without_line
 from sync_pipeline.core.records import Account, Contract, Opportunity
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.stripe_lines import products_to_look_up
@@ -295,6 +296,8 @@ def _with_stripe(
         else:
             world = _with_billing(world, named, stripe)
         world = in_parts(world, rules, contracts)
+        if (product := product_without_line(world, rules)) is not None:
+            world = replace(world, product_names=stripe.product_names([product]))
         waiting = unbilled_deals(world, rules)
         said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
         said += changed_ramps(world, rules)

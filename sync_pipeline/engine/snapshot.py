@@ -177,7 +177,7 @@ class StripeTables:
         self._credit_notes = _grouped(tables["stripe/credit_notes"], lambda note: note.customer)
         self._schedules = _grouped(tables["stripe/subscription_schedules"], lambda schedule: schedule.customer)
         self._coupons = {coupon.id: coupon for coupon in tables["stripe/coupons"]}
-        self._products = frozenset(product.id for product in tables["stripe/products"])
+        self._products = {product.id: product.name for product in tables["stripe/products"]}
         self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key}
         self.pages = sum(_pages(tables, f"stripe/{table}") for table in OF_CUSTOMERS)
 
@@ -206,10 +206,13 @@ class StripeTables:
 
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()) -> Catalogue:
         return Catalogue(
-            products=frozenset(products) & self._products,
+            products=frozenset(products) & self._products.keys(),
             prices={key: self._prices[key] for key in lookup_keys if key in self._prices},
             coupons={coupon: self._coupons[coupon] for coupon in coupons if coupon in self._coupons},
         )
+
+    def product_names(self, products: Iterable[str]) -> Mapping[str, str]:
+        return {product: self._products[product] for product in products if product in self._products}
 
 
 def _grouped(records: Iterable[Any], key: Callable[[Any], Any]) -> defaultdict[Any, list[Any]]:

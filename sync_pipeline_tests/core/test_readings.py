@@ -12,8 +12,8 @@ import pytest
 from sync_pipeline.core.addresses import billing_address
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Present, Unknown
-from sync_pipeline.core.readings import READINGS, subjects
-from sync_pipeline.core.records import Invoice
+from sync_pipeline.core.readings import READINGS, product_without_line, subjects
+from sync_pipeline.core.records import Invoice, PriceBookEntry
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Deal, World
 from sync_pipeline_tests.core.making import (
@@ -32,6 +32,7 @@ from sync_pipeline_tests.core.making import (
     payment,
     story_lines,
     subscription,
+    world,
 )
 
 
@@ -84,11 +85,32 @@ def test_who_is_billed_no_seats_has_none_unless_every_quantity_is_a_seat(familie
     assert reading("account_seats", of, rules=rules) == expected
 
 
-@pytest.mark.parametrize("name", ["account_seats", "account_plan"])
-def test_a_product_that_is_on_no_line_leaves_seats_and_plan_alone(name: str) -> None:
-    """A removed line must not turn the rest into seats, or the plan into a product's id."""
+def test_a_product_that_is_on_no_line_leaves_seats_alone() -> None:
+    """A removed line must not turn the rest into seats."""
     of = billed(subscription(), items=(item(product="sf_of_no_line", quantity=3),))
-    assert isinstance(reading(name, of), Unknown)
+    assert isinstance(reading("account_seats", of), Unknown)
+
+
+def test_a_plan_that_no_line_sells_has_the_name_of_what_is_billed() -> None:
+    """Salesforce's own name of the product where it is listed there, else Stripe's, and never an id."""
+    extra = item(id="si_extra", product="sf_01tAa0000000009IAA", interval="year", unit_amount=Decimal(9_000_000))
+    of = billed(subscription(), items=(*story_items(), extra))
+    assert product_without_line(of, RULES) == "sf_01tAa0000000009IAA"
+    assert isinstance(reading("account_plan", of), Unknown)
+    named = replace(of, product_names={"sf_01tAa0000000009IAA": "Platform Max (2024)"})
+    assert reading("account_plan", named) == "Platform Max (2024)"
+    entry = PriceBookEntry(id="01uMax", product_id="01tAa0000000009IAA", product_name="Platform Max")
+    assert reading("account_plan", replace(named, listed=(entry,))) == "Platform Max"
+
+
+@pytest.mark.parametrize("status", ["active", "canceled"])
+def test_the_name_of_a_product_is_asked_for_only_where_no_line_has_it(status: str) -> None:
+    small = item(id="si_extra", product="prod_extra", interval="year", unit_amount=Decimal(5))
+    sold = billed(subscription(status=status), items=(*story_items(), small))
+    assert product_without_line(sold, RULES) is None
+    assert product_without_line(world(), RULES) is None
+    future = billed(subscription(), items=(item(interval="of_the_future"),))
+    assert product_without_line(future, RULES) is None
 
 
 @pytest.mark.parametrize(("intent", "expected"), [("subscription:of-the-sync", 35), (None, Unknown)])

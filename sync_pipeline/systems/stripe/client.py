@@ -171,12 +171,7 @@ class Stripe:
 
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()) -> Catalogue:
         """Which of the products and coupons exist, and the prices behind the lookup keys, archived ones included."""
-        wanted, keys = sorted(products), sorted(lookup_keys)
-        existing = {
-            str(raw["id"])
-            for start in range(0, len(wanted), PAGE)
-            for raw in self.pages("/v1/products", ids=wanted[start : start + PAGE])
-        }
+        keys = sorted(lookup_keys)
         prices = {}
         for start in range(0, len(keys), LOOKUP_KEYS_PER_CALL):
             chunk = keys[start : start + LOOKUP_KEYS_PER_CALL]
@@ -185,7 +180,18 @@ class Stripe:
                 if record.lookup_key:
                     prices[record.lookup_key] = record
         known = {coupon: self._coupon(coupon) for coupon in sorted(coupons)}
-        return Catalogue(frozenset(existing), prices, {each: found for each, found in known.items() if found})
+        return Catalogue(
+            frozenset(self.product_names(products)), prices, {each: found for each, found in known.items() if found}
+        )
+
+    def product_names(self, products: Iterable[str]) -> dict[str, str]:
+        """What products are called, by id, archived ones included; those that do not exist are not there."""
+        wanted = sorted(products)
+        return {
+            str(raw["id"]): str(raw["name"])
+            for start in range(0, len(wanted), PAGE)
+            for raw in self.pages("/v1/products", ids=wanted[start : start + PAGE])
+        }
 
     def _coupon(self, coupon_id: str) -> Coupon | None:
         """A coupon by id; there is no list of some ids."""
