@@ -15,7 +15,7 @@ CLASSES: Mapping[DifferenceClass, str] = {
     "proration": "A change within a period is billed for part of it.",
     "tax": "Stripe adds tax; the deal is without.",
     "discount": "Stripe takes a discount off the deal's price.",
-    "fx": "It is in another currency than the Account's, without an exact amount in that.",
+    "fx": "It is in another currency than the Account's, or the deal's, without an exact amount in that.",
     "missing": "One side has nothing: Salesforce an empty field, Stripe no subscription or no customer.",
     "human_edit": "Somebody has changed what Salesforce showed.",
     "real": "None of these: both sides say something else.",

@@ -151,6 +151,8 @@ def repaired(rows: pl.DataFrame, left: Iterable[str]) -> pl.DataFrame:
     done = (
         pl.when(cause == "none")
         .then(pl.lit(None, pl.String))
+        .when((cause == "fx") & billing)
+        .then(pl.lit("none: the deal and its subscription are in two currencies; bill it anew in that of the deal"))
         .when(cause == "fx")
         .then(pl.lit("shown in the field of other currencies"))
         .when(nothing)
@@ -231,8 +233,10 @@ def period_invoices(
             pl.when(pl.col("cost").is_not_null().all()).then(pl.col("cost").sum()).alias("cost"),
         )
         .drop_nulls("currency")
-        .filter(pl.col("deal_in").fill_null(pl.col("currency")) == pl.col("currency"))
+        .with_columns(pl.col("deal_in").str.to_uppercase().fill_null(pl.col("currency")))
     )
+    apart = _in_two_currencies(table.filter(pl.col("deal_in") != pl.col("currency")))
+    table = table.filter(pl.col("deal_in") == pl.col("currency"))
     table = table.with_columns(minor_units(table, "amount").alias("salesforce_minor")).drop_nulls("salesforce_minor")
     said = pl.col("salesforce_minor").cast(pl.Int64)
     parts = table.with_columns(
@@ -255,13 +259,27 @@ def period_invoices(
     )
     both = ["account_id", "subject", "currency", "salesforce_minor", "total", "difference_class", "difference_minor"]
     return fitted(
-        pl.concat([different.select(both), same.select(both)]).with_columns(
+        pl.concat([different.select(both), same.select(both), apart.select(both)]).with_columns(
             pl.lit(MEASURE).alias("measure"),
             pl.col("total").alias("stripe_minor"),
             pl.lit(None, pl.String).alias("repair"),
             pl.lit(0, pl.Int64).alias("left_minor"),
         ),
         at,
+    )
+
+
+def _in_two_currencies(table: pl.DataFrame) -> pl.DataFrame:
+    """Deals whose subscription bills another currency than theirs: each side stands by itself, against nothing."""
+    said = table.with_columns(minor_units(table, "amount", "deal_in").alias("salesforce_minor"))
+    said = said.drop_nulls("salesforce_minor").with_columns(pl.col("salesforce_minor", "total").cast(pl.Int64))
+    sides = [
+        said.with_columns(pl.col("deal_in").alias("currency"), pl.lit(0, pl.Int64).alias("total")),
+        said.with_columns(pl.lit(0, pl.Int64).alias("salesforce_minor")),
+    ]
+    return pl.concat(sides).with_columns(
+        pl.lit("fx").alias("difference_class"),
+        (pl.col("salesforce_minor") - pl.col("total")).alias("difference_minor"),
     )
 
 

@@ -209,6 +209,25 @@ def test_a_split_deal_is_held_against_the_invoices_of_all_its_parts() -> None:
     assert (row.difference_class, row.difference_minor) == ("discount", 400)
 
 
+def test_a_deal_that_is_billed_in_another_currency_stands_in_both() -> None:
+    """45,000 yen were sold, 120.00 pounds are billed: neither is the other's amount, and both are on record."""
+    rows = period_invoices(
+        snapshot("salesforce/opportunities", won(amount=Decimal(45_000), currency="JPY")),
+        to_frame([deal()], DEAL_SUBSCRIPTIONS),
+        snapshot("stripe/subscription_items", item(unit_amount=Decimal(12_000))),
+        snapshot("stripe/invoices", invoice(billing_reason="subscription_cycle", total=12_000)),
+        snapshot("stripe/invoice_lines", line(amount=12_000)),
+        NOW,
+    )
+    assert violations(rows, CERTIFICATE_ACCOUNTS) == []
+    assert does_not_add_up(rows).is_empty()
+    found: list[Any] = to_records(repaired(rows, [ACCOUNT]), CERTIFICATE_ACCOUNTS)
+    told = {each.currency: (each.salesforce_minor, each.stripe_minor, each.difference_minor) for each in found}
+    assert told == {"JPY": (45_000, 0, 45_000), "GBP": (0, 12_000, -12_000)}
+    assert {(each.subject, each.difference_class) for each in found} == {(OPPORTUNITY, "fx")}
+    assert all("two currencies" in each.repair for each in found)
+
+
 @given(
     st.integers(0, 10**9), st.integers(0, 10**6), st.integers(0, 10**6), st.integers(-(10**6), 10**6),
     st.integers(0, 10**6),
