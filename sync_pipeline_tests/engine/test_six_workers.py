@@ -6,28 +6,36 @@ process that is frozen for six seconds wakes up long after others have taken ove
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
 import signal
+import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from multiprocessing.context import ForkProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 from sqlalchemy import func, select
 
+from sync_pipeline.core import canonical
+from sync_pipeline.engine import apply
+from sync_pipeline.engine.apply import SEND_WITHIN_US
+from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, drain
-from sync_pipeline.engine.env import SystemEnv
+from sync_pipeline.engine.env import Env, SystemEnv
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.engine.rounds import LEASE_US
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.database import Ledger, open_ledger
-from sync_pipeline.ledger.tables import attempt
+from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline.ledger.tables import work as work_table
 from sync_pipeline_tests.databases import ledger_database
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, installed
@@ -41,6 +49,8 @@ STEPS = 24
 FASTER = 30
 FROZEN_STEPS = 6
 STEP_SECONDS = 1.0
+FROZEN_US = int(FROZEN_STEPS * STEP_SECONDS * FASTER * 1_000_000)
+NOTES = ".requests.jsonl"
 STARTED_US = 1_790_000_000_000_000
 """Any moment in the past that all processes agree on."""
 
@@ -58,8 +68,48 @@ class FastEnv(SystemEnv):
 def _work(sandbox: SandboxHandle, folder: Path, url: str) -> None:
     with installed(sandbox, folder, url=url) as sync:
         engine = replace(sync.engine, env=FastEnv(sync.settings.clock_url))
+        _note_every_request(engine.env, folder / f"{os.getpid()}{NOTES}")
         while True:
             drain(engine, DrainPlan(linger_seconds=10**6, poll_seconds=20, sweep_seconds=100, allow=True))
+
+
+def _note_every_request(env: Env, file: Path) -> None:
+    """From now on this process notes each request right before it leaves, with the time of its thread's last look at a
+    deadline."""
+    notes = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    this_thread = threading.local()
+    send, deadline_of = requests.Session.send, apply._guard
+
+    def guard_of(engine: Engine, deadline_wall: int) -> Callable[[], None]:
+        guard = deadline_of(engine, deadline_wall)
+
+        def looking() -> None:
+            guard()
+            this_thread.looked = env.wall()
+
+        return looking
+
+    def noting(self: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        note = {
+            "wall": env.wall(),
+            "looked": getattr(this_thread, "looked", 0),
+            "key": request.headers.get("Idempotency-Key"),
+            "ids": _ids_written(request.body),
+        }
+        os.write(notes, json.dumps(note).encode() + b"\n")
+        return send(self, request, **options)
+
+    apply._guard = guard_of
+    requests.Session.send = noting  # type: ignore[method-assign]
+
+
+def _ids_written(body: str | bytes | None) -> list[str]:
+    """The records that a composite call updates by their ids."""
+    text = body.decode() if isinstance(body, bytes) else body or ""
+    if not text.startswith("{"):
+        return []
+    parts = [part.get("body") or {} for part in json.loads(text).get("compositeRequest", ())]
+    return [record["id"] for part in parts for record in part.get("records", ()) if "id" in record]
 
 
 @dataclass
@@ -137,7 +187,7 @@ def test_six_workers_that_are_killed_and_frozen_lose_nothing_and_double_nothing(
     sandbox: SandboxHandle, tmp_path: Path
 ) -> None:
     chance, url = random.Random(7), ledger_database("postgres", tmp_path)
-    assert FROZEN_STEPS * STEP_SECONDS * FASTER * 1_000_000 > LEASE_US
+    assert FROZEN_US > LEASE_US
     ledger = open_ledger(url)
     with crew(sandbox, tmp_path, url) as workers:
         for kind in ("drop_before", "drop_after", "stripe_503", "stripe_lock_timeout"):
@@ -161,6 +211,7 @@ def test_six_workers_that_are_killed_and_frozen_lose_nothing_and_double_nothing(
         _wait_for_rest(ledger, workers, 200)
         assert (workers.killed, workers.ended_by_themselves) == (STEPS // 2, 0)
     _has_been_rough(ledger)
+    _check_times_of_sending(ledger, tmp_path)
     ledger.close()
     _check(sandbox, tmp_path, url)
 
@@ -173,6 +224,29 @@ def _has_been_rough(ledger: Ledger) -> None:
     assert accounts == DEALS + 1
     assert claims > 2 * accounts
     assert repeated > 0
+
+
+def _check_times_of_sending(ledger: Ledger, folder: Path) -> None:
+    """Every write left between its write-ahead and the deadline that was set there, whatever its worker went through.
+
+    Of one that was frozen between its look at the deadline and the socket nobody can say so: nothing is between.
+    """
+    times: defaultdict[str, list[int]] = defaultdict(list)
+    with ledger.read() as conn:
+        sent = select(attempt.c.idempotency_key, attempt.c.deadline_wall, command.c.kind, command.c.body)
+        for row in conn.execute(sent.join(command, command.c.id == attempt.c.command_id)):
+            times[row.idempotency_key].append(row.deadline_wall)
+            if row.kind == "salesforce.update":
+                times[canonical.decode(row.body)["id"]].append(row.deadline_wall)
+    notes = [json.loads(line) for file in folder.glob(f"*{NOTES}") for line in file.read_text().splitlines()]
+    writes = [(note, name) for note in notes for name in (*note["ids"], note["key"]) if name]
+    assert len(writes) > 4 * DEALS
+    for note, name in writes:
+        frozen_on_the_way = note["wall"] - note["looked"] > FROZEN_US // 2
+        in_time = any(end - SEND_WITHIN_US <= note["wall"] <= end for end in times[name])
+        assert in_time or frozen_on_the_way, (name, note, times[name])
+    assert {name for _, name in writes if name.startswith("sfs1:")}
+    assert {name for _, name in writes if not name.startswith("sfs1:")}
 
 
 def _check(sandbox: SandboxHandle, folder: Path, url: str) -> None:
