@@ -7,13 +7,15 @@ anything; the values themselves are `readings.py`'s.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from fractions import Fraction
 
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.crosswalk import Ambiguous, match_item, match_subscription, own_billing
 from sync_pipeline.core.facts import MONEY
 from sync_pipeline.core.lifecycle import AT_RISK, EARNING, billing_status
-from sync_pipeline.core.money import Money, round_half_even
+from sync_pipeline.core.money import Money, MoneyError, round_half_even
 from sync_pipeline.core.mrr import recurring_items
 from sync_pipeline.core.readings import Subject
 from sync_pipeline.core.records import Invoice, LineItem, Subscription, SubscriptionItem
@@ -70,9 +72,15 @@ def _at_risk(world: World, billing: Billing, subject: Subject) -> Iterator[Evide
 
 
 def _items(billing: Billing, statuses: frozenset[str]) -> Iterator[Evidence]:
-    """Each item of a subscription in one of the statuses, with what it bills in a year after discounts."""
+    """Each item of a subscription in one of the statuses, with what it bills in a year after discounts.
+
+    One that cannot be counted is in no value that was read, so it stands behind none.
+    """
     counting = {each.id: each for each in billing.subscriptions if each.status in statuses}
-    found = sorted(recurring_items(billing, counting.values()), key=lambda pair: (pair[0].subscription, pair[0].id))
+    found: list[tuple[SubscriptionItem, Fraction]] = []
+    for subscription in sorted(counting.values(), key=lambda each: each.id):
+        with suppress(MoneyError):
+            found += recurring_items(billing, [subscription])
     for item, yearly in found:
         amount = Money(round_half_even(yearly), item.currency)
         status = counting[item.subscription].status

@@ -91,10 +91,10 @@ def recurring_items(
 ) -> Iterator[tuple[SubscriptionItem, Fraction]]:
     """The items of some subscriptions, each with what it bills in a year after the discounts that count.
 
-    Raises MoneyError.
+    Raises MoneyError, always for the same one.
     """
-    for subscription in subscriptions:
-        items = [item for item in billing.items if item.subscription == subscription.id]
+    for subscription in sorted(subscriptions, key=lambda each: each.id):
+        items = sorted((i for i in billing.items if i.subscription == subscription.id), key=lambda each: each.id)
         counting = (
             each
             for each in billing.discounts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -255,3 +256,26 @@ def test_a_failure_in_a_currency_that_is_not_known_still_makes_its_task() -> Non
     assert [c.reason for c in found.commands if c.action == "salesforce.once"] == [
         "Invoice overdue: XXX 1,234 (minor units)"
     ]
+
+
+def test_what_bills_in_a_way_that_is_not_known_holds_up_no_figure_of_another_currency() -> None:
+    """Its own figures are asked about; those in the Account's currency have their evidence without it."""
+    known, strange = subscription(), subscription(id="sub_2", currency="USD")
+    items = (
+        item(unit_amount=Decimal(1_000)),
+        item(id="si_2", subscription="sub_2", currency="USD", interval="of_the_future", unit_amount=Decimal(1_000)),
+    )
+    found = planned(billed(known, strange, items=items))
+    (update,) = [each for each in found.commands if each.action == "salesforce.update"]
+    assert (update.body["object"], update.body["fields"]["MRR__c"]) == ("Account", Decimal("10.00"))
+
+
+def test_of_two_that_cannot_be_counted_the_same_one_is_told_in_whatever_order_they_were_read() -> None:
+    both = (subscription(), subscription(id="sub_2"))
+    items = tuple(
+        item(id=f"si_{n}", subscription=each.id, interval=f"of_the_future_{n}", unit_amount=Decimal(1_000))
+        for n, each in enumerate(both)
+    )
+    of, turned = billed(*both, items=items), billed(*both[::-1], items=items[::-1])
+    assert any("of_the_future" in review.detail for review in planned(of).reviews)
+    assert planned(turned) == planned(of)
