@@ -116,14 +116,13 @@ def bring_to_rest(
     unsettled = list(claims)
     known: dict[str, World] = {}
     seen: dict[str, AccountRecords] = {}
-    began = engine.env.wall()
+    seen_from = engine.env.wall()
     try:
         for _ in range(MAX_ROUNDS + 1):
             if not unsettled:
                 break
-            seen_from, began = began, engine.env.wall()
             report.rounds += 1
-            unsettled = _round(engine, unsettled, owner, report, between, lists, known, seen, seen_from)
+            unsettled, seen_from = _round(engine, unsettled, owner, report, between, lists, known, seen, seen_from)
     except ReadFailed as error:
         _give_back(engine, unsettled, report)
         raise Halted(str(error)) from error
@@ -144,8 +143,8 @@ def _round(
     known: dict[str, World],
     seen: dict[str, AccountRecords],
     seen_from: int,
-) -> list[Claim]:
-    """One round; returns the accounts that need another.
+) -> tuple[list[Claim], int]:
+    """One round; returns the accounts that need another, and when it began to look. How old lists may be is theirs.
 
     `known` are those whose Stripe side stays as it was seen, `seen` those whose Salesforce side the last write's call
     has shown; both since `seen_from` at the earliest. What was seen longer ago than a lease is looked at again: a
@@ -164,11 +163,11 @@ def _round(
     keep_going()
     resolved = resolve(engine, claims, between=keep_going)
     _stop_if_halted(resolved)
+    rows, calls = engine.salesforce.rows, engine.salesforce.calls
+    listed = lists.of([claim for claim in claims if claim.account not in known], keep_going)
     if (began := engine.env.wall()) - seen_from > LEASE_US:
         known.clear()
         seen.clear()
-    rows, calls = engine.salesforce.rows, engine.salesforce.calls
-    listed = lists.of([claim for claim in claims if claim.account not in known], keep_going)
     names = [claim.account for claim in claims]
     worlds = observe(engine, names, known=known, seen=seen, listed=listed, between=keep_going)
     report.least += least_salesforce_reads(engine.salesforce.rows - rows, engine.salesforce.calls - calls)
@@ -224,7 +223,7 @@ def _round(
             work.release(conn, claim, now=worlds[claim.account].now, now_wall=wall)
     report.resting += len(resting)
     report.settled += len(settled)
-    return again
+    return again, began
 
 
 def _needs_a_look(engine: Engine, by: FromLists, planned: Plan) -> bool:
