@@ -57,16 +57,6 @@ def corrections(known: Iterable[Fact], observed: Iterable[Fact], now: int) -> li
     return appended
 
 
-def collected_by_currency(facts: Iterable[Fact]) -> Mapping[str, Money]:
-    """Cash collected net of what went back, per currency in which customers paid."""
-    sums: dict[str, Money] = {}
-    for fact in facts:
-        if fact.kind in CASH:
-            before = sums.get(fact.currency, Money(0, fact.currency))
-            sums[fact.currency] = before + Money(fact.amount_minor, fact.currency)
-    return sums
-
-
 def lifetime_value(facts: Iterable[Fact], currency: str) -> Money:
     """The Account's lifetime value in its own currency: other cash counts as what Stripe settled for it.
 

@@ -25,10 +25,6 @@ def datetime_text(epoch: int) -> str:
     return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S.000+0000")
 
 
-def date_text(epoch: int) -> str:
-    return datetime.fromtimestamp(epoch, UTC).strftime("%Y-%m-%d")
-
-
 def epoch_of(text: str) -> int:
     """Epoch seconds of a dateTime as the sandbox keeps it."""
     return int(datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.000%z").timestamp())

@@ -76,10 +76,6 @@ class Contract:
                     return hit
         return None
 
-    def shape_name(self, object_name: str) -> str | None:
-        """The schema that describes objects whose ``object`` field is this."""
-        return self._by_object.get(object_name)
-
     def shape(self, name: str) -> Node:
         return self._shapes[name]
 
