@@ -17,7 +17,7 @@ from sync_pipeline.engine import guard, queue
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.observe import observe
-from sync_pipeline.engine.rounds import as_new_command
+from sync_pipeline.engine.recording import as_new_command
 from sync_pipeline.ledger import audit, commands, links, work
 from sync_pipeline.ledger.audit import AuditRow
 

@@ -1,0 +1,174 @@
+"""The plans of a round, written into the ledger before anything of them is sent.
+
+With the commands go the links that were found, the conflicts and reviews that a person has to see, and what both
+systems have come to agree on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from sync_pipeline.core import canonical
+from sync_pipeline.core.canon import VERSION
+from sync_pipeline.core.commands import Command, Plan, Review
+from sync_pipeline.core.deal import customer_intent
+from sync_pipeline.core.observation import Present, Unknown
+from sync_pipeline.core.world import NOT_READ, World
+from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.observe import found_links
+from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, links, reviews, work
+from sync_pipeline.ledger.commands import CommandRow, NewCommand
+from sync_pipeline.ledger.work import Claim
+from sync_pipeline.systems.stripe.errors import KEY_REUSED
+
+ACCOUNTS_PER_TRANSACTION = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A plan in the ledger: the commands that may be sent, how many links were made, and whether more can be planned
+    now that it is there: something was linked, or a conflict found."""
+
+    rows: list[CommandRow]
+    linked: int
+    leads_on: bool
+
+
+def record_all(
+    engine: Engine, claims: Sequence[Claim], worlds: Mapping[str, World], plans: Mapping[str, Plan]
+) -> dict[str, Recorded]:
+    """Writes the plans into the ledger, some accounts in a transaction.
+
+    An account that is not ours any more is left out: then its new holder's plan stands, and nothing is written.
+    """
+    recorded = {}
+    ordered = sorted(claims, key=lambda claim: claim.account)
+    for start in range(0, len(ordered), ACCOUNTS_PER_TRANSACTION):
+        some = ordered[start : start + ACCOUNTS_PER_TRANSACTION]
+        with engine.ledger.tx() as conn:
+            ours = work.held(conn, some, now_wall=engine.env.wall(), margin_us=0)
+            stopped = commands.parked_with(conn, ours, error=KEY_REUSED, code_version=engine.code_version)
+            for name in sorted(ours):
+                recorded[name] = _record(conn, engine, worlds[name], plans[name], stopped.get(name, ()))
+    return recorded
+
+
+def _record(conn: Connection, engine: Engine, world: World, planned: Plan, stopped: Sequence[CommandRow]) -> Recorded:
+    """Writes one account's plan into the ledger. Nothing of it may be sent while a defect of ours has `stopped` it."""
+    now = engine.env.now()
+    open_reviews = list(planned.reviews)
+    if stopped:
+        key = f"{KEY_REUSED}:{stopped[0].key}"
+        open_reviews.append(Review(key, world.account_id, KEY_REUSED, stopped[0].target, str(stopped[0].error)))
+    entries = [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in planned.agreements]
+    base.put(conn, world.account_id, entries, now)
+    wanted = [
+        links.Link(world.account_id, "stripe", found.kind, found.external_id, subject=found.subject)
+        for found in found_links(world)
+    ]
+    refused = (_put_link(conn, link, now) for link in wanted)
+    open_reviews.extend(each for each in refused if each is not None)
+    known = {each.key for each in world.conflicts}
+    finds = any(conflict.key not in known for conflict in planned.conflicts)
+    linked = 0
+    conflicts.put(conn, planned.conflicts)
+    for command in planned.commands:
+        if command.action == "link":
+            kind, external_id = command.body["kind"], command.body["external_id"]
+            link = links.Link(world.account_id, "stripe", kind, external_id, subject=command.subject)
+            if (conflict := _put_link(conn, link, now)) is not None:
+                open_reviews.append(conflict)
+            else:
+                linked += 1
+                _audit_link(engine, conn, command, now)
+    for customer_id, seen in sorted(world.customers.items()):
+        if isinstance(seen, Present) and seen.value.deleted:
+            _forget_customer(conn, engine, world, customer_id, now)
+    leads_on = finds or linked > 0
+    versions = _versions(world)
+    sendable = [command for command in planned.commands if command.action != "link"]
+    if stopped:
+        reviews.reconcile(conn, world.account_id, open_reviews, now)
+        return Recorded([], linked, leads_on)
+    if not unknown_parts(world):
+        # A plan from half a look wants less than there is: what it does not mention is not settled by it.
+        reviews.reconcile(conn, world.account_id, open_reviews, now)
+        commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
+    rows = commands.propose(
+        conn,
+        [as_new_command(command, versions) for command in sendable],
+        now=now,
+        code_version=engine.code_version,
+        new_id=engine.env.token,
+    )
+    return Recorded(rows, linked, leads_on)
+
+
+def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:
+    """Stores a link, or says that somebody else has it."""
+    try:
+        links.put(conn, link, now)
+    except links.LinkConflict as conflict:
+        key = f"link_conflict:{link.kind}:{link.external_id}"
+        return Review(key, link.account, "link_conflict", link.subject, str(conflict))
+    return None
+
+
+def _forget_customer(conn: Connection, engine: Engine, world: World, customer_id: str, now: int) -> None:
+    """A customer that was deleted at Stripe makes room for another; the key that made it would only repeat it."""
+    if links.set_state(conn, "stripe", "customer", customer_id, "tombstoned", now):
+        for link in world.links:
+            if (link.kind, link.external_id) == ("customer", customer_id):
+                attempts.renew(conn, customer_intent(world.org_id, link.subject))
+
+
+def _versions(world: World) -> dict[str, int | None]:
+    """SystemModstamp by record: what was refused is tried again once somebody has touched the record."""
+    parts = [
+        part for deal in world.deals for part in (deal.opportunity, *deal.lines, deal.contract) if part is not None
+    ]
+    account = [world.account.value] if isinstance(world.account, Present) else []
+    return {record.id: record.modified_at for record in (*account, *parts)}
+
+
+def as_new_command(command: Command, versions: Mapping[str, int | None]) -> NewCommand:
+    """A command as the outbox takes it. `versions` are those of the records that it was planned from."""
+    return NewCommand(
+        key=command.key,
+        account=command.account,
+        target=command.target,
+        kind=command.action,
+        priority=int(command.priority),
+        body=canonical.encode(command.body),
+        input_hash=canonical.sha256(
+            [command.digest(), versions.get(command.body.get("id", "")) or versions.get(command.subject)]
+        ),
+        reason=command.reason,
+        changes=canonical.encode(command.changes),
+        agreements=canonical.encode(command.agreements),
+    )
+
+
+def _audit_link(engine: Engine, conn: Connection, command: Command, now: int) -> None:
+    audit.append(
+        conn,
+        account=command.account,
+        attempt_id=None,
+        at=now,
+        actor="sync",
+        what=f"link {command.target}",
+        fields="[]",
+        reason=command.reason,
+        evidence=canonical.encode(command.body),
+        run=engine.run,
+        code_version=engine.code_version,
+        request_id=None,
+    )
+
+
+def unknown_parts(world: World) -> list[str]:
+    """Why the look must be repeated, if it must; what was known has been planned."""
+    return [part.why for part in (world.account, world.billing) if isinstance(part, Unknown) and part is not NOT_READ]
