@@ -132,6 +132,7 @@ class _Rounds:
     def play_one(self) -> None:
         """Resolves, observes, plans and applies; leaves in `claims` the accounts that need another round."""
         self.report.rounds += 1
+        self.extended = 0  # A round begins with whole leases.
         self._keep_going()
         resolved = resolve(self.engine, self.claims, between=self._keep_going)
         _stop_if_halted(resolved)
