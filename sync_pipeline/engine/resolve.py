@@ -1,9 +1,10 @@
 """Commands whose outcome is not known: settled before anything else is planned for their account.
 
-Salesforce updates and Stripe updates set absolute values, so sending them again is safe. A create is sent again
-with its own key while Stripe still keeps keys. After that, or when the key was answered with 5xx twice (Stripe
-saves and repeats a failure), the strongly consistent list is asked whether the object exists: adopted if it
-does, a new key if it does not. An alert that may have been sent is never sent twice.
+Salesforce updates and Stripe updates set absolute values, so sending them again is safe; one whose key Stripe answers
+with a failure that it has kept is planned anew, under a new key (settling.py). A create is sent again with its own key
+while Stripe still keeps keys. After that, or when the key was answered with 5xx twice (Stripe saves and repeats a
+failure), the strongly consistent list is asked whether the object exists: adopted if it does, a new key if it does
+not. An alert that may have been sent is never sent twice.
 """
 
 from __future__ import annotations

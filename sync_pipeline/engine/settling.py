@@ -40,7 +40,9 @@ def finish(
 ) -> None:
     """Records what came of an attempt, in the transaction of the caller."""
     now = engine.env.now()
-    if outcome.state == "ambiguous" and row.kind.startswith("salesforce."):
+    # Its key answers for a day with the failure that it was answered with first.
+    spent = outcome.replayed_failure and outcome.state == "ambiguous" and row.kind != "stripe.create"
+    if spent or (outcome.state == "ambiguous" and row.kind.startswith("salesforce.")):
         # It set absolute values: the next look tells whether it has to be sent again.
         outcome = replace(outcome, state="throttled")
     recorded = attempts.finish(
@@ -58,7 +60,7 @@ def finish(
         # What is not known yet is audited when it is: by a look at the list, or by the attempt that settles it.
         return
     refused = outcome.state in ("rejected", "stale") and outcome.code != KEY_REUSED
-    if refused or (outcome.state == "done" and row.kind != "stripe.create"):
+    if refused or spent or (outcome.state == "done" and row.kind != "stripe.create"):
         # Nothing was made, or an update may be wanted again: the old key would only repeat the old answer.
         attempts.next_generation(conn, row.id)
     if outcome.state == "done":

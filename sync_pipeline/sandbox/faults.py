@@ -88,6 +88,8 @@ VENDOR_FAULTS: dict[str, Reply] = {
     "salesforce_503": _salesforce(503, "SERVER_UNAVAILABLE", "Server unavailable, please try again later."),
     "salesforce_gateway": Reply(502, b"<html><body><h1>Bad Gateway</h1></body></html>", {"content-type": "text/html"}),
 }
+KEPT_UNDER_THE_KEY = frozenset({"stripe_402", "stripe_500"})
+"""They come after the work has begun, so Stripe keeps them under the key (docs.stripe.com/api/idempotent_requests)."""
 KINDS = ("http", *_CONNECTION_KINDS, *VENDOR_FAULTS)
 
 

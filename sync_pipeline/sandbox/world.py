@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sync_pipeline.sandbox.clock import Clock
-from sync_pipeline.sandbox.faults import Fault, Faults
+from sync_pipeline.sandbox.faults import KEPT_UNDER_THE_KEY, Fault, Faults
 from sync_pipeline.sandbox.request_log import RequestLog
 from sync_pipeline.sandbox.salesforce.settings import SalesforceSettings
 from sync_pipeline.sandbox.salesforce.system import SalesforceSystem
@@ -77,6 +77,8 @@ class Sandbox:
         with self._seeing(call, fault):
             reply = self._systems[side].handle(call) if fault is None or fault.commits else None
         if fault is not None and fault.reply is not None:
+            if fault.kind in KEPT_UNDER_THE_KEY:
+                self.stripe.keep_failure(call, fault.reply, reply)
             reply = fault.reply
         milliseconds = (time.perf_counter() - started) * 1000
         self.log.record(side, self.clock.now(), milliseconds, call, reply, fault.kind if fault else None)

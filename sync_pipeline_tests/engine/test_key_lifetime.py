@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sync_pipeline.ledger.tables import command
 from sync_pipeline_tests.engine.chapters import play
 from sync_pipeline_tests.engine.installation import Installation, installed
-from sync_pipeline_tests.engine.people import fault, mark, requests_since
+from sync_pipeline_tests.engine.people import edit, fault, mark, only, records, requests_since, win
 from sync_pipeline_tests.engine.story import story
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
@@ -99,6 +99,34 @@ def test_a_retry_that_is_turned_away_settles_nothing_of_the_attempt_before(
         sync.rest()
         assert story(sandbox) == played.wanted
         assert [e for e in requests_since(sandbox, since, "stripe") if e["endpoint"] == "POST /v1/subscriptions"] == []
+        sync.check_books()
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_change_whose_failure_stripe_keeps_is_sent_with_a_new_key(
+    sandbox: SandboxHandle, tmp_path: Path, happened: bool
+) -> None:
+    """Stripe answers a key for a day with the failure that it has kept: seats would be billed a day late."""
+    with installed(sandbox, tmp_path) as sync:
+        win(sandbox)
+        sync.rest()
+        (line,) = [each for each in records(sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+        edit(sandbox, "OpportunityLineItem", line["Id"], Quantity=25, UnitPrice=600)
+        sync.wait(60)
+        path = "^/v1/subscription_items/"
+        fault(sandbox, "stripe_500", side="stripe", method="POST", path=path, commit=happened)
+        since = mark(sandbox)
+        for _ in range(3):
+            sync.drain()
+            sync.wait(300)
+        items = only(sandbox, "subscription")["items"]["data"]
+        assert sorted(item["quantity"] for item in items if item["price"]["unit_amount"] == 60_000) == [25]
+        sent = [
+            e for e in requests_since(sandbox, since, "stripe") if e["endpoint"] == "POST /v1/subscription_items/{id}"
+        ]
+        # The failure, the kept failure, and, where nothing had happened, the change.
+        assert [each["status"] for each in sent] == [500, 500, 200][: 3 - happened]
+        assert len(records(sandbox, "invoiceitem")) == 2
         sync.check_books()
 
 

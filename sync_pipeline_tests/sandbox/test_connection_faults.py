@@ -144,6 +144,28 @@ def test_stripes_faults_speak_as_stripe_does(
     assert calls.customers(sandbox) == []
 
 
+@pytest.mark.parametrize("commit", [True, False])
+def test_a_failure_after_the_work_has_begun_is_kept_under_its_key(sandbox: SandboxHandle, commit: bool) -> None:
+    """facts/stripe.md 5.4: the first answer is saved and replayed, a 500 too, whatever has come of the work."""
+    put_fault(sandbox, kind="stripe_500", commit=commit)
+    first, again = (create(sandbox, "Broken", key="k1") for _ in range(2))
+    assert (first.status_code, "idempotent-replayed" in first.headers) == (500, False)
+    assert (again.status_code, again.text, again.headers["idempotent-replayed"]) == (500, first.text, "true")
+    assert calls.customers(sandbox) == ["Broken"] * commit
+    assert create(sandbox, "Whole", key="k2").status_code == 200
+    put_fault(sandbox, kind="stripe_500")
+    create(sandbox, "Whole", key="k2")
+    assert create(sandbox, "Whole", key="k2").status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["stripe_429", "stripe_409_in_progress", "stripe_401"])
+def test_what_is_refused_before_the_work_begins_leaves_the_key_unused(sandbox: SandboxHandle, kind: str) -> None:
+    """facts/stripe.md 5.4: 401 and 429 are not saved."""
+    put_fault(sandbox, kind=kind)
+    create(sandbox, "Refused", key="k1")
+    assert create(sandbox, "Refused", key="k1").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("kind", "status", "code"),
     [

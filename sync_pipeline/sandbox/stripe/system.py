@@ -69,6 +69,21 @@ class StripeSystem:
             told["Idempotency-Key"] = key
         return Reply(status, body, told)
 
+    def keep_failure(self, call: Call, failure: Reply, done: Reply | None) -> None:
+        """Keeps the failure of a call under its key, as any answer is kept.
+
+        `done` is the answer that it takes the place of; None where the work was not done. What an earlier call has left
+        under the key stays.
+        """
+        key = call.headers.get("idempotency-key") if call.method == "POST" else None
+        if key is None:
+            return
+        kept = self.world.store.get("idempotency", key)
+        request_id = "" if done is None else done.headers["Request-Id"]
+        if kept is None or kept["request"] == request_id:
+            print_ = idempotency.fingerprint(call.method, call.path, call.query, call.body)
+            idempotency.remember(self.world, key, print_, failure.status, failure.body, request_id)
+
     def _answer(self, call: Call, request_id: str) -> tuple[int, bytes, dict[str, str]]:
         headers.check(call, self.secret_key, self.world.account_id, self.world.contract.version)
         self._limits.check(self.world, call)
