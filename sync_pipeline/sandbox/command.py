@@ -17,7 +17,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     epilog="""\b
 Example:
   sync-pipeline sandbox --data story --webhook-url http://127.0.0.1:8090/webhooks/stripe
-The one line on stdout has the three addresses and the credentials; the pages for people are at control_url.""",
+\b
+The one line on stdout has the addresses (the pages for people are at control_url) and the credentials:
+  Salesforce  client_id and client_secret (client credentials, or with refresh_token),
+              username, password and security_token (password grant, SOAP login), access_token
+  Stripe      stripe_key, webhook_secret""",
 )
 @click.option("--salesforce-port", type=_PORT, default=0, metavar="N", help="Port of Salesforce; 0 picks a free one.")
 @click.option("--stripe-port", type=_PORT, default=0, metavar="N", help="Port of Stripe; 0 picks a free one.")

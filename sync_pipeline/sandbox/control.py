@@ -58,9 +58,9 @@ def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]
 
 
 def sign_in(sandbox: Sandbox) -> dict[str, str]:
-    """How the integration user signs in by name: the password grant, SOAP login, and the subject of a JWT."""
+    """How the integration user signs in: by name (password grant, SOAP login, subject of a JWT), or by refresh token."""
     org = sandbox.salesforce
-    return {"username": org.username, "password": org.password, "security_token": org.security_token}
+    return {name: getattr(org, name) for name in ("username", "password", "security_token", "refresh_token")}
 
 
 class Control:

@@ -25,7 +25,7 @@ COMMAND = [sys.executable, "-m", "sync_pipeline.sandbox.command"]
 def test_the_ready_line_says_where_everything_is_and_how_to_sign_in(sandbox: SandboxHandle) -> None:
     assert list(sandbox.ready) == [
         "salesforce_url", "stripe_url", "control_url", "client_id", "client_secret", "access_token", "stripe_key",
-        "webhook_secret", "username", "password", "security_token",
+        "webhook_secret", "username", "password", "security_token", "refresh_token",
     ]  # fmt: skip
     assert sandbox.ready["stripe_key"].startswith("sk_test_")
     assert sandbox.ready["webhook_secret"].startswith("whsec_")
@@ -73,9 +73,10 @@ def test_wrong_options_end_with_2_and_name_the_option(arguments: list[str], said
     assert "Traceback" not in ended.stderr
 
 
-def test_help_has_an_example() -> None:
+def test_help_has_an_example_and_lists_the_credentials() -> None:
     ended = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, timeout=60, check=True)
     assert "Example:" in ended.stdout
+    assert all(name in ended.stdout for name in ("client_id", "refresh_token", "security_token", "stripe_key"))
 
 
 def test_a_connection_is_kept_for_further_requests(sandbox: SandboxHandle) -> None:

@@ -65,6 +65,13 @@ def test_the_password_and_then_the_refresh_token_that_came_with_it(
     assert "refresh_token" in first["scope"].split()
 
 
+def test_the_refresh_token_of_the_ready_line_alone(sandbox: SandboxHandle) -> None:
+    """1.2: connectors that a person once authorised have kept nothing else."""
+    ready = sandbox.ready
+    refreshing = {"grant_type": "refresh_token", "refresh_token": ready["refresh_token"]}
+    assert works(ready, grant(ready, **refreshing, **client(ready)).json()["access_token"])
+
+
 def test_jwt_bearer(sandbox: SandboxHandle) -> None:
     exp = int(time.time()) + 180
     answer = grant(sandbox.ready, grant_type=JWT_GRANT, assertion=assertion(sandbox.ready, exp)).json()
@@ -95,6 +102,6 @@ def test_soap_login(sandbox: SandboxHandle) -> None:
 
 
 def test_healthz_says_who_signs_in_too(sandbox: SandboxHandle) -> None:
-    names = ("username", "password", "security_token")
+    names = ("username", "password", "security_token", "refresh_token")
     health = sandbox.control("GET", "/healthz")
     assert {name: health[name] for name in names} == {name: sandbox.ready[name] for name in names}
