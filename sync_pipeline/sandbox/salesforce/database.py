@@ -61,6 +61,8 @@ class Database:
     def candidates(self, o: SObject, f: Field, values: Iterable[Any]) -> list[Row]:
         """Rows, deleted ones too, whose field holds one of the values, in order of id."""
         table = self.store.table(o.name)
+        if f.type == "id":
+            return [table[k] for k in sorted({v for v in values if v in table})]
         keys = {f.index_key(v) for v in values if v is not None}
         index = self._indexes.get((o.name, f.name))
         if index is None:

@@ -121,6 +121,33 @@ def test_upsert_collection(org: Org) -> None:
     assert wrong.status_code == 400
 
 
+def test_upsert_collection_by_id(org: Org) -> None:
+    """2.2, 2.5: `Id` is a key like an external id; a record without one is new, a strange one is refused in its row."""
+    made = org.person("Account", Name="old")
+    records = [
+        typed("Account", Id=made[:15], Name="older"),
+        typed("Account", Name="new"),
+        typed("Account", Id="", Name="newer"),
+        typed("Account", Id="001000000000009AAA", Name="nobody"),
+        typed("Account", Id="rubbish", Name="nobody"),
+    ]
+    results = org.call("PATCH", "composite/sobjects/Account/Id", {"records": records}).json()
+    assert results[0] == {"id": made, "success": True, "errors": [], "created": False}
+    assert [r.get("created") for r in results[1:3]] == [True, True]
+    assert [r["errors"][0]["statusCode"] for r in results[3:]] == ["INVALID_CROSS_REFERENCE_KEY", "MALFORMED_ID"]
+    assert sorted(r["Name"] for r in org.query("SELECT Name FROM Account")) == ["new", "newer", "older"]
+
+
+def test_upsert_of_one_record_by_id(org: Org) -> None:
+    """2.2: what was there is updated, and the answer says so; an id cannot be chosen."""
+    made = org.person("Account", Name="old")
+    answer = org.call("PATCH", f"sobjects/Account/Id/{made}", {"Name": "older"})
+    assert (answer.status_code, answer.json()) == (200, {"id": made, "success": True, "errors": [], "created": False})
+    assert org.call("GET", f"sobjects/Account/Id/{made}").json()["Name"] == "older"
+    assert org.call("PATCH", "sobjects/Account/Id/001000000000009AAA", {"Name": "x"}).status_code == 404
+    assert org.call("DELETE", f"sobjects/Account/Id/{made}").status_code == 204
+
+
 def test_upsert_by_a_shared_external_id_needs_view_all_data(org_with: Callable[..., Org]) -> None:
     """2.2: an external id that is not unique can be matched only with View All Data."""
     org = org_with(minimum_profile=True)

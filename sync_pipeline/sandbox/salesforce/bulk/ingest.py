@@ -120,12 +120,8 @@ def _upserter(
     given = Counter(f.index_key(r[at]) for r in rows if isinstance(r, list) and r[at])
 
     def write(row: list[str]) -> tuple[str, bool]:
-        fields = _fields(columns, row)
-        if f.type == "id":
-            if fields.get("Id"):
-                return update_record(org.saver, access, fields, actor)["Id"], False
-            return org.saver.insert(access.object, {k: v for k, v in fields.items() if k != "Id"}, actor)["Id"], True
-        result = upsert_record(org.saver, access, f, fields, actor, given[f.index_key(row[at])] > 1)
+        repeated = given[f.index_key(row[at])] > 1
+        result = upsert_record(org.saver, access, f, _fields(columns, row), actor, repeated)
         return result["id"], result["created"]
 
     return write

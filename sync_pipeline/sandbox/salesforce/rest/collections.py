@@ -54,7 +54,7 @@ def upsert(request: Request, name: str, field_name: str) -> Answer:
         raise method_not_allowed(request, "PATCH")
     access = visible(request, name)
     f = key_field(access, field_name)
-    if f is None or f.type == "id":
+    if f is None:
         message = f"Field name provided, {field_name} is not an External ID or indexed field for {access.object.name}"
         raise SalesforceError("INVALID_FIELD", message)
     records = _records(request)
@@ -161,7 +161,12 @@ def _upsert_row(
 def upsert_record(
     saver: Saver, access: ObjectAccess, f: Field, record: dict[str, Any], actor: Actor, repeated: bool
 ) -> dict[str, Any]:
-    """Creates or updates the record that holds this external id. Raises SalesforceError."""
+    """Creates or updates the record that holds this external id, or has this id. Raises SalesforceError."""
+    if f.type == "id":
+        if _value(record, f):
+            return result_of(update_record(saver, access, record, actor), created=False)
+        others = {k: v for k, v in record.items() if k.lower() != "id"}
+        return result_of(saver.insert(access.object, others, actor), created=True)
     if any(k.lower() == "id" for k in record):
         message = "The Id field should not be specified in the sobject data."
         raise SalesforceError("INVALID_FIELD", message, ["Id"])

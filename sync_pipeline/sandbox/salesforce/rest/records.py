@@ -78,7 +78,7 @@ def by_external_id(request: Request, name: str, field_name: str, value: str) -> 
     f = key_field(access, field_name)
     if f is None:
         raise not_found()
-    if f.type == "id":
+    if f.type == "id" and request.method != "PATCH":
         return record(request, name, value)
     wanted = accept(f, unquote(value))
     found = request.org.db.where(access.object, f, wanted)
@@ -109,7 +109,7 @@ def _upsert(request: Request, access: ObjectAccess, f: Field, wanted: Any, found
         if float(request.version) < 46:
             return Answer(204)
         return Answer(200, {"id": found["Id"], "success": True, "errors": [], "created": False})
-    if request.flag("updateOnly"):
+    if request.flag("updateOnly") or f.type == "id":
         raise not_found()
     row = request.org.saver.insert(access.object, body | {f.name: wanted}, request.actor)
     answer = created(request, access, row)

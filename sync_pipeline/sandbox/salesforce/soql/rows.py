@@ -64,10 +64,7 @@ def _candidates(scope: Scope, where: ast.Condition | None) -> Iterable[Row]:
             continue
         operand = Operand(column.field, column.get, path.at, scope.error)
         values = [conditions.kept(operand, literal) for literal in literals]
-        if column.field.type == "id":
-            found = (scope.db.get(scope.object, v) for v in dict.fromkeys(values))
-            return [row for row in found if row is not None]
-        if column.field.indexed:
+        if column.field.indexed or column.field.type == "id":
             return scope.db.candidates(scope.object, column.field, values)
     return scope.db.scan(scope.object)
 
