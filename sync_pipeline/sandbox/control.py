@@ -58,7 +58,7 @@ def control_application(sandbox: Sandbox, courier: Courier, urls: dict[str, str]
 
 
 def sign_in(sandbox: Sandbox) -> dict[str, str]:
-    """How the integration user signs in: by name (password grant, SOAP login, subject of a JWT), or by refresh token."""
+    """How the integration user signs in: by name (password grant, SOAP login, subject of a JWT) or refresh token."""
     org = sandbox.salesforce
     return {name: getattr(org, name) for name in ("username", "password", "security_token", "refresh_token")}
 

@@ -85,7 +85,7 @@ def become_available(world: World, shown: Row) -> None:
 
 def processing_fee(world: World, charge: Row) -> int:
     """Of what is settled, in the ledger's currency."""
-    amount, _, _ = settled(world, charge["amount"], charge["currency"])
+    amount, _, _ = settled(world, charge["amount_captured"], charge["currency"])
     return round_half_up(Fraction(world.settings.fee_percent) * amount / 100) + world.settings.fee_fixed_minor
 
 

@@ -21,9 +21,9 @@ from sync_pipeline.sandbox.stripe.search import search_objects
 from sync_pipeline.sandbox.stripe.world import World
 
 _MODULES = (
-    "account balances catalog charges coupons credit_notes customers cycles disputes dunning finalization invoice_items"
-    " invoice_lines invoice_operations payment_intents payment_methods plans previews refunds schedules setup_intents"
-    " subscription_items subscription_operations tax_ids test_clocks thin_events webhooks"
+    "account balances catalog charges coupons credit_notes customers cycles disputes dunning finalization holds"
+    " invoice_items invoice_lines invoice_operations payment_intents payment_methods plans previews refunds schedules"
+    " setup_intents subscription_items subscription_operations tax_ids test_clocks thin_events webhooks"
 ).split()
 # What is listed below its owner, by the last part of the path.
 _BELOW = {
@@ -120,7 +120,7 @@ def _searcher(kind: str, url: str) -> Handler:
 def _getter(kind: str, param: str) -> Handler:
     def get(world: World, params: Params, args: list[str]) -> Row:
         row: Any = world.store.table(kind).get(args[0])
-        if row is None or (row.get("deleted") and not RESOURCES[kind].deleted_visible):
+        if row is None or "_gone" in row or (row.get("deleted") and not RESOURCES[kind].deleted_visible):
             raise errors.missing(RESOURCES[kind].noun, args[0], param, status=404)
         found: Row = row
         return found

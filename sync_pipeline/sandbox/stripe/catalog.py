@@ -54,7 +54,7 @@ def update_product(world: World, params: Params, args: list[str]) -> Row:
 @operation("DELETE /v1/products/{id}")
 def delete_product(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("product", args[0], status=404)
-    if world.find("price", product=row["id"]):
+    if any("_gone" not in price for price in world.find("price", product=row["id"])):
         raise StripeError("This product cannot be deleted because it has one or more user-created prices.")
     return world.delete(row, "product.deleted")
 
@@ -164,6 +164,8 @@ def price_tiers(world: World, price: Row) -> list[Row] | None:
 @operation("POST /v1/prices/{price}", "active lookup_key metadata nickname tax_behavior transfer_lookup_key")
 def update_price(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("price", args[0], "price", 404)
+    if "_gone" in row:
+        raise errors.missing("price", args[0], "price", status=404)
     if "tax_behavior" in params and row["tax_behavior"] not in ("unspecified", params["tax_behavior"]):
         raise StripeError("You cannot change `tax_behavior` once it is set to exclusive or inclusive.",
                           param="tax_behavior")  # fmt: skip

@@ -1,12 +1,12 @@
 """Charges by themselves: made from a card's token, as clients did before there were intents, and changed.
 
-One that is to be captured later, and one of a customer's saved source, are refused with 501.
+One of a customer's saved source is refused with 501.
 """
 
 from __future__ import annotations
 
 from sync_pipeline.sandbox.store import Row
-from sync_pipeline.sandbox.stripe import errors, payments
+from sync_pipeline.sandbox.stripe import errors, holds, payments
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
@@ -23,8 +23,6 @@ def create_charge(world: World, params: Params, args: list[str]) -> Row:
         if name not in params:
             raise errors.required(name)
     amount, currency = checked_amount(params)
-    if params.get("capture") is False:
-        raise errors.unsupported("charges that are captured later", "capture")
     if not params.get("source"):
         raise StripeError("Must provide source or customer.", code="parameter_missing")
     method = of_token(world, params["source"], "source")
@@ -32,7 +30,11 @@ def create_charge(world: World, params: Params, args: list[str]) -> Row:
               **pick(params, "description")}  # fmt: skip
     outcome = behaviour_of(method)
     if outcome in SUCCEEDING:
-        return world.update(payments.take_money(world, paying, method, params.get("description")), pick(params, _PLAIN))
+        if params.get("capture") is False:
+            charge = holds.hold(world, paying, method)
+        else:
+            charge = payments.take_money(world, paying, method, params.get("description"))
+        return world.update(charge, pick(params, _PLAIN))
     # Without an intent nobody can be asked: a card that wants its holder is declined.
     code = "authentication_required" if outcome == "action_required" else outcome
     charge = payments.take_no_money(world, paying, method, decline(code))

@@ -30,7 +30,7 @@ def open_dispute(world: World, charge_id: str) -> None:
 
 
 def dispute_charge(world: World, charge: Row, reason: str) -> Row:
-    amount = charge["amount_captured"] - charge["amount_refunded"]
+    amount = charge["amount"] - charge["amount_refunded"]
     row = world.create("dispute", {
         "amount": amount, "charge": charge["id"], "currency": charge["currency"], "enhanced_eligibility_types": [],
         "evidence": {"enhanced_evidence": {}},

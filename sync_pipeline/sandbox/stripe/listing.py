@@ -175,7 +175,7 @@ def _matching(
     canceled = kind != "subscription" or "status" in filters
     since = world.clock.now() - EVENT_DAYS if kind == "event" else None
     for row in _candidates(world, kind, filters, before, after):
-        if row.get("deleted") or (hides_clocks and "_clock" in row):
+        if row.get("deleted") or "_gone" in row or (hides_clocks and "_clock" in row):
             continue
         if not canceled and row["status"] == "canceled":
             continue

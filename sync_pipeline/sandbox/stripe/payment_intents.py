@@ -1,19 +1,28 @@
-"""Payment intents by themselves: create, confirm, cancel."""
+"""Payment intents by themselves: create, confirm, cancel. What they hold to capture later is `holds`."""
 
 from __future__ import annotations
 
 from sync_pipeline.sandbox.store import Row
-from sync_pipeline.sandbox.stripe import errors, payments
+from sync_pipeline.sandbox.stripe import errors, holds, payments
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.money import check_currency, check_step, minimum_charge
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
-from sync_pipeline.sandbox.stripe.payment_methods import SUCCEEDING, behaviour_of, card_error, decline, resolve
+from sync_pipeline.sandbox.stripe.payment_methods import (
+    SUCCEEDING,
+    allowed_types,
+    behaviour_of,
+    card_error,
+    decline,
+    resolve,
+)
 from sync_pipeline.sandbox.stripe.world import World
 
 _PLAIN = "description receipt_email setup_future_usage statement_descriptor statement_descriptor_suffix shipping"
 _PLAIN += " transfer_group"
-_CONFIRM = "payment_method off_session return_url error_on_requires_action"
+_WAYS = "capture_method allowed_payment_method_types"
+_CONFIRM = f"payment_method off_session return_url error_on_requires_action {_WAYS}"
+_SETTLED = ("requires_capture", "succeeded", "canceled")
 LARGEST = 99_999_999
 
 
@@ -40,7 +49,8 @@ def create_intent(world: World, params: Params, args: list[str]) -> Row:
         world.need("customer", params["customer"], "customer")
     method = _method(world, params)
     intent = payments.create_intent(world, amount, currency, params.get("customer"), {
-        **pick(params, f"automatic_payment_methods {_PLAIN}"),
+        **pick(params, f"automatic_payment_methods {_PLAIN}"), "capture_method": "automatic_async",
+        **_ways(params),
         "metadata": merge_metadata(None, params), "payment_method": method["id"] if method else None,
         "status": "requires_confirmation" if method else "requires_payment_method",
     })  # fmt: skip
@@ -49,18 +59,23 @@ def create_intent(world: World, params: Params, args: list[str]) -> Row:
     return intent
 
 
+def _ways(params: Params) -> Row:
+    """How the money may come, and when it is taken: at once, or held first."""
+    return pick(params, "capture_method") | allowed_types(params)
+
+
 def _method(world: World, params: Params) -> Row | None:
     return resolve(world, params["payment_method"], "payment_method") if params.get("payment_method") else None
 
 
-@operation("POST /v1/payment_intents/{intent}", f"amount metadata customer payment_method {_PLAIN}")
+@operation("POST /v1/payment_intents/{intent}", f"amount metadata customer payment_method {_WAYS} {_PLAIN}")
 def update_intent(world: World, params: Params, args: list[str]) -> Row:
     intent = world.need("payment_intent", args[0], "intent", 404)
-    if intent["status"] in ("succeeded", "canceled") and params.keys() - {"metadata", "description", "expand"}:
+    if intent["status"] in _SETTLED and params.keys() - {"metadata", "description", "expand"}:
         raise _unexpected(intent, "updated")
     if "amount" in params:
         check_step(params["amount"], intent["currency"], "amount")
-    changes = pick(params, f"amount customer {_PLAIN}") | {"metadata": merge_metadata(intent, params)}
+    changes = pick(params, f"amount customer {_PLAIN}") | _ways(params) | {"metadata": merge_metadata(intent, params)}
     method = _method(world, params)
     if method:
         changes |= {"payment_method": method["id"], "status": "requires_confirmation"}
@@ -70,10 +85,10 @@ def update_intent(world: World, params: Params, args: list[str]) -> Row:
 @operation("POST /v1/payment_intents/{intent}/confirm", _CONFIRM)
 def confirm_intent(world: World, params: Params, args: list[str]) -> Row:
     intent = world.need("payment_intent", args[0], "intent", 404)
-    if intent["status"] in ("succeeded", "canceled"):
+    if intent["status"] in _SETTLED:
         raise _unexpected(intent, "confirmed")
     method = _method(world, params) or world.get("payment_method", intent.get("payment_method"))
-    return _confirm(world, intent, method)
+    return _confirm(world, world.update(intent, _ways(params)), method)
 
 
 def _confirm(world: World, intent: Row, method: Row | None) -> Row:
@@ -99,6 +114,8 @@ def _confirm(world: World, intent: Row, method: Row | None) -> Row:
     if outcome not in SUCCEEDING:
         payments.refuse_charge(world, intent, method, {**decline(outcome), "type": "card_error"})
         raise _refused(world, world.need("payment_intent", intent["id"]))
+    if intent["capture_method"] == "manual":
+        return holds.hold_for(world, intent, method)
     payments.charge_intent(world, intent, method, intent.get("description"))
     for payment in world.find("invoice_payment", _payment=intent["id"]):
         if payment["status"] == "open":
@@ -119,6 +136,8 @@ def cancel_intent(world: World, params: Params, args: list[str]) -> Row:
     if any(p["is_default"] and p["status"] == "open" for p in world.find("invoice_payment", _payment=intent["id"])):
         raise StripeError("You cannot cancel the PaymentIntent of an open invoice: void the invoice instead.",
                           code="payment_intent_unexpected_state", param="intent")  # fmt: skip
+    if intent["status"] == "requires_capture":
+        intent = holds.let_go_of(world, intent)
     intent = world.update(intent, {
         "status": "canceled", "canceled_at": world.now(), **pick(params, "cancellation_reason"),
     })  # fmt: skip

@@ -70,6 +70,16 @@ def behaviour_of(method: Row | None) -> str:
     return method.get("_behaviour", _SUCCEEDS) if method else _SUCCEEDS
 
 
+def allowed_types(params: Params) -> Row:
+    """By which kinds of payment method a payment or a setup may be made, if the call says so: cards among them."""
+    types = params.get("allowed_payment_method_types")
+    if not types:
+        return {}
+    if "card" not in types:
+        raise errors.unsupported(f"payment methods of type {', '.join(types)}", "allowed_payment_method_types")
+    return {"allowed_payment_method_types": types, "payment_method_types": types}
+
+
 def resolve(world: World, id: str, param: str) -> Row:
     """A payment method by id. The ids of test cards (pm_card_visa) make a new one each time they are used."""
     card = _CARDS.get(id.removeprefix("pm_card_")) if id.startswith("pm_card_") else None

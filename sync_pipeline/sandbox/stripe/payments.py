@@ -122,16 +122,20 @@ def charge_intent(world: World, intent: Row, method: Row | None, description: st
 
 def take_money(world: World, paying: Row, method: Row | None, description: str | None) -> Row:
     """A succeeded charge and its ledger line. `paying` says what is paid: an intent, or the same fields without id."""
-    charge = create_charge(world, paying, method, description, paid=True)
+    charge = book(world, create_charge(world, paying, method, description, paid=True))
+    world.emit("charge.succeeded", charge)
+    return charge
+
+
+def book(world: World, charge: Row) -> Row:
+    """The ledger line of what a charge captured. A card that its holder will dispute is disputed from here on."""
     transaction = move_money(
-        world, charge, "charge" if method else "payment", charge["amount"],
+        world, charge, "charge" if "payment_method" in charge else "payment", charge["amount_captured"],
         fee=processing_fee(world, charge), category="charge",
     )  # fmt: skip
-    charge = world.update(charge, {"balance_transaction": transaction["id"]})
-    world.emit("charge.succeeded", charge)
-    if behaviour_of(method) == "dispute":
+    if behaviour_of(world.get("payment_method", charge.get("payment_method"))) == "dispute":
         world.set_timer("open_dispute", charge["id"], world.now() + 60)
-    return charge
+    return world.update(charge, {"balance_transaction": transaction["id"]})
 
 
 def create_charge(world: World, paying: Row, method: Row | None, description: str | None, *, paid: bool) -> Row:

@@ -1,6 +1,6 @@
 """What older clients still ask for: plans (recurring prices by their former name) and features of products.
 
-A plan cannot be deleted here, as a price cannot: that is refused with 501, and `active` ends its use.
+A price cannot be deleted, but a plan can: it is gone for new subscriptions, and those that have it keep it.
 """
 
 from __future__ import annotations
@@ -54,9 +54,16 @@ def update_plan(world: World, params: Params, args: list[str]) -> Row:
     return _plan(world, world.render(update_price(world, params, [_need(world, args[0])["id"]])))
 
 
+@operation("DELETE /v1/plans/{plan}")
+def delete_plan(world: World, params: Params, args: list[str]) -> Row:
+    price = world.update(_need(world, args[0]), {"active": False, "_gone": True})
+    world.emit("price.deleted", price)
+    return {"id": price["id"], "object": "plan", "deleted": True}
+
+
 def _need(world: World, id: str) -> Row:
     price = world.get("price", id)
-    if price is None or price["type"] != "recurring":
+    if price is None or price["type"] != "recurring" or "_gone" in price:
         raise errors.missing("plan", id, "plan", status=404)
     return price
 

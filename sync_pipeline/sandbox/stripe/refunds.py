@@ -32,7 +32,16 @@ def create_refund(world: World, params: Params, args: list[str]) -> Row:
 
 def refund(world: World, charge: Row, amount: int | None, params: Params) -> Row:
     """Give back `amount` (default: all that is left) of a charge."""
-    left = charge["amount_captured"] - charge["amount_refunded"]
+    if not charge["paid"]:
+        raise StripeError(f"Charge {charge['id']} has failed; there is nothing to refund.", param="charge")
+    if not charge["captured"]:
+        if "payment_intent" in charge:
+            raise StripeError(f"Charge {charge['id']} is not captured yet: cancel its PaymentIntent instead.",
+                              code="payment_intent_unexpected_state", param="charge")  # fmt: skip
+        if amount not in (None, charge["amount"]):
+            raise StripeError("A charge that is not captured yet can only be refunded in full.", param="amount")
+        return let_go(world, charge)
+    left = charge["amount"] - charge["amount_refunded"]
     if left <= 0:
         raise StripeError(f"Charge {charge['id']} has already been refunded.", code="charge_already_refunded")
     if charge["disputed"]:
@@ -47,26 +56,47 @@ def refund(world: World, charge: Row, amount: int | None, params: Params) -> Row
             code="charge_already_refunded" if left == 0 else None,
         )  # fmt: skip
     later = world.settings.refund_settles_after
-    row = world.create("refund", {
-        "amount": amount, "charge": charge["id"], "currency": charge["currency"],
-        "metadata": merge_metadata(None, params), "payment_intent": charge.get("payment_intent"),
-        "reason": params.get("reason"), "status": "pending" if later else "succeeded",
-        "pending_reason": "processing" if later else None, "customer": charge.get("customer"),
-        "payment_method": charge.get("payment_method"),
+    row = _record(world, charge, amount, {
+        "metadata": merge_metadata(None, params), "reason": params.get("reason"),
+        "status": "pending" if later else "succeeded", "pending_reason": "processing" if later else None,
         "destination_details": {"type": "card", "card": {
             "type": "refund", "reference_type": "acquirer_reference_number", "reference_status": "pending"}},
     })  # fmt: skip
     transaction = move_money(world, row, "refund" if charge["payment_method_details"]["type"] == "card"
                              else "payment_refund", -amount, category="refund")  # fmt: skip
     row = world.update(row, {"balance_transaction": transaction["id"]})
-    refunded = charge["amount_refunded"] + amount
-    charge = world.update(charge, {"amount_refunded": refunded, "refunded": refunded == charge["amount_captured"]})
-    world.emit("refund.created", row)
-    world.emit("charge.refunded", charge)
+    _count(world, charge, row)
     if later:
         world.set_timer("settle_refund", row["id"], world.now() + later)
     if behaviour_of(world.get("payment_method", charge.get("payment_method"))) == "refund_fails_later":
         world.set_timer("fail_refund", row["id"], world.now() + DAY)
+    return row
+
+
+def let_go(world: World, charge: Row) -> Row:
+    """What was held on the card and not captured is the customer's again: a refund that moves no money."""
+    row = _record(world, charge, charge["amount"] - charge["amount_captured"], {
+        "metadata": {}, "status": "succeeded",
+        "destination_details": {"type": "card", "card": {"type": "reversal"}},
+    })  # fmt: skip
+    world.set_timer("hold_ends", charge["id"], None)
+    return _count(world, charge, row)
+
+
+def _record(world: World, charge: Row, amount: int, fields: Row) -> Row:
+    return world.create("refund", {
+        "amount": amount, "charge": charge["id"], "currency": charge["currency"],
+        "payment_intent": charge.get("payment_intent"), "customer": charge.get("customer"),
+        "payment_method": charge.get("payment_method"), **fields,
+    })  # fmt: skip
+
+
+def _count(world: World, charge: Row, row: Row) -> Row:
+    """The charge with this refund counted, and both announced; the refund."""
+    refunded = charge["amount_refunded"] + row["amount"]
+    charge = world.update(charge, {"amount_refunded": refunded, "refunded": refunded == charge["amount"]})
+    world.emit("refund.created", row)
+    world.emit("charge.refunded", charge)
     return row
 
 

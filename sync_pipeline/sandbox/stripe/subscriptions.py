@@ -37,6 +37,8 @@ def price_for(world: World, params: Params, param: str) -> Row:
         if not id:
             raise errors.required(f"{param}[price]")
         price = world.need("price", id, f"{param}[{name}]")
+        if "_gone" in price:
+            raise errors.missing("price", id, f"{param}[{name}]")
         if not price["active"]:
             raise StripeError("The price specified is inactive. This field only accepts active prices.",
                               param=f"{param}[price]")  # fmt: skip

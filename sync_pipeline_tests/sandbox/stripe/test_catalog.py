@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import stripe
 
-from sync_pipeline_tests.sandbox.stripe.conftest import DAY, START, Sandbox
+from sync_pipeline_tests.sandbox.stripe.conftest import DAY, HOUR, START, Sandbox
 
 
 def test_product_id_is_the_clients_choice(sandbox: Sandbox) -> None:
@@ -67,8 +67,30 @@ def test_a_plan_is_a_recurring_price_by_its_former_name(sandbox: Sandbox) -> Non
         with pytest.raises(stripe.InvalidRequestError) as caught:
             sandbox.v1.plans.create({"currency": "gbp", "interval": "month", "product": plan.product, **given})
         assert caught.value.code == code
-    with pytest.raises(stripe.APIError, match="DELETE /v1/plans"):
-        sandbox.v1.plans.delete("gold")
+
+
+def test_a_deleted_plan_is_gone_for_new_subscriptions_only(sandbox: Sandbox) -> None:
+    """The contract on deleting a plan: no new subscribers, and existing ones are not affected."""
+    plan = sandbox.v1.plans.create({
+        "id": "gold", "amount": 700, "currency": "gbp", "interval": "month", "product": {"name": "Gold"},
+    })  # fmt: skip
+    customer = sandbox.customer("pm_card_visa")
+    subscription = sandbox.subscribe(customer, plan)
+    assert sandbox.v1.plans.delete("gold").deleted
+    for service, call, *arguments in (
+        ("plans", "retrieve", "gold"),
+        ("plans", "delete", "gold"),
+        ("prices", "update", "gold", {"active": True}),
+        ("subscriptions", "create", {"customer": customer.id, "items": [{"plan": "gold"}]}),
+    ):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            getattr(getattr(sandbox.v1, service), call)(*arguments)
+        assert caught.value.code == "resource_missing"
+    assert (sandbox.v1.plans.list().data, sandbox.v1.prices.list().data) == ([], [])
+    assert len(sandbox.events("price.deleted")) == 1
+    sandbox.advance(31 * DAY + HOUR)
+    assert [i.total for i in sandbox.v1.invoices.list({"subscription": subscription.id}).data] == [700, 700]
+    assert sandbox.v1.products.delete(plan.product).deleted
 
 
 def test_interval_count_is_at_most_three_years(sandbox: Sandbox) -> None:
