@@ -14,6 +14,7 @@ from sync_pipeline.sandbox.faults import VENDOR_FAULTS, Fault
 from sync_pipeline.sandbox.request_log import endpoint
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.simulator.stage import MICROS, Stage
+from sync_pipeline.systems.wire import ask_guard
 
 GIVEN_UP_SECONDS = 30
 LATE_SECONDS = (31, 300)
@@ -101,6 +102,7 @@ class Transport(requests.adapters.BaseAdapter):
         name = endpoint(self._side, call.method, call.path)
         kind = self._trouble.next(self._side, name, writes=is_write(self._side, call))
         self._stage.boundary(f"before {name}", may_stand=False)
+        ask_guard()
         self._watch.sent(self._side, call)
         reply = self._exchange(call, kind, name)
         self._stage.boundary(f"after {name}")

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import requests
 
 from sync_pipeline.systems.outcomes import Guard, Outcome
+from sync_pipeline.systems.wire import Wire, guarded
 
 CONNECT_AND_READ_SECONDS = (5, 15)
 SMTP_SECONDS = 15
@@ -36,7 +37,7 @@ class Alerts:
         return bool(self.webhook or (self.smtp and self.recipients))
 
     def send(self, alert: Mapping[str, str], *, guard: Guard) -> Outcome:
-        """Delivers an alert {title, text, link, link_text}; `guard` is called right before it leaves."""
+        """Delivers an alert {title, text, link, link_text}; `guard` is asked right before it leaves."""
         if self.webhook:
             return _post(self.webhook, alert, guard)
         if self.smtp and self.recipients:
@@ -55,9 +56,11 @@ def _escaped(text: str) -> str:
 
 
 def _post(url: str, alert: Mapping[str, str], guard: Guard) -> Outcome:
-    guard()
     try:
-        answer = requests.post(url, json={"text": slack_text(alert)}, timeout=CONNECT_AND_READ_SECONDS)
+        with guarded(guard), requests.Session() as session:
+            for scheme in ("http://", "https://"):
+                session.mount(scheme, Wire())
+            answer = session.post(url, json={"text": slack_text(alert)}, timeout=CONNECT_AND_READ_SECONDS)
     except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
         return Outcome("throttled", message=f"the alert webhook cannot be reached ({type(error).__name__})")
     except requests.ReadTimeout:
@@ -80,12 +83,12 @@ def _mail(server: str, recipients: tuple[str, ...], alert: Mapping[str, str], gu
     message["From"] = parse_qs(url.query).get("from", [unquote(url.username or recipients[0])])[0]
     message["To"] = ", ".join(recipients)
     message.set_content("\n".join(part for part in (alert["text"], alert["link"]) if part))
-    guard()
     is_leaving = False
     try:
         with _session(url.scheme, url.hostname or "", url.port) as smtp:
             if url.username:
                 smtp.login(unquote(url.username), unquote(url.password or ""))
+            guard()
             is_leaving = True
             smtp.send_message(message)
     except smtplib.SMTPNotSupportedError:

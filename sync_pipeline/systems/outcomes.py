@@ -53,7 +53,7 @@ class DeadlinePassed(Exception):
 
 
 Guard = Callable[[], None]
-"""Called immediately before a write leaves; raises DeadlinePassed when it must not be sent any more."""
+"""Asked immediately before bytes of a write leave (wire.py); raises DeadlinePassed when they must not any more."""
 
 
 class NotNow(Exception):

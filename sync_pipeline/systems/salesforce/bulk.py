@@ -26,6 +26,7 @@ from sync_pipeline.systems.salesforce.errors import (
     outcome_of_errors,
     read_failure,
 )
+from sync_pipeline.systems.wire import guarded
 
 NULL = "#N/A"
 """What clears a field; an empty cell leaves it as it is."""
@@ -94,12 +95,12 @@ class BulkUpdate:
         return self._change("PUT", f"jobs/ingest/{job_id}/batches", text, "text/csv; charset=UTF-8")
 
     def close(self, job_id: str, guard: Guard) -> Outcome:
-        """Lets the job run. `guard` is called right before."""
+        """Lets the job run. `guard` is asked right before bytes leave."""
         try:
-            guard()
+            with guarded(guard):
+                return self._change("PATCH", f"jobs/ingest/{job_id}", canonical.encode({"state": "UploadComplete"}))
         except DeadlinePassed:
             return Outcome("throttled", message="it was not sent in time")
-        return self._change("PATCH", f"jobs/ingest/{job_id}", canonical.encode({"state": "UploadComplete"}))
 
     def abort(self, job_id: str) -> Outcome:
         """Gives the job up: what is not processed never will be. Rejected for one that has ended."""

@@ -23,6 +23,7 @@ from sync_pipeline.systems.salesforce.writes import (
     composite_body,
     composite_calls,
 )
+from sync_pipeline.systems.wire import guarded
 
 
 @dataclass(slots=True)
@@ -59,8 +60,8 @@ class Salesforce(Reads):
 
         What is refused as a whole is sent again in halves, pooled by five, until every write has an outcome of its
         own: k bad records of a collection of 200 cost at most 2k * log2(200) more calls. What was rolled back because
-        of others is sent again without those. `guard` is called right before each call leaves; what is not sent in time
-        is throttled. The same call shows the Accounts `look` as they are after it, when their queries fit in.
+        of others is sent again without those. `guard` is asked right before bytes leave; what is not sent in time is
+        throttled. The same call shows the Accounts `look` as they are after it, when their queries fit in.
         """
         sent = Sent()
         waiting = list(parts)
@@ -68,13 +69,13 @@ class Salesforce(Reads):
         while waiting:
             load = waiting[-COLLECTIONS_PER_CALL:]
             try:
-                guard()
+                with guarded(guard):
+                    answers = self._post(load, looks)
             except DeadlinePassed:
                 late = Outcome("throttled", message="it was not sent in time")
                 sent.outcomes.update({index: late for part in waiting for index in part.indexes})
                 return sent
             del waiting[-COLLECTIONS_PER_CALL:]
-            answers = self._post(load, looks)
             if isinstance(answers, Outcome) and answers.state in REFUSED and len(load) > 1:
                 middle = len(load) // 2
                 for half in (load[:middle], load[middle:]):

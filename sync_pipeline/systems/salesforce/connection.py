@@ -20,6 +20,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.systems.outcomes import Gate, NotNow, OpenGate, ReadFailed
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, failure_of_system, outcome_of_errors, read_failure
+from sync_pipeline.systems.wire import Wire
 
 CONNECT_AND_READ_SECONDS = (5, 30)
 SYSTEM = "salesforce"
@@ -54,7 +55,7 @@ class Connection:
 
     def __init__(self, login: Login, *, transport: requests.adapters.BaseAdapter | None = None) -> None:
         self._login = login
-        self._transport = _Transport(login.base_url, transport or requests.adapters.HTTPAdapter())
+        self._transport = _Transport(login.base_url, transport or Wire())
         self.gate: Gate = OpenGate()
         self.calls = 0
 

@@ -19,10 +19,11 @@ from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.records import Coupon, Customer, Discount
 from sync_pipeline.core.tax_types import compact
 from sync_pipeline.core.world import Billing, Catalogue
-from sync_pipeline.systems.outcomes import Burden, Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
+from sync_pipeline.systems.outcomes import Burden, DeadlinePassed, Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline.systems.stripe.errors import burden_of, outcome_of, plain, read_failure
 from sync_pipeline.systems.stripe.holdings import LISTS, together
+from sync_pipeline.systems.wire import Wire, guarded
 
 API_VERSION = "2026-10-28.endive"
 CONNECT_AND_READ_SECONDS = (5, 30)
@@ -239,7 +240,7 @@ class Stripe:
         return Money(raw["total"], raw["currency"].upper())
 
     def create(self, kind: str, params: Mapping[str, Any], *, key: str, guard: Guard) -> Outcome:
-        """Create one object. `guard` is called right before the request leaves."""
+        """Create one object. `guard` is asked right before bytes leave."""
         return self._write(PATHS[kind], params, key=key, guard=guard)
 
     def update(
@@ -326,12 +327,14 @@ class Stripe:
             self.gate.before(SYSTEM, operation, burdens)
         except NotNow as error:
             return Outcome("throttled", message=str(error))
-        guard()
-        self._count(writes=1)
+        keyed = {} if key is None else {"idempotency_key": key}
         try:
-            keyed = {} if key is None else {"idempotency_key": key}
-            response = self._client.raw_request(method, path, **keyed, **params)
+            with guarded(guard):
+                self._count(writes=1)
+                response = self._client.raw_request(method, path, **keyed, **params)
         except stripe.StripeError as error:
+            if isinstance(error.__cause__, DeadlinePassed):
+                raise error.__cause__ from None
             self._tell_gate(operation, error)
             return outcome_of(error)
         self.gate.worked(SYSTEM, operation)
@@ -352,13 +355,12 @@ class Stripe:
                 self.gate.worked(SYSTEM, operation)
 
 
-def _session(transport: requests.adapters.BaseAdapter | None) -> requests.Session | None:
-    """None lets the SDK make sessions of its own."""
-    if transport is None:
-        return None
+def _session(transport: requests.adapters.BaseAdapter | None) -> requests.Session:
+    """One for all threads; where no network is between, no proxy of the environment is either."""
     session = requests.Session()
-    session.trust_env = False  # no network, so no proxy of the environment either
-    session.mount("http://", transport)
+    session.trust_env = transport is None
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, transport or Wire())
     return session
 
 

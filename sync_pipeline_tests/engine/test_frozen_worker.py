@@ -1,0 +1,49 @@
+"""A worker that stands still between its last look at the deadline and the socket, for longer than its lease."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import requests
+from sqlalchemy import select
+
+from sync_pipeline.ledger.tables import attempt
+from sync_pipeline_tests.engine.installation import LEASE_SECONDS, Installation
+from sync_pipeline_tests.engine.people import mark, only, records, requests_since, win
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+
+
+def _writes(request: requests.PreparedRequest, side: str) -> bool:
+    body = request.body if isinstance(request.body, str) else (request.body or b"").decode()
+    return "Idempotency-Key" in request.headers if side == "stripe" else '"PATCH"' in body
+
+
+@pytest.mark.parametrize("side", ["stripe", "salesforce"])
+def test_what_a_frozen_worker_was_about_to_write_does_not_leave_and_is_written_once(
+    sync: Installation, sandbox: SandboxHandle, side: str
+) -> None:
+    hand_over, frozen, arrived = requests.adapters.HTTPAdapter.send, list[str](), list[dict[str, Any]]()
+
+    def standing_still(self: Any, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        if frozen or not _writes(request, side):
+            return hand_over(self, request, **options)
+        frozen.append(str(request.url))
+        sync.env.sleep(LEASE_SECONDS)
+        since = mark(sandbox)
+        try:
+            return hand_over(self, request, **options)
+        finally:
+            arrived.extend(requests_since(sandbox, since))
+
+    win(sandbox)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(requests.adapters.HTTPAdapter, "send", standing_still)
+        sync.drain()
+    assert (len(frozen), arrived) == (1, [])
+    outcomes = sync.rows(select(attempt.c.outcome, attempt.c.error).where(attempt.c.outcome != "done"))
+    assert {tuple(row) for row in outcomes} == {("throttled", "it was not sent in time")}
+    sync.rest()
+    assert len(records(sandbox, "customer")) == len(records(sandbox, "subscription")) == 1
+    assert only(sandbox, "Account")["MRR__c"] == 3750.0
+    sync.check_books()
