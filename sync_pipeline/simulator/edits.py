@@ -52,6 +52,7 @@ class Edits:
         self.ledger: Ledger | None = None
         self.clashes: dict[Name, Counter[tuple[str, str, str]]] = defaultdict(Counter)
         self._terms: dict[Name, Term] = {}
+        self._told: dict[Name, tuple[str | None, str, str]] = {}
         self._since: dict[Name, int] = {}
         self._looks: dict[tuple[str, str], int] = {}
 
@@ -67,16 +68,18 @@ class Edits:
         assert self.ledger is not None
         agreed = self._agreed()
         before, self._terms = self._terms, dict(self._all(agreed))
-        moved = [name for name, term in self._terms.items() if name not in before or before[name].values != term.values]
-        for name in moved:
-            term, known = self._terms[name], before.get(name)
-            agreed_on = _agreed_on(name, term, agreed)
-            if writer is not None and known is not None:
-                self._judge(writer, name, known, term, agreed_on)
-            if agreed_on is not None and len({agreed_on, *term.values}) == 3:
+        for name, term in self._terms.items():
+            known, agreed_on = before.get(name), _agreed_on(name, term, agreed)
+            if known is None or known.values != term.values:
+                if writer is not None and known is not None:
+                    self._judge(writer, name, known, term, agreed_on)
+                self._since[name] = self._stage.micros
+            # What both sides agreed on may become known only after they have edited it: a worker stood still.
+            now = (agreed_on, *term.values)
+            if agreed_on is not None and len(set(now)) == 3 and self._told.get(name) != now:
                 self.clashes[name][agreed_on, *term.values] += 1
                 self._stage.sometimes[f"both sides edited {name[0]}"] += 1
-            self._since[name] = self._stage.micros
+            self._told[name] = now
 
     def at_rest(self) -> Iterator[str]:
         """Every clash that was looked at has one conflict, and every conflict was a clash."""

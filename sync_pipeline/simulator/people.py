@@ -225,10 +225,13 @@ def _rule_on_a_conflict(people: People, account: str, n: int) -> Any:
 
 
 def _merge_accounts(people: People, account: str, n: int) -> Any:
-    """Into the one after it; whoever dealt with it deals with that one then."""
+    """Into the one after it; whoever dealt with it deals with that one then, which has its subscriptions and edits."""
     place = people.accounts.index(account)
     winner = people.accounts[(place + 1) % len(people.accounts)]
     people.desk.merge("Account", winner, account)
+    people.seat_edits.setdefault(winner, []).extend(people.seat_edits.pop(account, []))
+    if account in people.amended:
+        people.amended.add(winner)
     people.accounts = [winner if each == account else each for each in people.accounts]
 
 

@@ -75,6 +75,33 @@ FOUND: dict[str, Plan] = {
         Weather(pause=0.005),
         by_card=True,
     ),
+    "seed 931: a clash counts too where what both had agreed on was written down only after both had edited it": Plan(
+        931,
+        (
+            Action(300, "win", 0, 0),
+            Action(10800, "edit seats on both sides", 2, 28),
+            Action(345600, "rule on a conflict", 2, 28),
+            Action(300, "win", 2, 0),
+            Action(2400, "cancel at once", 2, 59),
+            Action(2678400, "edit seats on both sides", 2, 13),
+        ),
+        (),
+        Weather(kill=0.005, pause=0.005),
+        by_card=True,
+    ),
+    "seed 939: what was edited on a merged Account was edited on the one that has it now": Plan(
+        939,
+        (
+            Action(5, "win", 1, 0),
+            Action(15552000, "dispute a payment", 1, 49),
+            Action(5, "edit seats in Salesforce", 2, 54),
+            Action(345600, "edit seats on both sides", 1, 20),
+            Action(15552000, "merge the Account", 1, 37),
+        ),
+        (),
+        Weather(),
+        by_card=True,
+    ),
 }
 
 
