@@ -229,7 +229,8 @@ def _merge_accounts(people: People, account: str, n: int) -> Any:
     place = people.accounts.index(account)
     winner = people.accounts[(place + 1) % len(people.accounts)]
     people.desk.merge("Account", winner, account)
-    people.seat_edits.setdefault(winner, []).extend(people.seat_edits.pop(account, []))
+    for edit in people.seat_edits.pop(account, ()):
+        people.seat_edits.setdefault(winner, []).append(edit)
     if account in people.amended:
         people.amended.add(winner)
     people.accounts = [winner if each == account else each for each in people.accounts]
