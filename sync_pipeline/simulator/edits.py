@@ -8,7 +8,7 @@ the write, because Stripe takes no condition with a write.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -95,14 +95,13 @@ class Edits:
             term = self._terms.get((row.rule, row.subject))
             if row.status == "Open" and term is not None and term.salesforce == term.stripe:
                 yield f"I16: the conflict about {row.rule} of {row.subject} is open, and both sides have {term.stripe}"
-        yield from self._ends()
-        yield from self._rulings()
-
-    def _ends(self) -> Iterator[str]:
-        """A running subscription is to end on the day that its Contract says, or a person is told."""
-        assert self.ledger is not None
         with self.ledger.read() as conn:
             told = set(conn.execute(select(review.c.key).where(review.c.closed_at.is_(None))).scalars())
+        yield from self._ends(told)
+        yield from self._rulings(told)
+
+    def _ends(self, told: Collection[str]) -> Iterator[str]:
+        """A running subscription is to end on the day that its Contract says, or a person is told."""
         subscriptions = self._sandbox.stripe.world.store.table("subscription")
         for (rule, subject), term in self._terms.items():
             if rule != CANCEL_DATE or subscriptions[term.records[1]]["status"] in ("canceled", "incomplete_expired"):
@@ -110,8 +109,9 @@ class Edits:
             if term.salesforce != term.stripe and f"{rule}:{subject}" not in told:
                 yield f"I16: {subject} is to end on {term.salesforce}, and at Stripe on {term.stripe}"
 
-    def _rulings(self) -> Iterator[str]:
-        """Every record of a conflict shows what became of it; a ruling that no later edit has overtaken is done."""
+    def _rulings(self, told: Collection[str]) -> Iterator[str]:
+        """Every record of a conflict shows what became of it; a ruling that no later edit has overtaken is done, or a
+        person is told what it takes."""
         assert self.ledger is not None
         with self.ledger.read() as conn:
             known = {row.key: row for row in conn.execute(select(conflict))}
@@ -124,7 +124,8 @@ class Edits:
             if (status, winner) != (known[key].status, known[key].winner):
                 yield f"I16: conflict {key} is {known[key].status} and shows {status}, {winner}"
             ruling = present[key].get("Ruling__c")
-            if ruling and status != "Overtaken" and (status, winner) != ("Decided", ruling):
+            is_told = f"{known[key].rule}:{known[key].subject}" in told
+            if ruling and not is_told and status != "Overtaken" and (status, winner) != ("Decided", ruling):
                 yield f"I16: {ruling} shall count in conflict {key}, which is {status} for {winner}"
 
     def _judge(self, writer: str, name: Name, was: Term, is_now: Term, agreed_on: str | None) -> None:

@@ -102,6 +102,19 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=True,
     ),
+    "seed 991: a ruling for a cancel date that is past waits for what a person is told to do": Plan(
+        991,
+        (
+            Action(5, "win", 2, 0),
+            Action(0, "merge the Account", 1, 8),
+            Action(20, "take the end back", 2, 14),
+            Action(10800, "set the end on both sides", 2, 59),
+            Action(15552000, "rule on a conflict", 1, 12),
+        ),
+        (),
+        Weather(),
+        by_card=False,
+    ),
 }
 
 
