@@ -61,69 +61,79 @@ class DrainReport:
 
 def drain(engine: Engine, plan: DrainPlan, on_batch: Callable[[BatchReport], None] | None = None) -> DrainReport:
     """Drains until nothing is due for `linger_seconds`, or the time is up. Raises Halted, GuardTripped."""
-    report = DrainReport()
     if not plan.allow:
         guard.refuse_if_held(engine.ledger)
         engine = replace(engine, approval=guard.RunGuard(engine))
-    engine = replace(engine, gathers=True)
-    me = engine.env.token()
-    lane, lists = BulkLane(engine, me), Lists(engine, _workers)
-    started = last_work = engine.env.wall()
-    ends = None if plan.run_seconds is None else started + int(plan.run_seconds * 1_000_000)
     before = calls_so_far(engine.salesforce, engine.stripe)
-    beaten = 0
-
-    def beat() -> None:
-        nonlocal beaten
-        if (wall := engine.env.wall()) - beaten >= BEAT_US:
-            _beat(engine, me, ends)
-            beaten = wall
-
-    def tell(done: BatchReport) -> None:
-        report.total.add(done)
-        if on_batch:
-            on_batch(done)
-
-    def work_on(batch: queue.Batch) -> None:
-        def between() -> None:
-            beat()
-            if len(batch.claims) > queue.SOON_OVER:
-                work_on(queue.more_urgent(engine, me, than=batch.gives_way_to))
-
-        if batch.claims:
-            done = bring_to_rest(engine, batch.claims, owner=me, between=between, lists=lists)
-            report.batches += 1
-            tell(done)
-
-    try:
-        _try_again_what_was_refused(engine)
-        while ends is None or engine.env.wall() < ends:
-            beat()
-            _look_for_changes(engine, plan, report)
-            batch = queue.next_batch(engine, me, turn=report.batches)
-            if batch.claims:
-                work_on(batch)
-                last_work = engine.env.wall()
-            if (step := lane.step(idle=not batch.claims)) is not None:
-                if step != NO_NEWS:
-                    tell(step)
-                elif not batch.claims:
-                    engine.env.sleep(IDLE_SECONDS)
-                last_work = engine.env.wall()
-            elif batch.claims:
-                continue
-            elif engine.env.wall() - last_work >= plan.linger_seconds * 1_000_000:
-                break
-            else:
-                engine.env.sleep(IDLE_SECONDS)
-        report.problems.update(queue.held_back(engine))
-    finally:
-        with engine.ledger.tx() as conn:
-            workers.leave(conn, me)
+    report = _Drain(replace(engine, gathers=True), plan, on_batch or (lambda done: None)).work()
     if plan.allow:
         guard.lift(engine)
     report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
+
+
+class _Drain:
+    """One worker at the queue, from its first beat to its last."""
+
+    def __init__(self, engine: Engine, plan: DrainPlan, tell: Callable[[BatchReport], None]) -> None:
+        self._engine, self._plan, self._tell = engine, plan, tell
+        self._report = DrainReport()
+        self._me = engine.env.token()
+        self._lane, self._lists = BulkLane(engine, self._me), Lists(engine, _workers)
+        self._last_work = engine.env.wall()
+        self._ends = None if plan.run_seconds is None else self._last_work + int(plan.run_seconds * 1_000_000)
+        self._beaten = 0
+
+    def work(self) -> DrainReport:
+        try:
+            _try_again_what_was_refused(self._engine)
+            while self._ends is None or self._engine.env.wall() < self._ends:
+                self._beat()
+                _look_for_changes(self._engine, self._plan, self._report)
+                if not self._take_a_turn():
+                    break
+            self._report.problems.update(queue.held_back(self._engine))
+        finally:
+            with self._engine.ledger.tx() as conn:
+                workers.leave(conn, self._me)
+        return self._report
+
+    def _take_a_turn(self) -> bool:
+        """A batch of accounts and a step of the bulk lane, or a short sleep; False once nothing came for so long."""
+        env = self._engine.env
+        batch = queue.next_batch(self._engine, self._me, turn=self._report.batches)
+        self._work_on(batch)
+        step = self._lane.step(idle=not batch.claims)
+        if step is not None and step != NO_NEWS:
+            self._count(step)
+        elif not batch.claims:
+            if step is None and env.wall() - self._last_work >= self._plan.linger_seconds * 1_000_000:
+                return False
+            env.sleep(IDLE_SECONDS)
+        if batch.claims or step is not None:
+            self._last_work = env.wall()
+        return True
+
+    def _work_on(self, batch: queue.Batch) -> None:
+        def between() -> None:
+            self._beat()
+            if len(batch.claims) > queue.SOON_OVER:
+                self._work_on(queue.more_urgent(self._engine, self._me, than=batch.gives_way_to))
+
+        if batch.claims:
+            done = bring_to_rest(self._engine, batch.claims, owner=self._me, between=between, lists=self._lists)
+            self._report.batches += 1
+            self._count(done)
+
+    def _count(self, done: BatchReport) -> None:
+        self._report.total.add(done)
+        self._tell(done)
+
+    def _beat(self) -> None:
+        if (wall := self._engine.env.wall()) - self._beaten >= BEAT_US:
+            with self._engine.ledger.tx() as conn:
+                workers.beat(conn, name=self._me, kind=KIND, now_wall=wall, ends_wall=self._ends)
+            self._beaten = wall
 
 
 def drain_is_needed(ledger: Ledger, env: Env) -> bool:
@@ -151,11 +161,6 @@ def _try_again_what_was_refused(engine: Engine) -> None:
     with engine.ledger.tx() as conn:
         accounts = commands.parked_under_other_code(conn, engine.code_version)
         work.mark_dirty(conn, accounts, priority=int(Priority.BULK), now_wall=engine.env.wall())
-
-
-def _beat(engine: Engine, me: str, ends: int | None) -> None:
-    with engine.ledger.tx() as conn:
-        workers.beat(conn, name=me, kind=KIND, now_wall=engine.env.wall(), ends_wall=ends)
 
 
 def _look_for_changes(engine: Engine, plan: DrainPlan, report: DrainReport) -> None:
