@@ -117,7 +117,7 @@ def linked_customers(world: World) -> tuple[Customer, ...]:
     One that the Account merely names is not its own until it is adopted.
     """
     linked = (link for link in world.links if link.kind == "customer")
-    in_order = sorted(linked, key=lambda link: (link.role, link.subject, link.external_id))
+    in_order = sorted(linked, key=lambda link: (link.role != "primary", link.subject, link.external_id))
     found = (world.customers.get(link.external_id) for link in in_order)
     return tuple(each.value for each in found if isinstance(each, Present) and not each.value.deleted)
 
@@ -135,9 +135,11 @@ def _is_first(world: World, link: Link) -> bool:
 def own_billing(world: World) -> Billing | None:
     """What Stripe holds for the Account's own customers, all together, when the look at it was whole.
 
-    Rules read it from here.
+    Rules read it from here. Those that were deleted count: what they were billed and paid stays what it was, and what
+    they had has ended.
     """
-    own = {customer.id for customer in linked_customers(world)}
+    linked = {link.external_id for link in world.links if link.kind == "customer"}
+    own = {each for each in linked if isinstance(world.customers.get(each), Present)}
     if not own or not isinstance(world.billing, Present):
         return None
     return world.billing.value if own == world.customers.keys() else world.billing.value.of(own)

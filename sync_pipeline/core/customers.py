@@ -48,7 +48,7 @@ def customer_in(world: World, account: Account, currency: str, home: str) -> Cus
     bound = [customer for customer in own if _bound_to(world, customer) == currency]
     if bound:
         return bound[0]
-    slot = _slot(account, currency, home)
+    slot = customer_slot(account, currency, home)
     holders = {link.external_id for link in world.links if link.kind == "customer" and link.subject == slot}
     return next((c for c in own if c.id in holders and _bound_to(world, c) is None), None)
 
@@ -56,16 +56,24 @@ def customer_in(world: World, account: Account, currency: str, home: str) -> Cus
 def named_customer(world: World, account: Account) -> Iterator[Command | Review]:
     """What follows from the customers that the ledger or the Account names: adoption, or a person's work."""
     linked = {link.external_id for link in world.links if link.kind == "customer"}
+    former = {link.external_id for link in world.links if link.kind == "customer" and link.role == "former"}
     for customer_id, seen in sorted(world.customers.items()):
+        if customer_id in former and customer_id != account.stripe_customer_id:
+            continue
         if isinstance(seen, Absent):
-            detail = f"the Account's Stripe customer does not exist ({seen.proof})"
+            detail = (
+                f"the Account's Stripe customer does not exist ({seen.proof}); clear or replace its id on the Account"
+            )
             yield _review(world, "missing_customer", account.id, detail)
         elif isinstance(seen, Present) and seen.value.deleted:
             detail = f"Stripe customer {customer_id} was deleted; clear or replace its id on the Account"
             yield _review(world, "deleted_customer", account.id, detail)
         elif isinstance(seen, Present) and customer_id not in linked:
             if seen.value.account_id not in (None, account.id):
-                detail = f"the Account names {customer_id}, whose metadata names Account {seen.value.account_id}"
+                detail = (
+                    f"the Account names {customer_id}, whose metadata names Account {seen.value.account_id}; "
+                    "clear or replace its id on the Account"
+                )
                 yield _review(world, "customer_of_another", account.id, detail)
             else:
                 yield _adopt(world, account.id, seen.value, "the Account names it")
@@ -80,7 +88,7 @@ def new_customers(
         return
     taken = {link.external_id for link in world.links if link.kind == "customer"}
     for currency in sorted(currencies, key=lambda each: (each != home, each)):
-        slot = _slot(account, currency, home)
+        slot = customer_slot(account, currency, home)
         if customer_in(world, account, currency, home) is not None or _is_taken(world, account, slot):
             continue
         free = [c for c in world.candidates.value if c.id not in taken and c.currency in (None, currency)]
@@ -94,12 +102,13 @@ def needs_candidates(world: World, account: Account, currencies: Collection[str]
     """Some deal waits for a customer that nobody named, so that existing ones have to be looked for."""
     return any(
         customer_in(world, account, currency, home) is None
-        and not _is_taken(world, account, _slot(account, currency, home))
+        and not _is_taken(world, account, customer_slot(account, currency, home))
         for currency in currencies
     )
 
 
-def _slot(account: Account, currency: str, home: str) -> str:
+def customer_slot(account: Account, currency: str, home: str) -> str:
+    """The slot of the Account's customer in a currency."""
     return account.id if currency == home else f"{account.id}:{currency}"
 
 

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sync_pipeline.core.commands import Agreement, Command, FieldChange, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, Ambiguous, match_subscription, named_subscriptions, owner_of_named
-from sync_pipeline.core.customers import customer_in, named_customer, new_customers
+from sync_pipeline.core.customers import customer_in, customer_slot, named_customer, new_customers
 from sync_pipeline.core.deal import Terms, subscription_intent
 from sync_pipeline.core.deal_parts import agreed_parts
 from sync_pipeline.core.discount_terms import agreed_on
 from sync_pipeline.core.observation import Present, Unknown
+from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.prices import agreed_rates, as_agreed
 from sync_pipeline.core.rate_card import coupons, is_discount, is_priced_at, rate_card
 from sync_pipeline.core.records import Customer, SubscriptionSchedule
@@ -39,8 +40,7 @@ def ensure_everything(world: World, rules: Rules) -> Iterator[Command | Review]:
     for opportunity_id, incomplete in waiting.incomplete.items():
         yield _review(world, "incomplete_deal", opportunity_id, "Not billed: " + "; ".join(incomplete.missing))
     yield from _ambiguous_subscriptions(world)
-    if not any(isinstance(seen, Present) and seen.value.deleted for seen in world.customers.values()):
-        yield from _missing_subscriptions(world)
+    yield from _missing_subscriptions(world)
     named = list(named_customer(world, account))
     new = list(new_customers(world, account, waiting.currencies, waiting.home))
     yield from (*named, *(entry for _, entry in new))
@@ -60,6 +60,21 @@ def ensure_everything(world: World, rules: Rules) -> Iterator[Command | Review]:
         yield from coupons(world, world.catalogue.value, discounts)
         yield from _begin_billing(world, world.catalogue.value, rules, ready, customers)
         yield from _reschedule(world, world.catalogue.value, rules, waiting.rescheduled)
+
+
+def obstacles(world: World, rules: Rules) -> dict[str, tuple[str, ...]]:
+    """By Opportunity what a person has to mend before a won deal with whole terms is billed."""
+    if not isinstance(world.account, Present):
+        return {}
+    account, waiting = world.account.value, unbilled_deals(world, rules)
+    reviews = [entry for entry in ensure_everything(world, rules) if isinstance(entry, Review)]
+    found: dict[str, tuple[str, ...]] = {}
+    for deal, agreed in waiting.ready:
+        about = {deal.opportunity.id, customer_slot(account, agreed.currency, waiting.home)}
+        if details := tuple(review.detail for review in reviews if review.subject in about):
+            name = opportunity_of(deal.opportunity.id)
+            found[name] = found.get(name, ()) + details
+    return found
 
 
 def _begin_billing(

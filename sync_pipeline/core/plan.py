@@ -139,7 +139,7 @@ def _undecided(clash: Clash) -> Review:
 
 
 def _deleted_account(world: World, proof: str) -> Iterator[Review]:
-    if any(link.kind == "customer" for link in world.links):
+    if any(link.kind == "customer" and link.role != "former" for link in world.links):
         detail = (
             f"the Account is gone ({proof}); its billing goes on untouched: restore it from the recycle bin, "
             "or end its subscriptions at Stripe"

@@ -28,6 +28,7 @@ from sync_pipeline.core.crosswalk import (
     own_billing,
 )
 from sync_pipeline.core.deal import account_currency, today
+from sync_pipeline.core.ensure import obstacles
 from sync_pipeline.core.facts import lifetime_value, uncounted
 from sync_pipeline.core.lifecycle import EARNING, billing_status, ends_at, has_ended, most_urgent
 from sync_pipeline.core.money import Money, MoneyError
@@ -336,8 +337,11 @@ def _stripe_is_unknown(world: World) -> bool:
 
 def _missing(world: World, rules: Rules, subject: Subject) -> tuple[str, ...]:
     """What keeps a deal from being billed that never was."""
-    incomplete = unbilled_deals(world, rules).incomplete.get(subject.id)
-    return incomplete.missing if incomplete is not None else ()
+    waiting = unbilled_deals(world, rules)
+    if (incomplete := waiting.incomplete.get(subject.id)) is not None:
+        return incomplete.missing
+    is_ready = any(opportunity_of(deal.opportunity.id) == subject.id for deal, _ in waiting.ready)
+    return obstacles(world, rules).get(subject.id, ()) if is_ready else ()
 
 
 def _amendment(world: World, rules: Rules, subject: Subject) -> Amendment | None:

@@ -52,7 +52,7 @@ def unbilled_deals(world: World, rules: Rules) -> Unbilled:
     ]
     ready = [(deal, agreed) for deal, agreed in waiting if isinstance(agreed, Terms)]
     incomplete = {deal.opportunity.id: agreed for deal, agreed in waiting if isinstance(agreed, Incomplete)}
-    incomplete |= dict(_copies(world, rules))
+    incomplete |= dict(_copies(world, rules)) | dict(_never_begun(world))
     incomplete |= {each.id: Incomplete(each.faults) for each in amendments(world, rules) if each.faults}
     home = home_currency(world, account, rules.commercial, {agreed.currency for _, agreed in ready})
     if rules.commercial.other_currencies == "refuse":
@@ -72,6 +72,23 @@ def _copies(world: World, rules: Rules) -> Iterable[tuple[str, Incomplete]]:
             detail = (
                 f"it names {opportunity.stripe_subscription_id}, which bills Opportunity {owner}; "
                 "clear that id if this is a deal of its own, or name the Opportunity that it amends"
+            )
+            yield opportunity.id, Incomplete((detail,))
+
+
+def _never_begun(world: World) -> Iterable[tuple[str, Incomplete]]:
+    """Won deals whose schedule was canceled at Stripe, perhaps with its customer, before their service began."""
+    billing = world.billing.value if isinstance(world.billing, Present) else Billing()
+    for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
+        opportunity = deal.opportunity
+        schedule = match_schedule(opportunity, billing.schedules, world.links, world.org_id)
+        if schedule is None or schedule.status != "canceled" or not opportunity.is_won:
+            continue
+        begun = schedule.subscription or named_subscriptions(opportunity, world.links)
+        if not begun and match_subscription(opportunity, billing.subscriptions, world.links, world.org_id) is None:
+            detail = (
+                f"{schedule.id}, which was to begin it, was canceled at Stripe; what was billed once is never billed "
+                "again: win it as a new Opportunity, or mark this one as lost"
             )
             yield opportunity.id, Incomplete((detail,))
 

@@ -97,13 +97,14 @@ class Catalogue:
 class Link:
     """One line of the crosswalk: the Salesforce record `subject` and the Stripe object `external_id`.
 
-    The subject of a customer is its slot (customers.py). A secondary customer came with a merged Account.
+    The subject of a customer is its slot (customers.py). A secondary customer came with a merged Account, a former one
+    was deleted at Stripe: its slot is free, and its history stays the Account's.
     """
 
     kind: str
     subject: str
     external_id: str
-    role: Literal["primary", "secondary"] = "primary"
+    role: Literal["primary", "secondary", "former"] = "primary"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from sync_pipeline.core.part_ids import MAX_PARTS, part_id
 from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.ramp_changes import changed_ramps
 from sync_pipeline.core.readings import product_without_line
-from sync_pipeline.core.records import Account, Contract, Opportunity
+from sync_pipeline.core.records import Account, Contract, Customer, Opportunity
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.stripe_lines import products_to_look_up
 from sync_pipeline.core.unbilled import unbilled_deals
@@ -153,13 +153,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
         clashed = conflicts.for_accounts(conn, account_ids)
     return {
         account_id: Remembered(
-            links=tuple(
-                Link(link.kind, link.subject, link.external_id, link.role)
-                for link in linked.get(account_id, [])
-                if link.system == "stripe"
-                and link.state == "live"
-                and (link.role == "primary" or link.kind == "customer")
-            ),
+            links=tuple(filter(None, map(_link, linked.get(account_id, [])))),
             base=bases.get(account_id, {}),
             facts=tuple(known_facts.get(account_id, [])),
             blocked=frozenset(row.target for row in unresolved.get(account_id, [])),
@@ -170,6 +164,13 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
         )
         for account_id in account_ids
     }
+
+
+def _link(known: links.Link) -> Link | None:
+    """A line of the crosswalk, if it is one that a plan may depend on."""
+    if known.system != "stripe" or (known.kind != "customer" and (known.role, known.state) != ("primary", "live")):
+        return None
+    return Link(known.kind, known.subject, known.external_id, known.role if known.state == "live" else "former")
 
 
 def _followed(engine: Engine, records: Mapping[str, AccountRecords]) -> dict[str, str]:
@@ -347,18 +348,30 @@ def _with_listed(engine: Engine, worlds: Sequence[World]) -> list[World]:
 
 def _with_billing(world: World, customer_ids: Sequence[str], stripe: StripeReads) -> World:
     customers = {each: stripe.customer(each) for each in customer_ids}
-    living = [c.value.id for c in customers.values() if isinstance(c, Present) and not c.value.deleted]
+    present = [seen.value for seen in customers.values() if isinstance(seen, Present)]
     billing: Observation[Billing] = Absent("no customer")
-    if living:
-        billing = Present(sum(map(stripe.billing, living), Billing()))
+    if present:
+        billing = Present(sum((_billing(customer, stripe) for customer in present), Billing()))
     return replace(world, customers=customers, billing=billing)
 
 
+def _billing(customer: Customer, stripe: StripeReads) -> Billing:
+    """What Stripe holds for a customer. Of one that was deleted nothing can begin any more (docs.stripe.com/api/
+    customers/delete), and the rest can still be listed."""
+    held = stripe.billing(customer.id)
+    if not customer.deleted:
+        return held
+    ended = (replace(each, status="canceled") if each.status == "not_started" else each for each in held.schedules)
+    return replace(held, schedules=tuple(ended))
+
+
 def _known_customers(world: World, account: Account) -> list[str]:
-    """The linked customers; and the one that the Account names, unless its first slot has one by link."""
+    """The linked customers, former ones too; and the one that the Account names, unless its first slot has one by
+    link."""
     links = [link for link in world.links if link.kind == "customer"]
     ids = {link.external_id for link in links}
-    if account.stripe_customer_id and not any(link.subject == account.id for link in links):
+    taken = any(link.subject == account.id and link.role != "former" for link in links)
+    if account.stripe_customer_id and not taken:
         ids.add(account.stripe_customer_id)
     return sorted(ids)
 

@@ -183,6 +183,9 @@ class StripeTables:
 
     def customer(self, customer_id: str) -> Observation[Customer]:
         known = self._customers.get(customer_id)
+        if known is None and any(each[customer_id] for each in (self._subscriptions, self._invoices, self._charges)):
+            # Stripe lists no customer that was deleted, and still lists what it was billed.
+            known = Customer(id=customer_id, deleted=True)
         return Present(known) if known is not None else Absent("not in the complete snapshot")
 
     def customers_like(self, account_id: str, name: str, now: int) -> list[Customer]:

@@ -17,7 +17,8 @@ from sync_pipeline.frames.schema import dtypes
 from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, BILLED_LINES, DEAL_SUBSCRIPTIONS
 
 LINKS = {"account_id": pl.String(), "kind": pl.String(), "subject": pl.String(), "external_id": pl.String()}
-"""Schema of the ledger's live primary links to Stripe; `subject` is the Salesforce record."""
+"""Schema of the ledger's links to Stripe, the live primary ones and those of deleted customers; `subject` is the
+Salesforce record."""
 
 
 def account_customers(

@@ -32,12 +32,7 @@ def at_rest(
     """Every invariant that does not hold, in words. `taken_back`: how often each subscription's end was."""
     salesforce = {kind: rows(sandbox, "salesforce", kind) for kind in OBJECTS}
     stripe = {kind: rows(sandbox, "stripe", kind) for kind in ("customer", "subscription", "invoice")}
-    with ledger.read() as conn:
-        customer_gone = select(review.c.account).where(
-            review.c.closed_at.is_(None), review.c.rule.in_(("deleted_customer", "missing_subscription"))
-        )
-        undecided = set(conn.execute(customer_gone).scalars())
-    yield from _creation(salesforce, stripe, owners(sandbox), undecided)
+    yield from _creation(salesforce, stripe, owners(sandbox))
     yield from _links(sandbox, ledger, stripe)
     for subscription in stripe["subscription"]:
         if (opportunity := subscription["metadata"].get("sf_opportunity_id")) not in ever_won:
@@ -52,17 +47,13 @@ def at_rest(
     yield from _edits(salesforce, stripe, people, clashed)
     yield from _failures(sandbox, salesforce)
     yield from _figures(sandbox, salesforce, stripe)
-    yield from _churn(salesforce, _of_living(sandbox, stripe["subscription"]), taken_back)
+    yield from _churn(salesforce, _of_accounts(sandbox, stripe["subscription"]), taken_back)
     yield from _books(ledger)
     yield from secrets_kept(sandbox, ledger, while_sent=True)
 
 
-def _creation(
-    salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], owned: Mapping[str, str], undecided: set[str]
-) -> Iterator[str]:
-    """`owned` are the customers, each with its Account; `undecided` Accounts whose customer or subscription was deleted
-    at Stripe: a person has to say who is billed.
-    """
+def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], owned: Mapping[str, str]) -> Iterator[str]:
+    """`owned` are the customers, each with its Account."""
     intents = Counter(s["metadata"].get("sf_intent") for s in stripe["subscription"])
     for intent, count in intents.items():
         if intent and count > 1:
@@ -73,9 +64,9 @@ def _creation(
             yield f"I1: {opportunity['Id']} has a subscription of its own, and amends another deal"
         if opportunity["StageName"] == "Closed Won" and not opportunity.get("Stripe_Renewal_Key__c"):
             if (opportunity.get("Amends_Opportunity__c") or opportunity["Id"]) not in billed:
-                if not opportunity.get("Billing_Message__c") and opportunity["AccountId"] not in undecided:
+                if not opportunity.get("Billing_Message__c"):
                     yield f"I1: {opportunity['Id']} is won, has no subscription and does not say why"
-            elif not opportunity.get("Stripe_Subscription_Id__c") and opportunity["AccountId"] not in undecided:
+            elif not opportunity.get("Stripe_Subscription_Id__c"):
                 if opportunity.get("Amends_Opportunity__c") and opportunity.get("Billing_Message__c"):
                     continue
                 yield f"I2: {opportunity['Id']} does not name its subscription"
@@ -84,9 +75,9 @@ def _creation(
         if count > 1:
             yield f"I2: {count} customers for {intent}"
     named: dict[str, set[str]] = defaultdict(set)
-    for customer, owner in owned.items():
-        named[owner].add(customer)
     deleted = {c["id"] for c in stripe["customer"] if c.get("deleted")}
+    for customer in owned.keys() - deleted:
+        named[owned[customer]].add(customer)
     for account in salesforce["Account"]:
         shown, own = account.get("Stripe_Customer_Id__c"), named[account["Id"]]
         if (own or shown) and shown not in own | deleted:
@@ -101,7 +92,8 @@ def _links(sandbox: Sandbox, ledger: Ledger, stripe: Mapping[str, Rows]) -> Iter
     with ledger.read() as conn:
         known = {(row.kind, row.external_id): row for row in conn.execute(live)}
     for customer, owner in owners(sandbox).items():
-        metadata = sandbox.stripe.world.store.table("customer")[customer]["metadata"]
+        if (metadata := sandbox.stripe.world.store.table("customer")[customer].get("metadata")) is None:
+            continue
         said, row = metadata.get("sf_account_id"), known.get(("customer", customer))
         if is_there(sandbox, owner) and not said == owner == (row.account if row else None):
             yield f"I2: {customer} is {owner}'s and says {said}, the ledger {row.account if row else 'nothing'}"
@@ -218,8 +210,8 @@ def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[s
             yield f"I8: {opportunity['Id']} was paid first at {first.get(subscription)} and shows {moment}"
 
 
-def _of_living(sandbox: Sandbox, subscriptions: Rows) -> Rows:
-    """Those whose customer is still there, and whose Account is: otherwise a person is told, and nothing is written."""
+def _of_accounts(sandbox: Sandbox, subscriptions: Rows) -> Rows:
+    """Those whose Account is still there: otherwise a person is told, and nothing is written."""
     owner = owners(sandbox)
     return [each for each in subscriptions if is_there(sandbox, owner.get(each["customer"]))]
 
@@ -281,11 +273,13 @@ def secrets_kept(sandbox: Sandbox, ledger: Ledger, *, while_sent: bool) -> Itera
 
 
 def owners(sandbox: Sandbox) -> dict[str, str]:
-    """The Account of every living customer that has one: of a merged one that into which it was merged."""
-    accounts = sandbox.salesforce.org.store.table("Account")
+    """The Account of every customer that has one: of a merged one that into which it was merged. One that was deleted
+    has nothing left but its id; what it had says whose it was."""
+    accounts, store = sandbox.salesforce.org.store.table("Account"), sandbox.stripe.world.store
+    had = {each["customer"]: each["metadata"].get("sf_account_id") for each in store.table("subscription").values()}
     found = {}
-    for customer in sandbox.stripe.world.store.table("customer").values():
-        account = (customer.get("metadata") or {}).get("sf_account_id")
+    for customer in store.table("customer").values():
+        account = had.get(customer["id"]) if customer.get("deleted") else customer["metadata"].get("sf_account_id")
         while merged_into := accounts.get(account or "", {}).get("MasterRecordId"):
             account = merged_into
         if account:

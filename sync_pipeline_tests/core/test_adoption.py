@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from decimal import Decimal
 from itertools import permutations
 from typing import Any
 
@@ -11,11 +12,12 @@ import pytest
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Customer
+from sync_pipeline.core.records import Customer, SubscriptionSchedule
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CUSTOMER,
+    NOW,
     OPPORTUNITY,
     ORG,
     PERSONAL_KEY,
@@ -25,6 +27,7 @@ from sync_pipeline_tests.core.making import (
     billed,
     customer,
     deal,
+    item,
     opportunity,
     story_lines,
     subscription,
@@ -70,6 +73,20 @@ def named(found: Customer | None, **changed: Any) -> World:
     )
 
 
+def assert_only_told_on_the_deal(found: Plan) -> None:
+    """The Opportunity says what the review does, and nothing else is written."""
+    (write,), (review,) = found.commands, found.reviews
+    message = f"Not billed: {review.detail}"
+    assert write.body == {
+        "object": "Opportunity",
+        "id": OPPORTUNITY,
+        "fields": {
+            "Billing_Status__c": "Needs Attention",
+            "Billing_Message__c": message if len(message) <= 255 else f"{message[:252]}...",
+        },
+    }
+
+
 def test_without_candidates_a_customer_is_created() -> None:
     assert creates(planned(candidates()))[0] == "customer"
 
@@ -104,10 +121,10 @@ def test_exactly_one_strict_match_is_adopted(others: tuple[Customer, ...]) -> No
         (customer(id="cus_bare", tax_ids=()),),
     ],
 )
-def test_anything_else_is_a_review_and_no_write(found: tuple[Customer, ...]) -> None:
+def test_anything_else_is_a_review_and_told_on_the_deal(found: tuple[Customer, ...]) -> None:
     for order in permutations(found):
         result = planned(candidates(*order))
-        assert result.commands == ()
+        assert_only_told_on_the_deal(result)
         assert reviews(result) == ["customer_candidates"]
         assert all(each.id in result.reviews[0].detail for each in found)
 
@@ -120,7 +137,7 @@ def test_a_customer_of_another_account_is_no_candidate() -> None:
 def test_the_same_name_without_a_registration_is_never_enough() -> None:
     bare = world(account=Present(account(tax_registration=None)), candidates=Present((customer(tax_ids=()),)))
     assert reviews(planned(bare)) == ["customer_candidates"]
-    assert planned(bare).commands == ()
+    assert_only_told_on_the_deal(planned(bare))
 
 
 def test_a_named_customer_of_another_account_is_left_alone_entirely() -> None:
@@ -128,25 +145,78 @@ def test_a_named_customer_of_another_account_is_left_alone_entirely() -> None:
     running = Present(Billing(subscriptions=(subscription(status="past_due"),)))
     found = planned(named(customer(account_id="001Aa0000000009IAA"), billing=running))
     assert reviews(found) == ["customer_of_another"]
-    assert found.commands == ()
+    assert_only_told_on_the_deal(found)
 
 
-def test_a_named_customer_that_does_not_exist_is_a_review_and_no_write() -> None:
+def test_a_named_customer_that_does_not_exist_is_a_review_and_told_on_the_deal() -> None:
     found = planned(named(None))
     assert reviews(found) == ["missing_customer"]
-    assert found.commands == ()
+    assert_only_told_on_the_deal(found)
 
 
-def test_a_linked_customer_that_is_gone_is_a_review_and_no_write() -> None:
+def test_a_linked_customer_that_is_gone_is_a_review_and_told_on_the_deal() -> None:
     found = planned(world(customer=Absent(f"404 for {CUSTOMER}"), links=(Link("customer", ACCOUNT, CUSTOMER),)))
     assert reviews(found) == ["missing_customer"]
-    assert found.commands == ()
+    assert_only_told_on_the_deal(found)
 
 
-def test_a_deleted_customer_is_a_review_and_no_write() -> None:
+def test_a_deleted_customer_is_a_review_and_told_on_the_deal_that_was_never_billed() -> None:
     found = planned(named(Customer(id=CUSTOMER, deleted=True), billing=Absent("no customer")))
     assert reviews(found) == ["deleted_customer"]
-    assert found.commands == ()
+    assert_only_told_on_the_deal(found)
+
+
+@pytest.mark.parametrize("role", ["primary", "former"])
+def test_a_customer_that_was_deleted_leaves_its_history_and_ends_what_it_had(role: Any) -> None:
+    """The first look at it finds its link as it was; from then on the link is a former one's."""
+    gone, ended = Customer(id=CUSTOMER, deleted=True), subscription(status="canceled", ended_at=NOW)
+    found = planned(
+        billed(
+            ended,
+            items=(item(interval="year", unit_amount=Decimal(4_500_000)),),
+            account=Present(account(stripe_customer_id=CUSTOMER, mrr=Decimal(3750), retention_status="Healthy")),
+            customer=Present(gone),
+            links=(Link("customer", ACCOUNT, CUSTOMER, role), Link("subscription", OPPORTUNITY, SUBSCRIPTION)),
+        )
+    )
+    assert reviews(found) == ["deleted_customer"]
+    written = {command.body["object"]: command.body["fields"] for command in found.commands}
+    assert written["Account"] | {"MRR__c": 0, "Retention_Status__c": "Churned"} == written["Account"]
+    assert written["Opportunity"]["Billing_Status__c"] == "Canceled"
+    churn = written["Churn_Record__c"]
+    assert (churn["Status__c"], churn["Lost_MRR__c"]) == ("Final", Decimal(3750))
+    assert not [command for command in found.commands if command.action.startswith("stripe.")]
+
+
+def test_once_its_id_is_cleared_a_new_deal_gets_a_new_customer_and_the_old_one_stays_history() -> None:
+    won_back = deal(*(replace(each, id=each.id.replace("00k", "00m")) for each in story_lines()), id="006Won")
+    found = planned(
+        billed(
+            subscription(status="canceled", ended_at=NOW),
+            deals=(deal(), won_back),
+            account=Present(account()),
+            customer=Present(Customer(id=CUSTOMER, deleted=True)),
+            links=(Link("customer", ACCOUNT, CUSTOMER, "former"), Link("subscription", OPPORTUNITY, SUBSCRIPTION)),
+        )
+    )
+    assert creates(found)[0] == "customer"
+    assert reviews(found) == []
+
+
+def test_a_schedule_that_was_canceled_before_it_began_is_told_on_its_deal_and_not_made_again() -> None:
+    canceled = SubscriptionSchedule(
+        id="sub_sched_1",
+        customer=CUSTOMER,
+        status="canceled",
+        starts_at=NOW,
+        opportunity_id=OPPORTUNITY,
+        terms="as they were",
+    )
+    found = planned(billed(billing=Present(Billing(schedules=(canceled,)))))
+    assert creates(found) == []
+    (told,) = [each for each in found.commands if each.body["object"] == "Opportunity"]
+    assert "sub_sched_1" in told.body["fields"]["Billing_Message__c"]
+    assert reviews(found) == ["incomplete_deal"]
 
 
 def test_a_deleted_account_is_a_review_and_no_write() -> None:

@@ -60,7 +60,7 @@ def test_a_pound_deal_and_a_euro_deal_have_a_customer_each_and_all_of_it_agrees(
 
 
 def test_a_deleted_customer_of_one_currency_leaves_the_other_alone(sync: Installation) -> None:
-    """What the deleted one billed is over and for a person; the next deal in its currency gets a new customer."""
+    """What the deleted one billed is over and lost; the next deal in its currency gets a new customer."""
     sandbox = sync.sandbox
     (euros,) = [c["id"] for c in records(sandbox, "customer") if c["metadata"]["sf_intent"].endswith(":EUR")]
     at_stripe(sandbox, "DELETE", f"/v1/customers/{euros}")
@@ -71,5 +71,7 @@ def test_a_deleted_customer_of_one_currency_leaves_the_other_alone(sync: Install
     running = {s["metadata"]["sf_opportunity_id"]: s for s in records(sandbox, "subscription") if not s["ended_at"]}
     assert running[again]["customer"] in living
     assert running[again]["currency"] == "eur"
-    assert [left.what for left in certificate.left if "bills this Opportunity" not in left.what] == []
+    assert certificate.left == []
+    (churn,) = records(sandbox, "Churn_Record__c")
+    assert (churn["Status__c"], churn["Lost_MRR__c"], churn["CurrencyIsoCode"]) == ("Final", 100, "EUR")
     sync.check_books()

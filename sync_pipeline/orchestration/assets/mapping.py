@@ -204,7 +204,7 @@ def _warning(table: Any, name: str, ids: "pl.Series") -> dg.AssetCheckResult:
 
 
 def _links(settings: Settings) -> "pl.DataFrame":
-    """The ledger's live primary links to Stripe."""
+    """The ledger's live primary links to Stripe, and the customers that were deleted there: what they paid counts."""
     import polars as pl
 
     from sync_pipeline.engine.assembly import open_current_ledger
@@ -218,6 +218,7 @@ def _links(settings: Settings) -> "pl.DataFrame":
         (link.account, link.kind, link.subject, link.external_id)
         for each in found.values()
         for link in each
-        if link.system == "stripe" and link.state == "live" and link.role == "primary"
+        if link.system == "stripe"
+        and ((link.state, link.role) == ("live", "primary") or (link.state, link.kind) == ("tombstoned", "customer"))
     ]
     return pl.DataFrame(rows, schema=LINKS, orient="row")

@@ -14,6 +14,7 @@ from sync_pipeline.sandbox.stripe.listing import embedded
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import attach
+from sync_pipeline.sandbox.stripe.schedules import call_off
 from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
 from sync_pipeline.sandbox.stripe.tax_ids import create_tax_id
 from sync_pipeline.sandbox.stripe.test_clocks import adopt
@@ -95,8 +96,12 @@ def _invoice_settings(world: World, row: Row, params: Params) -> Row:
 
 @operation("DELETE /v1/customers/{customer}")
 def delete_customer(world: World, params: Params, args: list[str]) -> Row:
-    """Ends the customer's subscriptions at once; the rest of its history stays readable."""
+    """Ends the customer's subscriptions at once, and none can be added any more (docs.stripe.com/api/customers/delete):
+    a schedule does not begin. The rest of its history stays readable."""
     row = world.need("customer", args[0], status=404)
+    for schedule in world.find("subscription_schedule", customer=row["id"]):
+        if schedule["status"] == "not_started":
+            call_off(world, schedule)
     for subscription in world.find("subscription", customer=row["id"]):
         if subscription["status"] not in ("canceled", "incomplete_expired"):
             cancel_now(world, subscription)

@@ -271,9 +271,15 @@ def cancel_schedule(world: World, params: Params, args: list[str]) -> Row:
     """Takes the subscription with it; unlike a direct cancel, it prorates and invoices unless told not to."""
     row = _live(world, args[0])
     subscription = world.get("subscription", row.get("subscription"))
+    row = call_off(world, row)
+    if subscription and subscription["status"] not in ENDED:
+        cancel_with(world, subscription, {"invoice_now": True, "prorate": True, **params})
+    return row
+
+
+def call_off(world: World, row: Row) -> Row:
+    """No phase of it comes any more."""
     _stop(world, row)
     row = world.update(row, {"status": "canceled", "canceled_at": world.now(), "current_phase": None})
     world.emit("subscription_schedule.canceled", row)
-    if subscription and subscription["status"] not in ENDED:
-        cancel_with(world, subscription, {"invoice_now": True, "prorate": True, **params})
     return row
