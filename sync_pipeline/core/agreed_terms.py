@@ -1,4 +1,5 @@
-"""Deals that are billed and are no deals any more: not won after all, gone, on another interval, charged for more.
+"""Deals that are billed and are no deals any more: not won after all, gone, on another interval, in another currency,
+charged for more.
 
 Each is told to a person and nothing is changed, because a CRM record that vanished must never cancel billing. While
 one is open the two systems do not agree. Of a deal that is lost after all a person may rule: billing goes on, or ends
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sync_pipeline.core.amendments import is_amendment
-from sync_pipeline.core.billed_items import QUANTITY, running_deals
+from sync_pipeline.core.billed_items import QUANTITY, deal_currency, running_deals
 from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
@@ -46,6 +47,7 @@ def unapplied_changes(world: World, rules: Rules) -> Iterator[Entry]:
             detail = f"the Opportunity is gone from Salesforce, but {link.external_id} goes on billing it"
             yield _review(world, "billed_deal_gone", link.subject, detail)
     yield from _intervals(world, rules)
+    yield from _currencies(world, rules)
     yield from _late_charges(world, rules)
 
 
@@ -147,6 +149,18 @@ def _intervals(world: World, rules: Rules) -> Iterator[Review]:
                 f"the deal's billing interval is {said or 'empty'}, which is not what {running.subscription.id} has"
             )
             yield _review(world, "interval_differs", running.deal.opportunity.id, detail)
+
+
+def _currencies(world: World, rules: Rules) -> Iterator[Review]:
+    """Prices of two currencies are never held against each other, so nobody else would notice."""
+    for running in running_deals(world, rules.commercial):
+        said, billed = deal_currency(running.deal, rules.commercial), running.subscription.currency
+        if said != billed:
+            detail = (
+                f"the deal is in {said}, {running.subscription.id} bills it in {billed}: no price of it is compared or "
+                "written; correct the currency of the deal, or end the subscription and sell it anew"
+            )
+            yield _review(world, "currency_differs", running.deal.opportunity.id, detail)
 
 
 def _review(world: World, rule: str, subject: str, detail: str) -> Review:

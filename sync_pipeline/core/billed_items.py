@@ -118,6 +118,11 @@ def running_deals(world: World, commercial: Commercial) -> Iterator[RunningDeal]
             yield _matched(world, deal, running[found.id], sorted(items, key=lambda item: item.id), commercial)
 
 
+def deal_currency(deal: Deal, commercial: Commercial) -> str:
+    """The ISO currency of a deal and its prices."""
+    return (deal.opportunity.currency or commercial.default_currency).upper()
+
+
 def minor_price(line: LineItem, currency: str) -> Decimal | None:
     """A line's unit price in minor units; None where it says nothing that could be billed."""
     if line.unit_price is None or line.unit_price < 0:
@@ -138,11 +143,12 @@ def _matched(
 ) -> RunningDeal:
     lines = lines_billed_now(deal, subscription, commercial, world.now)
     found = {line.id: match.id for line in lines if (match := match_item(line, items, subscription.id)) is not None}
-    loose = [line for line in lines if line.id not in found]
+    loose, currency = [line for line in lines if line.id not in found], deal_currency(deal, commercial)
     billed: dict[str, BilledItem] = {}
     for item in items:
         together = [line for line in lines if found.get(line.id) == item.id]
-        staying, leaving = _by_price(world, commercial, together, item)
+        in_one_currency = item.currency == currency
+        staying, leaving = _by_price(world, commercial, together, item) if in_one_currency else (tuple(together), ())
         loose += leaving
         gone = tuple(sorted(set(item.line_ids) - {line.id for line in deal.lines}))
         billed[item.id] = BilledItem(deal, subscription, item, staying, leaving=leaving, gone=gone)
@@ -153,7 +159,8 @@ def _matched(
             waiting.append((line, at))
             continue
         interval = interval_of(line, deal.opportunity.billing_interval, commercial)
-        home = next((each for each in billed.values() if _bills_rate_of(line, each, interval)), None)
+        homes = (each for each in billed.values() if each.item.currency == currency)
+        home = next((each for each in homes if _bills_rate_of(line, each, interval)), None)
         if home is None:
             new.append(line)
         else:

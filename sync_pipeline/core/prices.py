@@ -15,6 +15,7 @@ from sync_pipeline.core.billed_items import (
     BilledItem,
     RunningDeal,
     agreed_rate,
+    deal_currency,
     minor_price,
     rate_of_item,
     remembered_rate,
@@ -51,7 +52,11 @@ class Prices:
 
 
 def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
-    """Which side's price counts, for every line of an item."""
+    """Which side's price counts, for every line of an item. Of two currencies none does: a person is asked
+    (agreed_terms.py).
+    """
+    if billed.item.currency != deal_currency(billed.deal, rules.commercial):
+        return Prices(Decision("leave"))
     shown = rate_of_item(billed.item)
     if shown is None:
         detail = f"{billed.item.price} has no unit amount, which a line could show"
@@ -101,7 +106,7 @@ def rate_of_new(running: RunningDeal, line: LineItem, commercial: Commercial) ->
     interval = interval_of(line, running.deal.opportunity.billing_interval, commercial)
     if interval is None:
         return Incomplete((f"the billing interval is {running.deal.opportunity.billing_interval!r}",))
-    currency = (running.deal.opportunity.currency or commercial.default_currency).upper()
+    currency = deal_currency(running.deal, commercial)
     if currency != running.subscription.currency:
         return Incomplete((f"the deal is in {currency}, its subscription in {running.subscription.currency}",))
     return rate_of(line, currency, interval, commercial)

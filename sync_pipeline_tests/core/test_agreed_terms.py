@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.agreed_terms import unapplied_changes
+from sync_pipeline.core.billed_items import RATE
 from sync_pipeline.core.commands import Review
 from sync_pipeline.core.conflict import Clash, Side, Standing
 from sync_pipeline.core.conflict_inbox import with_conflicts
@@ -98,6 +100,29 @@ def test_an_interval_that_was_edited_after_billing_began(interval: str | None) -
             f"the deal's billing interval is {interval or 'empty'}, which is not what {SUBSCRIPTION} has"
         )
     }
+
+
+@pytest.mark.parametrize("euros", [Decimal(600), Decimal(550)])
+def test_a_deal_in_another_currency_is_told_and_none_of_its_prices_is_compared_or_written(euros: Decimal) -> None:
+    """600 euros are not 600 pounds; nor is what differs in number an edit that Stripe would have to follow."""
+    world = billed(currency="EUR")
+    assert isinstance(world.billing, Present)
+    ours = replace(world.billing.value, subscriptions=(subscription(intent="sub:ours:1"),))
+    (deal,) = world.deals
+    edited = replace(deal, lines=(replace(deal.lines[0], unit_price=euros), deal.lines[1]))
+    base = {(each.id, RATE): canonical.encode(["prod_1", "year", 1, "60000"]) for each in edited.lines[:1]}
+    of = replace(world, billing=Present(ours), deals=(edited,), base=base)
+    assert told(of) == {
+        f"currency_differs:{OPPORTUNITY}": (
+            f"the deal is in EUR, {SUBSCRIPTION} bills it in GBP: no price of it is compared or written; "
+            "correct the currency of the deal, or end the subscription and sell it anew"
+        )
+    }
+    found = plan(of, RULES, b"key")
+    assert not [each for each in found.agreements if each.rule == RATE]
+    assert not found.conflicts
+    assert not [each for each in found.commands if each.action.startswith("stripe.") and "item" in each.target]
+    assert [each.rule for each in found.reviews if each.rule == RATE] == []
 
 
 def ruled(world: World, side: Side) -> list[Any]:
