@@ -102,10 +102,10 @@ def _new_rate(
     what = "is on no item any more of" if was_billed else "is on no item of"
     names = ", ".join(line.product_name or line.id for line in lines)
     detail = f"line {names} {what} {running.subscription.id}; add it there, or take it off the deal"
-    if was_billed and reaction == "accept" and running.subscription.intent is not None:
+    if was_billed and reaction == "accept":
         # What was added to the deal meanwhile is billed once these are taken back.
         were_billed = [line for line in lines if agreed_quantity(world, [line.id]) is not None]
-        taken = lines_taken_back(world, rules, running.deal, were_billed, "it was removed at Stripe")
+        taken = lines_taken_back(world, rules, running, were_billed, "it was removed at Stripe")
         taken = "it was edited since" if edited_here else taken
         if not isinstance(taken, str):
             yield from taken
@@ -170,8 +170,8 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
         detail = f"Stripe bills {item.quantity} of {item.product} ({item.id}), which is on no line of the deal"
         if taken_off and _was_edited_there(world, item):
             detail, reaction = f"{detail}; it was changed at Stripe since its lines were taken off", "review"
-        if exchanged or (reaction == "accept" and running.subscription.intent is not None):
-            line = line_of_added(world, rules, running.deal, item)
+        if exchanged or reaction == "accept":
+            line = line_of_added(world, rules, running, item)
             if not isinstance(line, str):
                 yield line
                 continue

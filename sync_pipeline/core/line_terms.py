@@ -126,8 +126,8 @@ def _keep_item(
 def _exchanged(world: World, rules: Rules, billed: BilledItem, prices: Prices) -> Iterator[Entry]:
     """The lines of the product that was billed before; the one that is billed now becomes a line after that."""
     why = "another product or interval is billed at Stripe"
-    taken = lines_taken_back(world, rules, billed.deal, prices.exchanged, why)
-    by_hand = why_no_exchange(world, rules, billed.deal, prices.exchanged, billed.item)
+    taken = lines_taken_back(world, rules, billed, prices.exchanged, why)
+    by_hand = why_no_exchange(world, rules, billed, prices.exchanged, billed.item)
     if by_hand is None and not isinstance(taken, str):
         yield from taken
         return

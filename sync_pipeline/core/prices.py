@@ -162,7 +162,7 @@ def _decide(
         words = f"the deal has {told(wanted)}, Stripe bills {told(shown)} instead"
     reaction = commercial.on_stripe_price if same_plan else commercial.on_stripe_items
     if reaction == "accept" and not same_plan:
-        by_hand = why_no_exchange(world, rules, billed.deal, billed.lines, billed.item)
+        by_hand = why_no_exchange(world, rules, billed, billed.lines, billed.item)
         reaction, words = ("review", f"{words}; the deal does not follow: {by_hand}") if by_hand else (reaction, words)
     term = Term(
         subject=line.id,

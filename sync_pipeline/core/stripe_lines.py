@@ -14,12 +14,12 @@ from dataclasses import replace
 from decimal import Decimal
 
 from sync_pipeline.core import writing
-from sync_pipeline.core.billed_items import QUANTITY, RATE, rate_of_item, running_deals
+from sync_pipeline.core.billed_items import QUANTITY, RATE, BilledItem, RunningDeal, rate_of_item, running_deals
 from sync_pipeline.core.billed_lines import TAKES_BACK, taken_back
 from sync_pipeline.core.canon import text
 from sync_pipeline.core.commands import Agreement, Command
 from sync_pipeline.core.money import exponent
-from sync_pipeline.core.part_ids import is_further_part
+from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.rates import OUR_PRODUCT, RECURRING
 from sync_pipeline.core.records import LineItem, PriceBookEntry, SubscriptionItem
 from sync_pipeline.core.rules import Commercial, Rules
@@ -62,20 +62,23 @@ def is_exchanged(deal: Deal, item: SubscriptionItem) -> bool:
 
 
 def why_no_exchange(
-    world: World, rules: Rules, deal: Deal, lines: Sequence[LineItem], item: SubscriptionItem
+    world: World, rules: Rules, billed: RunningDeal | BilledItem, lines: Sequence[LineItem], item: SubscriptionItem
 ) -> str | None:
     """Why the deal cannot follow an item that bills something else than its lines; None where it can."""
-    both = (lines_taken_back(world, rules, deal, lines, ""), line_of_added(world, rules, deal, item))
+    both = (lines_taken_back(world, rules, billed, lines, ""), line_of_added(world, rules, billed, item))
     return next((why for why in both if isinstance(why, str)), None)
 
 
-def line_of_added(world: World, rules: Rules, deal: Deal, item: SubscriptionItem) -> Command | str:
+def line_of_added(
+    world: World, rules: Rules, billed: RunningDeal | BilledItem, item: SubscriptionItem
+) -> Command | str:
     """What makes an item that bills no line a line of the deal; or why it cannot be one."""
+    deal = billed.deal
     commercial, opportunity = rules.commercial, deal.opportunity
     entry, shown = _entry(world, commercial, deal, item), rate_of_item(item)
     every = (item.interval, item.interval_count)
     interval = next((word for word, each in commercial.intervals.items() if each == every), None)
-    if (why := _why_by_hand(deal)) is not None:
+    if (why := _why_by_hand(world, billed)) is not None:
         return why
     if isinstance(entry, str):
         return entry
@@ -109,12 +112,12 @@ def line_of_added(world: World, rules: Rules, deal: Deal, item: SubscriptionItem
 
 
 def lines_taken_back(
-    world: World, rules: Rules, deal: Deal, lines: Sequence[LineItem], why: str
+    world: World, rules: Rules, billed: RunningDeal | BilledItem, lines: Sequence[LineItem], why: str
 ) -> list[Command] | str:
     """What takes lines back that Stripe does not bill any more; or why that cannot be."""
-    if (by_hand := _why_by_hand(deal)) is not None:
+    if (by_hand := _why_by_hand(world, billed)) is not None:
         return by_hand
-    keys = {line.stripe_change_key for line in deal.lines}
+    keys = {line.stripe_change_key for line in billed.deal.lines}
     for line in lines:
         if line.pricebook_entry_id is None or not line.quantity:
             return "it has no price book entry or no quantity"
@@ -148,11 +151,16 @@ def _taken_back(world: World, rules: Rules, line: LineItem, why: str) -> Command
     return replace(made, agreements=agreed_quantities([(line.id, 0)]))
 
 
-def _why_by_hand(deal: Deal) -> str | None:
-    lines = deal.lines
-    if any(line.from_month is not None or line.to_month is not None for line in lines):
+def _why_by_hand(world: World, billed: RunningDeal | BilledItem) -> str | None:
+    """Why a person has to bring the lines of a deal up to date, whatever was changed at Stripe."""
+    deal, subscription = billed.deal, billed.subscription
+    if subscription.intent is None:
+        return f"{subscription.id} was not made by the sync"
+    if any(line.from_month is not None or line.to_month is not None for line in deal.lines):
         return "the deal is a ramp, of which later phases would not know"
-    return "the deal is billed in parts" if is_further_part(deal.opportunity.id) else None
+    of_deal = opportunity_of(deal.opportunity.id)
+    in_parts = sum(opportunity_of(each.opportunity.id) == of_deal for each in world.deals) > 1
+    return "the deal is billed in parts" if in_parts else None
 
 
 def _key(deal: Deal, item: SubscriptionItem) -> str:

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from sync_pipeline.core.foresight import foresee
+from sync_pipeline.core.part_ids import part_id
+from sync_pipeline.core.plan import plan
 from sync_pipeline.core.records import LineItem, PriceBookEntry, SubscriptionItem
+from sync_pipeline.core.world import Deal
 from sync_pipeline_tests.core.making import MICROS, OPPORTUNITY, PERSONAL_KEY, RULES, account, opportunity, story_lines
 from sync_pipeline_tests.core.test_foresight import told
 from sync_pipeline_tests.core.two_systems import TwoSystems
@@ -206,6 +209,41 @@ def test_a_ramp_is_left_to_a_person() -> None:
     (asked,) = rest(both)
     assert "the deal is a ramp" in asked
     assert lines(both) == []
+
+
+def _add(both: TwoSystems) -> None:
+    added(both)
+
+
+def _remove(both: TwoSystems) -> None:
+    del both.items[item_of(both, VIEWER).id]
+
+
+def _exchange(both: TwoSystems) -> None:
+    exchanged(both, VIEWER, product=f"sf_{SUPPORT}", unit_amount=Decimal(90_000))
+
+
+@pytest.mark.parametrize("change", [_add, _remove, _exchange])
+def test_a_subscription_that_the_sync_did_not_make_is_left_to_a_person_whatever_changes(change: Any) -> None:
+    both = running()
+    both.subscriptions = {name: replace(each, intent=None) for name, each in both.subscriptions.items()}
+    change(both)
+    (asked,) = rest(both)
+    assert "was not made by the sync" in asked
+    assert lines(both) == []
+
+
+@pytest.mark.parametrize("change", [_add, _remove, _exchange])
+def test_a_deal_in_parts_is_left_to_a_person_its_first_part_too(change: Any) -> None:
+    """A line that comes of the change could be counted to another part than that whose item was changed."""
+    both = running()
+    change(both)
+    seen = both.observe()
+    (first,) = seen.deals
+    second = Deal(replace(first.opportunity, id=part_id(OPPORTUNITY, 2), stripe_subscription_id=None))
+    found = plan(replace(seen, deals=(first, second)), both.rules, PERSONAL_KEY)
+    assert [each for each in found.commands if each.body.get("object") == "OpportunityLineItem"] == []
+    assert [each.detail for each in found.reviews if "the deal is billed in parts" in each.detail] != []
 
 
 def test_what_will_be_brought_and_taken_back_is_foreseen() -> None:
