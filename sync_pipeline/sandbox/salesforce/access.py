@@ -103,7 +103,10 @@ def integration_user(
 
 
 # Setup data that every API user can read.
-_ALWAYS_READABLE = frozenset({"User", "Organization", "OpportunityStage", "CurrencyType", "RecordType", "UserRole"})
+_ALWAYS_READABLE = frozenset(
+    "CurrencyType OpportunityStage Organization PermissionSet PermissionSetAssignment Profile RecordType User"
+    " UserRole".split()
+)
 _ALL = frozenset({"read", "create", "edit", "delete"})
 
 

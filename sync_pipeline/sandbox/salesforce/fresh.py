@@ -1,4 +1,4 @@
-"""What a new org holds before anybody works in it: the organization, three users, price book, stages, currencies."""
+"""What a new org holds before anybody works in it: organization, users and what they may, price book, stages."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ _STAGES = [
     ("Closed Won", 100, "Closed"),
     ("Closed Lost", 0, "Omitted"),
 ]
+_PEOPLE, _ALL_DATA, _MINIMUM = "Standard User", "System Administrator", "Minimum Access - API Only Integrations"
 _USERS = {
     SALES: ("Sam", "Sales", "Account Executive"),
     SUCCESS: ("Casey", "Success", "Customer Success Manager"),
@@ -27,12 +28,24 @@ _USERS = {
 }
 
 
-def fill(db: Database, settings: SalesforceSettings) -> dict[str, str]:
-    """Creates the first records; returns the ids of the users by role, and of the organization as `org`."""
+def fill(db: Database, settings: SalesforceSettings, permission_sets: dict[str, str]) -> dict[str, str]:
+    """Creates the first records; returns the ids of the users by role, and of the organization as `org`.
+
+    `permission_sets`: labels by name of those that the integration user has.
+    """
     people = {role: db.ids.new("005") for role in _USERS}
+    profiles = {name: db.ids.new("00e") for name in (_ALL_DATA, _PEOPLE, _MINIMUM)}
+    for name, profile in profiles.items():
+        _put(db, "Profile", profile, people[SALES], {"Name": name})
+    for name, label in permission_sets.items():
+        given = db.ids.new("0PS")
+        _put(db, "PermissionSet", given, people[SALES], {"Name": name, "Label": label, "IsCustom": True})
+        assigned = {"AssigneeId": people[INTEGRATION], "PermissionSetId": given, "IsActive": True}
+        _put(db, "PermissionSetAssignment", db.ids.new("0Pa"), people[SALES], assigned)
     host = settings.company.lower().replace(" ", "-")
     for role, (first, last, title) in _USERS.items():
         email = f"{first}.{last}@{host}.example".lower()
+        profile = _PEOPLE if role != INTEGRATION else _MINIMUM if settings.minimum_profile else _ALL_DATA
         _put(
             db,
             "User",
@@ -47,6 +60,7 @@ def fill(db: Database, settings: SalesforceSettings) -> dict[str, str]:
                 "Email": email,
                 "Alias": first[:8].lower(),
                 "IsActive": True,
+                "ProfileId": profiles[profile],
             },
         )
     organization = db.ids.new("00D")

@@ -86,8 +86,12 @@ def revoke_endpoint(org: Org, call: Call) -> Answer:
     token = (form.get("token") or [""])[0]
     if org.store.get(_TOKENS, token) is None:
         return Answer(400, {"error": "invalid_token", "error_description": "invalid token"})
-    org.store.delete(_TOKENS, token)
+    revoke(org, token)
     return Answer(200)
+
+
+def revoke(org: Org, token: str) -> None:
+    org.store.delete(_TOKENS, token)
 
 
 def identity(org: Org, user_id: str, base: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Org:
             tuple(settings.record_types),
         )
         self.db = Database(self.schema, self.store, clock, Ids(self.store, seed), settings.visibility_delay)
-        self.users = fresh.fill(self.db, settings)
+        self.users = fresh.fill(self.db, settings, grants.labels)
         self.org_id = self.users["org"]
         self.username = str(self.user(self.users[fresh.INTEGRATION])["Username"])
         self._grants = grants

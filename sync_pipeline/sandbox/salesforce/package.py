@@ -15,12 +15,16 @@ DEFAULT_PACKAGE = Path(__file__).resolve().parents[3] / "salesforce_package"
 
 @dataclass(frozen=True)
 class PermissionSet:
-    """Grants: field by `Object.Field`, object by name to the verbs read, create, edit, delete; user permissions."""
+    """Grants: field by `Object.Field`, object by name to the verbs read, create, edit, delete; user permissions.
+
+    `labels` are those of the sets that give them, by name.
+    """
 
     readable: frozenset[str] = frozenset()
     editable: frozenset[str] = frozenset()
     objects: dict[str, frozenset[str]] = field(default_factory=dict)
     user: frozenset[str] = frozenset()
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,8 +128,11 @@ def _permission_set(paths: list[Path]) -> PermissionSet:
     """All permission sets of the package together: permissions only ever add up."""
     readable, editable, user = set(), set(), set()
     objects: dict[str, set[str]] = {}
+    labels = {}
     for path in paths:
         xml = _parse(path)
+        name = path.name.removesuffix(".permissionset-meta.xml")
+        labels[name] = _text(xml, "label") or name
         for grant in xml.findall("fieldPermissions"):
             name = _text(grant, "field") or ""
             readable |= {name} if _flag(grant, "readable") else set()
@@ -135,7 +142,7 @@ def _permission_set(paths: list[Path]) -> PermissionSet:
             objects.setdefault(_text(grant, "object") or "", set()).update(verbs)
         user |= {_text(g, "name") or "" for g in xml.findall("userPermissions") if _flag(g, "enabled")}
     frozen = {name: frozenset(verbs) for name, verbs in objects.items()}
-    return PermissionSet(frozenset(readable), frozenset(editable), frozen, frozenset(user))
+    return PermissionSet(frozenset(readable), frozenset(editable), frozen, frozenset(user), labels)
 
 
 _TYPES = {

@@ -1,14 +1,15 @@
-"""SOAP login, the one SOAP call that old clients still begin with. Not available from version 65 on."""
+"""The few SOAP calls that clients of the REST API still make: login, logout, and who and when it is."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from sync_pipeline.sandbox.salesforce import oauth
-from sync_pipeline.sandbox.salesforce.errors import unsupported
+from sync_pipeline.sandbox.salesforce.errors import SalesforceError, unsupported
 from sync_pipeline.sandbox.salesforce.rest.request import Answer
 from sync_pipeline.sandbox.wire import Call
 
@@ -23,15 +24,30 @@ _ENVELOPE = (
 )
 
 
-def login(org: Org, call: Call, flavour: str, version: str) -> Answer:
-    """POST /services/Soap/u/{version} (partner) or /c/ (enterprise), for the operation login only."""
+def answer(org: Org, call: Call, flavour: str, version: str) -> Answer:
+    """POST /services/Soap/u/{version} (partner) or /c/ (enterprise)."""
     try:
         root = ElementTree.fromstring(call.body)
     except ElementTree.ParseError:
         return _fault(flavour, "INVALID_SOAP", "the request is not well-formed XML")
     found = {e.tag.rpartition("}")[2]: (e.text or "").strip() for e in root.iter()}
-    if "login" not in found:
-        raise unsupported("SOAP calls other than login")
+    if "login" in found:
+        return _login(org, call, flavour, version, found)
+    name = next((n for n in _IN_SESSION if n in found), None)
+    if name is None:
+        raise unsupported(f"SOAP calls other than login, {', '.join(_IN_SESSION)}")
+    token = found.get("sessionId", "")
+    try:
+        user_id = oauth.authenticate(org, {"authorization": f"Bearer {token}"})
+        org.limits.use_one()
+    except SalesforceError as error:
+        return _fault(flavour, error.code, error.message, kind="UnexpectedErrorFault")
+    result = _IN_SESSION[name](org, user_id, token)
+    return _xml(200, flavour, f"<{name}Response>{result}</{name}Response>")
+
+
+def _login(org: Org, call: Call, flavour: str, version: str, found: dict[str, str]) -> Answer:
+    """Not available from version 65 on."""
     if float(version) >= _FIRST_WITHOUT_LOGIN:
         message = f"SOAP API login() is not available in API version {version}"
         return _fault(flavour, "UNSUPPORTED_API_VERSION", message)
@@ -41,7 +57,7 @@ def login(org: Org, call: Call, flavour: str, version: str) -> Answer:
     ):
         message = "Invalid username, password, security token; or user locked out."
         return _fault(flavour, "INVALID_LOGIN", message)
-    user = org.user(org.users["integration"])
+    user_id = org.users["integration"]
     base = f"{org.base_url(call)}/services/Soap"
     kind = "u" if flavour == "partner" else "c"
     short = org.org_id[:15]
@@ -51,20 +67,61 @@ def login(org: Org, call: Call, flavour: str, version: str) -> Answer:
         "sandbox": str(org.settings.is_sandbox).lower(),
         "serverUrl": f"{base}/{kind}/{version}/{short}",
         "sessionId": oauth.issue(org),
-        "userId": user["Id"],
+        "userId": user_id,
     }
-    info = {
-        "organizationId": org.org_id,
-        "organizationName": org.settings.company,
-        "sessionSecondsValid": str(org.settings.session_seconds),
-        "userEmail": user["Email"],
-        "userFullName": user["Name"],
-        "userId": user["Id"],
-        "userName": user["Username"],
-        "userTimeZone": user["TimeZoneSidKey"],
-    }
-    inner = _elements(values) + f"<userInfo>{_elements(info)}</userInfo>"
+    inner = _elements(values) + f"<userInfo>{_user_info(org, user_id)}</userInfo>"
     return _xml(200, flavour, f"<loginResponse><result>{inner}</result></loginResponse>")
+
+
+def _user_info(org: Org, user_id: str) -> str:
+    user = org.user(user_id)
+    return _elements(
+        {
+            "accessibilityMode": "false",
+            "chatterExternal": "false",
+            "currencySymbol": "",
+            "orgAttachmentFileSizeLimit": "26214400",
+            "orgDefaultCurrencyIsoCode": org.settings.currency,
+            "orgDisallowHtmlAttachments": "false",
+            "orgHasPersonAccounts": "false",
+            "organizationId": org.org_id,
+            "organizationMultiCurrency": str(org.settings.multi_currency).lower(),
+            "organizationName": org.settings.company,
+            "profileId": user.get("ProfileId") or "",
+            "roleId": user.get("UserRoleId") or "",
+            "sessionSecondsValid": str(org.settings.session_seconds),
+            "userDefaultCurrencyIsoCode": user.get("CurrencyIsoCode") or "",
+            "userEmail": user["Email"],
+            "userFullName": user["Name"],
+            "userId": user["Id"],
+            "userLanguage": user["LanguageLocaleKey"],
+            "userLocale": user["LocaleSidKey"],
+            "userName": user["Username"],
+            "userTimeZone": user["TimeZoneSidKey"],
+            "userType": user["UserType"],
+            "userUiSkin": "Theme3",
+        }
+    )
+
+
+def _get_user_info(org: Org, user_id: str, token: str) -> str:
+    return f"<result>{_user_info(org, user_id)}</result>"
+
+
+def _get_server_timestamp(org: Org, user_id: str, token: str) -> str:
+    return f"<result><timestamp>{org.db.now().replace('+0000', 'Z')}</timestamp></result>"
+
+
+def _logout(org: Org, user_id: str, token: str) -> str:
+    oauth.revoke(org, token)
+    return ""
+
+
+_IN_SESSION: dict[str, Callable[[Org, str, str], str]] = {
+    "getServerTimestamp": _get_server_timestamp,
+    "getUserInfo": _get_user_info,
+    "logout": _logout,
+}
 
 
 def path(segments: list[str]) -> tuple[str, str] | None:
@@ -76,14 +133,17 @@ def path(segments: list[str]) -> tuple[str, str] | None:
 
 
 def _elements(values: dict[str, str]) -> str:
-    return "".join(f"<{name}>{escape(value)}</{name}>" for name, value in values.items())
+    return "".join(
+        f"<{name}>{escape(value)}</{name}>" if value else f'<{name} xsi:nil="true"/>' for name, value in values.items()
+    )
 
 
-def _fault(flavour: str, code: str, message: str) -> Answer:
+def _fault(flavour: str, code: str, message: str, kind: str = "LoginFault") -> Answer:
     detail = f"<sf:exceptionCode>{code}</sf:exceptionCode><sf:exceptionMessage>{escape(message)}</sf:exceptionMessage>"
+    name = code if kind == "LoginFault" else f"sf:{code}"
     body = (
-        f"<soapenv:Fault><faultcode>{code}</faultcode><faultstring>{code}: {escape(message)}</faultstring>"
-        f'<detail><sf:LoginFault xsi:type="sf:LoginFault">{detail}</sf:LoginFault></detail></soapenv:Fault>'
+        f"<soapenv:Fault><faultcode>{name}</faultcode><faultstring>{code}: {escape(message)}</faultstring>"
+        f'<detail><sf:{kind} xsi:type="sf:{kind}">{detail}</sf:{kind}></detail></soapenv:Fault>'
     )
     return _xml(500, flavour, body)
 

@@ -175,9 +175,9 @@ class SalesforceSystem:
         # Clients that keep a slash at the end of the instance's address send two.
         path = "/" + call.path.strip("/")
         segments = path.split("/")[1:]
-        login = soap.path(segments) if call.method == "POST" else None
-        if login is not None:
-            return soap.login(self.org, call, *login)
+        spoken = soap.path(segments) if call.method == "POST" else None
+        if spoken is not None:
+            return soap.answer(self.org, call, *spoken)
         match segments:
             case ["services", "oauth2", "token"]:
                 return oauth.token_endpoint(self.org, call)

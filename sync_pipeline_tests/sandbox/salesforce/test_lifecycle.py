@@ -7,8 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+import requests
 from simple_salesforce.api import Salesforce
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceMalformedRequest
 
@@ -188,6 +190,63 @@ def test_soap_login(org: Org) -> None:
                 session=org.session,
                 version=version,
             )
+
+
+def soap(org: Org, call: str, session: str) -> requests.Response:
+    """A SOAP call at a version that has no login any more, with a session from elsewhere."""
+    body = (
+        '<e:Envelope xmlns:e="http://schemas.xmlsoap.org/soap/envelope/" xmlns="urn:partner.soap.sforce.com"><e:Header>'
+        f"<SessionHeader><sessionId>{session}</sessionId></SessionHeader></e:Header><e:Body><{call}/></e:Body>"
+        "</e:Envelope>"
+    )
+    headers = {"Content-Type": "text/xml", "SOAPAction": '""'}
+    return org.session.post(f"{org.url}/services/Soap/u/66.0", data=body, headers=headers, timeout=30)
+
+
+def test_soap_calls_of_a_session(org: Org) -> None:
+    """1.4, 1.6: who and when it is, and the end of the session: jsforce's logout, and its getUserInfo and clock."""
+    session = org.sf.session_id
+    told = soap(org, "getUserInfo", session)
+    found = {e.tag.rpartition("}")[2]: e.text for e in ElementTree.fromstring(told.content).iter()}
+    (profile,) = org.query("SELECT Id FROM Profile WHERE Name = 'System Administrator'")
+    assert (told.status_code, found["userName"], found["organizationId"]) == (
+        200,
+        org.system.username,
+        org.system.org_id,
+    )
+    assert (found["profileId"], found["organizationMultiCurrency"]) == (profile["Id"], "false")
+    when = soap(org, "getServerTimestamp", session).text
+    assert f"<timestamp>{datetime.fromtimestamp(START, UTC):%Y-%m-%dT%H:%M:%S}.000Z</timestamp>" in when
+    assert soap(org, "logout", session).status_code == 200
+    refused = soap(org, "getUserInfo", session)
+    assert refused.status_code == 500
+    assert "<faultcode>sf:INVALID_SESSION_ID</faultcode>" in refused.text
+    again = org.call("GET", "limits", headers={"Authorization": f"Bearer {session}"})
+    assert (again.status_code, again.json()[0]["errorCode"]) == (401, "INVALID_SESSION_ID")
+    assert soap(org, "convertLead", session).status_code == 501
+
+
+def test_record_counts(org: Org) -> None:
+    """REST67 record count: of the objects that are named, or of all; what is in the recycle bin does not count."""
+    made = [org.person("Account", Name=n) for n in "AB"]
+    org.sf.Account.delete(made[0])
+    counted = org.call("GET", "limits/recordCount?sObjects=Account,contact,Nothing").json()
+    assert counted == {"sObjects": [{"count": 1, "name": "Account"}, {"count": 0, "name": "Contact"}]}
+    every = {each["name"] for each in org.call("GET", "limits/recordCount").json()["sObjects"]}
+    assert every == {each["name"] for each in org.sf.describe()["sobjects"]}
+
+
+def test_profiles_and_permission_sets(org_with: Callable[..., Org]) -> None:
+    """8.3: the integration user's profile, and the permission sets of the package that are assigned to it."""
+    org = org_with(minimum_profile=True)
+    who = "Assignee.Username, Assignee.Profile.Name, PermissionSet.Name, PermissionSet.IsOwnedByProfile"
+    profile = {"Name": "Minimum Access - API Only Integrations"}
+    assert org.query(f"SELECT {who} FROM PermissionSetAssignment WHERE PermissionSet.Name = 'Stripe_Sync'") == [
+        {
+            "Assignee": {"Username": org.system.username, "Profile": profile},
+            "PermissionSet": {"Name": "Stripe_Sync", "IsOwnedByProfile": False},
+        }
+    ]
 
 
 def test_bulk_api_1_is_not_there(org: Org) -> None:

@@ -45,6 +45,18 @@ def described(request: Request, name: str) -> Answer:
     return Answer(200, describe(request.org.db, request.actor.access, access, request.base))
 
 
+def counted(request: Request) -> Answer:
+    """GET limits/recordCount?sObjects=A,B: how many records there are; without names, of every object."""
+    if request.method != "GET":
+        raise method_not_allowed(request, "GET", "HEAD")
+    named = [n.strip() for n in request.params.get("sObjects", "").split(",") if n.strip()]
+    seen = request.actor.access
+    found = [seen.get(name) for name in named] if named else seen.objects.values()
+    counts = {each.object.name: sum(1 for row in request.org.db.scan(each.object) if not row.get("IsDeleted"))
+              for each in found if each is not None}  # fmt: skip
+    return Answer(200, {"sObjects": [{"count": n, "name": name} for name, n in sorted(counts.items())]})
+
+
 def record(request: Request, name: str, key: str) -> Answer:
     """GET, PATCH or DELETE sobjects/X/{id}; POST sobjects/X/Id creates."""
     access = visible(request, name)

@@ -40,6 +40,8 @@ def _route(request: Request) -> Answer:
             return Answer(200, _resources(request))
         case ["limits"]:
             return Answer(200, request.org.limits.report())
+        case ["limits", word] if word.lower() == "recordcount":
+            return records.counted(request)
         case ["query"]:
             return queries.query(request)
         case ["queryall"]:
