@@ -5,6 +5,7 @@
 Writes ``sync_pipeline/sandbox/stripe/contract.json.gz``: what the simulated Stripe needs at run time and
 nothing else. Run it when Stripe's version changes; the output is deterministic.
 
+An operation that answers with a list says of which schemas (`lists`), unless Stripe fills it by itself.
 Parameter node: ``{t: str|int|num|bool|dec|obj|arr|map, enum, max, props, req, items, any, unset}``.
 Shape (one per response schema): ``{null: [names to fill with null], props: {name: node}, object: name}``
 where a node is ``{ref}``, ``{expand: [schemas]}``, ``{list: node}`` or ``{map: node}``; scalars are left out.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,20 +31,12 @@ SERVED = (
 SERVED_TREES = (
     "/v1/test_helpers/test_clocks", "/v1/test_helpers/refunds", "/v2/core/events", "/v2/core/event_destinations",
 )  # fmt: skip
-# What can exist only by operations that are refused: its list is empty, and says so truthfully.
-EMPTY_LISTS = {
-    f"/v1/{name}"
-    for name in (
-        "accounts/{account}/external_accounts accounts/{account}/persons application_fees apple_pay/domains"
-        " billing/alerts billing/credit_grants billing/meters customers/{customer}/bank_accounts"
-        " customers/{customer}/cards customers/{customer}/sources entitlements/active_entitlements"
-        " entitlements/features file_links files identity/verification_reports identity/verification_sessions"
-        " invoice_rendering_templates issuing/authorizations issuing/cardholders"
-        " issuing/cards issuing/disputes issuing/transactions payment_attempt_records payment_links quotes"
-        " radar/early_fraud_warnings radar/value_lists reviews setup_attempts shipping_rates"
-        " sigma/scheduled_query_runs topups"
-    ).split()
-}
+# What Stripe itself gives every account: its list is never empty.
+GIVEN = {
+    "/v1/accounts/{account}/capabilities", "/v1/billing/feedback_options", "/v1/climate/products",
+    "/v1/climate/suppliers", "/v1/country_specs", "/v1/exchange_rates", "/v1/issuing/physical_bundles",
+    "/v1/payment_method_configurations", "/v1/reporting/report_types", "/v1/tax_codes",
+}  # fmt: skip
 # Deep trees of parameters that only concern how a card or bank is charged: named, never looked into.
 OPAQUE = {
     "payment_method_options", "payment_method_data", "payment_details", "amount_details", "hooks",
@@ -92,16 +86,27 @@ class Builder:
             for method, operation in sorted(methods.items()):
                 if method not in ("get", "post", "delete"):
                     continue
-                empty = method == "get" and path in EMPTY_LISTS
-                route[method.upper()] = len(operations) if served or empty else -1
-                if empty:
-                    operations.append({**self.parameters(operation), "response": {}, "empty": True})
-                elif served:
-                    operations.append(self.operation(operation))
+                lists = self.listed(path, operation) if method == "get" and path not in GIVEN else None
+                route[method.upper()] = len(operations) if served or lists else -1
+                if served:
+                    operations.append({**self.operation(operation), **({"lists": lists} if lists else {})})
+                elif lists:
+                    operations.append({**self.parameters(operation), "response": {}, "lists": lists})
         for name in ("tax_rate", "discount", "plan", "mandate", "payment_record"):
             self.shape(name)
         return {"version": VERSION, "event_types": self.event_types(), "routes": routes,
                 "operations": operations, "shapes": self.shapes}  # fmt: skip
+
+    def listed(self, path: str, operation: dict[str, Any]) -> list[str] | None:
+        """The schemas of what an operation lists, None if it answers with something else, or with another's list."""
+        content = operation["responses"]["200"]["content"].get("application/json", {}).get("schema", {})
+        answer = self.deref(content).get("properties", {})
+        if not answer.keys() >= {"data", "has_more", "url"}:
+            return None
+        if not re.match(answer["url"].get("pattern", ""), path):
+            return None
+        each = answer["data"]["items"]
+        return [option["$ref"].rsplit("/", 1)[1] for option in each.get("anyOf", [each])]
 
     # parameters
 

@@ -32,9 +32,3 @@ def get_account_by_id(world: World, params: Params, args: list[str]) -> Row:
     if args[0] != world.account_id:
         raise errors.missing("account", args[0], "account", status=404)
     return get_account(world, params, args)
-
-
-@operation("GET /v1/accounts", "limit starting_after ending_before created")
-def list_accounts(world: World, params: Params, args: list[str]) -> Row:
-    """Connected accounts: there are none."""
-    return {"object": "list", "data": [], "has_more": False, "url": "/v1/accounts"}

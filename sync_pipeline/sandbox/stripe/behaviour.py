@@ -1,7 +1,7 @@
 """Puts the machine together: loads every module that registers behaviour, and adds the generic reads.
 
 Each resource of the table with a path gets a list, a get and, where Stripe has one, a search, unless a module has
-registered its own.
+registered its own. What Stripe lists beyond that is empty here.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
-from sync_pipeline.sandbox.stripe.contract import load_contract
-from sync_pipeline.sandbox.stripe.listing import list_objects, need_below
+from sync_pipeline.sandbox.stripe.contract import Operation, load_contract
+from sync_pipeline.sandbox.stripe.listing import list_objects, need_below, page_of
 from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, Handler, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.resources import RESOURCES
@@ -39,10 +39,6 @@ def load() -> None:
     for name in _MODULES:
         importlib.import_module(f"{__package__}.{name}")
     templates = load_contract().templates
-    for path in templates:
-        listed = load_contract().route("GET", path)[0] if "GET" in templates[path] else None
-        if listed and listed.empty:
-            _add(f"GET {path}", _no_objects(path), " ".join(listed.props))
     for owner in ("customer", "charge"):
         for name, kind in _BELOW.items():
             _add_below(f"{RESOURCES[owner].path}/{{{owner}}}/{name}", kind, owner)
@@ -56,6 +52,24 @@ def load() -> None:
         for path in templates:
             if path.startswith(resource.path + "/{") and path.count("/") == resource.path.count("/") + 1:
                 _add(f"GET {path}", _getter(kind, _param(path)), "")
+    for path in templates:
+        listed = load_contract().route("GET", path)[0] if "GET" in templates[path] else None
+        if listed and listed.lists:
+            _add_empty(path, listed)
+
+
+def _add_empty(path: str, listed: Operation) -> None:
+    """The list of what nobody can make here: it is empty, and says so truthfully.
+
+    Not where it is asked for by something that cannot be here either: what is said of that is Stripe's to say.
+    """
+    kept = {resource.shape for resource in RESOURCES.values()}
+    named = [n for n in listed.required if listed.props[n].get("t") == "str" and "enum" not in listed.props[n]]
+    owner = load_contract().route("GET", path.rpartition("/")[0])[0] if "{" in path else None
+    if not kept.isdisjoint(listed.lists) or not kept.issuperset(named):
+        return
+    if "{" not in path or (owner and owner.key in IMPLEMENTED):
+        _add(f"GET {path}", _no_objects(path, owner, named), " ".join(listed.props))
 
 
 def _add_below(path: str, kind: str, owner: str) -> None:
@@ -97,15 +111,17 @@ def _lister(kind: str, url: str) -> Handler:
     return list_
 
 
-def _no_objects(path: str) -> Handler:
-    """The list of a kind of object that nobody can make here; below an owner, only if that exists."""
-    owner, _, name = path.rpartition("/")
+def _no_objects(path: str, owner: Operation | None, named: list[str]) -> Handler:
+    """Below an owner, or of something that the call must name: only if that exists."""
 
     def list_(world: World, params: Params, args: list[str]) -> Row:
         url = path
-        if args:
-            url = f"/v1/{owner.split('/')[2]}/{IMPLEMENTED[f'GET {owner}'].handler(world, {}, args)['id']}/{name}"
-        return {"object": "list", "data": [], "has_more": False, "url": url}
+        if owner:
+            *_, collection, _, name = path.split("/")
+            url = f"/v1/{collection}/{IMPLEMENTED[owner.key].handler(world, {}, args)['id']}/{name}"
+        for kind in named:
+            world.need(kind, params[kind], kind)
+        return page_of([], world, params, url)
 
     return list_
 

@@ -21,13 +21,13 @@ Fill = Callable[[Any], Any]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method on one path of the contract. `empty`: it lists what cannot exist here."""
+    """One method on one path of the contract. `lists`: the schemas of what it lists, if it answers with a list."""
 
     key: str
     props: Node
     required: tuple[str, ...]
     response: Node
-    empty: bool
+    lists: tuple[str, ...]
 
 
 class Contract:
@@ -52,7 +52,8 @@ class Contract:
     @staticmethod
     def _operation(method: str, path: str, index: int, operations: list[Node]) -> Operation:
         data = operations[index] if index >= 0 else {"props": {}, "req": [], "response": {}}
-        return Operation(f"{method} {path}", data["props"], tuple(data["req"]), data["response"], "empty" in data)
+        lists = tuple(data.get("lists", ()))
+        return Operation(f"{method} {path}", data["props"], tuple(data["req"]), data["response"], lists)
 
     def route(self, method: str, path: str) -> tuple[Operation | None, list[str], list[str]]:
         """The operation, its path arguments, and the names that the contract gives those arguments."""

@@ -1,4 +1,4 @@
-"""What older clients still ask for: plans (recurring prices by their former name) and features of products.
+"""What older clients still ask for: plans, which are recurring prices by their former name.
 
 A price cannot be deleted, but a plan can: it is gone for new subscriptions, and those that have it keep it.
 """
@@ -77,10 +77,3 @@ def _plan(world: World, price: Row) -> Row:
 def plan_tiers(world: World, plan: Row) -> list[Row] | None:
     tiers: list[Row] | None = price_tiers(world, plan)
     return tiers
-
-
-@operation("GET /v1/products/{product}/features", "limit starting_after ending_before")
-def list_features(world: World, params: Params, args: list[str]) -> Row:
-    """None can be made here, so there are none."""
-    world.need("product", args[0], "product", 404)
-    return {"object": "list", "data": [], "has_more": False, "url": f"/v1/products/{args[0]}/features"}

@@ -114,3 +114,37 @@ def test_what_an_account_without_connect_has_not(sandbox: SandboxHandle, name: s
     found = stripe(sandbox, "GET", f"/v1/accounts/{own}/{name}", limit=100)
     assert found.json() == {"object": "list", "data": [], "has_more": False, "url": f"/v1/accounts/{own}/{name}"}
     assert stripe(sandbox, "GET", f"/v1/accounts/acct_other/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "param", "value"),
+    [
+        ("/v1/payment_intents", "payment_method_types[0]", "card"),
+        ("/v1/promotion_codes", "coupon", "SAVE10"),
+        ("/v1/subscriptions/{subscription}/resume", "billing_cycle_anchor", "now"),
+        ("/v1/subscription_schedules", "phases[0][iterations]", "12"),
+    ],
+)
+def test_parameters_of_an_older_version_are_not_called_unknown(
+    sandbox: SandboxHandle, path: str, param: str, value: str
+) -> None:
+    """stripe-node 17 and 18 send what their version has. Facts 8.2: who speaks the pinned version, or names none, is
+    told that it is wrong. Sandbox facts 1: who speaks another is told that the sandbox does not."""
+    subscription = stripe(sandbox, "GET", "/v1/subscriptions", customer=populate(sandbox)).json()["data"][0]["id"]
+    url = sandbox.ready["stripe_url"] + path.replace("{subscription}", subscription)
+    needed = {"amount": "1000", "currency": "gbp"} if "payment_intents" in path else {}
+    told = []
+    for version in (None, "2026-10-28.endive", "2024-12-18.acacia"):
+        headers = {"Authorization": f"Bearer {sandbox.ready['stripe_key']}"}
+        headers |= {"Stripe-Version": version} if version else {}
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.post(url, data=needed | {param: value}, headers=headers, timeout=30)
+        told.append((answer.status_code, answer.json()["error"]))
+    assert [status for status, _ in told] == [400, 400, 501]
+    assert told[0] == told[1]
+    named = param.removesuffix("[0]")
+    assert {error["param"] for _, error in told} == {named}
+    assert told[2][1]["code"] == "sandbox_unsupported"
+    assert "2024-12-18.acacia" in told[2][1]["message"]
+    assert named in told[2][1]["message"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import requests
 import stripe
 
 from sync_pipeline_tests.sandbox.stripe.conftest import START, Sandbox
@@ -179,7 +180,7 @@ def test_search_pages(make_sandbox: Any) -> None:
     assert len(list(first.auto_paging_iter())) == 5
 
 
-@pytest.mark.parametrize("name", ["payouts", "transfers", "topups", "checkout.sessions", "quotes", "files", "reviews"])
+@pytest.mark.parametrize("name", ["payouts", "transfers", "checkout.sessions", "quotes", "terminal.readers"])
 def test_lists_of_what_cannot_exist_are_empty(sandbox: Sandbox, name: str) -> None:
     """Facts: sandbox 3: for other people's clients an honest empty list is enough."""
     service = sandbox.v1
@@ -187,6 +188,53 @@ def test_lists_of_what_cannot_exist_are_empty(sandbox: Sandbox, name: str) -> No
         service = getattr(service, part)
     page = service.list({"limit": 100})
     assert (page.data, page.has_more) == ([], False)
+
+
+def get(sandbox: Sandbox, path: str, **params: str) -> requests.Response:
+    return requests.get(sandbox.url + path, params=params, auth=(sandbox.system.secret_key, ""), timeout=10)
+
+
+def test_every_list_is_there_before_anything_is(sandbox: Sandbox) -> None:
+    """Sandbox facts 3: an honest empty list, with the url of the contract and the parameters checked, of everything
+    that nobody can make here. Refused is what Stripe fills by itself, and what only such a thing could be asked for."""
+    contract = sandbox.system.world.contract
+    empty = []
+    for path in contract.templates:
+        operation, _, _ = contract.route("GET", path)
+        if operation is None or not operation.lists or operation.required or "{" in path:
+            continue
+        found = get(sandbox, path, limit="3")
+        if found.status_code == 501:
+            continue
+        assert found.json() == {"object": "list", "data": [], "has_more": False, "url": path}
+        assert error_of(get(sandbox, path, limit="0")) == (400, "parameter_invalid_integer", "limit"), path
+        assert error_of(get(sandbox, path, nonsense="1")) == (400, "parameter_unknown", "nonsense"), path
+        empty.append(path.removeprefix("/v1/"))
+    assert set(empty) >= set(
+        "apple_pay/domains billing/meters billing_portal/configurations customers financial_connections/accounts"
+        " forwarding/requests invoices payment_method_domains quotes reporting/report_runs tax/registrations"
+        " terminal/readers treasury/financial_accounts".split()
+    )
+    for name in ("country_specs", "exchange_rates", "tax_codes", "balance/history", "payment_method_configurations"):
+        assert get(sandbox, f"/v1/{name}").status_code == 501
+
+
+def error_of(response: requests.Response) -> tuple[int, Any, Any]:
+    told = response.json()["error"]
+    return response.status_code, told.get("code"), told.get("param")
+
+
+def test_lists_that_must_be_asked_for_by_something(sandbox: Sandbox) -> None:
+    """Sandbox facts 3 and 1: it is named in the refusal, must exist, and where it cannot exist here the list is 501."""
+    assert error_of(get(sandbox, "/v1/apps/secrets")) == (400, "parameter_missing", "scope")
+    assert get(sandbox, "/v1/apps/secrets", **{"scope[type]": "account"}).json()["data"] == []
+    unknown = get(sandbox, "/v1/setup_attempts", setup_intent="seti_1")
+    assert error_of(unknown) == (400, "resource_missing", "setup_intent")
+    account = get(sandbox, "/v1/treasury/transactions", financial_account="fa_1")
+    assert error_of(account) == (501, "sandbox_unsupported", None)
+    below = f"/v1/customers/{sandbox.customer().id}/cash_balance_transactions"
+    assert get(sandbox, below).json() == {"object": "list", "data": [], "has_more": False, "url": below}
+    assert get(sandbox, "/v1/transfers/tr_1/reversals").status_code == 404
 
 
 def test_search_shows_what_was_before(make_sandbox: Any) -> None:
