@@ -28,6 +28,7 @@ from sync_pipeline.core.conflict_inbox import Ruling, is_kept, ruling_on, standi
 from sync_pipeline.core.deal import Incomplete
 from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.prices import NOT_BILLED, agreed_rates, as_agreed, price_at_stripe, rate_of_new
+from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.proration import counts_from, within
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_edited
 from sync_pipeline.core.rates import Rate
@@ -167,7 +168,8 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
         taken_off = was_taken_off(world, running.deal, item)
         exchanged = not taken_off and is_exchanged(running.deal, item)
         reaction = rules.commercial.removed_lines if taken_off else rules.commercial.on_stripe_items
-        detail = f"Stripe bills {item.quantity} of {item.product} ({item.id}), which is on no line of the deal"
+        name = product_name(world, item.product)
+        detail = f"Stripe bills {item.quantity} of {name} ({item.id}), which is on no line of the deal"
         if taken_off and _was_edited_there(world, item):
             detail, reaction = f"{detail}; it was changed at Stripe since its lines were taken off", "review"
         if exchanged or reaction == "accept":
@@ -181,7 +183,7 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
             continue
         if reaction == "review" or running.subscription.intent is None:
             said = (NOTHING, canonical.encode([item.product, number(item.quantity)]))
-            words = (None, "nothing", f"{item.quantity} of {item.product}")
+            words = (None, "nothing", f"{item.quantity} of {name}")
             ruling, told = _asked(world, _clash(world, running, ON_NO_LINE, item.id, None, said, words, detail))
             yield from told
             if ruling is not None:

@@ -26,8 +26,9 @@ from sync_pipeline.core.commands import Agreement, Entry, Review
 from sync_pipeline.core.deal import Incomplete, rate_of
 from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rate_card import is_priced_at
-from sync_pipeline.core.rates import OUR_PRODUCT, Rate, interval_of
+from sync_pipeline.core.rates import Rate, interval_of
 from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.stripe_lines import why_no_exchange
@@ -155,7 +156,8 @@ def _decide(
 
     def told(rate: AgreedRate) -> str:
         every = _shown(rate, currency)
-        return every if same_plan else f"{_product_name(world, rate.product)} at {every}"
+        sold = line.product_name if base is not None and rate.product == base.product else None
+        return every if same_plan else f"{sold or product_name(world, rate.product)} at {every}"
 
     words = f"line {line.product_name or line.id} says {number(line.unit_price)}, Stripe bills {told(shown)}"
     if not same_plan:
@@ -176,13 +178,6 @@ def _decide(
     )
     carries = base is not None and commercial.changes_after_billing == "carry"
     return decide(world, commercial, term, reaction, carries=carries)
-
-
-def _product_name(world: World, product: str) -> str:
-    """What Salesforce calls a Stripe product that a line of the Account sells; its id otherwise."""
-    lines = (line for deal in world.deals for line in deal.lines)
-    names = {f"{OUR_PRODUCT}{line.product_id}": line.product_name for line in lines}
-    return names.get(product) or product
 
 
 def _shown(rate: AgreedRate, currency: str) -> str:

@@ -20,6 +20,7 @@ from sync_pipeline.core.canon import text
 from sync_pipeline.core.commands import Agreement, Command
 from sync_pipeline.core.money import exponent
 from sync_pipeline.core.part_ids import opportunity_of
+from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rates import OUR_PRODUCT, RECURRING
 from sync_pipeline.core.records import LineItem, PriceBookEntry, SubscriptionItem
 from sync_pipeline.core.rules import Commercial, Rules
@@ -177,7 +178,7 @@ def _entry(world: World, commercial: Commercial, deal: Deal, item: SubscriptionI
     if currency != item.currency:
         return f"the deal is in {currency}"
     if product is None:
-        return f"{item.product} is no product of Salesforce"
+        return f"{product_name(world, item.product)} is no product of Salesforce"
     for line in sorted(deal.lines, key=lambda each: each.id):
         if line.product_id == product and line.pricebook_entry_id is not None:
             return PriceBookEntry(id=line.pricebook_entry_id, product_id=product, product_family=line.product_family)

@@ -8,7 +8,10 @@ somebody sold and a `Renewal` one that stands for the next term. Deleted records
 from __future__ import annotations
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
+
+from sync_pipeline.core.money import exponent
 
 Record = Mapping[str, Any]
 Truth = Mapping[str, Any]
@@ -86,6 +89,8 @@ def name_of(truth: Truth, kind: str, record: Record) -> str:
             return str(record.get("Subject", ""))
         case "item":
             return _name(truth["stripe"].get("product", []), record["price"]["product"])
+        case "price":
+            return _price(truth, record)
         case "subscription":
             deal = record["metadata"].get("sf_opportunity_id")
             return _name(truth["salesforce"].get("Opportunity", []), deal) or _customer(truth, record)
@@ -94,6 +99,18 @@ def name_of(truth: Truth, kind: str, record: Record) -> str:
             bills = [s for s in truth["stripe"].get("subscription", []) if s["id"] == parent.get("subscription")]
             return name_of(truth, "subscription", bills[0]) if bills else _customer(truth, record)
     return str(record.get("Name") or record.get("name") or "")
+
+
+def _price(truth: Truth, record: Record) -> str:
+    """A price by what it is for, with the amount and the interval of one unit."""
+    product = _name(truth["stripe"].get("product", []), record["product"]) or str(record["product"])
+    if record.get("unit_amount_decimal") is None:
+        return product
+    currency, every = str(record["currency"]).upper(), record.get("recurring")
+    amount = Decimal(record["unit_amount_decimal"]).scaleb(-exponent(currency))
+    count = every["interval_count"] if every else 1
+    often = f" per {f'{count} ' if count > 1 else ''}{every['interval']}{'s' if count > 1 else ''}" if every else ""
+    return f"{product} at {currency} {amount}{often}"
 
 
 def _customer(truth: Truth, record: Record) -> str:

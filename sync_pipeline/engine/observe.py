@@ -18,6 +18,7 @@ from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
 from sync_pipeline.core.part_ids import MAX_PARTS, part_id
 from sync_pipeline.core.prices import changed_rates
+from sync_pipeline.core.product_names import told_products
 from sync_pipeline.core.ramp_changes import changed_ramps
 from sync_pipeline.core.readings import product_without_line
 from sync_pipeline.core.records import Account, Contract, Customer, Opportunity
@@ -297,8 +298,9 @@ def _with_stripe(
         else:
             world = _with_billing(world, named, stripe)
         world = in_parts(world, rules, contracts)
-        if (product := product_without_line(world, rules)) is not None:
-            world = replace(world, product_names=stripe.product_names([product]))
+        plan = product_without_line(world, rules)
+        if unnamed := told_products(world, rules.commercial) | ({plan} if plan is not None else set()):
+            world = replace(world, product_names=stripe.product_names(unnamed))
         waiting = unbilled_deals(world, rules)
         said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
         said += changed_ramps(world, rules)

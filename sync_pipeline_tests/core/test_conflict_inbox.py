@@ -157,6 +157,24 @@ def test_a_third_value_is_another_question_and_a_late_ruling_on_the_first_change
     is_at_rest(systems)
 
 
+def test_a_late_ruling_for_what_a_ruling_for_the_other_side_has_removed_changes_nothing() -> None:
+    """Nothing at Stripe can be kept as it was: the item that somebody had added there is gone."""
+    systems = billed()
+    extra = replace(seat_item(systems), id="si_added", product="prod_extra", line_ids=())
+    systems.items[extra.id] = extra
+    systems.settle()
+    rules_in_salesforce(systems, "Salesforce")
+    assert extra.id not in systems.items
+    assert (only_conflict(systems).status, only_conflict(systems).winner) == ("Decided", "Salesforce")
+    systems.edit(only_conflict(systems).id, ruling="Stripe", modified_by_id="005CASEY", modified_at=systems.now)
+    (conflict,) = systems.step().conflicts
+    assert (conflict.status, conflict.winner, conflict.decided_by) == ("Overtaken", "Salesforce", "a later edit")
+    systems.settle()
+    assert only_conflict(systems).status == "Overtaken"
+    assert extra.id not in systems.items
+    is_at_rest(systems)
+
+
 def test_an_edit_between_the_two_writes_of_a_ruling_is_not_lost() -> None:
     systems = billed()
     both_move(systems)

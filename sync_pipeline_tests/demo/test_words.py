@@ -19,6 +19,15 @@ TRUTH: dict[str, Any] = {
     "stripe": {
         "product": [{"id": "sf_01t", "name": "Analyst Seat"}],
         "subscription_item": [{"id": "si_1", "price": {"product": "sf_01t"}}],
+        "price": [
+            {
+                "id": "price_1",
+                "product": "sf_01t",
+                "currency": "gbp",
+                "unit_amount_decimal": "50000",
+                "recurring": {"interval": "month", "interval_count": 3},
+            }
+        ],
     },
 }
 
@@ -73,6 +82,17 @@ def test_a_step_is_said_as_it_is_written(step: Step, told: str) -> None:
             "stripe.update",
             '{"object":"subscription_item","id":"si_1","params":{"quantity":25}}',
             "Stripe: item Analyst Seat gets quantity 25",
+        ),
+        (
+            # 1776247240 is 2026-04-15 10:00:40 UTC.
+            "stripe.update",
+            '{"object":"subscription_item","id":"si_1","params":{"quantity":25,"proration_date":1776247240}}',
+            "Stripe: item Analyst Seat gets quantity 25, proration_date 15 Apr 2026 10:00:40 UTC",
+        ),
+        (
+            "stripe.update",
+            '{"object":"subscription_item","id":"s","params":{"price":"price_1","metadata":{"sf_line_id":"00k,0"}}}',
+            "Stripe: item s gets price Analyst Seat at GBP 500.00 per 3 months, metadata for Analyst Seat and 0",
         ),
         ("alert.send", '{"title":"Payment failed: GBP 1.00, Northwind"}', "Alert: Payment failed: GBP 1.00, Northwind"),
         ("link", '{"kind":"customer","external_id":"cus_1"}', "why"),

@@ -102,6 +102,9 @@ def test_every_table_is_there_and_says_what_happened(
     assert (ltv.account_id, ltv.currency, ltv.net_minor, ltv.payments) == (account, "GBP", 4_500_000, 1)
     (mrr,) = (row for row in tables["derived/account_mrr"] if row.definition == "stripe")
     assert (mrr.account_id, mrr.currency, mrr.mrr_minor, mrr.subscriptions) == (account, "GBP", 375_000, 1)
+    (renewal,) = tables["derived/renewal_pipeline"]
+    assert (renewal.subscription_id, renewal.next_term_minor) == (deal.subscription_id, 4_500_000)
+    assert (renewal.risk, renewal.is_ending, renewal.is_due) == (None, False, False)
     assert {row.field for row in tables[PLAN.name]} >= {"Lifetime_Value__c", "Activation_Status__c"}
     assert {
         (row.measure, row.currency, row.salesforce_minor, row.difference_minor) for row in tables[CERTIFICATE.name]
