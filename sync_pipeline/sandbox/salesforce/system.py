@@ -186,7 +186,7 @@ class SalesforceSystem:
             case ["services", "oauth2", "userinfo"]:
                 return Answer(200, oauth.userinfo(self.org, self._caller(call), self.org.base_url(call)))
             case ["services", "async", *_]:
-                raise SalesforceError("FeatureNotEnabled", "Bulk API 1.0 is not enabled in this org")
+                return _no_bulk_api_1(call)
             case ["id", org_id, user_id]:
                 return self._identity(call, org_id, user_id)
         found = _DATA.match(path)
@@ -238,3 +238,15 @@ class SalesforceSystem:
             return Reply(answer.status, answer.body, headers)
         body = _encode(answer.body).encode()
         return Reply(answer.status, b"" if call.method == "HEAD" else body, {"Content-Type": _JSON} | headers)
+
+
+def _no_bulk_api_1(call: Call) -> Answer:
+    """Clients that still begin with Bulk API 1.0 know by this very message that they must go another way."""
+    error = {"exceptionCode": "FeatureNotEnabled", "exceptionMessage": "Async API not enabled"}
+    if "json" in call.headers.get("content-type", ""):
+        return Answer(400, error)
+    inner = "".join(f"<{name}>{value}</{name}>" for name, value in error.items())
+    body = (
+        f'<?xml version="1.0" encoding="UTF-8"?><error xmlns="http://www.force.com/2009/06/asyncapi/dataload">{inner}'
+    )
+    return Answer(400, f"{body}</error>".encode(), {"Content-Type": "application/xml"})

@@ -250,9 +250,16 @@ def test_profiles_and_permission_sets(org_with: Callable[..., Org]) -> None:
 
 
 def test_bulk_api_1_is_not_there(org: Org) -> None:
-    """facts/sandbox.md 3: /services/async/ answers 400 FeatureNotEnabled."""
+    """facts/sandbox.md 3: /services/async/ answers 400 FeatureNotEnabled, in the form and with the message by which
+    dlt's source and jsforce know it."""
     answer = org.call("POST", "/services/async/64.0/job", {})
-    assert (answer.status_code, answer.json()[0]["errorCode"]) == (400, "FeatureNotEnabled")
+    told = {"exceptionCode": "FeatureNotEnabled", "exceptionMessage": "Async API not enabled"}
+    assert (answer.status_code, answer.json()) == (400, told)
+    with pytest.raises(SalesforceMalformedRequest, match="Async API not enabled"):
+        org.sf.bulk.Account.query_all("SELECT Id FROM Account")
+    xml = org.session.post(f"{org.url}/services/async/64.0/job", data="<jobInfo/>", timeout=30)
+    found = {e.tag.rpartition("}")[2]: e.text for e in ElementTree.fromstring(xml.content)}
+    assert (xml.status_code, found) == (400, told)
 
 
 def test_validation_rules(org_with: Callable[..., Org]) -> None:
