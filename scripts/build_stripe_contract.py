@@ -6,7 +6,7 @@ Writes ``sync_pipeline/sandbox/stripe/contract.json.gz``: what the simulated Str
 nothing else. Run it when Stripe's version changes; the output is deterministic.
 
 An operation that answers with a list says of which schemas (`lists`), unless Stripe fills it by itself.
-Parameter node: ``{t: str|int|num|bool|dec|obj|arr|map, enum, max, props, req, items, any, unset}``.
+Parameter node: ``{t: str|int|num|bool|dec|obj|arr|map, enum, max, moment, props, req, items, any, unset}``.
 Shape (one per response schema): ``{null: [names to fill with null], props: {name: node}, object: name}``
 where a node is ``{ref}``, ``{expand: [schemas]}``, ``{list: node}`` or ``{map: node}``; scalars are left out.
 """
@@ -160,6 +160,8 @@ class Builder:
         if kind == "array":
             return {"t": "arr", "items": self.parameter(schema.get("items", {}), name)}
         node: dict[str, Any] = {"t": PRIMITIVES.get(kind, "dec" if schema.get("format") == "decimal" else "str")}
+        if schema.get("format") == "unix-time":
+            node["moment"] = True
         values = [v for v in schema.get("enum", []) if v is not None]
         if values and name != "enabled_events":
             if "" in values:

@@ -8,7 +8,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
-from sync_pipeline.sandbox.stripe.money import check_currency, check_step
+from sync_pipeline.sandbox.stripe.money import check_currency, check_largest, check_step
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World
@@ -112,11 +112,7 @@ def _create_price(world: World, params: Params, id: str | None = None) -> Row:
         "metadata": merge_metadata(None, params), **({} if tiered else _unit_amount(params, currency)),
     }  # fmt: skip
     if tiered:
-        if not params.get("tiers") or not params.get("tiers_mode"):
-            raise errors.required("tiers" if not params.get("tiers") else "tiers_mode")
-        row["_tiers"] = [_tier(t, i, currency) for i, t in enumerate(params["tiers"])]
-        if row["_tiers"][-1]["up_to"] is not None:
-            raise StripeError("The last tier must have `up_to` set to `inf`.", param="tiers")
+        row["_tiers"] = _tiers(params, currency)
     elif "tiers" in params:
         raise StripeError("`tiers` needs `billing_scheme` to be `tiered`.", param="tiers")
     if params.get("lookup_key"):
@@ -131,10 +127,16 @@ def _unit_amount(params: Params, currency: str) -> Row:
     if params.get("unit_amount") is None and params.get("unit_amount_decimal") is None:
         raise StripeError("Missing required param: unit_amount.", code="parameter_missing", param="unit_amount")
     check_step(params.get("unit_amount") or 0, currency, "unit_amount")
-    amount = Decimal(params.get("unit_amount_decimal") or params["unit_amount"])
+    given = params.get("unit_amount_decimal") or params["unit_amount"]
+    return amounts("unit_amount", _amount(given, currency, "unit_amount"))
+
+
+def _amount(given: str | int, currency: str, param: str) -> Decimal:
+    amount = Decimal(given)
     if amount < 0:
-        raise StripeError("Invalid non-negative integer", code="parameter_invalid_integer", param="unit_amount")
-    return amounts("unit_amount", amount)
+        raise StripeError("Invalid non-negative integer", code="parameter_invalid_integer", param=param)
+    check_largest(amount, currency, param)
+    return amount
 
 
 def amounts(name: str, amount: Decimal) -> Row:
@@ -144,12 +146,35 @@ def amounts(name: str, amount: Decimal) -> Row:
     return {name: int(amount) if whole else None, f"{name}_decimal": text}
 
 
+def _tiers(params: Params, currency: str) -> list[Row]:
+    """Tiers that reach further each, the last one without an end."""
+    for name in ("tiers", "tiers_mode"):
+        if not params.get(name):
+            raise errors.required(name)
+    for name in ("unit_amount", "unit_amount_decimal"):
+        if params.get(name) is not None:
+            raise errors.exclusive(name, "tiers")
+    tiers = [_tier(t, i, currency) for i, t in enumerate(params["tiers"])]
+    if tiers[-1]["up_to"] is not None:
+        raise StripeError("The last tier must have `up_to` set to `inf`.", param="tiers")
+    reach = 0
+    for i, tier in enumerate(tiers[:-1]):
+        if tier["up_to"] is None or tier["up_to"] <= reach:
+            raise StripeError("Each tier must have an `up_to` greater than that of the tier before it, and only the "
+                              "last one `inf`.", param=f"tiers[{i}][up_to]")  # fmt: skip
+        reach = tier["up_to"]
+    return tiers
+
+
 def _tier(tier: Params, index: int, currency: str) -> Row:
     row: Row = {"up_to": None if tier["up_to"] == "inf" else tier["up_to"]}
     for name in ("unit_amount", "flat_amount"):
-        check_step(tier.get(name) or 0, currency, f"tiers[{index}][{name}]")
+        param = f"tiers[{index}][{name}]"
+        if name in tier and f"{name}_decimal" in tier:
+            raise errors.exclusive(name, f"{name}_decimal", param)
+        check_step(tier.get(name) or 0, currency, param)
         text = tier.get(f"{name}_decimal", tier.get(name))
-        row |= {name: None, f"{name}_decimal": None} if text is None else amounts(name, Decimal(text))
+        row |= {name: None, f"{name}_decimal": None} if text is None else amounts(name, _amount(text, currency, param))
     if row["unit_amount_decimal"] is None and row["flat_amount_decimal"] is None:
         raise errors.required(f"tiers[{index}][unit_amount]")
     return row
@@ -193,6 +218,8 @@ _TAX_RATE = "active country description display_name jurisdiction state tax_type
 
 @operation("POST /v1/tax_rates", f"inclusive percentage metadata {_TAX_RATE}")
 def create_tax_rate(world: World, params: Params, args: list[str]) -> Row:
+    if not 0 <= params["percentage"] <= 100:
+        raise StripeError("Invalid percentage: must be at least 0 and at most 100.", param="percentage")
     return world.create("tax_rate", {
         "active": True, **pick(params, f"inclusive percentage {_TAX_RATE}"), "rate_type": "percentage",
         "effective_percentage": None, "metadata": merge_metadata(None, params),

@@ -39,6 +39,13 @@ def minimum_charge(currency: str) -> int:
     return _MINIMUM_CHARGE.get(currency, 0)
 
 
+def check_largest(amount: int | Decimal, currency: str, param: str) -> None:
+    """Refuses an amount of more than eight digits, twelve of rupiah (facts/stripe.md 3.10)."""
+    most = 999_999_999_999 if currency == "idr" else 99_999_999
+    if amount > most:
+        raise StripeError(f"Amount must be no more than {most}.", code="amount_too_large", param=param)
+
+
 def check_step(amount: int, currency: str, param: str) -> None:
     """Refuses an integer amount that the money of its currency cannot make up."""
     step = _STEP.get(currency, 1)

@@ -18,6 +18,13 @@ _PART = re.compile(r"\[([^\[\]]*)\]")
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _DECIMAL = re.compile(r"-?\d{1,15}(\.\d{1,12})?")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_BAD_INTEGER = "parameter_invalid_integer"
+# Ten digits: milliseconds, which have thirteen, are somebody's mistake.
+_LAST_SECOND = 9_999_999_999
+_LEAST = {
+    "amount_off": 1, "days_until_due": 0, "duration_in_months": 1, "max_redemptions": 1, "quantity": 0,
+    "trial_period_days": 0,
+}  # fmt: skip
 Params = dict[str, Any]
 
 
@@ -110,8 +117,8 @@ def _scalar(raw: str, kind: str, node: Node, path: str) -> Any:
         raise _empty(path)
     if kind == "int":
         if not _INTEGER.fullmatch(raw):
-            raise _invalid(f"Invalid integer: {raw}", path, "parameter_invalid_integer")
-        return int(raw)
+            raise _invalid(f"Invalid integer: {raw}", path, _BAD_INTEGER)
+        return _whole(int(raw), node, path)
     if kind == "bool":
         if raw not in ("true", "false", "True", "False"):
             raise _invalid(f"Invalid boolean: {raw}", path)
@@ -132,10 +139,21 @@ def _scalar(raw: str, kind: str, node: Node, path: str) -> Any:
     return raw
 
 
+def _whole(number: int, node: Node, path: str) -> int:
+    if node.get("moment") and not 0 < number <= _LAST_SECOND:
+        raise _invalid(f"Invalid timestamp: {number}; must be a Unix timestamp in seconds", path, _BAD_INTEGER)
+    least = _LEAST.get(path.rpartition("[")[2].rstrip("]"))
+    if least is not None and number < least:
+        raise _invalid(f"This value must be greater than or equal to {least}.", path, _BAD_INTEGER)
+    return number
+
+
 def _array(raw: Any, node: Node, path: str) -> list[Any]:
     if not isinstance(raw, dict) or not all(k.isdigit() for k in raw):
         raise _invalid("Invalid array", path)
     keys = sorted(raw, key=int)
+    if path == "expand" and "" in raw.values():
+        raise _empty(path)
     return [_value(raw[key], node.get("items") or {}, f"{path}[{key}]") for key in keys]
 
 
@@ -144,6 +162,8 @@ def _alternatives(raw: Any, node: Node, path: str) -> Any:
         return None
     structured = isinstance(raw, dict)
     options = [n for n in node["any"] if (n.get("t") in ("obj", "arr", "map")) == structured]
+    if not structured and _INTEGER.fullmatch(raw):
+        options = [n for n in options if n.get("t") == "int"] or options
     failure: StripeError | None = None
     for option in options or node["any"]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors, holds, payments
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.money import check_currency, check_step, minimum_charge
+from sync_pipeline.sandbox.stripe.money import check_currency, check_largest, check_step, minimum_charge
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import (
@@ -23,7 +23,6 @@ _PLAIN += " transfer_group"
 _WAYS = "capture_method allowed_payment_method_types"
 _CONFIRM = f"payment_method off_session return_url error_on_requires_action {_WAYS}"
 _SETTLED = ("requires_capture", "succeeded", "canceled")
-LARGEST = 99_999_999
 
 
 def checked_amount(params: Params) -> tuple[int, str]:
@@ -33,8 +32,7 @@ def checked_amount(params: Params) -> tuple[int, str]:
     if amount < max(1, minimum_charge(currency)):
         raise StripeError("Amount must be at least the minimum charge of this currency.", code="amount_too_small",
                           param="amount")  # fmt: skip
-    if amount > LARGEST:
-        raise StripeError(f"Amount must be no more than {LARGEST}.", code="amount_too_large", param="amount")
+    check_largest(amount, currency, "amount")
     check_step(amount, currency, "amount")
     return amount, currency
 

@@ -75,9 +75,6 @@ def _phase(world: World, phase: Params, start: int, param: str) -> Row:
 
 
 def _item(world: World, item: Params, param: str) -> Row:
-    if item.get("quantity", 1) < 0:
-        raise StripeError("This value must be greater than or equal to 0.", code="parameter_invalid_integer",
-                          param=f"{param}[quantity]")  # fmt: skip
     item = named_price(world, item, param)
     price = price_for(world, item, param)
     return {
@@ -124,7 +121,10 @@ def _end(world: World, phase: Params, begin: int, recurring: Row, param: str) ->
         raise errors.exclusive("end_date", "duration", f"{param}[end_date]")
     if end is None:
         length = phase.get("duration") or recurring
-        end = add_interval(begin, length["interval"], length.get("interval_count", 1))
+        try:
+            end = add_interval(begin, length["interval"], length.get("interval_count", 1))
+        except (OverflowError, ValueError):
+            raise StripeError("A phase cannot last that long.", param=f"{param}[duration][interval_count]") from None
     elif end == "now":
         end = world.now()
     if end <= begin:

@@ -35,7 +35,7 @@ EDITABLE_WHEN_INCOMPLETE = {"metadata", "default_payment_method", "cancellation_
 
 
 def change_subscription(world: World, subscription: Row, params: Params) -> Row:
-    _check_editable(subscription, params)
+    check_editable(subscription, params)
     check_collection(params, subscription)
     customer = world.store.table("customer")[subscription["customer"]]
     id = subscription["id"]
@@ -79,6 +79,8 @@ def change_terms(world: World, subscription: Row, params: Params) -> Row:
         changes["discounts"] = grant(world, params["discounts"], "discounts", redeemer=customer["id"],
                                      currency=subscription["currency"], subscription=subscription["id"])  # fmt: skip
     if "pause_collection" in params:
+        if ((params["pause_collection"] or {}).get("resumes_at") or world.now() + 1) <= world.now():
+            raise StripeError("`resumes_at` must be in the future.", param="pause_collection[resumes_at]")
         changes["pause_collection"] = params["pause_collection"]
     if params.get("trial_settings"):
         changes["trial_settings"] = {
@@ -88,7 +90,8 @@ def change_terms(world: World, subscription: Row, params: Params) -> Row:
     return world.update(subscription, changes)
 
 
-def _check_editable(subscription: Row, params: Params) -> None:
+def check_editable(subscription: Row, params: Params) -> None:
+    """Raises StripeError for what cannot be changed while the subscription is as it is."""
     status = subscription["status"]
     if subscription.get("schedule") and params.keys() & {"cancel_at", "cancel_at_period_end"}:
         raise StripeError(
@@ -158,9 +161,6 @@ def change_item(world: World, subscription: Row, item: Row, entry: Params, at: i
         if price["id"] != item["_price"]:
             changes["quantity"] = 1  # a new price without a quantity means one of it
     if "quantity" in entry:
-        if entry["quantity"] < 0:
-            raise StripeError("This value must be greater than or equal to 0.", code="parameter_invalid_integer",
-                              param=f"{param}[quantity]")  # fmt: skip
         changes["quantity"] = entry["quantity"]
         if entry["quantity"] != item["quantity"]:
             count_quantity_update(world, subscription)

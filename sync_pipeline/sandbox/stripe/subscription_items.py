@@ -8,8 +8,12 @@ from sync_pipeline.sandbox.stripe.errors import StripeError, required
 from sync_pipeline.sandbox.stripe.listing import list_objects
 from sync_pipeline.sandbox.stripe.operations import operation
 from sync_pipeline.sandbox.stripe.parameters import Params
-from sync_pipeline.sandbox.stripe.standing import ENDED
-from sync_pipeline.sandbox.stripe.subscription_changes import change_items, changing, invoice_pending
+from sync_pipeline.sandbox.stripe.subscription_changes import (
+    change_items,
+    changing,
+    check_editable,
+    invoice_pending,
+)
 from sync_pipeline.sandbox.stripe.subscriptions import items_of
 from sync_pipeline.sandbox.stripe.world import World
 
@@ -50,9 +54,7 @@ def delete_item(world: World, params: Params, args: list[str]) -> Row:
 
 
 def _change(world: World, subscription: Row, entry: Params, params: Params) -> None:
-    if subscription["status"] in ENDED:
-        raise StripeError("A canceled subscription can only update its cancellation_details and metadata.",
-                          code="invalid_canceled_subscription_fields", param="subscription")  # fmt: skip
+    check_editable(subscription, {"items": [entry]})
     with changing(world, subscription, params):
         change_items(world, subscription, [entry], params)
         if params.get("proration_behavior") == "always_invoice":

@@ -60,13 +60,10 @@ def named_price(world: World, entry: Params, param: str) -> Params:
 
 def new_item(world: World, subscription: Row, params: Params, period: tuple[int, int], param: str) -> Row:
     price = price_for(world, params, param)
-    quantity = params.get("quantity", 1)
-    if quantity < 0:
-        raise StripeError("This value must be greater than or equal to 0.", code="parameter_invalid_integer",
-                          param=f"{param}[quantity]")  # fmt: skip
     id = world.new_id("si_")
     return world.create("subscription_item", {
-        "current_period_start": period[0], "current_period_end": period[1], "quantity": quantity,
+        "current_period_start": period[0], "current_period_end": period[1],
+        "quantity": params.get("quantity", 1),
         "discounts": grant(world, params.get("discounts"), f"{param}[discounts]", redeemer=subscription["customer"],
                            currency=subscription["currency"], subscription_item=id),
         "metadata": merge_metadata(None, params), "subscription": subscription["id"], "_price": price["id"],

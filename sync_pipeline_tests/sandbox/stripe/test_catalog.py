@@ -69,6 +69,41 @@ def test_a_plan_is_a_recurring_price_by_its_former_name(sandbox: Sandbox) -> Non
         assert caught.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("tiers", "param"),
+    [
+        ([{"up_to": 5, "unit_amount": 100}], "tiers"),
+        ([{"up_to": 5, "unit_amount": 100}, {"up_to": 5, "unit_amount": 90}, {"up_to": "inf", "unit_amount": 1}],
+         "tiers[1][up_to]"),
+        ([{"up_to": "inf", "unit_amount": 100}, {"up_to": "inf", "unit_amount": 1}], "tiers[0][up_to]"),
+        ([{"up_to": 0, "unit_amount": 100}, {"up_to": "inf", "unit_amount": 1}], "tiers[0][up_to]"),
+        ([{"up_to": "inf", "unit_amount": -1}], "tiers[0][unit_amount]"),
+        ([{"up_to": "inf", "unit_amount": 1, "unit_amount_decimal": "1.5"}], "tiers[0][unit_amount]"),
+    ],
+)  # fmt: skip
+def test_tiers_that_bill_nothing_sensible(sandbox: Sandbox, tiers: list[dict[str, Any]], param: str) -> None:
+    """Facts 2.3: `up_to` is a number or, in the last tier, `inf`; only one of the two amounts may be sent."""
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.v1.prices.create({
+            "currency": "gbp", "billing_scheme": "tiered", "tiers_mode": "graduated", "tiers": tiers,
+            "recurring": {"interval": "month"}, "product": sandbox.v1.products.create({"name": "Seats"}).id,
+        })  # fmt: skip
+    assert (caught.value.http_status, caught.value.param) == (400, param)
+
+
+def test_amounts_and_percentages_have_ends(sandbox: Sandbox) -> None:
+    """Facts 3.10: an amount has at most 8 digits, 12 in rupiah. The contract: a tax rate's percentage is out of 100."""
+    assert sandbox.price(99_999_999).unit_amount == 99_999_999
+    assert sandbox.price(100_000_000, currency="idr").unit_amount == 100_000_000
+    with pytest.raises(stripe.InvalidRequestError) as caught:
+        sandbox.price(100_000_000)
+    assert (caught.value.code, caught.value.param) == ("amount_too_large", "unit_amount")
+    for percentage in (-1, 100.1):
+        with pytest.raises(stripe.InvalidRequestError) as caught:
+            sandbox.v1.tax_rates.create({"display_name": "VAT", "percentage": percentage, "inclusive": False})
+        assert caught.value.param == "percentage"
+
+
 def test_a_deleted_plan_is_gone_for_new_subscriptions_only(sandbox: Sandbox) -> None:
     """The contract on deleting a plan: no new subscribers, and existing ones are not affected."""
     plan = sandbox.v1.plans.create({

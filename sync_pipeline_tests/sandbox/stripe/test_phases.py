@@ -172,6 +172,7 @@ def test_a_phase_may_set_the_anchor(sandbox: Sandbox) -> None:
         ({"trial_end": START + 32 * DAY}, {}, "phases[0][trial_end]"),
         ({"trial": True, "billing_cycle_anchor": "phase_start"}, {}, "phases[0][billing_cycle_anchor]"),
         ({"end_date": START + DAY}, {}, "phases[0][end_date]"),
+        ({"duration": {"interval": "year", "interval_count": 10_000}}, {}, "phases[0][duration][interval_count]"),
         ({"discounts": [{"coupon": "none"}]}, {}, "phases[discounts][coupon]"),
     ],
 )

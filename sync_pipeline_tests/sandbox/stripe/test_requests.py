@@ -47,12 +47,35 @@ def test_missing_parameter(sandbox: Sandbox) -> None:
         ("tax_exempt=maybe", "tax_exempt", None),
         ("address=x", "address", None),
         ("preferred_locales=x", "preferred_locales", None),
+        ("expand[]=", "expand", "parameter_invalid_empty"),
     ],
 )
 def test_mistyped_parameters(sandbox: Sandbox, body: str, param: str, code: str | None) -> None:
     """Facts 8.2: bad integers, enums, hashes and arrays are 400 and name the parameter."""
     response = raw(sandbox, "POST", "/v1/customers", body)
     assert (response.status_code, error(response)["param"], error(response).get("code")) == (400, param, code)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/test_helpers/test_clocks", "frozen_time=1767225600000", "frozen_time"),
+        ("/v1/test_helpers/test_clocks", "frozen_time=-1", "frozen_time"),
+        ("/v1/subscriptions", "customer=x&cancel_at=99999999999999", "cancel_at"),
+        ("/v1/subscriptions", "customer=x&backdate_start_date=-99999999999999", "backdate_start_date"),
+        ("/v1/subscriptions", "customer=x&days_until_due=-3", "days_until_due"),
+        ("/v1/subscriptions", "customer=x&items[0][quantity]=-1", "items[0][quantity]"),
+        ("/v1/subscription_schedules", "customer=x&start_date=99999999999999", "start_date"),
+        ("/v1/coupons", "amount_off=-5&currency=gbp", "amount_off"),
+        ("/v1/coupons", "percent_off=5&max_redemptions=0", "max_redemptions"),
+    ],
+)
+def test_numbers_out_of_range(sandbox: Sandbox, path: str, body: str, param: str) -> None:
+    """Facts 2: times are unix seconds, and 8.2: a bad integer is 400, not milliseconds for an age in which nothing
+    happens, and no count below what can be counted."""
+    response = raw(sandbox, "POST", path, body)
+    assert (response.status_code, error(response).get("code")) == (400, "parameter_invalid_integer")
+    assert error(response)["param"] == param
 
 
 @pytest.mark.parametrize(

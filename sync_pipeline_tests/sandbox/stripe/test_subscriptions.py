@@ -121,6 +121,19 @@ def test_declined_first_payment_is_incomplete_for_23_hours(sandbox: Sandbox) -> 
     assert (expired.status, expired.latest_invoice.status) == ("incomplete_expired", "void")
 
 
+def test_items_of_an_incomplete_subscription_stay_as_they_are(sandbox: Sandbox) -> None:
+    """Facts 3.2: until the first invoice is paid only metadata and the payment method can be changed, by any call."""
+    subscription = sandbox.subscribe(sandbox.customer("pm_card_chargeCustomerFail"), sandbox.price(1000))
+    item = subscription["items"].data[0].id
+    for call, *arguments in (
+        ("create", {"subscription": subscription.id, "price": sandbox.price(500).id}),
+        ("update", item, {"quantity": 2}),
+    ):
+        with pytest.raises(stripe.InvalidRequestError, match="This subscription is incomplete"):
+            getattr(sandbox.v1.subscription_items, call)(*arguments)
+    assert [i.quantity for i in sandbox.v1.subscriptions.retrieve(subscription.id)["items"].data] == [1]
+
+
 def test_incomplete_becomes_active_when_paid(sandbox: Sandbox) -> None:
     """Facts 3.7: incomplete, then the first invoice is paid: active, and no expiry."""
     customer = sandbox.customer("pm_card_visa")
@@ -249,6 +262,9 @@ def test_cancel_at_prorates_the_last_period(sandbox: Sandbox) -> None:
 def test_pause_collection_keeps_the_status(sandbox: Sandbox) -> None:
     """Facts 3.7, 4.3: pause_collection changes no status; renewals go on, as drafts or void, until resumes_at."""
     subscription = sandbox.subscribe(sandbox.customer("pm_card_visa"), sandbox.price(1000))
+    past = {"behavior": "void", "resumes_at": START - DAY}
+    with pytest.raises(stripe.InvalidRequestError, match="in the future"):
+        sandbox.v1.subscriptions.update(subscription.id, {"pause_collection": past})
     paused = sandbox.v1.subscriptions.update(
         subscription.id, {"pause_collection": {"behavior": "void", "resumes_at": START + 40 * DAY}}
     )
