@@ -150,6 +150,9 @@ class Saver:
             f = access.readable.get(name.lower())
             if f is None:
                 f, value = self._by_relationship(access, name, value)
+                if f.name.lower() in {n.lower() for n in fields}:
+                    message = f"Cannot specify both an external ID reference {name} and a salesforce id, {f.name}"
+                    raise SalesforceError("INVALID_FIELD", message, [])
             if f.name not in writable:
                 refused.append(f.name)
             else:

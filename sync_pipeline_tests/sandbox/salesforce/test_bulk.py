@@ -148,6 +148,7 @@ def test_relationship_columns(org: Org) -> None:
     ("data", "message"),
     [
         ("Nope__c\n1\n", "InvalidBatch : Field name not found : Nope__c"),
+        ("Nope__c,nope__c\n1,2\n", "InvalidBatch : Field name provided more than once : nope__c"),
         ("Name\r\nA\r\n", "ClientInputError : LineEnding is invalid on user data. Current LineEnding setting is LF"),
     ],
 )
@@ -156,7 +157,8 @@ def test_a_file_that_cannot_be_read_fails_the_job(org: Org, data: str, message: 
     job = Job(org, "insert", data)
     done = job.finish()
     assert (done["state"], done["errorMessage"]) == ("Failed", message)
-    assert job.results("unprocessedrecords") == ([{"Nope__c": "1"}] if "Nope__c" in data else [])
+    unread = [{"Nope__c": "1"} if "," not in data else {"Nope__c": "1", "nope__c": "2"}]
+    assert job.results("unprocessedrecords") == (unread if "Nope__c" in data else [])
 
 
 def test_rows_that_name_no_record_say_why(org: Org) -> None:
@@ -241,6 +243,8 @@ def test_query_job_headers(org: Org) -> None:
     answer = org.call("GET", f"jobs/query/{job['id']}/results")
     assert (answer.headers["Sforce-Locator"], answer.headers["Sforce-NumberOfRecords"]) == ("null", "1")
     assert org.call("GET", f"/services/data/v63.0/jobs/query/{job['id']}/results").status_code == 409
+    for most in ("0", "-1", "all"):
+        assert org.call("GET", f"jobs/query/{job['id']}/results?maxRecords={most}").status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,8 @@ def test_retrieve_collection(org: Org) -> None:
     got = org.call("POST", "composite/sobjects/Account", body).json()
     assert [r and r["Name"] for r in got] == ["B", None, "A"]
     assert org.call("GET", f"composite/sobjects/Account?ids={made[0]}&fields=Name").json()[0]["Name"] == "A"
+    too_many = org.call("POST", "composite/sobjects/Account", {"ids": [made[0]] * 2001, "fields": ["Name"]})
+    assert too_many.json()[0]["errorCode"] == "EXCEEDED_ID_LIMIT"  # REST67: a POST retrieves up to 2,000
 
 
 def test_composite_references(org: Org) -> None:

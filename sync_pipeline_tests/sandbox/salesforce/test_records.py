@@ -168,6 +168,11 @@ def test_parent_by_external_id(org: Org) -> None:
     deal = {"Name": "D", "StageName": "Prospecting", "CloseDate": "2026-10-01"}
     made = org.call("POST", "sobjects/Opportunity", deal | {"Account": {"Stripe_Customer_Id__c": "cus_1"}}).json()["id"]
     assert org.query(f"SELECT AccountId FROM Opportunity WHERE Id = '{made}'") == [{"AccountId": account}]
+    both = deal | {
+        "Account": {"Stripe_Customer_Id__c": "cus_1"},
+        "AccountId": org.query("SELECT Id FROM Account")[0]["Id"],
+    }
+    assert "Cannot specify both" in org.call("POST", "sobjects/Opportunity", both).json()[0]["message"]
     unknown = deal | {"Account": {"Stripe_Customer_Id__c": "cus_2"}}
     assert refusal(org, "POST", "sobjects/Opportunity", unknown)[:2] == (400, "INVALID_FIELD")
 

@@ -94,6 +94,9 @@ def _writer(
     if access is None:
         raise BatchError(f"Object not found: {info['object']}")
     operation = info["operation"]
+    twice = next((n for i, n in enumerate(header) if n.lower() in {h.lower() for h in header[:i]}), None)
+    if twice is not None:
+        raise BatchError(f"Field name provided more than once : {twice}")
     columns = [_column(org, access, name) for name in header]
     if operation in ("delete", "hardDelete"):
         if [name.lower() for name in header] != ["id"]:

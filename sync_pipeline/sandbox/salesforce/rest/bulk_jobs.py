@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from email import message_from_bytes
 from typing import TYPE_CHECKING, Any
@@ -192,7 +193,9 @@ def _pages(request: Request, job: Row) -> Answer:
 
 def _page(request: Request, job: Row) -> Answer:
     _check_complete(request, job["info"])
-    most = request.params.get("maxRecords", "")
-    body, count, locator = query_jobs.page(job, request.params.get("locator"), int(most) if most.isdigit() else None)
+    most = request.params.get("maxRecords")
+    if most is not None and (not re.fullmatch(r"[0-9]{1,9}", most) or int(most) == 0):
+        raise SalesforceError("INVALID_REQUEST_PARAMETER", f"maxRecords must be a positive number, not {most}")
+    body, count, locator = query_jobs.page(job, request.params.get("locator"), int(most) if most else None)
     headers = {"Content-Type": _CSV, "Sforce-NumberOfRecords": str(count), "Sforce-Locator": locator}
     return Answer(200, body, headers)

@@ -24,6 +24,7 @@ from sync_pipeline.sandbox.salesforce.values import accept
 from sync_pipeline.sandbox.store import Row
 
 _MAX_RECORDS = 200
+_MAX_RETRIEVED = 2000
 _MAX_CHUNKS = 10
 _ROLLED_BACK = SalesforceError(
     "ALL_OR_NONE_OPERATION_ROLLED_BACK",
@@ -79,6 +80,7 @@ def retrieve(request: Request, name: str) -> Answer:
         record_ids, names = request.json_object.get("ids") or [], request.json_object.get("fields") or []
     else:
         raise method_not_allowed(request, "GET", "HEAD", "POST")
+    _check_count(len(record_ids), _MAX_RETRIEVED)
     fields = read_field_names(access, [n for n in names if n])
     found: list[Row | None] = []
     for text in record_ids:
@@ -225,9 +227,9 @@ def _records(request: Request) -> list[dict[str, Any]]:
     return records
 
 
-def _check_count(count: int) -> None:
-    if count > _MAX_RECORDS:
-        message = f"record limit reached. cannot submit more than {_MAX_RECORDS} records in this call"
+def _check_count(count: int, most: int = _MAX_RECORDS) -> None:
+    if count > most:
+        message = f"record limit reached. cannot submit more than {most} records in this call"
         raise SalesforceError("EXCEEDED_ID_LIMIT", message)
 
 
