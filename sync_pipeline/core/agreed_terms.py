@@ -1,5 +1,4 @@
-"""Deals that are billed and are no deals any more: not won after all, gone, on another interval, in another currency,
-charged for more.
+"""Deals that are billed and are no deals any more: not won after all, gone, on another interval, in another currency.
 
 Each is told to a person and nothing is changed, because a CRM record that vanished must never cancel billing. While
 one is open the two systems do not agree. Of a deal that is lost after all a person may rule: billing goes on, or ends
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sync_pipeline.core.amendments import is_amendment
-from sync_pipeline.core.billed_items import QUANTITY, deal_currency, running_deals
+from sync_pipeline.core.billed_items import deal_currency, running_deals
 from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
@@ -19,7 +18,7 @@ from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscripti
 from sync_pipeline.core.deal import Incomplete, terms, today
 from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.rates import interval_of, is_one_time
+from sync_pipeline.core.rates import interval_of
 from sync_pipeline.core.records import Subscription
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import Billing, Deal, World
@@ -48,7 +47,6 @@ def unapplied_changes(world: World, rules: Rules) -> Iterator[Entry]:
             yield _review(world, "billed_deal_gone", link.subject, detail)
     yield from _intervals(world, rules)
     yield from _currencies(world, rules)
-    yield from _late_charges(world, rules)
 
 
 def _still_won(world: World, rules: Rules, billing: Billing, deal: Deal, subscription: Subscription) -> Iterator[Entry]:
@@ -123,18 +121,6 @@ def _not_begun(world: World, rules: Rules, billing: Billing, deal: Deal) -> Iter
     if isinstance(agreed, Incomplete):
         detail = f"{schedule.id} will bill what was agreed before, because: {'; '.join(agreed.missing)}"
         yield _review(world, "schedule_not_changed", subject, detail)
-
-
-def _late_charges(world: World, rules: Rules) -> Iterator[Review]:
-    """One-time charges that came to a deal after its first invoice."""
-    for running in running_deals(world, rules.commercial):
-        known = any((line.id, QUANTITY) in world.base for line in running.deal.lines)
-        for line in running.deal.lines:
-            late = known and (line.id, QUANTITY) not in world.base and running.subscription.intent is not None
-            if late and is_one_time(line, rules.commercial):
-                name = line.product_name or line.id
-                detail = f"line {name} is a one-time charge, and the first invoice has been made; invoice it by hand"
-                yield _review(world, "late_charge", line.id, detail)
 
 
 def _intervals(world: World, rules: Rules) -> Iterator[Review]:

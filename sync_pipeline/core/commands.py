@@ -21,7 +21,16 @@ Action = Literal[
     "alert.send",
 ]
 ACTION_ORDER = get_args(Action)
-STRIPE_CREATE_ORDER = ("customer", "tax_id", "product", "price", "coupon", "subscription", "subscription_schedule")
+STRIPE_CREATE_ORDER = (
+    "customer",
+    "tax_id",
+    "product",
+    "price",
+    "coupon",
+    "subscription",
+    "subscription_schedule",
+    "invoiceitem",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,8 +299,11 @@ def customer_intent(org_id: str, slot: str) -> str:
     return f"cus:{org_id[:15]}:{slot}"
 
 
-def rate_of(line: LineItem, currency: str, interval: Interval, commercial: Commercial) -> Rate | Incomplete:
-    """The rate of one of what the line sells, whatever its quantity; or why there is none."""
+def rate_of(line: LineItem, currency: str, interval: Interval | None, commercial: Commercial) -> Rate | Incomplete:
+    """The rate of one of what the line sells, whatever its quantity; or why there is none.
+
+    No interval: a one-time charge.
+    """
     one = replace(line, quantity=Decimal(1))
     faults = tuple(line_faults(one, currency, commercial))
     return Incomplete(faults) if faults else rate_card([(one, interval)], currency)[0]

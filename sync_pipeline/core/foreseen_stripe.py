@@ -343,6 +343,13 @@ PARTS_OF_A_SUBSCRIPTION: Mapping[tuple[str, ...], Callable[[World, Command], Wor
     ("discounts",): _discounts_changed,
     ("items",): _items_changed,
 }
+
+
+def _charge(world: World, command: Command) -> World:
+    """It waits for an invoice; that its line is charged is remembered with the command."""
+    return world
+
+
 CREATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "customer": _customer,
     "tax_id": _tax_id,
@@ -351,6 +358,7 @@ CREATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "coupon": _coupon,
     "subscription": _subscription,
     SCHEDULE: _schedule,
+    "invoiceitem": _charge,
 }
 UPDATES: Mapping[str, Callable[[World, Command], World | None]] = {
     "customer": _customer_changed,

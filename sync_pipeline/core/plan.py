@@ -26,6 +26,7 @@ from sync_pipeline.core.discount_terms import keep_discounts
 from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.fields import keep_fields
+from sync_pipeline.core.late_charges import late_charges
 from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Absent, Unknown
 from sync_pipeline.core.ramp_changes import keep_ramps
@@ -51,6 +52,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *amended_lines(world, rules),
         *keep_registrations(world, rules, personal_key),
         *keep_line_terms(world, rules),
+        *late_charges(world, rules),
         *keep_discounts(world, rules),
         *keep_ramps(world, rules),
         *payment_failure_tasks(world, rules),

@@ -15,6 +15,7 @@ from sync_pipeline.core.customers import needs_candidates
 from sync_pipeline.core.deal_parts import in_parts
 from sync_pipeline.core.discount_terms import changed_discounts
 from sync_pipeline.core.facts import Fact
+from sync_pipeline.core.late_charges import charged_rates, customers_to_look_at
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
 from sync_pipeline.core.part_ids import MAX_PARTS, part_id
 from sync_pipeline.core.prices import changed_rates
@@ -301,10 +302,13 @@ def _with_stripe(
         plan = product_without_line(world, rules)
         if unnamed := told_products(world, rules.commercial) | ({plan} if plan is not None else set()):
             world = replace(world, product_names=stripe.product_names(unnamed))
+        if customers := customers_to_look_at(world, rules.commercial):
+            world = replace(world, charged=Present(stripe.charged_lines(customers)))
         waiting = unbilled_deals(world, rules)
         said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
         said += changed_ramps(world, rules)
         rates = [rate for agreed in said for rate in agreed.rates] + list(changed_rates(world, rules))
+        rates += charged_rates(world, rules)
         discounts = [agreed.discount for agreed in said if agreed.discount is not None]
         discounts += changed_discounts(world, rules)
         if not rates and not discounts:

@@ -125,7 +125,7 @@ def read_tables(engine: Engine) -> Tables:
 
 def compare(engine: Engine, tables: Tables) -> Compared:
     """Plans every account that billing concerns from the tables, without writing to either system."""
-    salesforce, stripe = SalesforceTables(tables), StripeTables(tables)
+    salesforce, stripe = SalesforceTables(tables), StripeTables(tables, engine.stripe)
     with engine.ledger.read() as conn:
         linked = links.all_accounts(conn, "stripe", "customer")
         told = {(review.account, review.key) for review in reviews.open_reviews(conn)}

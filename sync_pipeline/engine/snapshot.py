@@ -159,10 +159,12 @@ class SalesforceTables:
 class StripeTables:
     """Stripe as a snapshot shows it. The snapshot is complete, so what is not in it does not exist.
 
-    `pages` is how many pages Stripe's lists of the customers and of what is theirs have.
+    `pages` is how many pages Stripe's lists of the customers and of what is theirs have. No table has invoice items,
+    which hardly anybody asks for: `live` reads them.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, live: Stripe) -> None:
+        self._live = live
         self._customers = {customer.id: customer for customer in tables["stripe/customers"]}
         self._by_account = _grouped(tables["stripe/customers"], lambda c: c.account_id)
         self._by_name = _grouped(tables["stripe/customers"], lambda c: (c.name or "").strip().casefold())
@@ -213,6 +215,9 @@ class StripeTables:
             prices={key: self._prices[key] for key in lookup_keys if key in self._prices},
             coupons={coupon: self._coupons[coupon] for coupon in coupons if coupon in self._coupons},
         )
+
+    def charged_lines(self, customers: Iterable[str]) -> frozenset[str]:
+        return self._live.charged_lines(customers)
 
     def product_names(self, products: Iterable[str]) -> Mapping[str, str]:
         return {product: self._products[product] for product in products if product in self._products}

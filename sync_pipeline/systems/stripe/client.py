@@ -43,6 +43,7 @@ PATHS = {
     "subscription": "/v1/subscriptions",
     "subscription_item": "/v1/subscription_items",
     "subscription_schedule": "/v1/subscription_schedules",
+    "invoiceitem": "/v1/invoiceitems",
 }
 
 
@@ -184,6 +185,11 @@ class Stripe:
         return Catalogue(
             frozenset(self.product_names(products)), prices, {each: found for each, found in known.items() if found}
         )
+
+    def charged_lines(self, customers: Iterable[str]) -> frozenset[str]:
+        """The Salesforce lines that the invoice items of customers name, invoiced or not."""
+        items = (raw for each in sorted(customers) for raw in self.pages("/v1/invoiceitems", customer=each))
+        return frozenset(line for raw in items for line in parse.line_ids(raw))
 
     def product_names(self, products: Iterable[str]) -> dict[str, str]:
         """What products are called, by id, archived ones included; those that do not exist are not there."""

@@ -156,10 +156,15 @@ def coupon(raw: Json) -> Coupon:
     )
 
 
+def line_ids(raw: Mapping[str, Any]) -> tuple[str, ...]:
+    """The Salesforce lines that an object of ours names in its metadata."""
+    named = (raw.get("metadata") or {}).get("sf_line_id") or ""
+    return tuple(sorted(filter(None, named.split(","))))
+
+
 def subscription_item(raw: Json) -> SubscriptionItem:
     priced = raw["price"]
     recurring = priced["recurring"]
-    line_ids = (raw.get("metadata") or {}).get("sf_line_id") or ""
     return SubscriptionItem(
         id=raw["id"],
         subscription=str(id_of(raw["subscription"])),
@@ -173,7 +178,7 @@ def subscription_item(raw: Json) -> SubscriptionItem:
         quantity=raw.get("quantity"),
         period_start=micros(raw.get("current_period_start")),
         period_end=micros(raw.get("current_period_end")),
-        line_ids=tuple(sorted(filter(None, line_ids.split(",")))),
+        line_ids=line_ids(raw),
     )
 
 
