@@ -2,12 +2,12 @@
 
 One request says all of them, because a change of the running phase alone would be undone when the next one begins. What
 is billed for the running phase only is sent to its items first, as for any subscription. Phases that somebody edited at
-Stripe are told; where the deal was edited too, Salesforce wins.
+Stripe are put back or told, by the rule of the field; where the deal was edited too, Salesforce wins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sync_pipeline.core import canonical
@@ -22,11 +22,12 @@ from sync_pipeline.core.prices import decide_price
 from sync_pipeline.core.ramps_ahead import ramp_ahead
 from sync_pipeline.core.rate_card import coupons, rate_card
 from sync_pipeline.core.records import SubscriptionSchedule
-from sync_pipeline.core.rules import Priority, Rules
-from sync_pipeline.core.schedule_phases import starts_at
+from sync_pipeline.core.rules import Commercial, Priority, Reaction, Rules
+from sync_pipeline.core.schedule_phases import starts_at, without_quantities
 from sync_pipeline.core.seats import decide_quantity
 from sync_pipeline.core.stripe_terms import RunningPhase, phase_at, running_schedule_params
 from sync_pipeline.core.term import paid_from
+from sync_pipeline.core.two_way import braked_until, edit_war
 from sync_pipeline.core.world import Billing, World
 
 RULE = "schedule.phases"
@@ -35,11 +36,12 @@ MICROS = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class RampChange:
-    """A running schedule that has to be told other terms."""
+    """A running schedule that has to be told other terms, or its own once more where somebody edited it."""
 
     running: RunningDeal
     schedule: SubscriptionSchedule
     agreed: Terms
+    puts_back: bool = False
 
 
 def keep_ramps(world: World, rules: Rules) -> Iterator[Entry]:
@@ -79,9 +81,18 @@ def _of_one(
         detail = f"{schedule.id} will bill what was agreed before, because: {'; '.join(agreed.missing)}"
         yield _review(world, "schedule_not_changed", subject, detail)
         return
-    edited_there = _edited_at_stripe(world, schedule)
+    base = canonical.decode(world.base.get((schedule.id, RULE), "null"))
+    there, reaction = _edits_at_stripe(world, rules.commercial, schedule, base)
     edited_here = agreed.digest != schedule.terms
-    if edited_there:
+    if there and not edited_here and reaction == "revert":
+        if (until := braked_until(world, rules.commercial, schedule.id, RULE)) is not None:
+            yield from edit_war(world, rules.commercial, schedule.id, RULE, until)
+        elif (fault := _fault(world, billing, running, agreed)) is not None:
+            yield _review(world, "ramp_edited_at_stripe", subject, f"{schedule.id} was edited at Stripe: {fault}")
+        elif _is_settled_now(world, rules, running):
+            yield RampChange(running, schedule, agreed, puts_back=True)
+        return
+    if there:
         wins = "the deal was edited too, and Salesforce wins" if edited_here else "put back there what the deal says"
         detail = f"later phases of {schedule.id} were edited at Stripe; {wins}, or edit the deal"
         yield _review(world, "ramp_edited_at_stripe", subject, detail)
@@ -116,15 +127,21 @@ def _is_ramp_ahead(
     return phase_at(agreed, paid_from(running.subscription) // MICROS, world.now // MICROS) is not agreed.phases[-1]
 
 
-def _edited_at_stripe(world: World, schedule: SubscriptionSchedule) -> bool:
-    """Whether phases that are still to come are others than those that were agreed on."""
-    base = canonical.decode(world.base.get((schedule.id, RULE), "null"))
+def _edits_at_stripe(
+    world: World, commercial: Commercial, schedule: SubscriptionSchedule, base: Sequence[str] | None
+) -> tuple[bool, Reaction]:
+    """Whether phases that are still to come are others than those that were agreed on, and by rule what follows.
+
+    A deal cannot follow the phases of its schedule: where the rule is to accept, a person is asked.
+    """
     if base is None:
-        return False
+        return False, "review"
     agreed, shown = (
         [form for form in forms if starts_at(form) * MICROS > world.now] for forms in (base, schedule.phases)
     )
-    return agreed != shown
+    seats_only = list(map(without_quantities, agreed)) == list(map(without_quantities, shown))
+    reaction = commercial.on_stripe_quantity if seats_only else commercial.on_stripe_price
+    return agreed != shown, reaction
 
 
 def _fault(world: World, billing: Billing, running: RunningDeal, agreed: Terms) -> str | None:
@@ -175,7 +192,11 @@ def _write(world: World, change: RampChange) -> Iterator[Entry]:
         discounts=tuple(each.id for each in billing.discounts if each.subscription == subscription.id),
     )
     prices = {rate.lookup_key: catalogue.prices[rate.lookup_key].id for rate in agreed.rates}
-    reason = "the ramp was edited in Salesforce"
+    reason = "the ramp was put back" if change.puts_back else "the ramp was edited in Salesforce"
+    changed = FieldChange("terms", schedule.terms, agreed.digest, "schedule.terms", reason)
+    if change.puts_back:
+        agreed_phases = canonical.decode(world.base[schedule.id, RULE])
+        changed = FieldChange("phases", list(schedule.phases), agreed_phases, RULE, reason, put_back=schedule.id)
     yield Command(
         key=f"set:{target}",
         account=world.account_id,
@@ -191,7 +212,7 @@ def _write(world: World, change: RampChange) -> Iterator[Entry]:
                 agreed, prices, deal_metadata(world, subject), phase, world.now // MICROS
             ),
         },
-        changes=(FieldChange("terms", schedule.terms, agreed.digest, "schedule.terms", reason),),
+        changes=(changed,),
         agreements=(*agreements_of(running.deal, agreed), Agreement(schedule.id, RULE, "null")),
     )
 

@@ -11,6 +11,12 @@ def phase_form(starts_at: int, ends_at: int, items: Iterable[tuple[str, int]]) -
     return f"{starts_at}-{ends_at}:{billed}"
 
 
+def without_quantities(form: str) -> str:
+    """When the phase runs, and which prices it bills."""
+    span, _, billed = form.partition(":")
+    return f"{span}:{','.join(each.partition('*')[0] for each in billed.split(','))}"
+
+
 def starts_at(form: str) -> int:
     """When the phase begins, seconds UTC."""
     return int(form.partition("-")[0])

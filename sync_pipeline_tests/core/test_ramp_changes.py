@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from sync_pipeline.core.commands import Command, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Command, LookAgain, Review
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
@@ -123,6 +123,39 @@ def test_phases_that_were_edited_at_stripe_are_told_and_salesforce_wins_once_it_
     assert "Salesforce wins" in review.detail
     assert isinstance(change, Command)
     assert quantities(change)[-1] == [1, 33]
+
+
+def by_rule(**commercial: Any) -> Rules:
+    return replace(RULES, commercial=replace(RULES.commercial, **commercial))
+
+
+def test_phases_that_were_edited_at_stripe_are_put_back_by_the_rule_of_what_was_edited() -> None:
+    first, second, third = schedule(running()).phases
+    seats = with_schedule(running(), phases=(first, second, third.replace("*30", "*31")))
+    price = third.partition(":")[2].partition("*")[0]
+    prices = with_schedule(running(), phases=(first, second, third.replace(price, "price_of_somebody")))
+    for seen, rules in ((seats, by_rule(on_stripe_quantity="revert")), (prices, by_rule(on_stripe_price="revert"))):
+        (change,) = keep_ramps(seen, rules)
+        assert isinstance(change, Command)
+        assert quantities(change) == [[1, 10], [1, 20], [1, 30]]
+        (field,) = change.changes
+        assert (field.put_back, field.new) == (schedule(running()).id, [first, second, third])
+        assert [type(each) for each in keep_ramps(seats if seen is prices else prices, rules)] == [Review]
+        # Once it is written the phases are those of the deal, and a put-back is agreed on anew.
+        base = {(each.subject, each.rule): each.value for each in change.agreements}
+        (agreed,) = keep_ramps(replace(running(), base={**running().base, **base}), rules)
+        assert isinstance(agreed, Agreement)
+        assert (agreed.subject, agreed.rule) == (schedule(running()).id, "schedule.phases")
+
+
+def test_phases_that_are_edited_again_and_again_are_fought_over() -> None:
+    first, second, third = schedule(running()).phases
+    seats = with_schedule(running(), phases=(first, second, third.replace("*30", "*31")))
+    often = {(schedule(running()).id, "schedule.phases"): (NOW, NOW + 1, NOW + 2)}
+    told, again = keep_ramps(replace(seats, reverts=often), by_rule(on_stripe_quantity="revert"))
+    assert isinstance(told, Review)
+    assert told.rule == "edit_war"
+    assert isinstance(again, LookAgain)
 
 
 def test_edits_rest_for_a_while_and_by_rule_are_only_told() -> None:
