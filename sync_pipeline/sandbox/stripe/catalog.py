@@ -44,7 +44,9 @@ def _product_fields(params: Params, names: str) -> Row:
 def update_product(world: World, params: Params, args: list[str]) -> Row:
     row = world.need("product", args[0], status=404)
     if params.get("default_price"):
-        world.need("price", params["default_price"], "default_price")
+        price = world.need("price", params["default_price"], "default_price")
+        if price["product"] != row["id"]:
+            raise StripeError(f"The price `{price['id']}` belongs to another product.", param="default_price")
     if "name" in params and not params["name"]:
         raise errors.required("name")
     changes = _product_fields(params, f"default_price {_PRODUCT}") | {"metadata": merge_metadata(row, params)}

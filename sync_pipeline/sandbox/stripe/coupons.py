@@ -67,8 +67,6 @@ def create_promotion_code(world: World, params: Params, args: list[str]) -> Row:
     if any(p["active"] for p in world.find("promotion_code", code=code)):
         raise StripeError(f"An active promotion code with `code: {code}` already exists.", param="code",
                           code="resource_already_exists")  # fmt: skip
-    if params.get("customer"):
-        world.need("customer", params["customer"], "customer")
     end = params.get("expires_at")
     if end is not None and end <= world.now():
         raise StripeError("Invalid timestamp: must be in the future.", param="expires_at")

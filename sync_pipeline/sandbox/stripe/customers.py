@@ -14,6 +14,7 @@ from sync_pipeline.sandbox.stripe.listing import embedded
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import attach
+from sync_pipeline.sandbox.stripe.references import check_default_method
 from sync_pipeline.sandbox.stripe.schedules import call_off
 from sync_pipeline.sandbox.stripe.subscriptions import cancel_now
 from sync_pipeline.sandbox.stripe.tax_ids import create_tax_id
@@ -86,11 +87,8 @@ def update_customer(world: World, params: Params, args: list[str]) -> Row:
 
 def _invoice_settings(world: World, row: Row, params: Params) -> Row:
     settings = {**row["invoice_settings"], **(params.get("invoice_settings") or {})}
-    method = settings.get("default_payment_method")
-    if method:
-        found = world.get("payment_method", method)
-        if found is None or found.get("customer") != row["id"]:
-            raise errors.missing("PaymentMethod", method, "invoice_settings[default_payment_method]")
+    param = "invoice_settings[default_payment_method]"
+    check_default_method(world, settings.get("default_payment_method"), row, param)
     return {k: v for k, v in settings.items() if v is not None}
 
 

@@ -14,6 +14,7 @@ from sync_pipeline.sandbox.stripe.money import check_currency
 from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import card_error, resolve
+from sync_pipeline.sandbox.stripe.references import check_default_method, check_usable
 from sync_pipeline.sandbox.stripe.standing import close_open, on_closed_unpaid
 from sync_pipeline.sandbox.stripe.world import World
 
@@ -40,6 +41,7 @@ def create_invoice(world: World, params: Params, args: list[str]) -> Row:
     currency = params.get("currency") or (subscription or customer).get("currency") or waiting
     inherited = (subscription or {}).get("collection_method", "charge_automatically")
     method = str(params.get("collection_method") or inherited)
+    check_default_method(world, params.get("default_payment_method"), customer, "default_payment_method")
     invoice = new_draft(world, customer, {
         "billing_reason": "subscription_update" if subscription else "manual", "currency": check_currency(currency),
         "collection_method": method, "auto_advance": params.get("auto_advance", False), **pick(params, _PLAIN),
@@ -93,6 +95,8 @@ def update_invoice(world: World, params: Params, args: list[str]) -> Row:
     if invoice["status"] != "draft" and params.keys() - {"metadata", "auto_advance", "default_payment_method",
                                                          "expand", "description"}:  # fmt: skip
         require_draft(invoice)
+    customer = world.store.table("customer")[invoice["customer"]]
+    check_default_method(world, params.get("default_payment_method"), customer, "default_payment_method")
     with world.watching("invoice", invoice["id"], "invoice.updated"):
         changes = pick(params, _PLAIN) | {"metadata": merge_metadata(invoice, params)}
         if "auto_advance" in params:
@@ -159,6 +163,7 @@ def pay_invoice(world: World, params: Params, args: list[str]) -> Row:
     if params.get("forgive"):
         raise errors.unsupported("forgiving a shortfall", "forgive")
     method = resolve(world, params["payment_method"], "payment_method") if params.get("payment_method") else None
+    check_usable(method, invoice["customer"])
     if method is None and payments.method_for(world, invoice) is None:
         raise StripeError(
             "There is no `default_payment_method` set on this Customer or Invoice. Please set a "

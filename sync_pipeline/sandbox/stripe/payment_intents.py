@@ -16,6 +16,7 @@ from sync_pipeline.sandbox.stripe.payment_methods import (
     decline,
     resolve,
 )
+from sync_pipeline.sandbox.stripe.references import check_usable
 from sync_pipeline.sandbox.stripe.world import World
 
 _PLAIN = "description receipt_email setup_future_usage statement_descriptor statement_descriptor_suffix shipping"
@@ -43,8 +44,6 @@ def checked_amount(params: Params) -> tuple[int, str]:
 )
 def create_intent(world: World, params: Params, args: list[str]) -> Row:
     amount, currency = checked_amount(params)
-    if params.get("customer"):
-        world.need("customer", params["customer"], "customer")
     method = _method(world, params)
     intent = payments.create_intent(world, amount, currency, params.get("customer"), {
         **pick(params, f"automatic_payment_methods {_PLAIN}"), "capture_method": "automatic_async",
@@ -93,6 +92,7 @@ def _confirm(world: World, intent: Row, method: Row | None) -> Row:
     """Charge now. The intent of an invoice is collected as the invoice's payment."""
     if method is None:
         raise errors.required("payment_method")
+    check_usable(method, intent.get("customer"))
     for payment in world.find("invoice_payment", _payment=intent["id"]):
         if payment["is_default"] and payment["status"] == "open":
             invoice = payments.attempt(world, world.need("invoice", payment["invoice"]), method, automatic=False)

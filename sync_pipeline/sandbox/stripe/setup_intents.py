@@ -16,8 +16,6 @@ from sync_pipeline.sandbox.stripe.world import World
     " allowed_payment_method_types",
 )
 def create_setup(world: World, params: Params, args: list[str]) -> Row:
-    if params.get("customer"):
-        world.need("customer", params["customer"], "customer")
     id = world.new_id("seti_")
     row = world.create("setup_intent", {
         **pick(params, "customer description automatic_payment_methods"),
@@ -34,8 +32,6 @@ def create_setup(world: World, params: Params, args: list[str]) -> Row:
 )
 def update_setup(world: World, params: Params, args: list[str]) -> Row:
     row = _open(world, args[0], "updated")
-    if params.get("customer"):
-        world.need("customer", params["customer"], "customer")
     return world.update(row, _method(world, params) | allowed_types(params) | pick(params, "customer description") | {
         "metadata": merge_metadata(row, params),
     })  # fmt: skip

@@ -20,6 +20,7 @@ from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import card_error
 from sync_pipeline.sandbox.stripe.payments import method_for
 from sync_pipeline.sandbox.stripe.periods import add_interval, period_at
+from sync_pipeline.sandbox.stripe.references import check_default_method
 from sync_pipeline.sandbox.stripe.settings import DAY
 from sync_pipeline.sandbox.stripe.standing import ENDED
 from sync_pipeline.sandbox.stripe.subscriptions import check_items, items_of, named_price, new_item, price_for, price_of
@@ -201,11 +202,7 @@ def plain_fields(world: World, params: Params, customer: Row) -> Row:
     fields = pick(params, "collection_method days_until_due description default_payment_method")
     if fields.get("collection_method") == "charge_automatically":
         fields["days_until_due"] = None
-    method = fields.get("default_payment_method")
-    if method:
-        found = world.get("payment_method", method)
-        if found is None or found.get("customer") != customer["id"]:
-            raise errors.missing("PaymentMethod", method, "default_payment_method")
+    check_default_method(world, fields.get("default_payment_method"), customer, "default_payment_method")
     if "payment_settings" in params:
         fields["payment_settings"] = {"save_default_payment_method": "off", **(params["payment_settings"] or {})}
     if "invoice_settings" in params:

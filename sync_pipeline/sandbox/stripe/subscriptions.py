@@ -42,6 +42,12 @@ def price_for(world: World, params: Params, param: str) -> Row:
         if not price["active"]:
             raise StripeError("The price specified is inactive. This field only accepts active prices.",
                               param=f"{param}[price]")  # fmt: skip
+        if not (world.get("product", price["product"]) or {"active": True})["active"]:
+            raise StripeError(
+                f"Product is inactive: the product {price['product']} is marked as inactive, and thus no new "
+                "subscriptions can be created to any of its prices.", code="product_inactive",
+                param=f"{param}[price]",
+            )  # fmt: skip
     if price["type"] != "recurring":
         raise StripeError("The price specified is set to `type=one_time` but this field only accepts prices with "
                           "`type=recurring`.", param=f"{param}[price]")  # fmt: skip

@@ -22,6 +22,7 @@ from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import expand
 from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, refuse_unmodelled
 from sync_pipeline.sandbox.stripe.parameters import Params, check, decode, from_json
+from sync_pipeline.sandbox.stripe.references import check_named
 from sync_pipeline.sandbox.stripe.resources import RESOURCES
 from sync_pipeline.sandbox.stripe.settings import StripeSettings
 from sync_pipeline.sandbox.stripe.test_clocks import refuse_while_advancing
@@ -121,6 +122,8 @@ class StripeSystem:
         params = self._params(operation, call)
         refuse_unmodelled(params, implementation.accepts)
         world = self.world
+        if call.method != "GET":
+            check_named(world, params)
         declined: StripeError | None = None
         answer: Row = {}
         with world.store.transaction():
