@@ -9,7 +9,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.listing import need_below
 from sync_pipeline.sandbox.stripe.money import check_currency, decimal_places, round_half_up
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import finish
 from sync_pipeline.sandbox.stripe.world import World
@@ -30,9 +30,8 @@ def adjust_balance(
     return customer, transaction
 
 
-@operation("POST /v1/customers/{customer}/balance_transactions", "amount currency description metadata")
-def create_customer_transaction(world: World, params: Params, args: list[str]) -> Row:
-    customer = world.need("customer", args[0], "customer", 404)
+@action("POST /v1/customers/{customer}/balance_transactions", "amount currency description metadata")
+def create_customer_transaction(world: World, params: Params, customer: Row) -> Row:
     currency = check_currency(params["currency"])
     if customer.get("currency") not in (None, currency):
         raise errors.StripeError(

@@ -14,7 +14,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.contract import Operation, load_contract
 from sync_pipeline.sandbox.stripe.listing import list_objects, need_below, page_of
-from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, Handler, operation
+from sync_pipeline.sandbox.stripe.operations import IMPLEMENTED, Handler, operation, param_of
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.resources import RESOURCES
 from sync_pipeline.sandbox.stripe.search import search_objects
@@ -30,8 +30,6 @@ _BELOW = {
     "balance_transactions": "customer_balance_transaction", "payment_methods": "payment_method", "refunds": "refund",
     "subscriptions": "subscription", "tax_ids": "tax_id",
 }  # fmt: skip
-# What Stripe calls the id in the error for an unknown one, where it is not the contract's name for it.
-_PARAM = {"customer": "id", "subscription_exposed_id": "id", "charge": "id", "setup_intent": "intent"}
 
 
 @cache
@@ -96,7 +94,7 @@ def _getter_below(kind: str, owner: str, param: str) -> Handler:
 def _param(path: str) -> str:
     """What the last argument of a path is called in errors."""
     name = path.rsplit("{", 1)[1].rstrip("}")
-    return _PARAM.get(name, name)
+    return "id" if name == "charge" else param_of(name)
 
 
 def _add(key: str, handler: Handler, accepts: str) -> None:

@@ -9,7 +9,7 @@ from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.money import check_currency, check_largest, check_step
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World
 
@@ -40,9 +40,8 @@ def _product_fields(params: Params, names: str) -> Row:
     return {k: [] if v is None and k in ("images", "marketing_features") else v for k, v in fields.items()}
 
 
-@operation("POST /v1/products/{id}", f"default_price metadata {_PRODUCT}")
-def update_product(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("product", args[0], status=404)
+@action("POST /v1/products/{id}", f"default_price metadata {_PRODUCT}")
+def update_product(world: World, params: Params, row: Row) -> Row:
     if params.get("default_price"):
         price = world.need("price", params["default_price"], "default_price")
         if price["product"] != row["id"]:
@@ -53,9 +52,8 @@ def update_product(world: World, params: Params, args: list[str]) -> Row:
     return world.update(row, changes | {"updated": world.now()}, "product.updated")
 
 
-@operation("DELETE /v1/products/{id}")
-def delete_product(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("product", args[0], status=404)
+@action("DELETE /v1/products/{id}")
+def delete_product(world: World, params: Params, row: Row) -> Row:
     if any("_gone" not in price for price in world.find("price", product=row["id"])):
         raise StripeError("This product cannot be deleted because it has one or more user-created prices.")
     return world.delete(row, "product.deleted")
@@ -188,11 +186,10 @@ def price_tiers(world: World, price: Row) -> list[Row] | None:
     return tiers
 
 
-@operation("POST /v1/prices/{price}", "active lookup_key metadata nickname tax_behavior transfer_lookup_key")
-def update_price(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("price", args[0], "price", 404)
+@action("POST /v1/prices/{price}", "active lookup_key metadata nickname tax_behavior transfer_lookup_key")
+def update_price(world: World, params: Params, row: Row) -> Row:
     if "_gone" in row:
-        raise errors.missing("price", args[0], "price", status=404)
+        raise errors.missing("price", row["id"], "price", status=404)
     if "tax_behavior" in params and row["tax_behavior"] not in ("unspecified", params["tax_behavior"]):
         raise StripeError("You cannot change `tax_behavior` once it is set to exclusive or inclusive.",
                           param="tax_behavior")  # fmt: skip
@@ -228,9 +225,8 @@ def create_tax_rate(world: World, params: Params, args: list[str]) -> Row:
     }, event="tax_rate.created")  # fmt: skip
 
 
-@operation("POST /v1/tax_rates/{tax_rate}", f"metadata {_TAX_RATE}")
-def update_tax_rate(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("tax_rate", args[0], "tax_rate", 404)
+@action("POST /v1/tax_rates/{tax_rate}", f"metadata {_TAX_RATE}")
+def update_tax_rate(world: World, params: Params, row: Row) -> Row:
     return world.update(row, pick(params, _TAX_RATE) | {"metadata": merge_metadata(row, params)}, "tax_rate.updated")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors, holds, payments
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_intents import checked_amount
 from sync_pipeline.sandbox.stripe.payment_methods import SUCCEEDING, behaviour_of, card_error, decline, of_token
@@ -41,9 +41,8 @@ def create_charge(world: World, params: Params, args: list[str]) -> Row:
     raise card_error(code, commits=True, charge=charge["id"])
 
 
-@operation("POST /v1/charges/{charge}", "description metadata receipt_email customer fraud_details")
-def update_charge(world: World, params: Params, args: list[str]) -> Row:
-    charge = world.need("charge", args[0], "charge", 404)
+@action("POST /v1/charges/{charge}", "description metadata receipt_email customer fraud_details")
+def update_charge(world: World, params: Params, charge: Row) -> Row:
     changes = pick(params, "description receipt_email customer")
     if params.get("fraud_details"):
         changes["fraud_details"] = {k: v for k, v in params["fraud_details"].items() if v is not None}

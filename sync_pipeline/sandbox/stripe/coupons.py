@@ -7,7 +7,7 @@ from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.money import check_currency
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World, timer
 
@@ -48,15 +48,14 @@ def applies_to(world: World, coupon: Row) -> Row | None:
     return found
 
 
-@operation("POST /v1/coupons/{coupon}", "metadata name")
-def update_coupon(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("coupon", args[0], "coupon", 404)
+@action("POST /v1/coupons/{coupon}", "metadata name")
+def update_coupon(world: World, params: Params, row: Row) -> Row:
     return world.update(row, pick(params, "name") | {"metadata": merge_metadata(row, params)}, "coupon.updated")
 
 
-@operation("DELETE /v1/coupons/{coupon}")
-def delete_coupon(world: World, params: Params, args: list[str]) -> Row:
-    return world.delete(world.need("coupon", args[0], "coupon", 404), "coupon.deleted")
+@action("DELETE /v1/coupons/{coupon}")
+def delete_coupon(world: World, params: Params, row: Row) -> Row:
+    return world.delete(row, "coupon.deleted")
 
 
 @operation("POST /v1/promotion_codes", "promotion active code customer expires_at max_redemptions metadata")
@@ -86,9 +85,8 @@ def expire_promotion_code(world: World, id: str) -> None:
         world.update(row, {"active": False}, "promotion_code.updated")
 
 
-@operation("POST /v1/promotion_codes/{promotion_code}", "active metadata")
-def update_promotion_code(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("promotion_code", args[0], "promotion_code", 404)
+@action("POST /v1/promotion_codes/{promotion_code}", "active metadata")
+def update_promotion_code(world: World, params: Params, row: Row) -> Row:
     spent = row["times_redeemed"] >= row.get("max_redemptions", row["times_redeemed"] + 1)
     if params.get("active") and (spent or row.get("expires_at", world.now() + 1) <= world.now()):
         raise StripeError("This promotion code has expired or was redeemed as often as it can be; it cannot be "

@@ -11,7 +11,7 @@ from sync_pipeline.sandbox.stripe.balances import adjust_balance
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.listing import page_of
 from sync_pipeline.sandbox.stripe.money import round_half_up
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import page, parts
 from sync_pipeline.sandbox.stripe.refunds import refund
@@ -222,17 +222,15 @@ def _reduce(world: World, invoice: Row, pre: int, post: int) -> None:
         payments.mark_paid(world, invoice, amount=0)
 
 
-@operation("POST /v1/credit_notes/{id}", "memo metadata")
-def update_note(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("credit_note", args[0], status=404)
+@action("POST /v1/credit_notes/{id}", "memo metadata")
+def update_note(world: World, params: Params, row: Row) -> Row:
     changes = pick(params, "memo") | {"metadata": merge_metadata(row, params)}
     return world.update(row, changes, "credit_note.updated")
 
 
-@operation("POST /v1/credit_notes/{id}/void")
-def void_note(world: World, params: Params, args: list[str]) -> Row:
+@action("POST /v1/credit_notes/{id}/void")
+def void_note(world: World, params: Params, row: Row) -> Row:
     """Takes back a credit on an open invoice: it owes again."""
-    row = world.need("credit_note", args[0], status=404)
     invoice = world.need("invoice", row["invoice"])
     if row["status"] == "void" or row["post_payment_amount"] or invoice["status"] != "open":
         raise StripeError("You can only void an issued credit note of an open invoice.", param="id")
@@ -242,11 +240,10 @@ def void_note(world: World, params: Params, args: list[str]) -> Row:
     return row
 
 
-@operation("GET /v1/credit_notes/{credit_note}/lines", "limit starting_after ending_before")
-def list_lines(world: World, params: Params, args: list[str]) -> Row:
-    world.need("credit_note", args[0], "credit_note", 404)
-    rows = world.find("credit_note_line_item", _credit_note=args[0])
-    return page_of(rows, world, params, f"/v1/credit_notes/{args[0]}/lines")
+@action("GET /v1/credit_notes/{credit_note}/lines", "limit starting_after ending_before")
+def list_lines(world: World, params: Params, note: Row) -> Row:
+    rows = world.find("credit_note_line_item", _credit_note=note["id"])
+    return page_of(rows, world, params, f"/v1/credit_notes/{note['id']}/lines")
 
 
 @parts("credit_note")

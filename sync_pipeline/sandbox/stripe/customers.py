@@ -11,7 +11,7 @@ from sync_pipeline.sandbox.stripe.dunning import forget
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.listing import embedded
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import attach
 from sync_pipeline.sandbox.stripe.references import check_default_method
@@ -67,9 +67,8 @@ def _set_default(params: Params, given: str, real: str) -> None:
         settings["default_payment_method"] = real
 
 
-@operation("POST /v1/customers/{customer}", f"balance metadata {_PLAIN} {_INVOICE}")
-def update_customer(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("customer", args[0], status=404)
+@action("POST /v1/customers/{customer}", f"balance metadata {_PLAIN} {_INVOICE}")
+def update_customer(world: World, params: Params, row: Row) -> Row:
     _check_email(params)
     changes = pick(params, _PLAIN) | {"metadata": merge_metadata(row, params)}
     if "invoice_settings" in params:
@@ -92,11 +91,10 @@ def _invoice_settings(world: World, row: Row, params: Params) -> Row:
     return {k: v for k, v in settings.items() if v is not None}
 
 
-@operation("DELETE /v1/customers/{customer}")
-def delete_customer(world: World, params: Params, args: list[str]) -> Row:
+@action("DELETE /v1/customers/{customer}")
+def delete_customer(world: World, params: Params, row: Row) -> Row:
     """Ends the customer's subscriptions at once, and none can be added any more (docs.stripe.com/api/customers/delete):
     a schedule does not begin. The rest of its history stays readable."""
-    row = world.need("customer", args[0], status=404)
     for schedule in world.find("subscription_schedule", customer=row["id"]):
         if schedule["status"] == "not_started":
             call_off(world, schedule)
@@ -134,8 +132,7 @@ def invoice_credit_balance(world: World, customer: Row) -> dict[str, int]:
     return {customer["currency"]: -customer["balance"]} if customer["currency"] and customer["balance"] else {}
 
 
-@operation("DELETE /v1/customers/{customer}/discount")
-def delete_discount(world: World, params: Params, args: list[str]) -> Row:
+@action("DELETE /v1/customers/{customer}/discount")
+def delete_discount(world: World, params: Params, row: Row) -> Row:
     """In this version discounts are given to subscriptions and invoices, so a customer never has one of its own."""
-    world.need("customer", args[0], status=404)
-    raise errors.missing("discount", args[0], "customer", status=404)
+    raise errors.missing("discount", row["id"], "customer", status=404)

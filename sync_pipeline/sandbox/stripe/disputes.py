@@ -5,7 +5,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe.balances import move_money
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import all_of, parts
 from sync_pipeline.sandbox.stripe.settings import DAY
@@ -93,9 +93,8 @@ def decide(world: World, row: Row, *, won: bool) -> Row:
     return row
 
 
-@operation("POST /v1/disputes/{dispute}", "evidence metadata submit")
-def update_dispute(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("dispute", args[0], "dispute", 404)
+@action("POST /v1/disputes/{dispute}", "evidence metadata submit")
+def update_dispute(world: World, params: Params, row: Row) -> Row:
     changes: Row = {"metadata": merge_metadata(row, params)}
     if params.get("evidence"):
         _require_open(row)
@@ -113,10 +112,9 @@ def update_dispute(world: World, params: Params, args: list[str]) -> Row:
     return world.update(row, changes, "charge.dispute.updated")
 
 
-@operation("POST /v1/disputes/{dispute}/close")
-def close_dispute(world: World, params: Params, args: list[str]) -> Row:
+@action("POST /v1/disputes/{dispute}/close")
+def close_dispute(world: World, params: Params, row: Row) -> Row:
     """Accept the loss."""
-    row = world.need("dispute", args[0], "dispute", 404)
     _require_open(row)
     return decide(world, row, won=False)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors, payments, refunds
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.settings import DAY
 from sync_pipeline.sandbox.stripe.world import World, timer
@@ -42,9 +42,8 @@ def hold_for(world: World, intent: Row, method: Row) -> Row:
     return intent
 
 
-@operation("POST /v1/payment_intents/{intent}/capture", f"amount_to_capture final_capture metadata {_STATEMENT}")
-def capture_intent(world: World, params: Params, args: list[str]) -> Row:
-    intent = world.need("payment_intent", args[0], "intent", 404)
+@action("POST /v1/payment_intents/{intent}/capture", f"amount_to_capture final_capture metadata {_STATEMENT}")
+def capture_intent(world: World, params: Params, intent: Row) -> Row:
     if intent["status"] != "requires_capture":
         raise StripeError(
             f"This PaymentIntent could not be captured because it has a status of {intent['status']}. Only a "
@@ -66,9 +65,8 @@ def capture_intent(world: World, params: Params, args: list[str]) -> Row:
     return intent
 
 
-@operation("POST /v1/charges/{charge}/capture", f"amount receipt_email transfer_group {_STATEMENT}")
-def capture_charge(world: World, params: Params, args: list[str]) -> Row:
-    charge = world.need("charge", args[0], "charge", 404)
+@action("POST /v1/charges/{charge}/capture", f"amount receipt_email transfer_group {_STATEMENT}")
+def capture_charge(world: World, params: Params, charge: Row) -> Row:
     if "payment_intent" in charge:
         raise StripeError(
             f"This charge belongs to the PaymentIntent {charge['payment_intent']}: capture that instead.",

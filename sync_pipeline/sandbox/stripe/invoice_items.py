@@ -15,7 +15,7 @@ from sync_pipeline.sandbox.stripe.discounts import grant
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoices import price_pricing, sum_up
 from sync_pipeline.sandbox.stripe.money import check_currency, check_step, decimal_text, exact_amount, round_half_up
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.pictures import all_of, parts
 from sync_pipeline.sandbox.stripe.subscriptions import items_of, price_of
@@ -164,9 +164,9 @@ def require_draft(invoice: Row) -> None:
         raise StripeError("This invoice is no longer editable", code="invoice_not_editable", param="invoice")
 
 
-@operation("POST /v1/invoiceitems/{invoiceitem}", AMOUNT_PARAMETERS.replace("currency ", ""))
-def update_item(world: World, params: Params, args: list[str]) -> Row:
-    return change_item(world, world.need("invoiceitem", args[0], "invoiceitem", 404), params)
+@action("POST /v1/invoiceitems/{invoiceitem}", AMOUNT_PARAMETERS.replace("currency ", ""))
+def update_item(world: World, params: Params, item: Row) -> Row:
+    return change_item(world, item, params)
 
 
 def change_item(world: World, item: Row, params: Params) -> Row:
@@ -203,9 +203,8 @@ def change_item(world: World, item: Row, params: Params) -> Row:
     return item
 
 
-@operation("DELETE /v1/invoiceitems/{invoiceitem}")
-def delete_item(world: World, params: Params, args: list[str]) -> Row:
-    item = world.need("invoiceitem", args[0], "invoiceitem", 404)
+@action("DELETE /v1/invoiceitems/{invoiceitem}")
+def delete_item(world: World, params: Params, item: Row) -> Row:
     return remove_item(world, item)
 
 

@@ -9,18 +9,12 @@ from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoice_items import change_item, put_item, remove_item, require_draft
 from sync_pipeline.sandbox.stripe.invoices import lines_of, sum_up
 from sync_pipeline.sandbox.stripe.listing import page_of
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World
 
 _LINE = "amount description discountable discounts metadata period price_data pricing quantity tax_rates"
 _LINES = " ".join(f"lines.{name}" for name in _LINE.split())
-
-
-def _draft(world: World, id: str) -> Row:
-    invoice = world.need("invoice", id, "invoice", 404)
-    require_draft(invoice)
-    return invoice
 
 
 def _finish(world: World, invoice: Row, params: Params) -> Row:
@@ -29,15 +23,14 @@ def _finish(world: World, invoice: Row, params: Params) -> Row:
     return world.update(invoice, {"metadata": metadata})
 
 
-@operation("GET /v1/invoices/{invoice}/lines", "limit starting_after ending_before")
-def list_lines(world: World, params: Params, args: list[str]) -> Row:
-    world.need("invoice", args[0], "invoice", 404)
-    return page_of(lines_of(world, args[0]), world, params, f"/v1/invoices/{args[0]}/lines")
+@action("GET /v1/invoices/{invoice}/lines", "limit starting_after ending_before")
+def list_lines(world: World, params: Params, invoice: Row) -> Row:
+    return page_of(lines_of(world, invoice["id"]), world, params, f"/v1/invoices/{invoice['id']}/lines")
 
 
-@operation("POST /v1/invoices/{invoice}/add_lines", f"invoice_metadata lines.invoice_item {_LINES}")
-def add_lines(world: World, params: Params, args: list[str]) -> Row:
-    invoice = _draft(world, args[0])
+@action("POST /v1/invoices/{invoice}/add_lines", f"invoice_metadata lines.invoice_item {_LINES}")
+def add_lines(world: World, params: Params, invoice: Row) -> Row:
+    require_draft(invoice)
     customer = world.need("customer", invoice["customer"])
     with world.watching("invoice", invoice["id"], "invoice.updated"):
         for i, entry in enumerate(params["lines"]):
@@ -62,9 +55,9 @@ def _item_of(world: World, invoice: Row, line_id: str, param: str) -> Row:
     return world.need("invoiceitem", details["invoice_item"])
 
 
-@operation("POST /v1/invoices/{invoice}/update_lines", f"invoice_metadata lines.id {_LINES}")
-def update_lines(world: World, params: Params, args: list[str]) -> Row:
-    invoice = _draft(world, args[0])
+@action("POST /v1/invoices/{invoice}/update_lines", f"invoice_metadata lines.id {_LINES}")
+def update_lines(world: World, params: Params, invoice: Row) -> Row:
+    require_draft(invoice)
     with world.watching("invoice", invoice["id"], "invoice.updated"):
         for i, entry in enumerate(params["lines"]):
             change_item(world, _item_of(world, invoice, entry["id"], f"lines[{i}][id]"), entry)
@@ -73,15 +66,16 @@ def update_lines(world: World, params: Params, args: list[str]) -> Row:
 
 @operation("POST /v1/invoices/{invoice}/lines/{line_item_id}", _LINE)
 def update_line(world: World, params: Params, args: list[str]) -> Row:
-    invoice = _draft(world, args[0])
+    invoice = world.need("invoice", args[0], "invoice", 404)
+    require_draft(invoice)
     change_item(world, _item_of(world, invoice, args[1], "line_item_id"), params)
     return world.need("line_item", args[1])
 
 
-@operation("POST /v1/invoices/{invoice}/remove_lines", "invoice_metadata lines.id lines.behavior")
-def remove_lines(world: World, params: Params, args: list[str]) -> Row:
+@action("POST /v1/invoices/{invoice}/remove_lines", "invoice_metadata lines.id lines.behavior")
+def remove_lines(world: World, params: Params, invoice: Row) -> Row:
     """`delete` does away with the invoice item, `unassign` leaves it pending."""
-    invoice = _draft(world, args[0])
+    require_draft(invoice)
     with world.watching("invoice", invoice["id"], "invoice.updated"):
         for i, entry in enumerate(params["lines"]):
             item = _item_of(world, invoice, entry["id"], f"lines[{i}][id]")

@@ -11,7 +11,7 @@ from sync_pipeline.sandbox.stripe.finalization import collect, finalize
 from sync_pipeline.sandbox.stripe.invoice_items import remove_item, require_draft
 from sync_pipeline.sandbox.stripe.invoices import lines_of, new_draft, sum_up
 from sync_pipeline.sandbox.stripe.money import check_currency
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import card_error, resolve
 from sync_pipeline.sandbox.stripe.references import check_default_method, check_usable
@@ -88,9 +88,8 @@ def _schedule(world: World, invoice: Row) -> Row:
     return world.update(invoice, {"automatically_finalizes_at": at})
 
 
-@operation("POST /v1/invoices/{invoice}", f"{_PLAIN} {_COLLECT}")
-def update_invoice(world: World, params: Params, args: list[str]) -> Row:
-    invoice = world.need("invoice", args[0], "invoice", 404)
+@action("POST /v1/invoices/{invoice}", f"{_PLAIN} {_COLLECT}")
+def update_invoice(world: World, params: Params, invoice: Row) -> Row:
     taxes.unsupported_automatic(params)
     if invoice["status"] != "draft" and params.keys() - {"metadata", "auto_advance", "default_payment_method",
                                                          "expand", "description"}:  # fmt: skip
@@ -116,9 +115,8 @@ def update_invoice(world: World, params: Params, args: list[str]) -> Row:
     return world.need("invoice", invoice["id"])
 
 
-@operation("DELETE /v1/invoices/{invoice}")
-def delete_invoice(world: World, params: Params, args: list[str]) -> Row:
-    invoice = world.need("invoice", args[0], "invoice", 404)
+@action("DELETE /v1/invoices/{invoice}")
+def delete_invoice(world: World, params: Params, invoice: Row) -> Row:
     if invoice["status"] != "draft" or "_subscription" in invoice:
         raise StripeError("You can only delete draft invoices that are not part of a subscription.",
                           code="invoice_not_editable", param="invoice")  # fmt: skip
@@ -128,9 +126,8 @@ def delete_invoice(world: World, params: Params, args: list[str]) -> Row:
     return world.delete(invoice, "invoice.deleted")
 
 
-@operation("POST /v1/invoices/{invoice}/finalize", "auto_advance")
-def finalize_invoice(world: World, params: Params, args: list[str]) -> Row:
-    invoice = world.need("invoice", args[0], "invoice", 404)
+@action("POST /v1/invoices/{invoice}/finalize", "auto_advance")
+def finalize_invoice(world: World, params: Params, invoice: Row) -> Row:
     if invoice["status"] != "draft":
         raise StripeError("This invoice is already finalized, you can't re-finalize a non-draft invoice.",
                           code="invoice_not_editable", param="invoice")  # fmt: skip
@@ -142,8 +139,7 @@ def finalize_invoice(world: World, params: Params, args: list[str]) -> Row:
     return world.need("invoice", invoice["id"])
 
 
-def _payable(world: World, id: str) -> Row:
-    invoice = world.need("invoice", id, "invoice", 404)
+def _payable(world: World, invoice: Row) -> Row:
     if invoice["status"] == "paid":
         raise StripeError("Invoice is already paid", code="invoice_already_paid", param="invoice")
     if invoice["status"] == "void":
@@ -153,9 +149,9 @@ def _payable(world: World, id: str) -> Row:
     return invoice
 
 
-@operation("POST /v1/invoices/{invoice}/pay", "paid_out_of_band payment_method off_session forgive")
-def pay_invoice(world: World, params: Params, args: list[str]) -> Row:
-    invoice = _payable(world, args[0])
+@action("POST /v1/invoices/{invoice}/pay", "paid_out_of_band payment_method off_session forgive")
+def pay_invoice(world: World, params: Params, invoice: Row) -> Row:
+    invoice = _payable(world, invoice)
     if invoice["status"] == "paid":
         return invoice
     if params.get("paid_out_of_band"):
@@ -197,10 +193,9 @@ def pay_out_of_band(world: World, invoice: Row) -> Row:
     return payments.count_attached(world, payment)
 
 
-@operation("POST /v1/invoices/{invoice}/attach_payment", "payment_intent payment_record")
-def attach_payment(world: World, params: Params, args: list[str]) -> Row:
+@action("POST /v1/invoices/{invoice}/attach_payment", "payment_intent payment_record")
+def attach_payment(world: World, params: Params, invoice: Row) -> Row:
     """Part of an invoice, or all of it, is paid by a payment of one's own."""
-    invoice = world.need("invoice", args[0], "invoice", 404)
     if invoice["status"] != "open":
         raise StripeError("You can only attach a payment to an open invoice.", param="invoice")
     if params.get("payment_record"):
@@ -236,9 +231,8 @@ def report_payment(world: World, params: Params, args: list[str]) -> Row:
     })  # fmt: skip
 
 
-@operation("POST /v1/invoices/{invoice}/send")
-def send_invoice(world: World, params: Params, args: list[str]) -> Row:
-    invoice = world.need("invoice", args[0], "invoice", 404)
+@action("POST /v1/invoices/{invoice}/send")
+def send_invoice(world: World, params: Params, invoice: Row) -> Row:
     if invoice["collection_method"] != "send_invoice":
         raise StripeError("You can only manually send an invoice if its collection method is 'send_invoice'.",
                           param="invoice")  # fmt: skip
@@ -248,18 +242,17 @@ def send_invoice(world: World, params: Params, args: list[str]) -> Row:
     return invoice
 
 
-@operation("POST /v1/invoices/{invoice}/void")
-def void_invoice(world: World, params: Params, args: list[str]) -> Row:
-    return _close(world, args[0], "void", ("open", "uncollectible"))
+@action("POST /v1/invoices/{invoice}/void")
+def void_invoice(world: World, params: Params, invoice: Row) -> Row:
+    return _close(world, invoice, "void", ("open", "uncollectible"))
 
 
-@operation("POST /v1/invoices/{invoice}/mark_uncollectible")
-def mark_uncollectible(world: World, params: Params, args: list[str]) -> Row:
-    return _close(world, args[0], "uncollectible", ("open",))
+@action("POST /v1/invoices/{invoice}/mark_uncollectible")
+def mark_uncollectible(world: World, params: Params, invoice: Row) -> Row:
+    return _close(world, invoice, "uncollectible", ("open",))
 
 
-def _close(world: World, id: str, status: str, allowed: tuple[str, ...]) -> Row:
-    invoice = world.need("invoice", id, "invoice", 404)
+def _close(world: World, invoice: Row, status: str, allowed: tuple[str, ...]) -> Row:
     if invoice["status"] not in allowed:
         verb = "void" if status == "void" else "mark uncollectible"
         raise StripeError(f"You cannot {verb} an invoice with status {invoice['status']}.",

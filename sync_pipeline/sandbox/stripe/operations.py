@@ -11,10 +11,13 @@ from dataclasses import dataclass
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.parameters import Params
+from sync_pipeline.sandbox.stripe.resources import RESOURCES
 from sync_pipeline.sandbox.stripe.world import World
 
 # (world, parameters, path arguments) -> a row, or a ready answer (list, search result, stub)
 Handler = Callable[[World, Params, list[str]], Row]
+# (world, parameters, the object that the path names) -> the same
+Action = Callable[[World, Params, Row], Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Implementation:
 
 
 IMPLEMENTED: dict[str, Implementation] = {}
+# What Stripe calls the id in the error for an unknown one, where it is not the contract's name for it.
+_PARAM = {"customer": "id", "subscription_exposed_id": "id", "setup_intent": "intent", "webhook_endpoint": "id"}
 
 
 def operation(key: str, accepts: str = "") -> Callable[[Handler], Handler]:
@@ -34,6 +39,25 @@ def operation(key: str, accepts: str = "") -> Callable[[Handler], Handler]:
         return handler
 
     return register
+
+
+def action(key: str, accepts: str = "") -> Callable[[Action], Action]:
+    """An operation on the object that the path names, which it is handed; without that object it is 404."""
+    collection, _, rest = key.partition(" ")[2].partition("/{")
+    kind = next(kind for kind, resource in RESOURCES.items() if resource.path == collection)
+    name, _, below = rest.partition("}")
+    param = name if below else param_of(name)
+
+    def register(act: Action) -> Action:
+        operation(key, accepts)(lambda world, params, args: act(world, params, world.need(kind, args[0], param, 404)))
+        return act
+
+    return register
+
+
+def param_of(name: str) -> str:
+    """What an id in a path is called in errors, by the contract's name for it."""
+    return _PARAM.get(name, name)
 
 
 def refuse_unmodelled(params: Params, accepts: frozenset[str], path: str = "", name: str = "") -> None:

@@ -6,7 +6,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors, holds, payments
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.money import check_currency, check_largest, check_step, minimum_charge
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import (
     SUCCEEDING,
@@ -65,9 +65,8 @@ def _method(world: World, params: Params) -> Row | None:
     return resolve(world, params["payment_method"], "payment_method") if params.get("payment_method") else None
 
 
-@operation("POST /v1/payment_intents/{intent}", f"amount metadata customer payment_method {_WAYS} {_PLAIN}")
-def update_intent(world: World, params: Params, args: list[str]) -> Row:
-    intent = world.need("payment_intent", args[0], "intent", 404)
+@action("POST /v1/payment_intents/{intent}", f"amount metadata customer payment_method {_WAYS} {_PLAIN}")
+def update_intent(world: World, params: Params, intent: Row) -> Row:
     if intent["status"] in _SETTLED and params.keys() - {"metadata", "description", "expand"}:
         raise _unexpected(intent, "updated")
     if "amount" in params:
@@ -79,9 +78,8 @@ def update_intent(world: World, params: Params, args: list[str]) -> Row:
     return world.update(intent, changes)
 
 
-@operation("POST /v1/payment_intents/{intent}/confirm", _CONFIRM)
-def confirm_intent(world: World, params: Params, args: list[str]) -> Row:
-    intent = world.need("payment_intent", args[0], "intent", 404)
+@action("POST /v1/payment_intents/{intent}/confirm", _CONFIRM)
+def confirm_intent(world: World, params: Params, intent: Row) -> Row:
     if intent["status"] in _SETTLED:
         raise _unexpected(intent, "confirmed")
     method = _method(world, params) or world.get("payment_method", intent.get("payment_method"))
@@ -126,9 +124,8 @@ def _refused(world: World, intent: Row) -> StripeError:
     return card_error(told["decline_code"], commits=True, charge=told["charge"], payment_intent=world.render(intent))
 
 
-@operation("POST /v1/payment_intents/{intent}/cancel", "cancellation_reason")
-def cancel_intent(world: World, params: Params, args: list[str]) -> Row:
-    intent = world.need("payment_intent", args[0], "intent", 404)
+@action("POST /v1/payment_intents/{intent}/cancel", "cancellation_reason")
+def cancel_intent(world: World, params: Params, intent: Row) -> Row:
     if intent["status"] in ("succeeded", "canceled"):
         raise _unexpected(intent, "canceled")
     if any(p["is_default"] and p["status"] == "open" for p in world.find("invoice_payment", _payment=intent["id"])):

@@ -8,7 +8,7 @@ from typing import Any
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World
 
@@ -170,9 +170,8 @@ def create_method(world: World, params: Params, args: list[str]) -> Row:
     return _create_card(world, _CARDS[name], fields)
 
 
-@operation("POST /v1/payment_methods/{payment_method}", "metadata billing_details allow_redisplay")
-def update_method(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("payment_method", args[0], "payment_method", 404)
+@action("POST /v1/payment_methods/{payment_method}", "metadata billing_details allow_redisplay")
+def update_method(world: World, params: Params, row: Row) -> Row:
     changes: Row = {"metadata": merge_metadata(row, params)}
     if params.get("billing_details"):
         changes["billing_details"] = {**row["billing_details"], **params["billing_details"]}
@@ -189,9 +188,8 @@ def attach_method(world: World, params: Params, args: list[str]) -> Row:
     return attach(world, args[0], customer, "payment_method")
 
 
-@operation("POST /v1/payment_methods/{payment_method}/detach")
-def detach_method(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("payment_method", args[0], "payment_method", 404)
+@action("POST /v1/payment_methods/{payment_method}/detach")
+def detach_method(world: World, params: Params, row: Row) -> Row:
     if "customer" not in row:
         raise StripeError("The payment method you provided is not attached to a customer so detachment is impossible.",
                           code="payment_method_unexpected_state", param="payment_method")  # fmt: skip

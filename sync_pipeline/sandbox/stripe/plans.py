@@ -51,7 +51,7 @@ def create_plan(world: World, params: Params, args: list[str]) -> Row:
 
 @operation("POST /v1/plans/{plan}", "active metadata nickname")
 def update_plan(world: World, params: Params, args: list[str]) -> Row:
-    return _plan(world, world.render(update_price(world, params, [_need(world, args[0])["id"]])))
+    return _plan(world, world.render(update_price(world, params, _need(world, args[0]))))
 
 
 @operation("DELETE /v1/plans/{plan}")

@@ -128,7 +128,7 @@ def _of_new_phases(world: World, params: Params, given: Params) -> Row:
     else:
         schedule = world.need("subscription_schedule", params["schedule"], "schedule")
         before = _latest(world, schedule)
-        schedule = update_schedule(world, given, [schedule["id"]])
+        schedule = update_schedule(world, given, schedule)
     latest = _latest(world, schedule)
     if latest != before:  # it begins, or what the phase prorates is invoiced, at once
         return _discount(world, world.need("invoice", latest or ""), params)
@@ -169,7 +169,7 @@ def _of_subscription(world: World, subscription: Row, params: Params, details: P
     before = subscription["latest_invoice"]
     if details.get("resume_at"):
         how = pick(details, "billing_cycle_anchor proration_behavior proration_date")
-        subscription, details = resume(world, how, [subscription["id"]]), {}
+        subscription, details = resume(world, how, subscription), {}
     immediate = details.get("proration_behavior") == "always_invoice"
     changes = {k: v for k, v in details.items() if k not in ("cancel_now", "start_date", "billing_mode")}
     if immediate:

@@ -8,7 +8,7 @@ from sync_pipeline.sandbox.stripe.balances import move_money
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.expand import included
 from sync_pipeline.sandbox.stripe.listing import embedded
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import behaviour_of
 from sync_pipeline.sandbox.stripe.settings import DAY
@@ -136,15 +136,13 @@ def _unrefund(world: World, row: Row) -> None:
     world.update(charge, {"amount_refunded": left, "refunded": False}, "charge.updated")
 
 
-@operation("POST /v1/refunds/{refund}", "metadata")
-def update_refund(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("refund", args[0], "refund", 404)
+@action("POST /v1/refunds/{refund}", "metadata")
+def update_refund(world: World, params: Params, row: Row) -> Row:
     return _tell(world, row, {"metadata": merge_metadata(row, params)})
 
 
-@operation("POST /v1/refunds/{refund}/cancel")
-def cancel_refund(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("refund", args[0], "refund", 404)
+@action("POST /v1/refunds/{refund}/cancel")
+def cancel_refund(world: World, params: Params, row: Row) -> Row:
     if row["status"] not in ("pending", "requires_action"):
         raise StripeError(f"Refunds with status {row['status']} cannot be canceled.", param="refund")
     transaction = move_money(world, row, "refund_failure", row["amount"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.phases import (
     PHASE,
@@ -211,19 +211,17 @@ def _stop(world: World, row: Row) -> None:
         world.set_timer(name, row["id"], None)
 
 
-def _live(world: World, id: str) -> Row:
-    row = world.need(KIND, id, "schedule", 404)
+def _check_live(row: Row) -> None:
     if row["status"] not in ("not_started", "active"):
         raise StripeError(f"You cannot change a subscription schedule that is {row['status']}.", param="schedule")
-    return row
 
 
-@operation(
+@action(
     "POST /v1/subscription_schedules/{schedule}",
     f"end_behavior metadata proration_behavior phases.start_date {_DEFAULTS} {PHASES}",
 )
-def update_schedule(world: World, params: Params, args: list[str]) -> Row:
-    row = _live(world, args[0])
+def update_schedule(world: World, params: Params, row: Row) -> Row:
+    _check_live(row)
     _check_end(params)
     changes: Row = {"metadata": merge_metadata(row, params), **pick(params, "end_behavior")}
     changes["default_settings"] = _default_settings(params, row["default_settings"])
@@ -261,15 +259,16 @@ def _change_running(world: World, row: Row, changes: Row, behaviour: str) -> Row
     return row
 
 
-@operation("POST /v1/subscription_schedules/{schedule}/release")
-def release_schedule(world: World, params: Params, args: list[str]) -> Row:
-    return _release(world, _live(world, args[0]))
+@action("POST /v1/subscription_schedules/{schedule}/release")
+def release_schedule(world: World, params: Params, row: Row) -> Row:
+    _check_live(row)
+    return _release(world, row)
 
 
-@operation("POST /v1/subscription_schedules/{schedule}/cancel", "invoice_now prorate")
-def cancel_schedule(world: World, params: Params, args: list[str]) -> Row:
+@action("POST /v1/subscription_schedules/{schedule}/cancel", "invoice_now prorate")
+def cancel_schedule(world: World, params: Params, row: Row) -> Row:
     """Takes the subscription with it; unlike a direct cancel, it prorates and invoices unless told not to."""
-    row = _live(world, args[0])
+    _check_live(row)
     subscription = world.get("subscription", row.get("subscription"))
     row = call_off(world, row)
     if subscription and subscription["status"] not in ENDED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe.errors import StripeError, required
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.payment_methods import allowed_types, attach, card_error, resolve
 from sync_pipeline.sandbox.stripe.world import World
@@ -27,11 +27,9 @@ def create_setup(world: World, params: Params, args: list[str]) -> Row:
     return _confirm(world, row) if params.get("confirm") else row
 
 
-@operation(
-    "POST /v1/setup_intents/{intent}", "customer payment_method description metadata allowed_payment_method_types"
-)
-def update_setup(world: World, params: Params, args: list[str]) -> Row:
-    row = _open(world, args[0], "updated")
+@action("POST /v1/setup_intents/{intent}", "customer payment_method description metadata allowed_payment_method_types")
+def update_setup(world: World, params: Params, row: Row) -> Row:
+    _check_open(row, "updated")
     return world.update(row, _method(world, params) | allowed_types(params) | pick(params, "customer description") | {
         "metadata": merge_metadata(row, params),
     })  # fmt: skip
@@ -45,9 +43,9 @@ def _method(world: World, params: Params) -> Row:
     return {"payment_method": method["id"], "status": "requires_confirmation"}
 
 
-@operation("POST /v1/setup_intents/{intent}/confirm", "payment_method return_url allowed_payment_method_types")
-def confirm_setup(world: World, params: Params, args: list[str]) -> Row:
-    row = _open(world, args[0], "confirmed")
+@action("POST /v1/setup_intents/{intent}/confirm", "payment_method return_url allowed_payment_method_types")
+def confirm_setup(world: World, params: Params, row: Row) -> Row:
+    _check_open(row, "confirmed")
     return _confirm(world, world.update(row, _method(world, params) | allowed_types(params)))
 
 
@@ -64,17 +62,15 @@ def _confirm(world: World, row: Row) -> Row:
     return row
 
 
-@operation("POST /v1/setup_intents/{intent}/cancel", "cancellation_reason")
-def cancel_setup(world: World, params: Params, args: list[str]) -> Row:
-    row = _open(world, args[0], "canceled")
+@action("POST /v1/setup_intents/{intent}/cancel", "cancellation_reason")
+def cancel_setup(world: World, params: Params, row: Row) -> Row:
+    _check_open(row, "canceled")
     row = world.update(row, {"status": "canceled", **pick(params, "cancellation_reason")})
     world.emit("setup_intent.canceled", row)
     return row
 
 
-def _open(world: World, id: str, verb: str) -> Row:
-    row = world.need("setup_intent", id, "intent", 404)
+def _check_open(row: Row, verb: str) -> None:
     if row["status"] in ("succeeded", "canceled"):
         raise StripeError(f"This SetupIntent cannot be {verb} because it has a status of {row['status']}.",
                           code="setup_intent_unexpected_state", param="intent")  # fmt: skip
-    return row

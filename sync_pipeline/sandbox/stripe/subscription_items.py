@@ -6,7 +6,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe.cycles import schedule_next
 from sync_pipeline.sandbox.stripe.errors import StripeError, required
 from sync_pipeline.sandbox.stripe.listing import list_objects
-from sync_pipeline.sandbox.stripe.operations import operation
+from sync_pipeline.sandbox.stripe.operations import action, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.subscription_changes import (
     change_items,
@@ -31,18 +31,16 @@ def create_item(world: World, params: Params, args: list[str]) -> Row:
     return next(i for i in items_of(world, subscription["id"]) if i["id"] not in before)
 
 
-@operation("POST /v1/subscription_items/{item}", f"off_session {_WHAT} {_HOW}")
-def update_item(world: World, params: Params, args: list[str]) -> Row:
-    item = world.need("subscription_item", args[0], "item", 404)
+@action("POST /v1/subscription_items/{item}", f"off_session {_WHAT} {_HOW}")
+def update_item(world: World, params: Params, item: Row) -> Row:
     subscription = world.need("subscription", item["subscription"])
     entry = {k: v for k, v in params.items() if k in _WHAT.split()}
     _change(world, subscription, {"id": item["id"], **entry}, params)
     return world.need("subscription_item", item["id"])
 
 
-@operation("DELETE /v1/subscription_items/{item}", f"{_HOW}")
-def delete_item(world: World, params: Params, args: list[str]) -> Row:
-    item = world.need("subscription_item", args[0], "item", 404)
+@action("DELETE /v1/subscription_items/{item}", f"{_HOW}")
+def delete_item(world: World, params: Params, item: Row) -> Row:
     subscription = world.need("subscription", item["subscription"])
     if len(items_of(world, subscription["id"])) == 1:
         raise StripeError(

@@ -8,7 +8,7 @@ from sync_pipeline.sandbox.stripe.billing import add_pending, begin_invoice, iss
 from sync_pipeline.sandbox.stripe.cycles import schedule_next
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.invoice_items import remove_item
-from sync_pipeline.sandbox.stripe.operations import operation
+from sync_pipeline.sandbox.stripe.operations import action, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.proration import credit
 from sync_pipeline.sandbox.stripe.standing import ENDED
@@ -27,24 +27,22 @@ def create(world: World, params: Params, args: list[str]) -> Row:
     return create_subscription(world, params)
 
 
-@operation(
+@action(
     "POST /v1/subscriptions/{subscription_exposed_id}",
     f"billing_cycle_anchor cancellation_details.comment cancellation_details.feedback pause_collection proration_date"
     f" {COLLECTION}",
 )
-def update(world: World, params: Params, args: list[str]) -> Row:
-    subscription = world.need("subscription", args[0], status=404)
+def update(world: World, params: Params, subscription: Row) -> Row:
     return change_subscription(world, subscription, params)
 
 
-@operation(
+@action(
     "DELETE /v1/subscriptions/{subscription_exposed_id}",
     "invoice_now prorate cancellation_details.comment cancellation_details.feedback",
 )
-def cancel(world: World, params: Params, args: list[str]) -> Row:
-    subscription = world.need("subscription", args[0], status=404)
+def cancel(world: World, params: Params, subscription: Row) -> Row:
     if subscription["status"] in ENDED:
-        raise errors.missing("subscription", args[0], status=404)
+        raise errors.missing("subscription", subscription["id"], status=404)
     return cancel_with(world, subscription, params)
 
 
@@ -68,9 +66,8 @@ def cancel_with(world: World, subscription: Row, params: Params) -> Row:
     return cancel_now(world, subscription, details=given, asked_at=world.now())
 
 
-@operation("POST /v1/subscriptions/{subscription}/resume", "proration_behavior proration_date billing_cycle_anchor")
-def resume(world: World, params: Params, args: list[str]) -> Row:
-    subscription = world.need("subscription", args[0], "subscription", 404)
+@action("POST /v1/subscriptions/{subscription}/resume", "proration_behavior proration_date billing_cycle_anchor")
+def resume(world: World, params: Params, subscription: Row) -> Row:
     if subscription["status"] != "paused":
         raise StripeError("This subscription cannot be resumed because it is not paused.", param="subscription")
     anchor = (params.get("billing_cycle_anchor") or {}).get("type", "now")
@@ -88,10 +85,9 @@ def resume(world: World, params: Params, args: list[str]) -> Row:
     return world.need("subscription", subscription["id"])
 
 
-@operation("POST /v1/subscriptions/{subscription}/pause", "type")
-def pause(world: World, params: Params, args: list[str]) -> Row:
+@action("POST /v1/subscriptions/{subscription}/pause", "type")
+def pause(world: World, params: Params, subscription: Row) -> Row:
     """Stops service and billing: no invoices and no new periods until it is resumed."""
-    subscription = world.need("subscription", args[0], "subscription", 404)
     if subscription["billing_mode"]["type"] != "flexible":
         raise StripeError("Only subscriptions with `billing_mode.type=flexible` can be paused.", param="subscription")
     if subscription.get("schedule"):
@@ -107,20 +103,18 @@ def pause(world: World, params: Params, args: list[str]) -> Row:
     return subscription
 
 
-@operation("POST /v1/subscriptions/{subscription}/migrate", "billing_mode")
-def migrate(world: World, params: Params, args: list[str]) -> Row:
-    subscription = world.need("subscription", args[0], "subscription", 404)
+@action("POST /v1/subscriptions/{subscription}/migrate", "billing_mode")
+def migrate(world: World, params: Params, subscription: Row) -> Row:
     if subscription["billing_mode"]["type"] == "flexible":
         raise StripeError("The subscription is already in flexible billing mode.", param="billing_mode[type]")
     mode = {"type": "flexible", "flexible": {"proration_discounts": "included"}, "updated_at": world.now()}
     return world.update(subscription, {"billing_mode": mode}, "customer.subscription.updated")
 
 
-@operation("DELETE /v1/subscriptions/{subscription_exposed_id}/discount")
-def delete_discount(world: World, params: Params, args: list[str]) -> Row:
-    subscription = world.need("subscription", args[0], status=404)
+@action("DELETE /v1/subscriptions/{subscription_exposed_id}/discount")
+def delete_discount(world: World, params: Params, subscription: Row) -> Row:
     if not subscription["discounts"]:
-        raise errors.missing("discount", args[0], "subscription_exposed_id", status=404)
+        raise errors.missing("discount", subscription["id"], "subscription_exposed_id", status=404)
     discount = world.need("discount", subscription["discounts"][-1])
     world.update(subscription, {"discounts": subscription["discounts"][:-1]}, "customer.subscription.updated")
     shown = {k: v for k, v in world.render(discount).items() if k != "end"} | {"deleted": True}

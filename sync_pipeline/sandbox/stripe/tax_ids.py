@@ -8,7 +8,7 @@ from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
 from sync_pipeline.sandbox.stripe.listing import need_below
-from sync_pipeline.sandbox.stripe.operations import operation
+from sync_pipeline.sandbox.stripe.operations import action, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.world import World, timer
 
@@ -31,9 +31,9 @@ _FORMATS = {
 _VERIFIED = ("eu_vat", "gb_vat", "au_abn")
 
 
-@operation("POST /v1/customers/{customer}/tax_ids", "type value")
-def create_for_customer(world: World, params: Params, args: list[str]) -> Row:
-    return create_tax_id(world, world.need("customer", args[0], "customer", 404), params, "value")
+@action("POST /v1/customers/{customer}/tax_ids", "type value")
+def create_for_customer(world: World, params: Params, customer: Row) -> Row:
+    return create_tax_id(world, customer, params, "value")
 
 
 @operation("POST /v1/tax_ids", "type value owner.type owner.customer")
@@ -84,6 +84,6 @@ def delete_for_customer(world: World, params: Params, args: list[str]) -> Row:
     return world.delete(need_below(world, "tax_id", "customer", args, "id"), "customer.tax_id.deleted")
 
 
-@operation("DELETE /v1/tax_ids/{id}")
-def delete_top_level(world: World, params: Params, args: list[str]) -> Row:
-    return world.delete(world.need("tax_id", args[0], status=404), "customer.tax_id.deleted")
+@action("DELETE /v1/tax_ids/{id}")
+def delete_top_level(world: World, params: Params, row: Row) -> Row:
+    return world.delete(row, "customer.tax_id.deleted")

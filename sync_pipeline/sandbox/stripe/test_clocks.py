@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.errors import StripeError
-from sync_pipeline.sandbox.stripe.operations import operation
+from sync_pipeline.sandbox.stripe.operations import action, operation
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.periods import add_interval
 from sync_pipeline.sandbox.stripe.settings import DAY
@@ -57,9 +57,8 @@ def create_clock(world: World, params: Params, args: list[str]) -> Row:
     return row
 
 
-@operation("POST /v1/test_helpers/test_clocks/{test_clock}/advance", "frozen_time")
-def advance_clock(world: World, params: Params, args: list[str]) -> Row:
-    clock = world.need(KIND, args[0], "test_clock", 404)
+@action("POST /v1/test_helpers/test_clocks/{test_clock}/advance", "frozen_time")
+def advance_clock(world: World, params: Params, clock: Row) -> Row:
     now, target = clock["frozen_time"], params["frozen_time"]
     refuse_while_advancing(clock)
     if target <= now:
@@ -116,9 +115,8 @@ def _told(moment: int) -> str:
     return f"{moment} ({datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M:%S UTC})"
 
 
-@operation("DELETE /v1/test_helpers/test_clocks/{test_clock}")
-def delete_clock(world: World, params: Params, args: list[str]) -> Row:
-    clock = world.need(KIND, args[0], "test_clock", 404)
+@action("DELETE /v1/test_helpers/test_clocks/{test_clock}")
+def delete_clock(world: World, params: Params, clock: Row) -> Row:
     remove(world, clock)
     return {"id": clock["id"], "object": KIND, "deleted": True}
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
 from sync_pipeline.sandbox.stripe.finalization import heed_delivery
-from sync_pipeline.sandbox.stripe.operations import merge_metadata, operation, pick
+from sync_pipeline.sandbox.stripe.operations import action, merge_metadata, operation, pick
 from sync_pipeline.sandbox.stripe.parameters import Params
 from sync_pipeline.sandbox.stripe.thin_events import thin
 from sync_pipeline.sandbox.stripe.world import DESTINATION, World, timer
@@ -61,9 +61,8 @@ def register(world: World, url: str, secret: str | None) -> Row:
     return world.render(row) | {"secret": row["_secret"]}
 
 
-@operation("POST /v1/webhook_endpoints/{webhook_endpoint}", "url enabled_events disabled description metadata")
-def update_endpoint(world: World, params: Params, args: list[str]) -> Row:
-    row = world.need("webhook_endpoint", args[0], status=404)
+@action("POST /v1/webhook_endpoints/{webhook_endpoint}", "url enabled_events disabled description metadata")
+def update_endpoint(world: World, params: Params, row: Row) -> Row:
     if params.get("enabled_events"):
         _check_events(world, params["enabled_events"])
     changes = pick(params, "url enabled_events description")
@@ -72,9 +71,9 @@ def update_endpoint(world: World, params: Params, args: list[str]) -> Row:
     return world.update(row, changes | {"metadata": merge_metadata(row, params)})
 
 
-@operation("DELETE /v1/webhook_endpoints/{webhook_endpoint}")
-def delete_endpoint(world: World, params: Params, args: list[str]) -> Row:
-    return world.delete(world.need("webhook_endpoint", args[0], status=404))
+@action("DELETE /v1/webhook_endpoints/{webhook_endpoint}")
+def delete_endpoint(world: World, params: Params, row: Row) -> Row:
+    return world.delete(row)
 
 
 def roll_secret(world: World, endpoint: str) -> str:

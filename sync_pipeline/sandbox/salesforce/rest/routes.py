@@ -104,48 +104,10 @@ _OBJECT_RESOURCES = frozenset({"describe", "listviews", "quickactions", "updated
 _RESOURCES = ("composite", "jobs", "limits", "query", "queryAll", "sobjects")
 # Resources that Salesforce has and the sandbox has not.
 _NOT_HERE = frozenset(
-    {
-        "actions",
-        "analytics",
-        "appmenu",
-        "async-queries",
-        "chatter",
-        "commerce",
-        "connect",
-        "consent",
-        "dedupe",
-        "eclair",
-        "event",
-        "eventschema",
-        "externaldatasources",
-        "flexipage",
-        "folders",
-        "graphql",
-        "identity",
-        "jobs",
-        "jsonxform",
-        "knowledgemanagement",
-        "licensing",
-        "localizedvalue",
-        "metadata",
-        "nouns",
-        "parameterizedsearch",
-        "payments",
-        "process",
-        "quickactions",
-        "recent",
-        "sanitizer",
-        "scheduling",
-        "search",
-        "serviceTemplates",
-        "smartdatadiscovery",
-        "support",
-        "tabs",
-        "theme",
-        "tooling",
-        "ui-api",
-        "wave",
-    }
+    "actions analytics appmenu async-queries chatter commerce connect consent dedupe eclair event eventschema"
+    " externaldatasources flexipage folders graphql identity jobs jsonxform knowledgemanagement licensing"
+    " localizedvalue metadata nouns parameterizedsearch payments process quickactions recent sanitizer scheduling"
+    " search serviceTemplates smartdatadiscovery support tabs theme tooling ui-api wave".split()
 )
 
 
