@@ -21,6 +21,26 @@ _SOAP_TYPES = {
     "datetime": "xsd:dateTime",
     "address": "urn:address",
 }
+# What is the same of every object, and of every field.
+_OBJECT = {
+    **dict.fromkeys((
+        "activateable customSetting deepCloneable deprecatedAndHidden feedEnabled hasSubtypes"
+        " isInterface isSubtype"
+    ).split(), False),
+    **dict.fromkeys("layoutable mruEnabled queryable replicateable retrieveable searchable triggerable".split(), True),
+}  # fmt: skip
+_FIELD = {
+    **dict.fromkeys((
+        "aiPredictionField calculated dependentPicklist deprecatedAndHidden"
+        " displayLocationInDecimal encrypted formulaTreatNullNumberAsZero highScaleNumber"
+        " htmlFormatted queryByDistance restrictedDelete searchPrefilterable"
+        " writeRequiresMasterRead"
+    ).split(), False),
+    **dict.fromkeys((
+        "calculatedFormula controllerName defaultValueFormula extraTypeInfo filteredLookupInfo"
+        " mask maskType referenceTargetField relationshipOrder"
+    ).split(), None),
+}  # fmt: skip
 
 
 def describe_global(access: Access, base: str) -> dict[str, Any]:
@@ -82,77 +102,47 @@ def _record_types(db: Database, o: ObjectAccess, base: str) -> list[dict[str, An
 def _summary(o: ObjectAccess, base: str) -> dict[str, Any]:
     name = o.object.name
     own = f"{base}/sobjects/{name}"
-    return {
-        "activateable": False,
+    told = {
         "associateEntityType": None,
         "associateParentEntity": None,
         "createable": o.create,
         "custom": o.object.custom,
-        "customSetting": False,
-        "deepCloneable": False,
         "deletable": o.delete,
-        "deprecatedAndHidden": False,
-        "feedEnabled": False,
-        "hasSubtypes": False,
-        "isInterface": False,
-        "isSubtype": False,
         "keyPrefix": o.object.prefix,
         "label": o.object.label,
         "labelPlural": o.object.plural,
-        "layoutable": True,
         "mergeable": o.object.merge,
-        "mruEnabled": True,
         "name": name,
-        "queryable": True,
-        "replicateable": True,
-        "retrieveable": True,
-        "searchable": True,
-        "triggerable": True,
         "undeletable": o.object.undelete and o.delete,
         "updateable": o.edit,
         "urls": {"sobject": own, "describe": f"{own}/describe", "rowTemplate": f"{own}/{{ID}}"},
     }
+    return dict(sorted((_OBJECT | told).items()))
 
 
 def _field(db: Database, o: ObjectAccess, f: Field) -> dict[str, Any]:
     number = f.type in NUMBER_TYPES and f.type != "int"
     choices = db.choices(f) if f.type in ("picklist", "multipicklist") else ()
-    return {
+    told = {
         "aggregatable": f.filterable and f.type != "boolean",
-        "aiPredictionField": False,
         "autoNumber": f.auto_number is not None,
         "byteLength": f.length * 3 if f.type not in ("id", "reference") else 18,
-        "calculated": False,
-        "calculatedFormula": None,
         "cascadeDelete": f.delete_with_parent,
         "caseSensitive": f.case_sensitive,
         "compoundFieldName": f.compound
         or ("Name" if o.object.person and f.name in ("FirstName", "LastName") else None),
-        "controllerName": None,
         "createable": f.name in o.createable,
         "custom": f.custom,
         "defaultValue": f.default if f.type == "boolean" else None,
-        "defaultValueFormula": None,
         "defaultedOnCreate": f.default is not None or f.owner or f.auto_number is not None or not f.createable,
-        "dependentPicklist": False,
-        "deprecatedAndHidden": False,
         "digits": f.digits,
-        "displayLocationInDecimal": False,
-        "encrypted": False,
         "externalId": f.external_id,
-        "extraTypeInfo": None,
         "filterable": f.filterable,
-        "filteredLookupInfo": None,
-        "formulaTreatNullNumberAsZero": False,
         "groupable": f.groupable,
-        "highScaleNumber": False,
-        "htmlFormatted": False,
         "idLookup": f.id_lookup or f.external_id or f.type == "id",
         "inlineHelpText": f.help,
         "label": f.label,
         "length": f.length if not number else 0,
-        "mask": None,
-        "maskType": None,
         "name": f.name,
         "nameField": f.name_field,
         "namePointing": len(f.to) > 1,
@@ -163,19 +153,14 @@ def _field(db: Database, o: ObjectAccess, f: Field) -> dict[str, Any]:
         ],
         "polymorphicForeignKey": len(f.to) > 1,
         "precision": f.precision,
-        "queryByDistance": False,
-        "referenceTargetField": None,
         "referenceTo": list(f.to),
         "relationshipName": f.relationship,
-        "relationshipOrder": None,
-        "restrictedDelete": False,
         "restrictedPicklist": f.restricted,
         "scale": f.scale,
-        "searchPrefilterable": False,
         "soapType": _SOAP_TYPES.get(f.type, "xsd:string"),
         "sortable": f.filterable,
         "type": f.type,
         "unique": f.unique,
         "updateable": f.name in o.updateable,
-        "writeRequiresMasterRead": False,
     }
+    return dict(sorted((_FIELD | told).items()))
