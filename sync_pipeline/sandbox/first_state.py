@@ -37,14 +37,17 @@ def _made(options: Options, salesforce_url: Callable[[], str], log: RequestLog) 
         salesforce = replace(salesforce, multi_currency=True)
     kept = options.keep if options.keep is not None and options.keep.exists() else None
     lived = options.data == "company" and kept is None
-    sandbox = build(
-        seed=options.seed,
-        now=company_plan.opens_at(until) if lived else options.now,
-        salesforce_settings=salesforce,
-        stripe_settings=vendors.stripe,
-        salesforce_url=salesforce_url,
-        log=log,
-    )
+    try:
+        sandbox = build(
+            seed=options.seed,
+            now=company_plan.opens_at(until) if lived else options.now,
+            salesforce_settings=salesforce,
+            stripe_settings=vendors.stripe,
+            salesforce_url=salesforce_url,
+            log=log,
+        )
+    except ValueError as error:
+        raise SandboxError(f"--settings {options.settings}: {error}.") from None
     if kept is not None:
         _restore(sandbox, kept)
     elif options.data == "story":

@@ -172,6 +172,26 @@ def test_a_file_that_is_not_a_kept_sandbox_is_wrong_use(tmp_path: Path) -> None:
     assert f"--keep {keep}: this is not a snapshot of a sandbox" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("salesforce", "said"),
+    [
+        ({"hidden_fields": ["Account.MMR__c"]}, "there is no field Account.MMR__c"),
+        ({"package": "/nowhere"}, "no Salesforce package at /nowhere"),
+    ],
+)
+def test_settings_of_an_org_that_cannot_be_are_wrong_use(
+    tmp_path: Path, salesforce: dict[str, object], said: str
+) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text(json.dumps({"salesforce": salesforce}))
+    command = [*COMMAND, "--settings", str(settings)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert f"--settings {settings}: " in ended.stderr
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_the_same_seed_and_calls_give_byte_identical_states() -> None:
     def story() -> str:
         with start_sandbox("--data", "story", "--seed", "3", "--now", str(START)) as handle:

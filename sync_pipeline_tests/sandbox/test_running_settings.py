@@ -53,7 +53,9 @@ def test_an_administrator_hides_a_field_and_it_is_as_if_it_did_not_exist(sandbox
     [
         ({"stripe": {"lag": 1}}, "stripe.lag is not a setting"),
         ({"stripe": {"search_lag": "soon"}}, "stripe: Expected `int`"),
+        ({"stripe": {"requests_per_second": -1}}, "requests_per_second: must be 0 or more"),
         ({"salesforce": {"multi_currency": True}}, "multi_currency cannot be changed in a running org"),
+        ({"salesforce": {"hidden_fields": ["Account.MMR__c"]}}, "there is no field Account.MMR__c"),
     ],
 )
 def test_a_wrong_setting_is_named_and_nothing_changes(

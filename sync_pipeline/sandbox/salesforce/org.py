@@ -70,11 +70,16 @@ class Org:
         self.configure()
 
     def configure(self, **changes: Any) -> None:
-        """Changes settings of the running org. Raises ValueError for those that shape its schema."""
+        """Changes settings of the running org. Raises ValueError for those that shape its schema, and for fields to
+        hide that are not there."""
         shaping = {"package", "multi_currency", "currency", "currencies", "company", "is_sandbox", "record_types"}
         fixed = shaping & set(changes)
         if fixed:
             raise ValueError(f"{', '.join(sorted(fixed))} cannot be changed in a running org")
+        for hidden in changes.get("hidden_fields", self.settings.hidden_fields):
+            name, _, field = hidden.partition(".")
+            if name not in self.schema.objects or field not in self.schema.objects[name].fields:
+                raise ValueError(f"hidden_fields: there is no field {hidden}; name one as Account.MRR__c")
         self.settings = replace(self.settings, **changes)
         self.configured_at = self.clock.now()
         self.saver.settings = self.settings

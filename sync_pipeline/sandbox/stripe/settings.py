@@ -54,7 +54,10 @@ class StripeSettings:
     webhook_gaps: tuple[int, ...] = tuple(minutes * 60 for minutes in (1, 5, 30, 120, 300, 600, 600, 720, 720, 720))
 
     def __post_init__(self) -> None:
-        """Raises ValueError for rates that are not decimal text by lower-case currency."""
+        """Raises ValueError for rates that are not decimal text by lower-case currency, and for negative limits."""
+        for name in self.__slots__:
+            if re.search("_per_(second|minute|hour|day)$", name) and (getattr(self, name) or 0) < 0:
+                raise ValueError(f"{name}: must be 0 or more, or null for no limit")
         for currency, rate in self.exchange_rates.items():
             positive = re.fullmatch(r"\d+(\.\d+)?", rate) and Decimal(rate)
             if not re.fullmatch(r"[a-z]{3}", currency) or not positive:
