@@ -60,7 +60,8 @@ def _restore(saver: Saver, o: SObject, record_id: str, actor: Actor) -> Row:
             _restore(saver, saver.db.schema.objects[name], child_id, actor)
     for name, child_id, field in log["cleared"]:
         child = saver.db.schema.objects[name]
-        holder = saver.db.live(child, child_id)
+        # One that is still in the bin itself has it again when it comes back.
+        holder = saver.db.get(child, child_id)
         if holder is not None and holder.get(field) is None:
             saver.stamp(child, holder, {field: record_id}, actor)
     return row
