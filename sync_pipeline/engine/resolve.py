@@ -57,7 +57,8 @@ def _taken_out(engine: Engine, row: CommandRow, job: str) -> bool:
         if bulk_jobs.gathers(conn, job) is False:
             return False
         again = Outcome("throttled", message="the account was looked at again before its bulk job left")
-        finish(conn, engine, row, attempts.unanswered(conn, row.id), again, calls=0)
+        if (attempt_id := attempts.unanswered(conn, row.id)) is not None:
+            finish(conn, engine, row, attempt_id, again, calls=0)
     return True
 
 

@@ -32,7 +32,8 @@ LINKED_KINDS = ("customer", "subscription", SCHEDULE)
 def settle(engine: Engine, row: CommandRow, outcome: Outcome) -> None:
     """Writes down what came of a command's attempt whose answer is missing, without sending anything."""
     with engine.ledger.tx() as conn:
-        finish(conn, engine, row, attempts.unanswered(conn, row.id), outcome)
+        if (attempt_id := attempts.unanswered(conn, row.id)) is not None:
+            finish(conn, engine, row, attempt_id, outcome)
 
 
 def finish(

@@ -139,21 +139,18 @@ def finish(
     return True
 
 
-def unanswered(conn: Connection, command_id: str) -> str:
+def unanswered(conn: Connection, command_id: str) -> str | None:
     """The command's latest attempt whose answer is missing; those after it were turned away, which answers nothing.
 
-    LedgerError where there is none.
+    None where there is none any more: the worker that had seemed lost has written its answer down after all.
     """
     missing = or_(attempt.c.outcome.is_(None), attempt.c.outcome == "ambiguous")
-    found = conn.execute(
+    return conn.execute(
         select(attempt.c.id)
         .where(attempt.c.command_id == command_id, missing)
         .order_by(attempt.c.number.desc())
         .limit(1)
     ).scalar()
-    if found is None:
-        raise LedgerError(f"every attempt of command {command_id} has its answer")
-    return str(found)
 
 
 def idempotency_key(instance_id: str, key: str, generation: int) -> str:

@@ -8,7 +8,10 @@ import pytest
 import requests
 from sqlalchemy import select
 
-from sync_pipeline.ledger.tables import attempt
+from sync_pipeline.engine.settling import settle
+from sync_pipeline.ledger import commands
+from sync_pipeline.ledger.tables import attempt, audit
+from sync_pipeline.systems.outcomes import Outcome
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, Installation
 from sync_pipeline_tests.engine.people import mark, only, records, requests_since, win
 from sync_pipeline_tests.sandbox_process import SandboxHandle
@@ -45,5 +48,40 @@ def test_what_a_frozen_worker_was_about_to_write_does_not_leave_and_is_written_o
     assert {tuple(row) for row in outcomes} == {("throttled", "it was not sent in time")}
     sync.rest()
     assert len(records(sandbox, "customer")) == len(records(sandbox, "subscription")) == 1
+    assert only(sandbox, "Account")["MRR__c"] == 3750.0
+    sync.check_books()
+
+
+class _Killed(BaseException):
+    """The process ends here: nothing that comes after is done."""
+
+
+def test_whom_a_frozen_worker_has_come_before_settles_nothing(sync: Installation, sandbox: SandboxHandle) -> None:
+    """Its successor has read that the answer is missing, and before he acts on that it is written down after all."""
+    hand_over = requests.adapters.HTTPAdapter.send
+
+    def dying(self: Any, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        if _writes(request, "salesforce"):
+            raise _Killed
+        return hand_over(self, request, **options)
+
+    win(sandbox)
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(_Killed):
+        patched.setattr(requests.adapters.HTTPAdapter, "send", dying)
+        sync.drain()
+    account = only(sandbox, "Account")["Id"]
+    with sync.ledger.read() as conn:
+        missing = commands.unresolved(conn, [account])[account]
+    known = select(attempt.c.id, attempt.c.outcome, attempt.c.error)
+    told = Outcome("throttled", message="it comes late")
+    for row in missing:
+        settle(sync.engine, row, told)
+    settled = sync.rows(known), sync.rows(select(audit.c.what))
+    for row in missing:
+        settle(sync.engine, row, Outcome("throttled", message="no answer; the record is read again"))
+    assert (sync.rows(known), sync.rows(select(audit.c.what))) == settled
+    assert {row.error for row in sync.rows(known.where(attempt.c.outcome == "throttled"))} == {"it comes late"}
+    sync.wait(LEASE_SECONDS)
+    sync.rest()
     assert only(sandbox, "Account")["MRR__c"] == 3750.0
     sync.check_books()

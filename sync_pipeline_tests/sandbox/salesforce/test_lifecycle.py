@@ -41,6 +41,21 @@ def test_delete_takes_details_along_and_undelete_brings_them_back(org: Org) -> N
     assert org.query(f"SELECT ParentId FROM Account WHERE Id = '{child}'") == [{"ParentId": account}]
 
 
+def test_records_that_come_back_together_name_each_other_again(org: Org) -> None:
+    """9.12, and "Restore Records from the Recycle Bin": all custom lookups that were not replaced are restored."""
+    account = org.person("Account", Name="A")
+    deal, amendment = (
+        org.person("Opportunity", Name=name, AccountId=account, StageName="Prospecting", CloseDate="2026-10-01")
+        for name in ("Deal", "Amendment")
+    )
+    org.person("Opportunity", amendment, Amends_Opportunity__c=deal)
+    org.sf.Account.delete(account)
+    org.system.edit(object="Account", id=account, fields=None, undelete=True)
+    assert org.query(f"SELECT Amends_Opportunity__c FROM Opportunity WHERE Id = '{amendment}'") == [
+        {"Amends_Opportunity__c": deal}
+    ]
+
+
 def test_a_deal_comes_back_with_its_lines(org: Org) -> None:
     """2.4: only directly deleted lines skip the recycle bin."""
     book = org.query("SELECT Id FROM Pricebook2 WHERE IsStandard = true")[0]["Id"]
