@@ -66,9 +66,10 @@ def test_whom_a_frozen_worker_has_come_before_settles_nothing(sync: Installation
         return hand_over(self, request, **options)
 
     win(sandbox)
-    with pytest.MonkeyPatch.context() as patched, pytest.raises(_Killed):
+    with pytest.MonkeyPatch.context() as patched:
         patched.setattr(requests.adapters.HTTPAdapter, "send", dying)
-        sync.drain()
+        with pytest.raises(_Killed):
+            sync.drain()
     account = only(sandbox, "Account")["Id"]
     with sync.ledger.read() as conn:
         missing = commands.unresolved(conn, [account])[account]
