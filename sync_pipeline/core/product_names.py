@@ -28,7 +28,7 @@ def told_products(world: World, commercial: Commercial) -> frozenset[str]:
 
 
 def _of_salesforce(world: World) -> dict[str, str]:
-    lines = (line for deal in world.deals for line in deal.lines)
+    lines = sorted((line for deal in world.deals for line in deal.lines), key=lambda line: line.id)
     sold = {f"{OUR_PRODUCT}{line.product_id}": line.product_name for line in lines}
     listed = {f"{OUR_PRODUCT}{each.product_id}": each.product_name for each in world.listed}
     return {product: name for product, name in (listed | sold).items() if name}
