@@ -15,6 +15,7 @@ from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Catalogue, World
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.gate import LedgerGate, Rates
+from sync_pipeline.engine.leases import Leases
 from sync_pipeline.ledger import cursors
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.systems.alerts import Alerts
@@ -75,7 +76,7 @@ class Engine:
     """One installation at work. `run` names the process or Dagster run in the audit; `warnings` say in words what of
     the rules does not fit the org and will be refused; `approval` sees every plan before it is written; `rates` are how
     often Stripe may be called by all processes together, None where nobody limits it (the sandbox); `gathers` says that
-    what may wait is gathered for bulk jobs, which its user sends."""
+    what may wait is gathered for bulk jobs, which its user sends; `leases` are those of what is worked on."""
 
     rules: Rules
     ledger: Ledger
@@ -90,10 +91,11 @@ class Engine:
     approval: Approval = EVERYTHING
     rates: Rates | None = None
     gathers: bool = False
+    leases: Leases = field(default_factory=Leases)
 
     def __post_init__(self) -> None:
         # Both systems are shared by everything that this engine does, and so is the way to them.
-        self.salesforce.gate = self.stripe.gate = LedgerGate(self.ledger, self.env, self.rates)
+        self.salesforce.gate = self.stripe.gate = LedgerGate(self.ledger, self.env, self.rates, self.leases)
 
     @property
     def instance_id(self) -> str:

@@ -1,4 +1,5 @@
-"""The gate before every call to a system: Stripe's rates and the circuit breakers, shared by all processes.
+"""The gate before every call to a system: Stripe's rates and the circuit breakers, shared by all processes, and the
+leases of what this one works on.
 
 Retries do not happen here. A call waits for its turn for some seconds at most; whatever has to wait longer is not
 made, and its account comes back later. For what one subscription may take nobody waits at all: that can last hours,
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sync_pipeline.engine.env import Env
+from sync_pipeline.engine.leases import Leases
 from sync_pipeline.ledger import breakers, buckets
 from sync_pipeline.ledger.buckets import Bucket
 from sync_pipeline.ledger.database import Ledger
@@ -44,9 +46,11 @@ class LedgerGate:
     ledger: Ledger
     env: Env
     rates: Rates | None
+    leases: Leases = field(default_factory=Leases)
     _troubled: set[str] = field(default_factory=set)
 
     def before(self, system: str, operation: str, burdens: Sequence[Burden] = ()) -> None:
+        self.leases.keep(self.ledger, self.env)
         name, limits = f"{system} {operation}", dict.fromkeys(self._limits(system, operation), 1)
         limits |= {cap: min(each.times, cap.capacity) for each in burdens for cap in _caps(each)}
         if not limits and not self._is_troubled(name):

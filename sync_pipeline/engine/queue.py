@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import budget
 from sync_pipeline.engine.context import Engine
-from sync_pipeline.engine.rounds import LEASE_US
+from sync_pipeline.engine.leases import LEASE_US
 from sync_pipeline.ledger import allowances, work
 from sync_pipeline.ledger.allowances import Allowance
 from sync_pipeline.ledger.work import Claim

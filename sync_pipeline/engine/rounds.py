@@ -24,6 +24,7 @@ from sync_pipeline.engine.cost import (
     least_salesforce_reads,
     looked_at,
 )
+from sync_pipeline.engine.leases import LEASE_US, Held
 from sync_pipeline.engine.lists import FRESH_US, FromLists, Lists
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.recording import Recorded, record_all, unknown_parts
@@ -36,7 +37,6 @@ from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 
 MAX_ROUNDS = 4
-LEASE_US = 120 * 1_000_000
 HELD_US = 30 * 60 * 1_000_000
 """Longer than a bulk job runs: its end wakes the accounts that wait for it."""
 
@@ -95,23 +95,27 @@ def bring_to_rest(
     `between` is called every now and then while nothing is in flight, and may work on other accounts. `lists` are what
     the owner has read of Stripe's lists, where it serves several batches.
     """
-    rounds = _Rounds(engine, owner, between, lists or Lists(engine), BatchReport(accounts=len(claims)), list(claims))
-    try:
-        while rounds.claims and rounds.report.rounds <= MAX_ROUNDS:
-            rounds.play_one()
-    except ReadFailed as error:
-        _give_back(engine, rounds.claims, rounds.report)
-        raise Halted(str(error)) from error
-    except Halted:
-        _give_back(engine, rounds.claims, rounds.report)
-        raise
-    _give_back(engine, rounds.claims, rounds.report)
-    return rounds.report
+    report = BatchReport(accounts=len(claims))
+    with engine.leases.holding(owner, claims) as held:
+        rounds = _Rounds(engine, held, between, lists or Lists(engine), report)
+        try:
+            while held.claims and report.rounds <= MAX_ROUNDS:
+                rounds.play_one()
+        except ReadFailed as error:
+            _give_back(engine, held.claims + held.lost, report)
+            raise Halted(str(error)) from error
+        except Halted:
+            _give_back(engine, held.claims + held.lost, report)
+            raise
+    _give_back(engine, held.claims + held.lost, report)
+    if held.lost:
+        report.problems.add(f"{len(held.lost)} accounts are left for later: they took longer than a lease of the queue")
+    return report
 
 
 @dataclass(slots=True)
 class _Rounds:
-    """The rounds of one batch: `claims` are the accounts that are not at rest yet.
+    """The rounds of one batch: `held` are the claims of the accounts that are not at rest yet.
 
     `known` are those whose Stripe side stays as it was seen, `seen` those whose Salesforce side the last write's call
     has shown; both since `seen_from` at the earliest. What was seen longer ago than a lease is looked at again: a
@@ -119,31 +123,28 @@ class _Rounds:
     """
 
     engine: Engine
-    owner: str
+    held: Held
     between: Callable[[], None]
     lists: Lists
     report: BatchReport
-    claims: list[Claim]
     known: dict[str, World] = field(default_factory=dict)
     seen: dict[str, AccountRecords] = field(default_factory=dict)
     seen_from: int = 0
-    extended: int = 0
 
     def play_one(self) -> None:
-        """Resolves, observes, plans and applies; leaves in `claims` the accounts that need another round."""
+        """Resolves, observes, plans and applies; leaves in `held` the accounts that need another round."""
         self.report.rounds += 1
-        self.extended = 0  # A round begins with whole leases.
-        self._keep_going()
-        resolved = resolve(self.engine, self.claims, between=self._keep_going)
+        self.between()
+        self.engine.leases.keep(self.engine.ledger, self.engine.env, every_us=0)
+        resolved = resolve(self.engine, self.held.claims, between=self._keep_going)
         _stop_if_halted(resolved)
         worlds, plans = self._look_and_plan()
         approved = self.engine.approval.approved(worlds, plans)
-        _give_back(self.engine, [claim for claim in self.claims if claim.account not in approved], self.report)
-        self.claims = [claim for claim in self.claims if claim.account in approved]
-        recorded = record_all(self.engine, self.claims, worlds, plans)
+        _give_back(self.engine, [each for each in self.held.claims if each.account not in approved], self.report)
+        self.held.claims = [claim for claim in self.held.claims if claim.account in approved]
+        recorded = record_all(self.engine, self.held.claims, worlds, plans)
         self.report.linked += sum(made.linked for made in recorded.values())
-        self.claims = [claim for claim in self.claims if claim.account in recorded]
-        rows = [(claim, recorded[claim.account].rows) for claim in self.claims]
+        rows = [(each, recorded[each.account].rows) for each in self.held.claims if each.account in recorded]
         applied = apply(self.engine, rows, between=self._keep_going)
         self.known = {name: worlds[name] for name, made in recorded.items() if not _touches_stripe(made.rows)}
         self.seen = dict(applied.seen)
@@ -154,29 +155,29 @@ class _Rounds:
         self._part(worlds, plans, recorded, applied, resolved)
 
     def _keep_going(self) -> None:
-        """Lets others in, and keeps the leases; accounts that somebody else has taken are left to him."""
+        """Lets others in, and keeps the leases."""
         self.between()
-        if (wall := self.engine.env.wall()) - self.extended >= LEASE_US // 4:
-            with self.engine.ledger.tx() as conn:
-                self.claims = work.extend(conn, self.claims, owner=self.owner, now_wall=wall, lease_us=LEASE_US)
-            self.extended = wall
+        self.engine.leases.keep(self.engine.ledger, self.engine.env)
 
     def _look_and_plan(self) -> tuple[dict[str, World], dict[str, Plan]]:
         salesforce = self.engine.salesforce
         rows, calls = salesforce.rows, salesforce.calls
-        unknown = [claim for claim in self.claims if claim.account not in self.known]
+        unknown = [claim for claim in self.held.claims if claim.account not in self.known]
         listed = self.lists.of(unknown, self._keep_going)
         if (began := self.engine.env.wall()) - self.seen_from > LEASE_US:
             self.known, self.seen = {}, {}
         self.seen_from = began
-        names = [claim.account for claim in self.claims]
+        names = [claim.account for claim in self.held.claims]
         worlds = observe(self.engine, names, known=self.known, seen=self.seen, listed=listed, between=self._keep_going)
         self.report.least += least_salesforce_reads(salesforce.rows - rows, salesforce.calls - calls)
         self.report.looked += looked_at(world for name, world in worlds.items() if name not in self.known)
         self.report.worlds |= worlds
         plans = _plans(self.engine, worlds, self.report)
         outdated = [name for name, by in listed.items() if name in plans and _is_outdated(self.engine, by, plans[name])]
-        if outdated := list(plans) if self.engine.env.wall() - began > LEASE_US else outdated:
+        if self.engine.env.wall() - began > LEASE_US:
+            ours = [claim.account for claim in self.held.claims if claim.account in plans]
+            outdated = [name for name in ours if plans[name].commands]
+        if outdated:
             fresh = observe(self.engine, outdated, between=self._keep_going)
             worlds |= fresh
             plans |= _plans(self.engine, fresh, self.report)
@@ -192,14 +193,14 @@ class _Rounds:
     ) -> None:
         """Each account goes where it belongs after what was applied: on, back, to rest until a moment, or home."""
         waiting, held = applied.waiting | resolved.waiting, applied.held | resolved.held
-        again, back, kept, resting, settled = [], [], [], [], []
-        for claim in self.claims:
+        again, back, kept, resting, settled, lost = [], [], [], [], [], []
+        for claim in self.held.claims:
             name = claim.account
-            if name in applied.lost:
-                continue
             unknown = unknown_parts(worlds[name])
             self.report.problems.update(unknown)
-            if name in waiting or unknown:
+            if name in applied.lost or name not in recorded:
+                lost.append(claim)
+            elif name in waiting or unknown:
                 back.append(claim)
             elif name in held:
                 kept.append(claim)
@@ -211,7 +212,7 @@ class _Rounds:
                 settled.append(claim)
         _give_back(self.engine, back, self.report)
         _give_back(self.engine, kept, self.report, for_us=HELD_US)
-        self.claims = again
+        self.held.claims, self.held.lost = again, self.held.lost + lost
         with self.engine.ledger.tx() as conn:
             wall = self.engine.env.wall()
             for claim in sorted(resting, key=lambda claim: claim.account):

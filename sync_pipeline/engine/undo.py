@@ -94,7 +94,8 @@ def carry_out(engine: Engine, undo: Undo, *, allow: bool = False) -> Applied:
                 )
                 for claim in claims
             ]
-        applied = apply(engine, ready)
+        with engine.leases.holding(owner, claims):
+            applied = apply(engine, ready)
         with engine.ledger.tx() as conn:
             for claim in claims:
                 wall = engine.env.wall()

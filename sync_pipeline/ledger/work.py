@@ -147,14 +147,14 @@ def held(conn: Connection, claims: Iterable[Claim], *, now_wall: int, margin_us:
 
 
 def extend(conn: Connection, claims: Iterable[Claim], *, owner: str, now_wall: int, lease_us: int) -> list[Claim]:
-    """Prolongs the leases to `now_wall + lease_us`; returns the claims that are still ours.
+    """Prolongs the leases to `now_wall + lease_us`; returns the claims that are still ours, by account.
 
-    A lease that has run out is prolonged as well, as long as nobody else has claimed the account.
+    A lease that has run out is not prolonged, even if nobody else has claimed the account.
     """
     fences = {claim.account: claim for claim in claims}
     ours = []
     for batch in batches(fences):
-        held_by_owner = (work.c.account.in_(batch), work.c.lease_owner == owner)
+        held_by_owner = (work.c.account.in_(batch), work.c.lease_owner == owner, work.c.lease_until_wall > now_wall)
         rows = conn.execute(select(work.c.account, work.c.fence).where(*held_by_owner).with_for_update()).all()
         kept = [row.account for row in rows if row.fence == fences[row.account].fence]
         conn.execute(update(work).where(work.c.account.in_(kept)).values(lease_until_wall=now_wall + lease_us))

@@ -21,10 +21,10 @@ from sync_pipeline.engine import drain as drains
 from sync_pipeline.engine import lists, queue
 from sync_pipeline.engine.drain import DrainPlan
 from sync_pipeline.engine.intake import receive
+from sync_pipeline.engine.leases import LEASE_US
 from sync_pipeline.engine.lists import CALLS_PER_CUSTOMER, FRESH_US, Lists, most_pages
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.reconcile import reconcile
-from sync_pipeline.engine.rounds import LEASE_US
 from sync_pipeline.ledger import cursors, work
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.stripe.events import hint

@@ -30,8 +30,8 @@ from sync_pipeline.core import canonical
 from sync_pipeline.engine.apply import SEND_WITHIN_US
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.env import Env, SystemEnv
+from sync_pipeline.engine.leases import LEASE_US
 from sync_pipeline.engine.reconcile import reconcile
-from sync_pipeline.engine.rounds import LEASE_US
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline.ledger.tables import attempt, command

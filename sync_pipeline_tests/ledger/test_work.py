@@ -151,6 +151,17 @@ def test_a_claim_holds_until_its_lease_ends_and_can_be_extended(ledger: Ledger) 
         assert work.held(conn, [b, a], now_wall=90, margin_us=0) == {"a"}
 
 
+def test_a_lease_that_has_run_out_is_not_extended_even_if_nobody_has_taken_the_account(ledger: Ledger) -> None:
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, ["a", "b"], priority=1, now_wall=0)
+        a, b = claim_all(conn, 0)
+        assert work.extend(conn, [a, b], owner="me", now_wall=LEASE - 1, lease_us=1) == [a, b]
+        assert work.extend(conn, [b], owner="me", now_wall=LEASE - 1, lease_us=LEASE) == [b]
+        assert work.extend(conn, [a, b], owner="me", now_wall=LEASE, lease_us=LEASE) == [b]
+        assert work.due(conn, LEASE) == 1
+        assert claim_all(conn, LEASE, "next") == [replace(a, fence=2)]
+
+
 def test_counts(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         assert work.status(conn, 0) == work.WorkStatus(0, 0, 0, None)
