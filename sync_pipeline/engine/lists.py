@@ -28,7 +28,9 @@ from sync_pipeline.systems.stripe.holdings import LISTS
 
 CALLS_PER_CUSTOMER = 1 + len(LISTS)
 FEW = 50
-"""So many are looked at one by one in a moment. The reading of lists lasts, and lets whoever is more urgent by."""
+"""So many are looked at one by one in a moment. The reading of long lists lasts, and lets whoever is more urgent by."""
+SHORT = 50
+"""So many pages are read in a moment too."""
 FRESH_US = 120 * 1_000_000
 """A look at a thousand accounts one by one takes longer than this, and is written from all the same."""
 LASTS_US = 60 * 60 * 1_000_000
@@ -96,7 +98,7 @@ def by_cost(engine: Engine, accounts: Collection[str]) -> dict[str, FromLists]:
     """Those of the accounts that are read from lists which are read now; none where single looks are cheaper."""
     with engine.ledger.read() as conn:
         customers = links.customers_by_account(conn, accounts)
-        most = _most_pages(conn, len(customers))
+        most = _most_pages(conn, len(customers), waiting=len(customers))
     found = _read(engine, customers, most, lambda: None) if most else None
     return {} if found is None else dict.fromkeys(customers, found)
 
@@ -108,21 +110,19 @@ class Lists:
 
     engine: Engine
     workers: Callable[[Connection, int], int] | None = None
-    _shared: FromLists | None = None
-    _turns: dict[str, Turn] = field(default_factory=dict)
+    _kept: dict[str, tuple[Turn, FromLists]] = field(default_factory=dict)
     _not_before: int = 0
     _reading: bool = False
 
     def of(self, claims: Sequence[Claim], between: Callable[[], None]) -> dict[str, FromLists]:
         """Those of the claimed accounts that are read from lists; `between` is called before every page."""
         wall = self.engine.env.wall()
-        if self._shared is not None and wall - self._shared.began_wall > LASTS_US:
-            self._shared, self._turns = None, {}
+        self._kept = {name: kept for name, kept in self._kept.items() if wall - kept[1].began_wall <= LASTS_US}
         served: dict[str, FromLists] = {}
         for claim in claims:
-            turn = self._turns.pop(claim.account, None)
-            if self._shared is not None and turn == (claim.dirty_seq, claim.fence):
-                served[claim.account] = self._shared
+            turn, found = self._kept.pop(claim.account, (None, None))
+            if found is not None and turn == (claim.dirty_seq, claim.fence):
+                served[claim.account] = found
         left = [claim.account for claim in claims if claim.account not in served]
         if self._reading or wall < self._not_before:
             return served
@@ -137,31 +137,50 @@ class Lists:
         if found is None:
             self._not_before = self.engine.env.wall() + NOT_AGAIN_FOR_US
             return served
-        if turns:
-            self._shared, self._turns = found, {name: turn for name, turn in turns.items() if name in customers}
+        self._kept |= {name: (turn, found) for name, turn in turns.items() if name in customers}
         return served | {name: found for name in left if name in customers}
+
+    def put_off(self, listed: Mapping[str, FromLists], claims: Iterable[Claim]) -> None:
+        """Keeps what was read for these accounts until their next turn: their leases ran out during the reading."""
+        for claim in claims:
+            if (found := listed.get(claim.account)) is not None:
+                self._kept[claim.account] = (claim.dirty_seq, claim.fence + 1), found
 
     def _worth_reading(self, left: Sequence[str], wall: int) -> tuple[dict[str, Turn], dict[str, list[str]], int]:
         """The turns of what else is due, all customers by account, and how many pages are worth reading for them."""
-        if len(left) <= FEW:
-            return {}, {}, 0
         with self.engine.ledger.read() as conn:
-            customers = links.customers_by_account(conn, left)
-            if self.workers is None or self._turns:
-                return {}, customers, _most_pages(conn, len(customers))
-            among = self.workers(conn, wall)
-            if not _most_pages(conn, len(left) + work.due(conn, wall) // among):
+            for_all = self.workers is not None and not self._kept
+            among = self.workers(conn, wall) if for_all and self.workers else 1
+            due = work.due(conn, wall) // among if for_all else 0
+            if not _most_pages(conn, len(left) + due, waiting=len(left)):
                 return {}, {}, 0
-            turns = work.turns(conn, wall)
-            others = links.customers_by_account(conn, turns)
-            return turns, customers | others, _most_pages(conn, len(customers) + len(others) // among)
+            turns = work.turns(conn, wall) if for_all else {}
+            customers = links.customers_by_account(conn, {*left, *turns})
+        customers |= _named(self.engine, sorted({*left, *turns} - customers.keys()))
+        ours = sum(name in customers for name in left)
+        with self.engine.ledger.read() as conn:
+            return turns, customers, _most_pages(conn, ours + (len(customers) - ours) // among, waiting=ours)
 
 
-def _most_pages(conn: Connection, customers: int) -> int:
-    if customers <= FEW:
+def _most_pages(conn: Connection, customers: int, *, waiting: int) -> int:
+    """How many pages are worth reading for so many customers, of whom so many are `waiting` for it now."""
+    cursor = cursors.get(conn, PAGES)
+    known = None if cursor is None else int(cursor)
+    if waiting <= FEW and (known is None or known > SHORT):
         return 0
-    known = cursors.get(conn, PAGES)
-    return most_pages(customers, None if known is None else int(known))
+    return most_pages(customers, known)
+
+
+def _named(engine: Engine, accounts: Sequence[str]) -> dict[str, list[str]]:
+    """The customers that Accounts name which were never looked at: those of a company that begins."""
+    if len(accounts) <= FEW:
+        return {}
+    try:
+        return {account: [customer] for account, customer in engine.salesforce.customer_ids(accounts).items()}
+    except ReadFailed as error:
+        if error.access:
+            raise
+        return {}
 
 
 def _read(

@@ -164,6 +164,7 @@ class _Rounds:
         rows, calls = salesforce.rows, salesforce.calls
         unknown = [claim for claim in self.held.claims if claim.account not in self.known]
         listed = self.lists.of(unknown, self._keep_going)
+        self.lists.put_off(listed, self.held.lost)
         if (began := self.engine.env.wall()) - self.seen_from > LEASE_US:
             self.known, self.seen = {}, {}
         self.seen_from = began
@@ -255,13 +256,16 @@ def _stop_if_halted(applied: Applied) -> None:
 
 
 def _give_back(engine: Engine, claims: Sequence[Claim], report: BatchReport, *, for_us: int | None = None) -> None:
-    """Defers accounts: the first time for seconds, then longer and longer, spread by full jitter, unless told for how
-    long."""
+    """Defers accounts: the first time for seconds, then longer and longer, with full jitter, unless told for how long.
+
+    What failed together comes back together: it shares its calls again, and the lists of Stripe.
+    """
     if not claims:
         return
+    jitter = engine.env.jitter()
     with engine.ledger.tx() as conn:
         wall = engine.env.wall()
         for claim in sorted(claims, key=lambda claim: claim.account):
-            delay = delay_us(claim.fails, engine.env.jitter()) if for_us is None else for_us
+            delay = delay_us(claim.fails, jitter) if for_us is None else for_us
             work.defer(conn, claim, due_at_wall=wall + delay, now_wall=wall)
     report.deferred += len(claims)

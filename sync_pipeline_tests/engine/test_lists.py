@@ -86,6 +86,7 @@ def company(
     at_rest.sandbox.control("POST", "/snapshot", at_rest.state)
     at_rest.sandbox.control("DELETE", "/faults")
     monkeypatch.setattr(lists, "FEW", 2)
+    monkeypatch.setattr(lists, "SHORT", 0)
     monkeypatch.setattr(queue, "AT_MOST", BATCH)
     url = f"sqlite:///{shutil.copy(at_rest.ledger, tmp_path / 'ledger.db')}"
     with installed(at_rest.sandbox, tmp_path, url=url) as sync:
@@ -159,6 +160,53 @@ def test_few_are_looked_at_one_by_one_and_so_are_many_where_the_lists_are_longer
     drains.drain(sync.engine, NO_POLLS)
     asked = to_stripe(rest.sandbox, since)
     assert (asked[SINGLE], asked[ALL]) == (len(rest.billed), 0)
+
+
+def test_few_are_read_from_lists_as_well_where_those_are_short(
+    company: tuple[Company, Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest, sync = company
+    monkeypatch.setattr(lists, "FEW", BATCH)
+    monkeypatch.setattr(lists, "SHORT", BATCH * CALLS_PER_CUSTOMER - 1)
+    with sync.ledger.tx() as conn:
+        cursors.put(conn, lists.PAGES, str(lists.SHORT), 0)
+    due(sync, rest.billed[:BATCH])
+    since = mark(rest.sandbox)
+    drains.drain(sync.engine, NO_POLLS)
+    asked = to_stripe(rest.sandbox, since)
+    assert (asked[SINGLE], asked[ALL]) == (0, 1)
+
+
+def test_the_first_look_at_a_company_reads_lists(company: tuple[Company, Installation], tmp_path_factory: Any) -> None:
+    """No customer is linked yet: which ones there are stands in the Accounts, for those too whose batch comes later."""
+    rest, _ = company
+    with installed(rest.sandbox, tmp_path_factory.mktemp("first")) as sync:
+        since = mark(rest.sandbox)
+        report = drains.drain(sync.engine, DrainPlan(poll_seconds=0, sweep_seconds=10**6, allow=True))
+        asked = to_stripe(rest.sandbox, since)
+        assert report.total.accounts >= ACCOUNTS > BATCH
+        assert (asked[SINGLE], asked[ALL]) == (0, 1)
+        assert sum(asked.values()) < BATCH * CALLS_PER_CUSTOMER
+        assert reconcile(sync.engine).agrees
+
+
+def test_what_has_failed_together_comes_back_together_and_shares_its_lists_again(
+    company: tuple[Company, Installation],
+) -> None:
+    """Salesforce cannot be read for a moment: all accounts wait, for as long as each other."""
+    rest, sync = company
+    for account in rest.billed:
+        edit(rest.sandbox, "Account", account, Lifetime_Value__c=-1)
+    due(sync, rest.billed[:BATCH])
+    fault(rest.sandbox, "salesforce_503", side="salesforce", path="composite")
+    since = mark(rest.sandbox)
+    served: list[int] = []
+    while not sum(served[1:]):
+        drains.drain(sync.engine, NO_POLLS, lambda done: served.append(done.accounts))
+        sync.wait(3)
+    asked = to_stripe(rest.sandbox, since)
+    assert served[:2] == [BATCH, BATCH]
+    assert (asked[SINGLE], asked[ALL]) == (0, 2)
 
 
 def test_whoever_does_not_know_how_long_the_lists_are_finds_it_out_and_remembers(

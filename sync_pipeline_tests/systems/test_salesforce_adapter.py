@@ -320,3 +320,11 @@ def test_tasks_are_made_together_and_each_once_though_one_is_there_and_one_is_re
     expected = sorted(f"charge:ch_{n}" for n in range(8))
     assert sorted(each["Subject"] for each in state["Task"]) == expected
     assert sorted(each["Key__c"] for each in state["Stripe_Payment_Attempt__c"]) == expected
+
+
+def test_accounts_are_asked_for_the_customers_that_they_name(salesforce: Salesforce, account: Account) -> None:
+    before = salesforce.calls
+    assert salesforce.customer_ids([account.id]) == {}
+    set_fields(salesforce, ("Account", account.id, {"Stripe_Customer_Id__c": "cus_1"}))
+    assert salesforce.customer_ids([account.id, "001000000000000AAA"]) == {account.id: "cus_1"}
+    assert salesforce.calls == before + 3

@@ -176,6 +176,13 @@ class Reads(Connection):
         }
         return found | absent
 
+    def customer_ids(self, accounts: Sequence[str]) -> dict[str, str]:
+        """The Stripe customers that Accounts name, by Account: those of them that name any."""
+        named = self.fields["account"]["stripe_customer_id"]
+        soql = f"SELECT Id, {named} FROM {self._names['account'].object} WHERE Id IN ({{}}) AND {named} != null"
+        found = self.query_all(dict(enumerate(self._asking_for(accounts, soql))))
+        return {row["Id"]: row[named] for rows in found.values() for row in rows}
+
     def account_queries(self, ids: Sequence[str]) -> list[str]:
         """The queries that show these Accounts whole, two for as many of them as an address takes.
 
