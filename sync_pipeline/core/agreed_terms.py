@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sync_pipeline.core.amendments import is_amendment
-from sync_pipeline.core.billed_items import deal_currency, running_deals
+from sync_pipeline.core.billed_items import deal_currency, priced_for, running_deals
+from sync_pipeline.core.canon import text
 from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
@@ -18,7 +19,6 @@ from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscripti
 from sync_pipeline.core.deal import Incomplete, terms, today
 from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.rates import interval_of
 from sync_pipeline.core.records import Subscription
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import Billing, Deal, World
@@ -124,15 +124,22 @@ def _not_begun(world: World, rules: Rules, billing: Billing, deal: Deal) -> Iter
 
 
 def _intervals(world: World, rules: Rules) -> Iterator[Review]:
-    """An interval that was edited after billing began would move every date and amount: never by itself."""
+    """An interval that was edited after billing began would move every date and amount: never by itself, and a price
+    that is for it is not carried either."""
     for running in running_deals(world, rules.commercial):
-        said = running.deal.opportunity.billing_interval
-        lines = (line for each in running.items for line in each.lines)
-        wanted = {interval_of(line, said, rules.commercial) for line in lines}
-        billed = {(each.item.interval, each.item.interval_count) for each in running.items}
-        if wanted - billed and running.subscription.intent is not None:
+        if running.subscription.currency != deal_currency(running.deal, rules.commercial):
+            continue
+        said = running.deal.opportunity.billing_interval or "empty"
+        apart = [
+            f"{line.product_name or line.id} ({text(line.billing_interval) or said})"
+            for billed in running.items
+            for line in billed.lines
+            if priced_for(world, rules.commercial, billed, line) is None
+        ]
+        if apart:
             detail = (
-                f"the deal's billing interval is {said or 'empty'}, which is not what {running.subscription.id} has"
+                f"{running.subscription.id} bills {', '.join(apart)} by another interval: it goes on as it was, and no "
+                "price of these lines is carried; put the interval back, or sell the change as an amendment"
             )
             yield _review(world, "interval_differs", running.deal.opportunity.id, detail)
 

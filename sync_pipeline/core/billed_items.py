@@ -123,6 +123,23 @@ def deal_currency(deal: Deal, commercial: Commercial) -> str:
     return (deal.opportunity.currency or commercial.default_currency).upper()
 
 
+def priced_for(world: World, commercial: Commercial, billed: BilledItem, line: LineItem) -> Interval | None:
+    """The interval that the unit price of a line is for, where it can be held against what its item bills.
+
+    None for a price in another currency, and for one of another interval than what is billed or was agreed on: the
+    price of a year is none for a month. Of a subscription that was found the deal need not say an interval.
+    """
+    item, agreed = billed.item, agreed_rate(world, line)
+    shown = (item.interval, item.interval_count)
+    known = (agreed.interval, agreed.interval_count) if agreed is not None else shown
+    said = interval_of(line, billed.deal.opportunity.billing_interval, commercial)
+    if item.currency != deal_currency(billed.deal, commercial) or said not in (known, shown, None):
+        return None
+    if said is None:
+        return None if billed.made_by_us else known
+    return said
+
+
 def minor_price(line: LineItem, currency: str) -> Decimal | None:
     """A line's unit price in minor units; None where it says nothing that could be billed."""
     if line.unit_price is None or line.unit_price < 0:
@@ -147,11 +164,11 @@ def _matched(
     billed: dict[str, BilledItem] = {}
     for item in items:
         together = [line for line in lines if found.get(line.id) == item.id]
-        in_one_currency = item.currency == currency
-        staying, leaving = _by_price(world, commercial, together, item) if in_one_currency else (tuple(together), ())
-        loose += leaving
         gone = tuple(sorted(set(item.line_ids) - {line.id for line in deal.lines}))
-        billed[item.id] = BilledItem(deal, subscription, item, staying, leaving=leaving, gone=gone)
+        whole = BilledItem(deal, subscription, item, tuple(together), gone=gone)
+        staying, leaving = _by_price(world, commercial, whole)
+        loose += leaving
+        billed[item.id] = replace(whole, lines=staying, leaving=leaving)
     new, waiting = [], []
     ends = [item.period_end for item in items]
     for line in sorted(loose, key=lambda each: each.id):
@@ -177,17 +194,19 @@ def _matched(
 
 
 def _by_price(
-    world: World, commercial: Commercial, lines: Sequence[LineItem], item: SubscriptionItem
+    world: World, commercial: Commercial, billed: BilledItem
 ) -> tuple[tuple[LineItem, ...], tuple[LineItem, ...]]:
     """The lines that keep the item, and those whose price a person edited away from theirs.
 
     The item goes on with the lines at its own price, or else with those that nobody edited, or else with the first.
     An edit that is not carried by itself leaves its line where it is until a person rules on it.
     """
+    lines, item = billed.lines, billed.item
     if not lines:
         return (), ()
     prices = {line.id: minor_price(line, item.currency) for line in lines}
-    unmoved = [line.id for line in lines if agreed_price(world, line) == prices[line.id]]
+    apart = {line.id for line in lines if priced_for(world, commercial, billed, line) is None}
+    unmoved = [line.id for line in lines if agreed_price(world, line) == prices[line.id] or line.id in apart]
     first = unmoved[0] if unmoved else lines[0].id
     kept = item.unit_amount if item.unit_amount in prices.values() else prices[first]
     staying = tuple(

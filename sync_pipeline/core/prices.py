@@ -17,6 +17,7 @@ from sync_pipeline.core.billed_items import (
     agreed_rate,
     deal_currency,
     minor_price,
+    priced_for,
     rate_of_item,
     remembered_rate,
     running_deals,
@@ -28,7 +29,7 @@ from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rate_card import is_priced_at
-from sync_pipeline.core.rates import Rate, interval_of
+from sync_pipeline.core.rates import Interval, Rate, interval_of
 from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.stripe_lines import why_no_exchange
@@ -53,11 +54,9 @@ class Prices:
 
 
 def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
-    """Which side's price counts, for every line of an item. Of two currencies none does: a person is asked
+    """Which side's price counts, for every line of an item. Of two currencies or intervals none does: a person is asked
     (agreed_terms.py).
     """
-    if billed.item.currency != deal_currency(billed.deal, rules.commercial):
-        return Prices(Decision("leave"))
     shown = rate_of_item(billed.item)
     if shown is None:
         detail = f"{billed.item.price} has no unit amount, which a line could show"
@@ -66,7 +65,10 @@ def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
     following: dict[str, AgreedRate] = {}
     agreed, writes, exchanged = [], [], []
     for line in billed.lines:
-        wanted = _wanted(world, line, shown, billed.item.currency)
+        interval = priced_for(world, rules.commercial, billed, line)
+        if interval is None:
+            continue
+        wanted = _wanted(world, line, shown, interval, billed.item.currency)
         if wanted is None:
             told.append(_review(world, line, f"the unit price is {number(line.unit_price) or 'empty'}"))
             continue
@@ -140,12 +142,12 @@ def is_same_plan(one: AgreedRate, other: AgreedRate) -> bool:
     return replace(one, unit_amount=other.unit_amount) == other
 
 
-def _wanted(world: World, line: LineItem, shown: AgreedRate, currency: str) -> AgreedRate | None:
-    """What the line says: its own price for the product and interval that were agreed on."""
-    price = minor_price(line, currency)
+def _wanted(world: World, line: LineItem, shown: AgreedRate, interval: Interval, currency: str) -> AgreedRate | None:
+    """What the line says: its own price and interval, for the product that was agreed on."""
+    price, (unit, count) = minor_price(line, currency), interval
     if price is None:
         return None
-    return replace(agreed_rate(world, line) or shown, unit_amount=price)
+    return replace(agreed_rate(world, line) or shown, interval=unit, interval_count=count, unit_amount=price)
 
 
 def _decide(

@@ -92,14 +92,55 @@ def test_what_has_ended_is_no_matter_any_more(status: str) -> None:
 
 @pytest.mark.parametrize("interval", ["Monthly", None])
 def test_an_interval_that_was_edited_after_billing_began(interval: str | None) -> None:
-    world = billed(billing_interval=interval)
-    assert isinstance(world.billing, Present)
-    ours = replace(world.billing.value, subscriptions=(subscription(intent="sub:ours:1"),))
-    assert told(replace(world, billing=Present(ours))) == {
+    world = made_by_us(billed(billing_interval=interval))
+    said = interval or "empty"
+    assert told(world) == {
         f"interval_differs:{OPPORTUNITY}": (
-            f"the deal's billing interval is {interval or 'empty'}, which is not what {SUBSCRIPTION} has"
+            f"{SUBSCRIPTION} bills Product 1 ({said}), Product 2 ({said}) by another interval: it goes on as it was, "
+            "and no price of these lines is carried; put the interval back, or sell the change as an amendment"
         )
     }
+
+
+def made_by_us(world: World) -> World:
+    assert isinstance(world.billing, Present)
+    return replace(
+        world, billing=Present(replace(world.billing.value, subscriptions=(subscription(intent="sub:ours:1"),)))
+    )
+
+
+def with_first_line(world: World, **changed: Any) -> World:
+    (deal,) = world.deals
+    return replace(world, deals=(replace(deal, lines=(replace(deal.lines[0], **changed), deal.lines[1])),))
+
+
+@pytest.mark.parametrize("deal_says", ["Annual", "Monthly"])
+def test_a_price_of_another_interval_is_never_billed_by_the_one_that_runs(deal_says: str) -> None:
+    """600 a year that sales makes 50 a month must not become 50 a year, nor a year's price one of a month."""
+    of_line = None if deal_says == "Monthly" else "Monthly"
+    world = made_by_us(billed(billing_interval=deal_says))
+    world = with_first_line(world, billing_interval=of_line, unit_price=Decimal(50))
+    world = replace(world, base={(line(1).id, RATE): canonical.encode(["prod_1", "year", 1, "60000"])})
+    assert list(told(world)) == [f"interval_differs:{OPPORTUNITY}"]
+    found = plan(world, RULES, b"key")
+    assert not [each for each in found.commands if each.action.startswith("stripe.") and "item" in each.target]
+    assert not [each for each in found.agreements if (each.subject, each.rule) == (line(1).id, RATE)]
+
+
+def test_an_interval_that_sales_makes_equal_to_what_stripe_bills_settles_it() -> None:
+    """Somebody moved the first item to 50 a month at Stripe."""
+    world = made_by_us(with_first_line(billed(), billing_interval="Monthly", unit_price=Decimal(50)))
+    assert isinstance(world.billing, Present)
+    first, second = world.billing.value.items
+    moved = replace(first, interval="month", unit_amount=Decimal(5_000))
+    seen = replace(
+        world,
+        billing=Present(replace(world.billing.value, items=(moved, second))),
+        base={(line(1).id, RATE): canonical.encode(["prod_1", "year", 1, "60000"])},
+    )
+    assert told(seen) == {}
+    agreed = {each.subject: each.value for each in plan(seen, RULES, b"key").agreements if each.rule == RATE}
+    assert agreed[line(1).id] == canonical.encode(["prod_1", "month", 1, "5000"])
 
 
 @pytest.mark.parametrize("euros", [Decimal(600), Decimal(550)])
