@@ -42,10 +42,10 @@ def written_records(call: Call) -> Iterator[dict[str, Any]]:
 def written_targets(call: Call) -> Iterator[tuple[str, ...]]:
     """Per record of a call to Salesforce, the names that it can have as the target of a command.
 
-    That is its id, or one of its values: the external id by which it is found. A Task goes with its marker.
+    That is its id, or one of its values: the external id by which it is found. A new Task goes with its marker.
     """
     for record in written_records(call):
         kind = record.get("attributes", {}).get("type", "")
         keys = [record["id"]] if "id" in record else [value for value in record.values() if isinstance(value, str)]
-        if kind != "Task":
+        if kind != "Task" or "id" in record:
             yield tuple(name for key in keys for name in (f"salesforce/{kind}/{key}", key))

@@ -115,6 +115,20 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=False,
     ),
+    "seed 1338: a Task that is completed has a command of its own": Plan(
+        1338,
+        (
+            Action(50, "edit a price in Salesforce", 2, 30),
+            Action(50, "win", 1, 0),
+            Action(2678400, "take the cancel date away", 0, 53),
+            Action(2400, "fail to pay", 1, 12),
+            Action(345600, "set the end on both sides", 1, 42),
+            Action(0, "take the cancel date away", 1, 39),
+        ),
+        (),
+        Weather(),
+        by_card=True,
+    ),
 }
 
 
