@@ -109,13 +109,14 @@ def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set
     won = {o["Id"] for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
     amount = {o["Id"]: o["Amount"] for o in salesforce["Opportunity"]}
     for subscription in stripe["subscription"]:
-        if subscription["status"] in ENDED or subscription["metadata"].get("sf_opportunity_id") not in won:
+        opportunity = subscription["metadata"].get("sf_opportunity_id")
+        if subscription["status"] in ENDED or opportunity not in won or f"missing_subscription:{opportunity}" in told:
             continue
         known = [f"item.quantity:{item['id']}" in told for item in subscription["items"]["data"]]
         billed = sum((_amount(item) for item in subscription["items"]["data"]), Fraction(0))
-        shown = Fraction(str(amount[subscription["metadata"]["sf_opportunity_id"]] or 0)) * 100
+        shown = Fraction(str(amount[opportunity] or 0)) * 100
         if shown != billed and not any(known):
-            yield f"I4: the Amount of {subscription['metadata']['sf_opportunity_id']} is {shown}, billed is {billed}"
+            yield f"I4: the Amount of {opportunity} is {shown}, billed is {billed}"
         for item in subscription["items"]["data"]:
             lines = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
             total = sum((quantity.get(each, Fraction(0)) for each in lines), Fraction(0))

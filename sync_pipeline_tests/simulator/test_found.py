@@ -129,6 +129,21 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=True,
     ),
+    "seed 81: a merge that nobody looked for in fifteen days is not found out any more, and a person is told": Plan(
+        81,
+        (
+            Action(300, "win", 0, 0),
+            Action(2400, "edit figures by hand", 1, 57),
+            Action(345600, "win a dispute", 1, 57),
+            Action(10800, "restore the Account", 1, 16),
+            Action(20, "merge the Account", 0, 14),
+            Action(300, "win", 1, 0),
+            Action(2678400, "edit seats in Salesforce", 1, 19),
+        ),
+        (),
+        Weather(pause=0.02),
+        by_card=True,
+    ),
 }
 
 
