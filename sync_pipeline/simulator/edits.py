@@ -171,7 +171,7 @@ class Edits:
         subscriptions = stripe.table("subscription")
         deals = {row.get("ContractId"): key for key, row in salesforce.table("Opportunity").items()}
         billing = {each["metadata"].get("sf_opportunity_id"): key for key, each in subscriptions.items()}
-        for contract in salesforce.table("Contract").values():
+        for contract in (row for row in salesforce.table("Contract").values() if not row.get("IsDeleted")):
             named = contract.get("Stripe_Subscription_Id__c") or billing.get(deals.get(contract["Id"]))
             if (subscription := subscriptions.get(named or "")) is not None:
                 day = contract.get("Cancel_Requested_On__c")

@@ -51,13 +51,15 @@ def is_write(side: str, call: Call) -> bool:
 
 
 class Watch(Protocol):
-    """Who sees every call: before it can take effect, when it has, and when the caller hears of it."""
+    """Who sees every call: before it can take effect, when it has, and when the caller hears of it or gives up."""
 
     def sent(self, side: str, call: Call) -> None: ...
 
     def took_effect(self, side: str, call: Call, reply: Reply | None) -> None: ...
 
     def answered(self, side: str, call: Call, reply: Reply) -> None: ...
+
+    def given_up(self) -> None: ...
 
 
 @dataclass
@@ -107,6 +109,7 @@ class Transport(requests.adapters.BaseAdapter):
         reply = self._exchange(call, kind, name)
         self._stage.boundary(f"after {name}")
         if reply is None:
+            self._watch.given_up()
             raise requests.ReadTimeout(f"no answer from {self._side}", request=request)
         self._watch.answered(self._side, call, reply)
         return _response(request, reply)

@@ -105,7 +105,6 @@ class Watch:
         if self.ledger.in_transaction():
             self.breaks("I14: a call leaves inside a ledger transaction")
         self._check_agreed(self.ledger)
-        self._in_flight.pop(self._worker, None)
         if side == "stripe" and call.method == "DELETE" and "/tax_ids/" not in call.path:
             self.breaks(f"I17: the sync deletes at Stripe: {call.path}")
         if not is_write(side, call):
@@ -166,8 +165,14 @@ class Watch:
             self.edits.seen(self._worker, side, moment, reply.body)
         elif not is_write(side, call) and not call.path.startswith("/v1/events"):
             self.edits.seen(self._worker, side, moment, reply.body)
-        elif side == "stripe" and is_write(side, call) and reply.status < 500:
-            self._unanswered.pop(target(call), None)
+        elif side == "stripe" and is_write(side, call):
+            # A failure that is told again is what has become of the first attempt: nothing of it is under way.
+            if reply.status < 500 or "Idempotent-Replayed" in reply.headers:
+                self._unanswered.pop(target(call), None)
+
+    def given_up(self) -> None:
+        """The worker waits no longer: its write may still arrive, and is not in its hands any more."""
+        self._in_flight.pop(self._worker, None)
 
     def acted(self) -> None:
         """A person has done something."""
