@@ -153,9 +153,11 @@ def extend(conn: Connection, claims: Iterable[Claim], *, owner: str, now_wall: i
     """
     fences = {claim.account: claim for claim in claims}
     ours = []
-    for batch in batches(fences):
+    # Whoever locks several accounts does so in their order: two workers would wait for each other otherwise.
+    for batch in batches(sorted(fences)):
         held_by_owner = (work.c.account.in_(batch), work.c.lease_owner == owner, work.c.lease_until_wall > now_wall)
-        rows = conn.execute(select(work.c.account, work.c.fence).where(*held_by_owner).with_for_update()).all()
+        held = select(work.c.account, work.c.fence).where(*held_by_owner).order_by(work.c.account).with_for_update()
+        rows = conn.execute(held).all()
         kept = [row.account for row in rows if row.fence == fences[row.account].fence]
         conn.execute(update(work).where(work.c.account.in_(kept)).values(lease_until_wall=now_wall + lease_us))
         ours += kept

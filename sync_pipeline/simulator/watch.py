@@ -50,6 +50,8 @@ STRIPE_FIELDS = {
 }
 """What of Stripe's objects the sync may write: who is billed, the rate card and the terms of the deal. How it is paid,
 invoices and whatever else stands in the metadata are not its own."""
+REPLAYED = "Idempotent-Replayed"
+"""A failure that is told again is what has become of the first attempt: nothing of it is under way."""
 KEY_LIVES_SECONDS = 23 * 3600
 DELETED_SECONDS = 60
 """So long a look at an Account may take that began before it was deleted."""
@@ -165,10 +167,8 @@ class Watch:
             self.edits.seen(self._worker, side, moment, reply.body)
         elif not is_write(side, call) and not call.path.startswith("/v1/events"):
             self.edits.seen(self._worker, side, moment, reply.body)
-        elif side == "stripe" and is_write(side, call):
-            # A failure that is told again is what has become of the first attempt: nothing of it is under way.
-            if reply.status < 500 or "Idempotent-Replayed" in reply.headers:
-                self._unanswered.pop(target(call), None)
+        elif side == "stripe" and is_write(side, call) and (reply.status < 500 or REPLAYED in reply.headers):
+            self._unanswered.pop(target(call), None)
 
     def given_up(self) -> None:
         """The worker waits no longer: its write may still arrive, and is not in its hands any more."""
