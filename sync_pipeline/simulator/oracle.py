@@ -76,10 +76,15 @@ def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], owned:
             yield f"I2: {count} customers for {intent}"
     named: dict[str, set[str]] = defaultdict(set)
     deleted = {c["id"] for c in stripe["customer"] if c.get("deleted")}
+    made_for = {c["id"]: c["metadata"].get("sf_intent") or "" for c in stripe["customer"] if not c.get("deleted")}
     for customer in owned.keys() - deleted:
         named[owned[customer]].add(customer)
     for account in salesforce["Account"]:
         shown, own = account.get("Stripe_Customer_Id__c"), named[account["Id"]]
+        # Those that came with a merged Account are not named in place of one that was deleted.
+        came = {customer for customer in own if account["Id"] not in made_for[customer]}
+        if shown is None and own == came and any(owned.get(each, account["Id"]) == account["Id"] for each in deleted):
+            continue
         if (own or shown) and shown not in own | deleted:
             yield f"I2: {account['Id']} names {shown}, not {' or '.join(sorted(own))}"
 
