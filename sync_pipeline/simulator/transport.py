@@ -109,7 +109,6 @@ class Transport(requests.adapters.BaseAdapter):
         reply = self._exchange(call, kind, name)
         self._stage.boundary(f"after {name}")
         if reply is None:
-            self._watch.given_up()
             raise requests.ReadTimeout(f"no answer from {self._side}", request=request)
         self._watch.answered(self._side, call, reply)
         return _response(request, reply)
@@ -126,6 +125,7 @@ class Transport(requests.adapters.BaseAdapter):
         stage.say(f"{name} -> {kind or (reply.status if reply else 'nothing')}")
         if kind in ("late", "lost before", "lost after"):
             stage.sleep_through(GIVEN_UP_SECONDS)
+            self._watch.given_up()
             return None
         return reply
 
