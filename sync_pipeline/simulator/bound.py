@@ -1,8 +1,8 @@
 """I19: where nothing goes wrong, no more is sent and read than has to be.
 
 Between two changes that are not the sync's own, a field is written once: Stripe has no batches, so every object that
-differs is one call, and no call repeats another. What is written to Stripe may change what Salesforce has to show, once
-more. A look at an Account reads what it bills once.
+differs is one call, and no call repeats another. What is written to Stripe may change what Salesforce has to show: once
+more for each time that the sync turns to Stripe. A look at an Account reads what it bills once.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ class Bound:
     def __init__(self, breaks: Callable[[str], None]) -> None:
         self._breaks = breaks
         self._written: Counter[str] = Counter()
-        self._stripe_moved = False
+        self._turns, self._last = 0, ""
         self._reads: dict[str, Counter[str]] = defaultdict(Counter)
 
     def changed(self) -> None:
         self._written.clear()
-        self._stripe_moved = False
+        self._turns, self._last = 0, ""
 
     def wrote(self, side: str, call: Call) -> None:
         for field in () if side == "stripe" and is_named_by_us(call) else _fields(side, call):
             self._written[field] += 1
-            if self._written[field] > (2 if side == "salesforce" and self._stripe_moved else 1):
+            if self._written[field] > 1 + (self._turns if side == "salesforce" else 0):
                 self._breaks(f"I19: {field} is written again, though nothing else has changed")
-        self._stripe_moved = self._stripe_moved or side == "stripe"
+        self._turns += side == "stripe" != self._last
+        self._last = side
 
     def read(self, worker: str, side: str, call: Call) -> None:
         if side == "stripe" and not call.path.startswith("/v1/events"):
