@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sync_pipeline.core.amendments import is_amendment
-from sync_pipeline.core.billed_items import deal_currency, priced_for, running_deals
+from sync_pipeline.core.billed_items import priced_for, running_deals
 from sync_pipeline.core.canon import text
 from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
@@ -127,11 +127,11 @@ def _intervals(world: World, rules: Rules) -> Iterator[Review]:
     """An interval that was edited after billing began would move every date and amount: never by itself, and a price
     that is for it is not carried either."""
     for running in running_deals(world, rules.commercial):
-        if running.subscription.currency != deal_currency(running.deal, rules.commercial):
+        if not running.is_in_one_currency:
             continue
         said = running.deal.opportunity.billing_interval or "empty"
         apart = [
-            f"{line.product_name or line.id} ({text(line.billing_interval) or said})"
+            f"{line.called} ({text(line.billing_interval) or said})"
             for billed in running.items
             for line in billed.lines
             if priced_for(world, rules.commercial, billed, line) is None
@@ -147,11 +147,11 @@ def _intervals(world: World, rules: Rules) -> Iterator[Review]:
 def _currencies(world: World, rules: Rules) -> Iterator[Review]:
     """Prices of two currencies are never held against each other, so nobody else would notice."""
     for running in running_deals(world, rules.commercial):
-        said, billed = deal_currency(running.deal, rules.commercial), running.subscription.currency
-        if said != billed:
+        if not running.is_in_one_currency:
             detail = (
-                f"the deal is in {said}, {running.subscription.id} bills it in {billed}: no price of it is compared or "
-                "written; correct the currency of the deal, or end the subscription and sell it anew"
+                f"the deal is in {running.currency}, {running.subscription.id} bills it in "
+                f"{running.subscription.currency}: no price of it is compared or written; correct the currency of the "
+                "deal, or end the subscription and sell it anew"
             )
             yield _review(world, "currency_differs", running.deal.opportunity.id, detail)
 

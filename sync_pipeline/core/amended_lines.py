@@ -38,7 +38,7 @@ def amended_lines(world: World, rules: Rules) -> Iterator[Entry]:
     for amends, copy in sorted(copies.items()):
         if amends not in speaking:
             detail = (
-                f"line {_name(copy)} came from line {amends} of an amendment that is not won any more or is gone; "
+                f"line {copy.called} came from line {amends} of an amendment that is not won any more or is gone; "
                 "what it bills goes on; take it off the deal, or win the amendment again"
             )
             yield Review(f"amendment_gone:{copy.id}", world.account_id, "amendment_gone", copy.id, detail)
@@ -106,7 +106,7 @@ def _followed(world: World, rules: Rules, line: LineItem, copy: LineItem) -> Ite
             yield replace(command, body={**command.body, "fields": both})
     elif said != base:
         detail = (
-            f"line {_name(line)} of the amendment says {_words(line)} now, its line on the deal {_words(copy)}; "
+            f"line {line.called} of the amendment says {_words(line)} now, its line on the deal {_words(copy)}; "
             "make them equal"
         )
         yield Review(f"amendment_edited:{line.id}", world.account_id, "amendment_edited", line.id, detail)
@@ -122,7 +122,3 @@ def _said(line: LineItem) -> str:
 
 def _words(line: LineItem) -> str:
     return f"{number(line.quantity or Decimal(0))} at {number(line.unit_price or Decimal(0))}"
-
-
-def _name(line: LineItem) -> str:
-    return line.product_name or line.id

@@ -141,7 +141,7 @@ def pending_until(amendment: Amendment, now: int) -> str | None:
     if amendment.subscription is None:
         return f"Waits until Opportunity {amendment.original.opportunity.id}, which it amends, is billed"
     ahead = [pending.line for pending in amendment.pending if pending.due_at > now]
-    told = [f"{number(line.quantity)} {line.product_name or line.id}" for line in ahead]
+    told = [f"{number(line.quantity)} {line.called}" for line in ahead]
     day = min((line.service_date or "" for line in ahead), default="")
     return f"Takes effect on {day}: {', '.join(told)}" if ahead else None
 
@@ -261,9 +261,9 @@ def _faults_of_deal(deal: Deal) -> Iterator[str]:
 
 def _faults_of_lines(deal: Deal, original: Deal, commercial: Commercial) -> Iterator[str]:
     for line in sorted(deal.lines, key=lambda each: each.id):
-        name, quantity = line.product_name or line.id, line.quantity or Decimal(0)
+        name, quantity = line.called, line.quantity or Decimal(0)
         said = _interval_word(deal, original, line)
-        currency = (deal.opportunity.currency or commercial.default_currency).upper()
+        currency = commercial.currency_of(deal.opportunity.currency)
         of_line = list(line_faults(replace(line, quantity=abs(quantity)), currency, commercial))
         if is_one_time(line, commercial):
             if quantity < 0:
@@ -281,7 +281,7 @@ def _faults_of_subscription(
     world: World, commercial: Commercial, billing: Billing, deal: Deal, original: Deal, subscription: Subscription
 ) -> Iterator[str]:
     """Why the subscription cannot take an amendment."""
-    currency = (deal.opportunity.currency or commercial.default_currency).upper()
+    currency = commercial.currency_of(deal.opportunity.currency)
     if has_ended(subscription):
         yield f"{subscription.id}, which it amends, has ended; sell it as a deal of its own"
     elif subscription.status not in CHANGEABLE:

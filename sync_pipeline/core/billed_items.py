@@ -83,15 +83,22 @@ class BilledItem:
 class RunningDeal:
     """A won deal with its running subscription. `new` are lines on no item, `unlined` items that bill no line.
 
-    `waiting` are lines that come to it on a day that is still ahead, with the moment at which they are sent.
+    `waiting` are lines that come to it on a day that is still ahead, with the moment at which they are sent. `currency`
+    is that of the deal and its prices.
     """
 
     deal: Deal
     subscription: Subscription
+    currency: str
     items: tuple[BilledItem, ...]
     new: tuple[LineItem, ...]
     unlined: tuple[SubscriptionItem, ...]
     waiting: tuple[tuple[LineItem, int], ...] = ()
+
+    @property
+    def is_in_one_currency(self) -> bool:
+        """Whether its prices can be held against what is billed."""
+        return self.currency == self.subscription.currency
 
     @property
     def leaving(self) -> frozenset[str]:
@@ -118,11 +125,6 @@ def running_deals(world: World, commercial: Commercial) -> Iterator[RunningDeal]
             yield _matched(world, deal, running[found.id], sorted(items, key=lambda item: item.id), commercial)
 
 
-def deal_currency(deal: Deal, commercial: Commercial) -> str:
-    """The ISO currency of a deal and its prices."""
-    return (deal.opportunity.currency or commercial.default_currency).upper()
-
-
 def priced_for(world: World, commercial: Commercial, billed: BilledItem, line: LineItem) -> Interval | None:
     """The interval that the unit price of a line is for, where it can be held against what its item bills.
 
@@ -133,7 +135,7 @@ def priced_for(world: World, commercial: Commercial, billed: BilledItem, line: L
     shown = (item.interval, item.interval_count)
     known = (agreed.interval, agreed.interval_count) if agreed is not None else shown
     said = interval_of(line, billed.deal.opportunity.billing_interval, commercial)
-    if item.currency != deal_currency(billed.deal, commercial) or said not in (known, shown, None):
+    if item.currency != commercial.currency_of(billed.deal.opportunity.currency) or said not in (known, shown, None):
         return None
     if said is None:
         return None if billed.made_by_us else known
@@ -160,7 +162,8 @@ def _matched(
 ) -> RunningDeal:
     lines = lines_billed_now(deal, subscription, commercial, world.now)
     found = {line.id: match.id for line in lines if (match := match_item(line, items, subscription.id)) is not None}
-    loose, currency = [line for line in lines if line.id not in found], deal_currency(deal, commercial)
+    loose = [line for line in lines if line.id not in found]
+    currency = commercial.currency_of(deal.opportunity.currency)
     billed: dict[str, BilledItem] = {}
     for item in items:
         together = [line for line in lines if found.get(line.id) == item.id]
@@ -186,6 +189,7 @@ def _matched(
     return RunningDeal(
         deal,
         subscription,
+        currency,
         tuple(each for each in billed.values() if each.lines),
         tuple(new),
         tuple(each.item for each in billed.values() if not each.lines),

@@ -38,7 +38,7 @@ def home_currency(world: World, account: Account, commercial: Commercial, wanted
     first = first_customer(world) or _named(world, account)
     if first is not None and (bound := _bound_to(world, first)):
         return bound
-    own = (account.currency or commercial.default_currency).upper()
+    own = commercial.currency_of(account.currency)
     return own if own in wanted or not wanted else min(wanted)
 
 

@@ -124,7 +124,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         missing.append("the Account has no usable name")
     if not deal.lines:
         missing.append("there are no line items")
-    currency = (opportunity.currency or commercial.default_currency).upper()
+    currency = commercial.currency_of(opportunity.currency)
     try:
         exponent(currency)
     except MoneyError as error:
@@ -134,7 +134,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
     months = _term(opportunity, commercial, starts_on, free, today(now, commercial), missing)
     missing.extend(_interval_faults(deal, commercial, months))
     for line in sorted(deal.lines, key=lambda each: each.id):
-        name = line.product_name or line.id
+        name = line.called
         takes_back = line.amends_line_id or line.stripe_change_key
         sold = replace(line, quantity=abs(line.quantity)) if takes_back and line.quantity else line
         missing.extend(f"line {name}: {fault}" for fault in line_faults(sold, currency, commercial))
@@ -281,7 +281,7 @@ def has_usable_name(account: Account, commercial: Commercial) -> bool:
 
 def account_currency(account: Account, commercial: Commercial) -> str:
     """The currency of the Account's figures. Raises MoneyError when it is not known."""
-    currency = (account.currency or commercial.default_currency).upper()
+    currency = commercial.currency_of(account.currency)
     exponent(currency)
     return currency
 

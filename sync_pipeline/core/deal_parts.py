@@ -108,7 +108,7 @@ def _split(deal: Deal, commercial: Commercial, homes: dict[str, int], most: int)
 def _fits(deal: Deal, commercial: Commercial, lines: Sequence[LineItem]) -> bool:
     """Whether one subscription holds the lines. What is wrong with a line or the deal by itself takes no room."""
     months = whole_months(deal.opportunity)
-    currency = (deal.opportunity.currency or commercial.default_currency).upper()
+    currency = commercial.currency_of(deal.opportunity.currency)
     try:
         exponent(currency)
     except MoneyError:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.billed_items import RunningDeal, deal_currency, running_deals
+from sync_pipeline.core.billed_items import RunningDeal, running_deals
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About
 from sync_pipeline.core.crosswalk import match_schedule, own_billing
@@ -68,8 +68,7 @@ def _discounted(world: World, rules: Rules) -> Iterator[_Discounted | Review]:
     billing = own_billing(world)
     for running in running_deals(world, rules.commercial) if billing is not None else ():
         assert billing is not None
-        in_one_currency = running.subscription.currency == deal_currency(running.deal, rules.commercial)
-        if running.subscription.intent is None or not in_one_currency:
+        if running.subscription.intent is None or not running.is_in_one_currency:
             continue
         missing: list[str] = []
         agreed = agreed_discount(running.deal.opportunity, running.subscription.currency, missing)

@@ -72,7 +72,7 @@ def new_lines(
             continue
         rate = rate_of_new(running, line, rules.commercial)
         if isinstance(rate, Incomplete):
-            yield _review(world, NOT_BILLED, line.id, f"line {line.product_name or line.id}: {'; '.join(rate.missing)}")
+            yield _review(world, NOT_BILLED, line.id, f"line {line.called}: {'; '.join(rate.missing)}")
         else:
             groups.setdefault(rate.lookup_key, []).append((line, rate))
     for _, group in sorted(groups.items()):
@@ -101,7 +101,7 @@ def _new_rate(
     edited_here = was_billed and any(_was_edited_here(world, line, rate.currency) for line in lines)
     changeable = running.subscription.status in CHANGEABLE
     what = "is on no item any more of" if was_billed else "is on no item of"
-    names = ", ".join(line.product_name or line.id for line in lines)
+    names = ", ".join(line.called for line in lines)
     detail = f"line {names} {what} {running.subscription.id}; add it there, or take it off the deal"
     if was_billed and reaction == "accept":
         # What was added to the deal meanwhile is billed once these are taken back.

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sync_pipeline.core.billed_items import RunningDeal, deal_currency, running_deals
+from sync_pipeline.core.billed_items import RunningDeal, running_deals
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Command, Entry, LookAgain, Review
 from sync_pipeline.core.deal import Incomplete, rate_of
 from sync_pipeline.core.ensure import deal_metadata
 from sync_pipeline.core.lifecycle import CHANGEABLE, is_ending
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.prices import price_at_stripe
+from sync_pipeline.core.prices import in_two_currencies, price_at_stripe
 from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rate_card import rate_card
 from sync_pipeline.core.rates import Rate, is_one_time
@@ -41,7 +41,7 @@ def late_charges(world: World, rules: Rules) -> Iterator[Entry]:
                 yield from _charge(world, rules, running, line)
             elif agreed != line.quantity:
                 detail = (
-                    f"line {_name(line)} was charged once, for {number(agreed)}, and says {number(line.quantity)} now; "
+                    f"line {line.called} was charged once, for {number(agreed)}, and says {number(line.quantity)} now; "
                     "invoice or credit the difference by hand"
                 )
                 yield _review(world, line, detail)
@@ -83,12 +83,11 @@ def _rate(running: RunningDeal, line: LineItem, commercial: Commercial) -> Rate 
         return Incomplete(("the first invoice has been made",))
     if subscription.status not in CHANGEABLE or is_ending(subscription):
         return Incomplete((f"{subscription.id} will perhaps have no further invoice",))
-    currency = deal_currency(running.deal, commercial)
-    if currency != subscription.currency:
-        return Incomplete((f"the deal is in {currency}, its subscription in {subscription.currency}",))
+    if not running.is_in_one_currency:
+        return Incomplete((in_two_currencies(running),))
     if line.quantity is None or line.quantity <= 0 or line.quantity % 1:
         return Incomplete((f"the quantity is {number(line.quantity) or 'empty'}, not a positive whole number",))
-    return rate_of(line, currency, None, commercial)
+    return rate_of(line, running.currency, None, commercial)
 
 
 def _charge(world: World, rules: Rules, running: RunningDeal, line: LineItem) -> Iterator[Entry]:
@@ -100,7 +99,7 @@ def _charge(world: World, rules: Rules, running: RunningDeal, line: LineItem) ->
     rate = _rate(running, line, rules.commercial)
     if isinstance(rate, Incomplete):
         why = "; ".join(rate.missing)
-        yield _review(world, line, f"line {_name(line)} is a one-time charge, and {why}; invoice it by hand")
+        yield _review(world, line, f"line {line.called} is a one-time charge, and {why}; invoice it by hand")
         return
     quiet_until = (line.modified_at or 0) + rules.commercial.quiet_seconds * MICROS
     due_at = max(quiet_until, sent_from(line, running.period_ends, rules.commercial))
@@ -126,15 +125,11 @@ def _made(world: World, running: RunningDeal, line: LineItem, price: str) -> Com
         target=intent,
         action="stripe.create",
         priority=Priority.SEATS,
-        reason=f"{_name(line)} is charged once, on the next invoice of {running.subscription.id}",
+        reason=f"{line.called} is charged once, on the next invoice of {running.subscription.id}",
         subject=line.id,
         body={"object": "invoiceitem", "params": params},
         agreements=agreed_quantities([(line.id, line.quantity)]),
     )
-
-
-def _name(line: LineItem) -> str:
-    return line.product_name or line.id
 
 
 def _review(world: World, line: LineItem, detail: str) -> Review:

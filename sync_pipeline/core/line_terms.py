@@ -132,7 +132,7 @@ def _exchanged(world: World, rules: Rules, billed: BilledItem, prices: Prices) -
         yield from taken
         return
     for line in prices.exchanged:
-        detail = f"line {line.product_name or line.id} is billed as something else at Stripe, but stays: {by_hand}"
+        detail = f"line {line.called} is billed as something else at Stripe, but stays: {by_hand}"
         yield _review(world, RATE, line.id, detail)
 
 

@@ -15,7 +15,6 @@ from sync_pipeline.core.billed_items import (
     BilledItem,
     RunningDeal,
     agreed_rate,
-    deal_currency,
     minor_price,
     priced_for,
     rate_of_item,
@@ -109,10 +108,14 @@ def rate_of_new(running: RunningDeal, line: LineItem, commercial: Commercial) ->
     interval = interval_of(line, running.deal.opportunity.billing_interval, commercial)
     if interval is None:
         return Incomplete((f"the billing interval is {running.deal.opportunity.billing_interval!r}",))
-    currency = deal_currency(running.deal, commercial)
-    if currency != running.subscription.currency:
-        return Incomplete((f"the deal is in {currency}, its subscription in {running.subscription.currency}",))
-    return rate_of(line, currency, interval, commercial)
+    if not running.is_in_one_currency:
+        return Incomplete((in_two_currencies(running),))
+    return rate_of(line, running.currency, interval, commercial)
+
+
+def in_two_currencies(running: RunningDeal) -> str:
+    """Why nothing of a deal can be added to a subscription that bills in another currency."""
+    return f"the deal is in {running.currency}, its subscription in {running.subscription.currency}"
 
 
 def price_at_stripe(world: World, rate: Rate) -> str | None:
@@ -161,7 +164,7 @@ def _decide(
         sold = line.product_name if base is not None and rate.product == base.product else None
         return every if same_plan else f"{sold or product_name(world, rate.product)} at {every}"
 
-    words = f"line {line.product_name or line.id} says {number(line.unit_price)}, Stripe bills {told(shown)}"
+    words = f"line {line.called} says {number(line.unit_price)}, Stripe bills {told(shown)}"
     if not same_plan:
         words = f"the deal has {told(wanted)}, Stripe bills {told(shown)} instead"
     reaction = commercial.on_stripe_price if same_plan else commercial.on_stripe_items

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.billed_items import RunningDeal, deal_currency, running_deals
+from sync_pipeline.core.billed_items import RunningDeal, running_deals
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, match_schedule, own_billing
 from sync_pipeline.core.deal import Incomplete, Terms, terms
@@ -63,9 +63,8 @@ def _ramps(world: World, rules: Rules) -> Iterator[RampChange | Entry]:
     for running in running_deals(world, rules.commercial) if billing is not None else ():
         assert billing is not None
         schedule = match_schedule(running.deal.opportunity, billing.schedules, world.links, world.org_id)
-        in_one_currency = running.subscription.currency == deal_currency(running.deal, rules.commercial)
         is_ours = schedule is not None and schedule.terms and running.subscription.intent
-        if schedule is not None and schedule.status == "active" and is_ours and in_one_currency:
+        if schedule is not None and schedule.status == "active" and is_ours and running.is_in_one_currency:
             yield from _of_one(world, rules, billing, running, schedule)
 
 

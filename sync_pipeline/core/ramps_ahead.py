@@ -45,7 +45,7 @@ def ramp_edited(world: World, ramp: RampAhead, line: LineItem) -> Iterator[Revie
     """What has to be told of an edited line that later phases bill too."""
     if not ramp.is_ours:
         detail = (
-            f"line {line.product_name or line.id} was edited, but {ramp.schedule}, which is not the sync's, bills it "
+            f"line {line.called} was edited, but {ramp.schedule}, which is not the sync's, bills it "
             "in a later phase as agreed before; edit the phases of the schedule at Stripe"
         )
         yield Review(f"ramp_edited:{line.id}", world.account_id, "ramp_edited", line.id, detail)

@@ -116,6 +116,11 @@ class LineItem:
     modified_by_id: Column[str | None, "User who edited the record last"] = None
     modified_at: Column[int | None, "SystemModstamp, microseconds UTC"] = None
 
+    @property
+    def called(self) -> str:
+        """What a person is told of it: the name of its product, or else its id."""
+        return self.product_name or self.id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceBookEntry:

@@ -119,6 +119,10 @@ class Commercial:
         """How Stripe is asked to prorate a change of seats, prices or products."""
         return "always_invoice" if self.bill_changes == "at_once" else "create_prorations"
 
+    def currency_of(self, said: str | None) -> str:
+        """The ISO currency of a record's money: what it says itself, or else the org's."""
+        return (said or self.default_currency).upper()
+
     @property
     def reverts_within_us(self) -> int:
         return self.reverts_within_hours * 3_600_000_000

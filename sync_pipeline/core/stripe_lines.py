@@ -174,7 +174,7 @@ def _key(deal: Deal, item: SubscriptionItem) -> str:
 def _entry(world: World, commercial: Commercial, deal: Deal, item: SubscriptionItem) -> PriceBookEntry | str:
     """What lists an item's product in the price book of the deal."""
     opportunity, product = deal.opportunity, product_of(item)
-    currency = (opportunity.currency or commercial.default_currency).upper()
+    currency = commercial.currency_of(opportunity.currency)
     if currency != item.currency:
         return f"the deal is in {currency}"
     if product is None:
@@ -183,7 +183,7 @@ def _entry(world: World, commercial: Commercial, deal: Deal, item: SubscriptionI
         if line.product_id == product and line.pricebook_entry_id is not None:
             return PriceBookEntry(id=line.pricebook_entry_id, product_id=product, product_family=line.product_family)
     for entry in sorted(world.listed, key=lambda each: each.id):
-        in_currency = (entry.currency or commercial.default_currency).upper() == currency
+        in_currency = commercial.currency_of(entry.currency) == currency
         if entry.product_id == product and entry.pricebook_id == opportunity.pricebook_id and in_currency:
             return entry
     return f"the price book of the deal has no active entry of Product2 {product} in {currency}"

@@ -149,12 +149,12 @@ class Lists:
     def _worth_reading(self, left: Sequence[str], wall: int) -> tuple[dict[str, Turn], dict[str, list[str]], int]:
         """The turns of what else is due, all customers by account, and how many pages are worth reading for them."""
         with self.engine.ledger.read() as conn:
-            for_all = self.workers is not None and not self._kept
-            among = self.workers(conn, wall) if for_all and self.workers else 1
-            due = work.due(conn, wall) // among if for_all else 0
+            workers = None if self._kept else self.workers
+            among = workers(conn, wall) if workers else 1
+            due = work.due(conn, wall) // among if workers else 0
             if not _most_pages(conn, len(left) + due, waiting=len(left)):
                 return {}, {}, 0
-            turns = work.turns(conn, wall) if for_all else {}
+            turns = work.turns(conn, wall) if workers else {}
             customers = links.customers_by_account(conn, {*left, *turns})
         customers |= _named(self.engine, sorted({*left, *turns} - customers.keys()))
         ours = sum(name in customers for name in left)

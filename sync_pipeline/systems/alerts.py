@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import requests
 
 from sync_pipeline.systems.outcomes import Guard, Outcome
-from sync_pipeline.systems.wire import Wire, guarded
+from sync_pipeline.systems.wire import Wire, guarded, new_session
 
 CONNECT_AND_READ_SECONDS = (5, 15)
 SMTP_SECONDS = 15
@@ -57,9 +57,7 @@ def _escaped(text: str) -> str:
 
 def _post(url: str, alert: Mapping[str, str], guard: Guard) -> Outcome:
     try:
-        with guarded(guard), requests.Session() as session:
-            for scheme in ("http://", "https://"):
-                session.mount(scheme, Wire())
+        with guarded(guard), new_session(Wire()) as session:
             answer = session.post(url, json={"text": slack_text(alert)}, timeout=CONNECT_AND_READ_SECONDS)
     except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
         return Outcome("throttled", message=f"the alert webhook cannot be reached ({type(error).__name__})")

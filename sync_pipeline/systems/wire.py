@@ -88,3 +88,11 @@ class Wire(requests.adapters.HTTPAdapter):
         manager: urllib3.ProxyManager = super().proxy_manager_for(proxy, **options)
         manager.pool_classes_by_scheme = POOLS
         return manager
+
+
+def new_session(transport: requests.adapters.BaseAdapter) -> requests.Session:
+    """A session all of whose requests go that way."""
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, transport)
+    return session

@@ -23,7 +23,7 @@ from sync_pipeline.systems.outcomes import Burden, DeadlinePassed, Gate, Guard, 
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline.systems.stripe.errors import burden_of, outcome_of, plain, read_failure
 from sync_pipeline.systems.stripe.holdings import LISTS, together
-from sync_pipeline.systems.wire import Wire, guarded
+from sync_pipeline.systems.wire import Wire, guarded, new_session
 
 API_VERSION = "2026-10-28.endive"
 CONNECT_AND_READ_SECONDS = (5, 30)
@@ -363,10 +363,8 @@ class Stripe:
 
 def _session(transport: requests.adapters.BaseAdapter | None) -> requests.Session:
     """One for all threads; where no network is between, no proxy of the environment is either."""
-    session = requests.Session()
+    session = new_session(transport or Wire())
     session.trust_env = transport is None
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, transport or Wire())
     return session
 
 
