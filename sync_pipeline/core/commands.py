@@ -125,7 +125,7 @@ Entry = Command | Review | Agreement | LookAgain | Clash | Standing
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`conflicts` are those that are new or moved on.
+    """`commands` are all writes that are wanted; `conflicts` are those that are new or moved on.
 
     `look_again_at` is when the account has to be planned again even if nothing happens; `waits` tells what for.
     """
@@ -136,3 +136,14 @@ class Plan:
     conflicts: tuple[Conflict, ...] = ()
     look_again_at: int | None = None
     waits: tuple[LookAgain, ...] = ()
+
+    @property
+    def sent_first(self) -> tuple[Command, ...]:
+        """What one round sends if all goes well.
+
+        Records of Salesforce are set when the account's writes to Stripe are done: these change what is to be shown
+        there, and it would be written twice.
+        """
+        if any(command.action.startswith("stripe.") for command in self.commands):
+            return tuple(command for command in self.commands if command.action != "salesforce.update")
+        return self.commands

@@ -53,8 +53,8 @@ def foresee(world: World, rules: Rules, personal_key: bytes, billing_of: Callabl
     rounds: list[tuple[Command, ...]] = []
     now, is_whole = world, True
     while (planned.commands or planned.conflicts) and len(rounds) < MAX_ROUNDS:
-        rounds.append(planned.commands)
-        now, told = imagine(with_conflicts(now, planned.conflicts), planned.commands, rules, billing_of)
+        rounds.append(planned.sent_first)
+        now, told = imagine(with_conflicts(now, planned.conflicts), planned.sent_first, rules, billing_of)
         is_whole = is_whole and told
         planned = plan(now, rules, personal_key)
     wrote = tuple(filter(None, rounds))

@@ -3,7 +3,7 @@
 Every attempt is in the ledger before its request leaves, with the frozen body, the key and a deadline; the
 outcome, the links that it proves and one audit row are written in one transaction after it. No HTTP call
 happens inside a transaction. An account's Stripe commands run in order and stop at the first that fails;
-Salesforce writes of all accounts go together.
+Salesforce writes of all accounts go together, whatever failed at Stripe.
 """
 
 from __future__ import annotations
@@ -76,9 +76,16 @@ class Applied:
 
 
 def apply(
-    engine: Engine, work: Sequence[tuple[Claim, Sequence[CommandRow]]], *, between: Callable[[], None] = lambda: None
+    engine: Engine,
+    work: Sequence[tuple[Claim, Sequence[CommandRow]]],
+    *,
+    between: Callable[[], None] = lambda: None,
+    last: bool = False,
 ) -> Applied:
     """Sends the admitted commands of several accounts: Stripe's some accounts at a time, Salesforce's pooled.
+
+    What sets records of Salesforce is left for another round where something was written to Stripe, which changes what
+    there is to set; not in the `last` round, nor where Stripe took nothing: what was seen is still true then.
 
     `between` is called every now and then while nothing is in flight, because many writes outlast a lease.
     """
@@ -88,10 +95,10 @@ def apply(
         between()
         breath = work[place : place + ACCOUNTS_PER_BREATH]
         served = engine.env.each(lambda one: _serve_stripe(engine, *one), breath)
-        for (claim, rows), (through, applied) in zip(breath, served, strict=True):
+        for (claim, rows), applied in zip(breath, served, strict=True):
             result.add(applied)
-            if through:
-                pooled.extend((claim, row) for row in rows if row.kind.startswith("salesforce."))
+            later = "salesforce.update" if applied.done and not last else ""
+            pooled += [(claim, row) for row in rows if row.kind.startswith("salesforce.") and row.kind != later]
         if result.halted:
             return result
     pooled, result.gathered = gather(engine, pooled, min_lease_us=LONGEST_CALL_US)
@@ -104,11 +111,12 @@ def apply(
     return result
 
 
-def _serve_stripe(engine: Engine, claim: Claim, rows: Sequence[CommandRow]) -> tuple[bool, Applied]:
-    """Sends an account's Stripe commands in order; whether all of them took effect, so that the rest may follow."""
+def _serve_stripe(engine: Engine, claim: Claim, rows: Sequence[CommandRow]) -> Applied:
+    """Sends an account's Stripe commands in order, until one does not take effect."""
     ours = [row for row in rows if row.kind.startswith("stripe.")]
     result = Applied(least=Calls(stripe_writes=len(ours)))
-    return all(_send_to_stripe(engine, claim, row, result) for row in ours), result
+    all(_send_to_stripe(engine, claim, row, result) for row in ours)
+    return result
 
 
 def resend(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:

@@ -83,7 +83,7 @@ class _AsPlanned:
     def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
         for name in plans.keys() - self.begun:
             first = [write for write in self.planned[name] if write.step == 1]
-            moved = list(_moved(name, first, planned_commands(plans[name].commands, step=1)))
+            moved = list(_moved(name, first, planned_commands(plans[name].sent_first, step=1)))
             self.report.moved.extend(moved)
             if not moved:
                 self.begun.add(name)

@@ -145,7 +145,7 @@ class _Rounds:
         recorded = record_all(self.engine, self.held.claims, worlds, plans)
         self.report.linked += sum(made.linked for made in recorded.values())
         rows = [(each, recorded[each.account].rows) for each in self.held.claims if each.account in recorded]
-        applied = apply(self.engine, rows, between=self._keep_going)
+        applied = apply(self.engine, rows, between=self._keep_going, last=self.report.rounds > MAX_ROUNDS)
         self.known = {name: worlds[name] for name, made in recorded.items() if not _touches_stripe(made.rows)}
         self.seen = dict(applied.seen)
         self.report.least += applied.least

@@ -62,7 +62,7 @@ def test_every_round_is_foreseen_as_it_happens(edits: list[tuple[str, dict[str, 
     for what in events:
         at_stripe(both, what)
     ahead = foreseen(both)
-    happened = [planned.commands for planned in both.settle() if planned.commands]
+    happened = [planned.sent_first for planned in both.settle() if planned.commands]
     assert [told(commands) for commands in ahead.rounds] == [told(commands) for commands in happened]
     assert ahead.is_whole
 

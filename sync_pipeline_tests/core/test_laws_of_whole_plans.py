@@ -50,7 +50,7 @@ def test_a_whole_plan_brings_both_systems_to_rest(rules: dict[str, str], first: 
         written: dict[tuple[str, str], list[FieldChange]] = defaultdict(list)
         rounds = both.settle(most=4)
         event(f"{len(rounds) - 1} rounds")
-        for command in (command for planned in rounds for command in planned.commands):
+        for command in (command for planned in rounds for command in planned.sent_first):
             for change in command.changes:
                 written[command.target, change.field].append(change)
         for changes in written.values():

@@ -236,7 +236,7 @@ def test_the_commands_of_a_plan_may_be_applied_in_any_order(edits: Edits, stage:
     one.step()
     planned = plan(other.observe(), RULES, PERSONAL_KEY)
     other.conflicts |= {conflict.key: conflict for conflict in planned.conflicts}
-    commands = list(planned.commands)
+    commands = list(planned.sent_first)
     Random(seed).shuffle(commands)
     for command in commands:
         other.apply(command)

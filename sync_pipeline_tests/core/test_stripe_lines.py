@@ -252,7 +252,7 @@ def test_what_will_be_brought_and_taken_back_is_foreseen() -> None:
     exchanged(both, PLATFORM, interval="month", unit_amount=Decimal(260_000))
     del both.items[item_of(both, VIEWER).id]
     ahead = foresee(both.observe(), both.rules, PERSONAL_KEY, both._billing)
-    happened = [planned.commands for planned in both.settle() if planned.commands]
+    happened = [planned.sent_first for planned in both.settle() if planned.commands]
     imagined = [[IMAGINED.sub(r"\1", text) for text in told(commands)] for commands in ahead.rounds]
     assert imagined == [told(commands) for commands in happened]
     assert ahead.is_whole

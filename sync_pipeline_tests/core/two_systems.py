@@ -146,7 +146,7 @@ class TwoSystems:
         planned = plan(self.observe(), self.rules, PERSONAL_KEY)
         self.base |= {(a.subject, a.rule): a.value for a in planned.agreements}
         self.conflicts |= {conflict.key: conflict for conflict in planned.conflicts}
-        for command in planned.commands:
+        for command in planned.sent_first:
             self.apply(command)
         return planned
 

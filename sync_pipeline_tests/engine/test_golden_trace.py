@@ -43,7 +43,7 @@ def test_a_won_deal_becomes_exactly_one_customer_and_one_subscription_at_the_neg
     sync.check_books()
 
 
-def test_the_deal_costs_one_call_per_object_and_at_most_two_salesforce_writes(sync: Installation) -> None:
+def test_the_deal_costs_one_call_per_object_and_one_salesforce_write(sync: Installation) -> None:
     win(sync.sandbox)
     start = mark(sync.sandbox)
     sync.drain()
@@ -55,7 +55,7 @@ def test_the_deal_costs_one_call_per_object_and_at_most_two_salesforce_writes(sy
         "POST /v1/prices": 3,
         "POST /v1/subscriptions": 1,
     }
-    assert composites <= 2
+    assert composites == 1
     keys = [entry["body"] for entry in requests_since(sync.sandbox, start, "stripe") if entry["method"] == "POST"]
     assert len(set(keys)) == len(keys)
 
