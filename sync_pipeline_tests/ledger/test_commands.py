@@ -286,7 +286,17 @@ def test_a_command_that_is_under_way_or_over_is_refused(outbox: Outbox) -> None:
         outbox.begin(row, now_wall=made.deadline_wall)
     outbox.finish(made, "done", "done")
     with pytest.raises(LedgerError, match="is done: it cannot be sent"):
-        outbox.begin(row)
+        outbox.begin(commands.get(outbox.conn, row.id))
+
+
+def test_a_command_that_has_ended_since_it_was_read_is_left_alone(outbox: Outbox) -> None:
+    """The next holder reads that an outcome is missing, and the one before it tells it right then."""
+    (row,) = outbox.propose(new_command("k"))
+    (late,) = outbox.begin(row)
+    as_read = commands.get(outbox.conn, row.id)
+    outbox.finish(late, "done", "done")
+    assert outbox.begin(as_read, now_wall=late.deadline_wall + 1) == []
+    assert outbox.state(row) == "done"
 
 
 def test_two_commands_on_one_target_cannot_be_under_way_together(outbox: Outbox) -> None:
