@@ -70,7 +70,7 @@ class Held:
         for subscription in moved["subscription"]:
             for named in SUBSCRIPTION_NAMED:
                 self._stripe["", named].add(canonical.encode(subscription["id"]))
-        if moved["subscription"] or moved["subscription_item"]:
+        if any(moved.values()):
             self._ends()
 
     def figure(self, account: str, field: str, minor: int) -> None:

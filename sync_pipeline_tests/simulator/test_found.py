@@ -144,6 +144,13 @@ FOUND: dict[str, Plan] = {
         Weather(pause=0.02),
         by_card=True,
     ),
+    "seed 1884: a subscription that comes with a merged Account's customer has an end there from then on": Plan(
+        1,
+        (Action(0, "win", 0, 0), Action(20, "merge the Account", 0, 50)),
+        tuple((call, "stripe_503") for call in range(21, 33)),
+        Weather(),
+        by_card=False,
+    ),
 }
 
 
