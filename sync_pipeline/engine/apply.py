@@ -27,10 +27,12 @@ from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, composite_calls
+from sync_pipeline.systems.wire import CONNECT_AND_READ_SECONDS
 
 SEND_WITHIN_US = 20_000_000
 KEY_LIFETIME_US = 23 * 3600 * 1_000_000
-LONGEST_CALL_US = 40_000_000
+LONGEST_CALL_US = SEND_WITHIN_US + CONNECT_AND_READ_SECONDS[1] * 1_000_000
+"""From the write-ahead until nobody waits for the answer any more."""
 ACCOUNTS_PER_BREATH = 20
 
 

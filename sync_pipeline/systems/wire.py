@@ -18,6 +18,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from sync_pipeline.systems.outcomes import Guard
 
+CONNECT_AND_READ_SECONDS = (5, 30)
 BYTES_AT_ONCE = 16_384
 """A large body waits for the other side to take it; between two such pieces it may be too late."""
 

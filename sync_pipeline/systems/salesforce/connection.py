@@ -20,9 +20,8 @@ from sync_pipeline.core import canonical
 from sync_pipeline.systems.outcomes import Gate, NotNow, OpenGate, ReadFailed
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline.systems.salesforce.errors import CALL_ERRORS, failure_of_system, outcome_of_errors, read_failure
-from sync_pipeline.systems.wire import Wire
+from sync_pipeline.systems.wire import CONNECT_AND_READ_SECONDS, Wire
 
-CONNECT_AND_READ_SECONDS = (5, 30)
 SYSTEM = "salesforce"
 USAGE = re.compile(r"(?<![\w-])api-usage=(\d+)/(\d+)")
 SIGN_IN = "/services/oauth2/token"

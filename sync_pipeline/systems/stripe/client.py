@@ -23,10 +23,9 @@ from sync_pipeline.systems.outcomes import Burden, DeadlinePassed, Gate, Guard, 
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline.systems.stripe.errors import burden_of, outcome_of, plain, read_failure
 from sync_pipeline.systems.stripe.holdings import LISTS, together
-from sync_pipeline.systems.wire import Wire, guarded, new_session
+from sync_pipeline.systems.wire import CONNECT_AND_READ_SECONDS, Wire, guarded, new_session
 
 API_VERSION = "2026-10-28.endive"
-CONNECT_AND_READ_SECONDS = (5, 30)
 PAGE = 100
 LOOKUP_KEYS_PER_CALL = 10
 SEARCH_LAG_SECONDS = 3600
