@@ -49,16 +49,14 @@ class Ledger:
         way because another process wrote. Postgres runs READ COMMITTED, which SKIP LOCKED needs.
         Raises LedgerError when the database cannot be reached, goes away or stays locked for 30 s.
         """
-        with self._transaction({"ledger_begin": "BEGIN IMMEDIATE"}) as conn:
+        with self._transaction("BEGIN IMMEDIATE", {}) as conn:
             yield conn
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read-only transaction that sees one consistent state throughout, and blocks no writer."""
-        options: dict[str, Any] = {"ledger_begin": "BEGIN"}
-        if self.engine.dialect.name == "postgresql":
-            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with self._transaction(options) as conn:
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self._transaction("BEGIN", options) as conn:
             if conn.dialect.name == "sqlite":
                 _say(conn, "PRAGMA query_only = ON")
             try:
@@ -76,25 +74,31 @@ class Ledger:
         self.engine.dispose()
 
     @contextmanager
-    def _transaction(self, options: dict[str, Any]) -> Iterator[Connection]:
+    def _transaction(self, begin: str, postgres: dict[str, Any]) -> Iterator[Connection]:
+        """`begin` is SQLite's word for it, `postgres` the options of a connection there."""
         if self.in_transaction():
             # On SQLite the second one would wait 30 s for the first, which waits for it.
             raise LedgerError("this thread already has a ledger transaction open: pass its Connection on")
+        is_sqlite = self.engine.dialect.name == "sqlite"
         try:
-            conn = self.engine.connect().execution_options(**options)
+            conn = self.engine.connect()
+            if postgres and not is_sqlite:
+                conn = conn.execution_options(**postgres)
         except SQLAlchemyError as error:
             raise _unreachable(self.name, error) from None
         self._thread.open = True
         try:
             try:
                 transaction = conn.begin()
+                if is_sqlite:
+                    _begin_sqlite(conn, begin)
             except SQLAlchemyError as error:
                 raise _unreachable(self.name, error) from None
             try:
                 with transaction:
                     yield conn
             except OperationalError as error:
-                if conn.dialect.name == "sqlite" and "locked" not in str(error.orig):
+                if is_sqlite and "locked" not in str(error.orig):
                     raise  # SQLite's word for a statement that is wrong, too
                 # It went away, or somebody kept a row locked: nothing of the transaction is there.
                 raise _unreachable(self.name, error) from None
@@ -179,7 +183,6 @@ def _sqlite_engine(parsed: URL, name: str) -> Engine:
         raise LedgerError(f"cannot create the folder {folder} of the ledger: {error.strerror}") from None
     engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
     event.listen(engine, "connect", _prepare_sqlite)
-    event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
@@ -210,9 +213,10 @@ def _use_wal(dbapi: sqlite3.Connection) -> None:
     dbapi.execute("PRAGMA journal_mode = WAL").close()
 
 
-def _begin_sqlite(conn: Connection) -> None:
+def _begin_sqlite(conn: Connection, begin: str) -> None:
+    """Not as an event of SQLAlchemy's: an engine with any has every statement pay for it."""
     try:
-        _say(conn, conn.get_execution_options().get("ledger_begin", "BEGIN IMMEDIATE"))
+        _say(conn, begin)
     except sqlite3.OperationalError as error:
         raise OperationalError("BEGIN", None, error) from error
 

@@ -131,6 +131,7 @@ def test_facts_read_in_any_order_and_twice_sum_up_the_same(
     unique = list({(item.kind, item.external_id, item.revision): item for item in reversed(found)}.values())
     shuffled = order.sample(unique + unique, 2 * len(unique))
     with sqlite_ledger.engine.connect() as conn, conn.begin() as transaction:
+        conn.exec_driver_sql("BEGIN IMMEDIATE")
         assert sum(facts.append(conn, shuffled[start : start + 3]) for start in range(0, len(shuffled), 3)) == len(
             unique
         )
