@@ -16,7 +16,8 @@ _decoder = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def encode(value: Any) -> str:
-    """JSON text with sorted keys; a Decimal keeps its digits. Raises TypeError for what JSON cannot hold."""
+    """JSON text with sorted keys; a Decimal keeps its digits, a dataclass is the object of its fields. Raises TypeError
+    for what JSON cannot hold."""
     return _encoder.encode(value).decode()
 
 

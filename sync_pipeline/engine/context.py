@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Protocol
 
@@ -129,7 +130,12 @@ def build_engine(
 
 def code_version(rules: Rules) -> str:
     """This version of the program with these rules."""
-    return f"{version('sync-pipeline')}+{canonical.sha256(asdict(rules))[:8]}"
+    return f"{_version()}+{canonical.sha256(rules)[:8]}"
+
+
+@cache
+def _version() -> str:
+    return version("sync-pipeline")
 
 
 def _personal_key(ledger: Ledger, env: Env) -> bytes:

@@ -70,7 +70,8 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
     """
     settled = env.now() - FRESH_US
     with ledger.read() as conn:
-        marks = {name: int(cursors.get(conn, f"salesforce.{name}") or 0) for name in POLLED_RECORDS}
+        known = cursors.get_all(conn, (f"salesforce.{name}" for name in POLLED_RECORDS))
+    marks = {name: int(known.get(f"salesforce.{name}", 0)) for name in POLLED_RECORDS}
     changes = salesforce.changes_since({name: max(0, mark - OVERLAP_US) for name, mark in marks.items()})
     accounts = {change.id: change.merged_into for change in changes if change.object == "account"}
     merged = {old: new for old, new in accounts.items() if new is not None}

@@ -8,7 +8,6 @@ of the drain costs none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 
 from sync_pipeline.config.rules import RulesError, RulesFile
@@ -52,7 +51,7 @@ def require_fitting_rules(ledger: Ledger, salesforce: Salesforce, file: RulesFil
     read; ReadFailed when access is refused.
     """
     # A new version may write more than the one that was checked.
-    stamp = canonical.sha256([salesforce.org_id, version("sync-pipeline"), asdict(file.rules)])
+    stamp = canonical.sha256([salesforce.org_id, version("sync-pipeline"), file.rules])
     with ledger.read() as conn:
         known, _, at = (cursors.get(conn, CHECKED) or "").partition("@")
     if known == stamp and 0 <= wall - int(at) < CHECKED_FOR_US:

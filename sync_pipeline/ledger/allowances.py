@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from sync_pipeline.ledger.statements import insert, record
 from sync_pipeline.ledger.tables import allowance
@@ -34,7 +34,10 @@ def put(conn: Connection, seen: Allowance) -> None:
     )
 
 
+_SEEN = select(allowance).where(allowance.c.system == bindparam("system"))
+
+
 def get(conn: Connection, system: str) -> Allowance | None:
     """None before the first answer."""
-    row = conn.execute(select(allowance).where(allowance.c.system == system)).first()
+    row = conn.execute(_SEEN, {"system": system}).first()
     return None if row is None else Allowance(**record(row))

@@ -18,7 +18,7 @@ from sqlalchemy import insert as plain_insert
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.commands import CommandRow, State, get, get_all, newest, unresolved
 from sync_pipeline.ledger.database import LedgerError, NewId
-from sync_pipeline.ledger.statements import batches, setting
+from sync_pipeline.ledger.statements import SOME, batches, setting
 from sync_pipeline.ledger.tables import OPEN_STATES, UNRESOLVED_STATES, attempt, command
 
 Outcome = Literal["done", "rejected", "ambiguous", "throttled", "stale"]
@@ -42,6 +42,17 @@ _WITH_COMMAND = (
 _ANSWERED = setting(attempt, "outcome", "http_status", "request_id", "error", "cost_calls", "finished_at")
 _MOVED_ON = setting(command, "state", "changed_at")
 _NEXT_GENERATION = setting(command, "next_generation")
+_INSERT = plain_insert(attempt)
+_SENDING = (
+    update(command)
+    .where(command.c.id.in_(SOME))
+    .values(
+        state="sending",
+        first_sent=func.coalesce(command.c.first_sent, bindparam("now")),
+        last_sent=bindparam("now"),
+        changed_at=bindparam("now"),
+    )
+)
 _NEWEST_NUMBER = select(func.max(command.c.number)).where(command.c.key == bindparam("of"))
 
 
@@ -95,15 +106,9 @@ def begin(
         made.append((claim.fence, Attempt(new_id(), row.id, number, key, deadline_wall)))
     if not made:
         return {}
-    conn.execute(
-        plain_insert(attempt), [asdict(item) | {"fence": fence, "sent_at": now, "job": job} for fence, item in made]
-    )
+    conn.execute(_INSERT, [asdict(item) | {"fence": fence, "sent_at": now, "job": job} for fence, item in made])
     for batch in batches(item.command_id for _, item in made):
-        conn.execute(
-            update(command)
-            .where(command.c.id.in_(batch))
-            .values(state="sending", first_sent=func.coalesce(command.c.first_sent, now), last_sent=now, changed_at=now)
-        )
+        conn.execute(_SENDING, {"some": batch, "now": now})
     return {item.command_id: item for _, item in made}
 
 

@@ -15,7 +15,7 @@ from functools import cache
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects import sqlite
 
-from sync_pipeline.ledger.statements import batches, insert_for
+from sync_pipeline.ledger.statements import SOME, batches, insert_for
 from sync_pipeline.ledger.tables import base
 
 
@@ -59,13 +59,13 @@ def _agreed(dialect: str) -> sqlite.Insert:
     )
 
 
+_OF_ACCOUNTS = select(base.c.account, base.c.subject, base.c.field, base.c.value).where(base.c.account.in_(SOME))
+
+
 def for_accounts(conn: Connection, accounts: Iterable[str]) -> dict[str, dict[tuple[str, str], str]]:
     """Account -> (subject, field) -> value; an account without a base is not in the result."""
     found: defaultdict[str, dict[tuple[str, str], str]] = defaultdict(dict)
     for batch in batches(accounts):
-        rows = conn.execute(
-            select(base.c.account, base.c.subject, base.c.field, base.c.value).where(base.c.account.in_(batch))
-        )
-        for row in rows:
+        for row in conn.execute(_OF_ACCOUNTS, {"some": batch}):
             found[row.account][(row.subject, row.field)] = row.value
     return dict(found)

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, bindparam, delete, select, update
+from sqlalchemy.dialects import sqlite
 
-from sync_pipeline.ledger.statements import insert
+from sync_pipeline.ledger.statements import insert_for
 from sync_pipeline.ledger.tables import bucket
 
 TOKEN = 1_000_000
@@ -64,13 +66,21 @@ def prune(conn: Connection, before_wall: int) -> int:
 def _find(conn: Connection, each: Bucket, now_wall: int) -> tuple[int, int]:
     """What is in the bucket, and as of when; its row is locked until the end of the transaction."""
     full = each.capacity * TOKEN
-    row = insert(conn, bucket).on_conflict_do_nothing()
-    conn.execute(row, {"name": each.name, "level": full, "at_wall": now_wall})
-    found = conn.execute(select(bucket).where(bucket.c.name == each.name).with_for_update()).one()
+    conn.execute(_new(conn.dialect.name), {"name": each.name, "level": full, "at_wall": now_wall})
+    found = conn.execute(_STANDS, {"of": each.name}).one()
     # Another process's clock may be ahead of ours: time never flows twice into a bucket.
     passed = max(0, now_wall - found.at_wall)
     return int(min(full, found.level + passed * each.tokens // each.seconds)), max(now_wall, found.at_wall)
 
 
 def _put(conn: Connection, name: str, level: int, at_wall: int) -> None:
-    conn.execute(update(bucket).where(bucket.c.name == name).values(level=level, at_wall=at_wall))
+    conn.execute(_MOVED, {"of": name, "level": level, "at_wall": at_wall})
+
+
+_STANDS = select(bucket).where(bucket.c.name == bindparam("of")).with_for_update()
+_MOVED = update(bucket).where(bucket.c.name == bindparam("of"))
+
+
+@cache
+def _new(dialect: str) -> sqlite.Insert:
+    return insert_for(dialect, bucket).on_conflict_do_nothing()

@@ -58,9 +58,13 @@ def gathers(conn: Connection, job_id: str) -> bool | None:
     return None if state is None else state == "gathering"
 
 
+_OPEN_JOBS = select(bulk_job).order_by(bulk_job.c.opened_wall, bulk_job.c.id)
+_STATES = select(bulk_job.c.id, bulk_job.c.state).with_for_update(read=True)
+
+
 def open_jobs(conn: Connection) -> list[BulkJob]:
     """All jobs that are not settled, the oldest first."""
-    rows = conn.execute(select(bulk_job).order_by(bulk_job.c.opened_wall, bulk_job.c.id))
+    rows = conn.execute(_OPEN_JOBS)
     return [BulkJob(**record(row)) for row in rows]
 
 
@@ -82,7 +86,7 @@ def holds(conn: Connection, accounts: Iterable[str]) -> set[str]:
 
     Call it in a write transaction, before anything else is locked: until its end no other job leaves.
     """
-    states = conn.execute(select(bulk_job.c.id, bulk_job.c.state).with_for_update(read=True)).all()
+    states = conn.execute(_STATES).all()
     under_way = [row.id for row in states if row.state != "gathering"]
     found: set[str] = set()
     if under_way:

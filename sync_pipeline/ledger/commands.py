@@ -18,14 +18,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy import insert as plain_insert
 
 from sync_pipeline.core import canonical
 from sync_pipeline.ledger.database import LedgerError, NewId
-from sync_pipeline.ledger.statements import batches, record
+from sync_pipeline.ledger.statements import SOME, batches, record
 from sync_pipeline.ledger.tables import UNRESOLVED_STATES, attempt, command
 
 State = Literal["planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded"]
@@ -189,12 +189,7 @@ def put_back(
     """When fields were put back after a moment: account -> (subject, rule) -> moments, oldest first."""
     found: dict[str, dict[tuple[str, str], tuple[int, ...]]] = {}
     for batch in batches(accounts):
-        done = (command.c.account.in_(batch), command.c.state == "done", command.c.changed_at > since)
-        some = select(command.c.account, command.c.changes, command.c.changed_at).where(*done)
-        rows = conn.execute(
-            some.where(command.c.changes.contains('"put_back":"', autoescape=True)).order_by(command.c.changed_at)
-        )
-        for account, changes, at in rows:
+        for account, changes, at in conn.execute(_PUT_BACK, {"some": batch, "since": since}):
             for change in canonical.decode(changes):
                 if subject := change.get("put_back"):
                     moments = found.setdefault(account, {})
@@ -214,9 +209,7 @@ def parked_with(
     """Per account the commands that this version of the program had refused with an error that names this one."""
     found: defaultdict[str, list[CommandRow]] = defaultdict(list)
     for batch in batches(accounts):
-        parked_ones = (command.c.account.in_(batch), command.c.state == "parked")
-        rows = conn.execute(_rows().where(*parked_ones, command.c.code_version == code_version))
-        for row in rows:
+        for row in conn.execute(_parked_rows(), {"some": batch, "by": code_version}):
             if error in (row.error or ""):
                 found[row.account].append(CommandRow(**record(row)))
     return dict(found)
@@ -224,8 +217,7 @@ def parked_with(
 
 def parked_under_other_code(conn: Connection, code_version: str) -> list[str]:
     """Accounts with commands that were refused while other rules or another version of the program were in force."""
-    refused = select(command.c.account).where(command.c.state == "parked", command.c.code_version != code_version)
-    return sorted(set(conn.execute(refused).scalars()))
+    return sorted(set(conn.execute(_PARKED_UNDER_OTHERS, {"by": code_version}).scalars()))
 
 
 def counts(conn: Connection) -> dict[str, int]:
@@ -284,27 +276,41 @@ def _supersede(conn: Connection, command_id: str, now: int) -> None:
 
 
 _INSERT = plain_insert(command)
+_PUT_BACK = (
+    select(command.c.account, command.c.changes, command.c.changed_at)
+    .where(command.c.account.in_(SOME), command.c.state == "done", command.c.changed_at > bindparam("since"))
+    .where(command.c.changes.contains('"put_back":"', autoescape=True))
+    .order_by(command.c.changed_at)
+)
+_PARKED_UNDER_OTHERS = select(command.c.account).where(
+    command.c.state == "parked", command.c.code_version != bindparam("by")
+)
 _WAITING = select(command.c.id, command.c.key).where(
     command.c.account == bindparam("of"), command.c.state.in_(("planned", "parked"))
 )
-_SOME: BindParameter[Any] = bindparam("some", expanding=True)
 
 
 @cache
 def _newest_rows() -> Select[tuple[object, ...]]:
     newer = command.alias("newer_command")
     latest = ~exists().where(newer.c.key == command.c.key, newer.c.number > command.c.number)
-    return _rows().where(latest, command.c.key.in_(_SOME))
+    return _rows().where(latest, command.c.key.in_(SOME))
 
 
 @cache
 def _rows_by_id() -> Select[tuple[object, ...]]:
-    return _rows().where(command.c.id.in_(_SOME))
+    return _rows().where(command.c.id.in_(SOME))
+
+
+@cache
+def _parked_rows() -> Select[tuple[object, ...]]:
+    parked_ones = (command.c.account.in_(SOME), command.c.state == "parked")
+    return _rows().where(*parked_ones, command.c.code_version == bindparam("by"))
 
 
 @cache
 def _unresolved_rows() -> Select[tuple[object, ...]]:
-    unresolved_ones = (command.c.account.in_(_SOME), command.c.state.in_(UNRESOLVED_STATES))
+    unresolved_ones = (command.c.account.in_(SOME), command.c.state.in_(UNRESOLVED_STATES))
     return _rows().where(*unresolved_ones).order_by(command.c.last_sent, command.c.id)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, or_, select, update
 
 from sync_pipeline.core.conflict import Conflict, Side
 from sync_pipeline.ledger import inbox
-from sync_pipeline.ledger.statements import batches, insert, record
+from sync_pipeline.ledger.statements import SOME, batches, insert, record
 from sync_pipeline.ledger.tables import conflict
 
 UNSAID = {"ruling": None, "ruled_by": None, "ruled_at": None}
@@ -38,12 +38,14 @@ def put(conn: Connection, conflicts: Iterable[Conflict]) -> None:
             conn.execute(update(conflict).where(*over).values(UNSAID))
 
 
+_OF_ACCOUNTS = select(conflict).where(conflict.c.account.in_(SOME)).order_by(conflict.c.key)
+
+
 def for_accounts(conn: Connection, accounts: Iterable[str]) -> dict[str, tuple[Conflict, ...]]:
     """All conflicts of each account, by key; an account without any is not in the result."""
     found: defaultdict[str, list[Conflict]] = defaultdict(list)
     for batch in batches(accounts):
-        rows = conn.execute(select(conflict).where(conflict.c.account.in_(batch)).order_by(conflict.c.key))
-        for row in rows:
+        for row in conn.execute(_OF_ACCOUNTS, {"some": batch}):
             found[row.account].append(_conflict(row))
     return {account: tuple(conflicts) for account, conflicts in found.items()}
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, select
+from collections.abc import Iterable
+from functools import cache
 
-from sync_pipeline.ledger.statements import insert
+from sqlalchemy import Connection, bindparam, select
+from sqlalchemy.dialects import sqlite
+
+from sync_pipeline.ledger.statements import SOME, batches, insert, insert_for
 from sync_pipeline.ledger.tables import cursor
 
 # Kept, because putting it together takes longer than running it.
 _VALUE = select(cursor.c.value).where(cursor.c.name == bindparam("name"))
+_VALUES = select(cursor.c.name, cursor.c.value).where(cursor.c.name.in_(SOME))
 
 
 def get(conn: Connection, name: str) -> str | None:
@@ -16,15 +21,23 @@ def get(conn: Connection, name: str) -> str | None:
     return conn.execute(_VALUE, {"name": name}).scalar()
 
 
+def get_all(conn: Connection, names: Iterable[str]) -> dict[str, str]:
+    """The stored positions of these names, by name, as far as there are any."""
+    rows = (row for batch in batches(names) for row in conn.execute(_VALUES, {"some": batch}))
+    return {row.name: row.value for row in rows}
+
+
 def put(conn: Connection, name: str, value: str, now: int) -> None:
     """Stores the position; do it in the transaction that stores what was read up to it."""
-    statement = insert(conn, cursor)
-    conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=[cursor.c.name],
-            set_={"value": statement.excluded.value, "updated_at": statement.excluded.updated_at},
-        ),
-        {"name": name, "value": value, "updated_at": now},
+    conn.execute(_put(conn.dialect.name), {"name": name, "value": value, "updated_at": now})
+
+
+@cache
+def _put(dialect: str) -> sqlite.Insert:
+    statement = insert_for(dialect, cursor)
+    return statement.on_conflict_do_update(
+        index_elements=[cursor.c.name],
+        set_={"value": statement.excluded.value, "updated_at": statement.excluded.updated_at},
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from sync_pipeline.core.facts import MONEY, Fact
-from sync_pipeline.ledger.statements import batches, insert
+from sync_pipeline.ledger.statements import SOME, batches, insert
 from sync_pipeline.ledger.tables import fact
 
 
@@ -50,16 +50,18 @@ def append(conn: Connection, facts: Iterable[Fact]) -> int:
     return len(conn.execute(insert(conn, fact).on_conflict_do_nothing().returning(fact.c.revision), rows).all())
 
 
+_OF_ACCOUNTS = (
+    select(fact)
+    .where(fact.c.account.in_(SOME))
+    .order_by(fact.c.occurred_at, fact.c.kind, fact.c.external_id, fact.c.revision)
+)
+
+
 def for_accounts(conn: Connection, accounts: Iterable[str]) -> dict[str, list[Fact]]:
     """The facts of each account, oldest first; an account without facts is not in the result."""
     found: defaultdict[str, list[Fact]] = defaultdict(list)
     for batch in batches(accounts):
-        rows = conn.execute(
-            select(fact)
-            .where(fact.c.account.in_(batch))
-            .order_by(fact.c.occurred_at, fact.c.kind, fact.c.external_id, fact.c.revision)
-        )
-        for row in rows:
+        for row in conn.execute(_OF_ACCOUNTS, {"some": batch}):
             found[row.account].append(
                 Fact(
                     kind=row.kind,

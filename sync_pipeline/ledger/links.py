@@ -12,10 +12,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, exists, select, update
 from sqlalchemy.exc import IntegrityError
 
-from sync_pipeline.ledger.statements import batches, insert
+from sync_pipeline.ledger.statements import SOME, batches, insert
 from sync_pipeline.ledger.tables import OPEN_STATES, alias, base, command, conflict, fact, link, review
 
 System = Literal["salesforce", "stripe"]
@@ -92,12 +92,7 @@ def for_accounts(conn: Connection, accounts: Iterable[str]) -> dict[str, list[Li
     """All links of each account, in a fixed order; an account without links is not in the result."""
     found: defaultdict[str, list[Link]] = defaultdict(list)
     for batch in batches(accounts):
-        rows = conn.execute(
-            select(*_COLUMNS)
-            .where(link.c.account.in_(batch))
-            .order_by(link.c.account, link.c.system, link.c.kind, link.c.subject, link.c.external_id)
-        )
-        for row in rows:
+        for row in conn.execute(_OF_ACCOUNTS, {"some": batch}):
             found[row.account].append(Link(*row))
     return dict(found)
 
@@ -111,11 +106,7 @@ def accounts_of(conn: Connection, system: System, kind: str, ids: Iterable[str])
     """External id -> account, for the ids that are known."""
     found: dict[str, str] = {}
     for batch in batches(ids):
-        rows = conn.execute(
-            select(link.c.external_id, link.c.account).where(
-                link.c.system == system, link.c.kind == kind, link.c.external_id.in_(batch)
-            )
-        )
+        rows = conn.execute(_ACCOUNTS, {"system": system, "kind": kind, "some": batch})
         found.update((row.external_id, row.account) for row in rows)
     return found
 
@@ -139,17 +130,7 @@ def of_subjects(conn: Connection, system: System, kind: str, subjects: Iterable[
     """The live primary links of Salesforce records, whichever account holds them, in a fixed order."""
     found: list[Link] = []
     for batch in batches(subjects):
-        rows = conn.execute(
-            select(*_COLUMNS)
-            .where(
-                link.c.system == system,
-                link.c.kind == kind,
-                link.c.subject.in_(batch),
-                link.c.role == "primary",
-                link.c.state == "live",
-            )
-            .order_by(link.c.account, link.c.subject, link.c.external_id)
-        )
+        rows = conn.execute(_OF_SUBJECTS, {"system": system, "kind": kind, "some": batch})
         found.extend(Link(*row) for row in rows)
     return found
 
@@ -170,9 +151,7 @@ def merged_into(conn: Connection, accounts: Iterable[str]) -> dict[str, str]:
     """Account -> the account that it was merged into, for those that were."""
     found: dict[str, str] = {}
     for batch in batches(accounts):
-        rows = conn.execute(
-            select(alias.c.old_id, alias.c.new_id).where(alias.c.system == "salesforce", alias.c.old_id.in_(batch))
-        )
+        rows = conn.execute(_MERGED, {"some": batch})
         found.update((row.old_id, row.new_id) for row in rows)
     return found
 
@@ -180,7 +159,7 @@ def merged_into(conn: Connection, accounts: Iterable[str]) -> dict[str, str]:
 def unalias(conn: Connection, accounts: Iterable[str]) -> None:
     """These accounts are there again after a merge was undone. What moved to the other account stays there."""
     for batch in batches(accounts):
-        conn.execute(delete(alias).where(alias.c.system == "salesforce", alias.c.old_id.in_(batch)))
+        conn.execute(_UNALIASED, {"some": batch})
 
 
 def move_account(conn: Connection, old: str, new: str, now: int) -> None:
@@ -294,3 +273,17 @@ _COLUMNS = (
     link.c.state,
     link.c.subject,
 )
+_OF_KIND = and_(link.c.system == bindparam("system"), link.c.kind == bindparam("kind"))
+_OF_ACCOUNTS = (
+    select(*_COLUMNS)
+    .where(link.c.account.in_(SOME))
+    .order_by(link.c.account, link.c.system, link.c.kind, link.c.subject, link.c.external_id)
+)
+_ACCOUNTS = select(link.c.external_id, link.c.account).where(_OF_KIND, link.c.external_id.in_(SOME))
+_OF_SUBJECTS = (
+    select(*_COLUMNS)
+    .where(_OF_KIND, link.c.subject.in_(SOME), link.c.role == "primary", link.c.state == "live")
+    .order_by(link.c.account, link.c.subject, link.c.external_id)
+)
+_MERGED = select(alias.c.old_id, alias.c.new_id).where(alias.c.system == "salesforce", alias.c.old_id.in_(SOME))
+_UNALIASED = delete(alias).where(alias.c.system == "salesforce", alias.c.old_id.in_(SOME))

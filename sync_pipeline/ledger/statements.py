@@ -10,8 +10,11 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any, cast
 
-from sqlalchemy import Connection, Table, Update, bindparam, update
+from sqlalchemy import BindParameter, Connection, Table, Update, bindparam, update
 from sqlalchemy.dialects import postgresql, sqlite
+
+SOME: BindParameter[Any] = bindparam("some", expanding=True)
+"""The values of an IN (...) of a statement that is kept: those of one of the `batches`."""
 
 # Below SQLite's limit of 32,766 bound values per statement, with room for the other ones.
 BATCH_SIZE = 5_000

@@ -13,11 +13,30 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, bindparam, case, func, or_, select, true, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.dml import ReturningUpdate
 
-from sync_pipeline.ledger.statements import batches, insert
+from sync_pipeline.ledger.statements import SOME, batches, insert_for
 from sync_pipeline.ledger.tables import work
+
+Conditions = tuple[ColumnElement[bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +69,8 @@ def mark_dirty_with(conn: Connection, priorities: Mapping[str, int], *, now_wall
     """`mark_dirty` with a priority of its own for every account."""
     if not priorities:
         return
-    statement = insert(conn, work)
-    new = statement.excluded
-    waiting = work.c.dirty_seq > work.c.clean_seq
-    statement = statement.on_conflict_do_update(
-        index_elements=[work.c.account],
-        set_={
-            "dirty_seq": work.c.dirty_seq + 1,
-            # A clean account forgets its old priority. A waiting one keeps its place in the queue,
-            # and one that was backing off comes forward.
-            "priority": case((and_(waiting, work.c.priority < new.priority), work.c.priority), else_=new.priority),
-            "due_at_wall": case(
-                (and_(waiting, work.c.due_at_wall < new.due_at_wall), work.c.due_at_wall), else_=new.due_at_wall
-            ),
-        },
-    )
     conn.execute(
-        statement,
+        _marked(conn.dialect.name),
         [
             {"account": account, "dirty_seq": 1, "priority": priority, "due_at_wall": now_wall}
             for account, priority in sorted(priorities.items())
@@ -77,7 +81,7 @@ def mark_dirty_with(conn: Connection, priorities: Mapping[str, int], *, now_wall
 def wake(conn: Connection, accounts: Iterable[str], *, now_wall: int) -> None:
     """Those of the accounts that wait for a moment ahead are due now; clean ones stay so."""
     for batch in batches(accounts):
-        waiting = (work.c.account.in_(batch), work.c.dirty_seq > work.c.clean_seq, work.c.due_at_wall > now_wall)
+        waiting = (work.c.account.in_(batch), _WAITING, work.c.due_at_wall > now_wall)
         conn.execute(update(work).where(*waiting).values(due_at_wall=now_wall))
 
 
@@ -102,26 +106,13 @@ def claim(
     With `oldest_first` the longest due come first, whatever their priority. An account that another transaction is
     just claiming is passed over, never waited for.
     """
-    some = and_(
-        true() if among is None else work.c.account.in_(among), true() if most is None else work.c.priority <= most
-    )
-    wanted = and_(_claimable(now_wall), some, _counts_as(up_to, ageing_us, now_wall))
-    by_age = (work.c.due_at_wall, work.c.account)
-    # A CTE, not a subquery: Postgres may run a subquery with LIMIT more than once and claim too many.
-    pick = (
-        select(work.c.account)
-        .where(wanted)
-        .order_by(*(by_age if oldest_first else (work.c.priority, *by_age)))
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("pick")
-    )
-    rows = conn.execute(
-        update(work)
-        .where(work.c.account.in_(select(pick.c.account)))
-        .values(lease_owner=owner, lease_until_wall=now_wall + lease_us, fence=work.c.fence + 1)
-        .returning(work.c.account, work.c.fence, work.c.dirty_seq, work.c.fails, work.c.priority, work.c.due_at_wall)
-    ).all()
+    wanted, values = _counts_as(up_to, ageing_us)
+    if among is not None:
+        wanted, values = (*wanted, _AMONG), {**values, "some": list(among)}
+    if most is not None:
+        wanted, values = (*wanted, _URGENT), {**values, "most": most}
+    values |= {"now_wall": now_wall, "at_most": limit, "owner": owner, "until": now_wall + lease_us}
+    rows = conn.execute(_claimed(wanted, oldest_first=oldest_first), values).all()
     return [
         Claim(row.account, row.fence, row.dirty_seq, row.fails, row.priority)
         for row in sorted(rows, key=lambda row: (row.priority, row.due_at_wall, row.account))
@@ -136,12 +127,7 @@ def held(conn: Connection, claims: Iterable[Claim], *, now_wall: int, margin_us:
     fences = {claim.account: claim.fence for claim in claims}
     found: set[str] = set()
     for batch in batches(fences):
-        rows = conn.execute(
-            select(work.c.account, work.c.fence)
-            .where(work.c.account.in_(batch), work.c.lease_owner != "", work.c.lease_until_wall > now_wall + margin_us)
-            .order_by(work.c.account)
-            .with_for_update()
-        )
+        rows = conn.execute(_HELD, {"some": batch, "until": now_wall + margin_us})
         found.update(row.account for row in rows if row.fence == fences[row.account])
     return found
 
@@ -154,12 +140,10 @@ def extend(conn: Connection, claims: Iterable[Claim], *, owner: str, now_wall: i
     fences = {claim.account: claim for claim in claims}
     ours = []
     # Whoever locks several accounts does so in their order: two workers would wait for each other otherwise.
-    for batch in batches(sorted(fences)):
-        held_by_owner = (work.c.account.in_(batch), work.c.lease_owner == owner, work.c.lease_until_wall > now_wall)
-        held = select(work.c.account, work.c.fence).where(*held_by_owner).order_by(work.c.account).with_for_update()
-        rows = conn.execute(held).all()
+    for batch in batches(fences):
+        rows = conn.execute(_OF_OWNER, {"some": batch, "owner": owner, "now_wall": now_wall}).all()
         kept = [row.account for row in rows if row.fence == fences[row.account].fence]
-        conn.execute(update(work).where(work.c.account.in_(kept)).values(lease_until_wall=now_wall + lease_us))
+        conn.execute(_EXTENDED, {"some": kept, "until": now_wall + lease_us})
         ours += kept
     return [fences[account] for account in sorted(ours)]
 
@@ -191,14 +175,14 @@ def rest(conn: Connection, claim: Claim, *, due_at_wall: int, now: int, now_wall
 
 def most_urgent(conn: Connection, now_wall: int) -> int | None:
     """The highest priority of the accounts that could be claimed now; None when there are none."""
-    found: int | None = conn.execute(select(func.min(work.c.priority)).where(_claimable(now_wall))).scalar_one()
+    found: int | None = conn.execute(_MOST_URGENT, {"now_wall": now_wall}).scalar_one()
     return found
 
 
 def due(conn: Connection, now_wall: int, *, up_to: int | None = None, ageing_us: int | None = None) -> int:
     """How many accounts `claim` would take now, without its limit."""
-    wanted = and_(_claimable(now_wall), _counts_as(up_to, ageing_us, now_wall))
-    return conn.execute(select(func.count()).select_from(work).where(wanted)).scalar_one()
+    wanted, values = _counts_as(up_to, ageing_us)
+    return int(conn.execute(_due(wanted), {**values, "now_wall": now_wall}).scalar_one())
 
 
 def turns(conn: Connection, now_wall: int) -> dict[str, tuple[int, int]]:
@@ -206,38 +190,100 @@ def turns(conn: Connection, now_wall: int) -> dict[str, tuple[int, int]]:
 
     Unless something is heard of it before that, or somebody else claims it.
     """
-    rows = conn.execute(select(work.c.account, work.c.dirty_seq, work.c.fence).where(_claimable(now_wall)))
+    claimable = select(work.c.account, work.c.dirty_seq, work.c.fence).where(_CLAIMABLE)
+    rows = conn.execute(claimable, {"now_wall": now_wall})
     return {row.account: (row.dirty_seq, row.fence + 1) for row in rows}
 
 
 def status(conn: Connection, now_wall: int) -> WorkStatus:
     """Counts for people and metrics."""
-    dirty = work.c.dirty_seq > work.c.clean_seq
-    due_now = _claimable(now_wall)
-    row = conn.execute(
-        select(
-            func.count().filter(dirty).label("dirty"),
-            func.count().filter(due_now).label("due"),
-            func.count().filter(work.c.lease_until_wall > now_wall).label("leased"),
-            func.min(work.c.due_at_wall).filter(due_now).label("oldest_due_wall"),
-        )
-    ).one()
+    row = conn.execute(_STATUS, {"now_wall": now_wall}).one()
     return WorkStatus(row.dirty, row.due, row.leased, row.oldest_due_wall)
 
 
-def _claimable(now_wall: int) -> ColumnElement[bool]:
-    return and_(
-        work.c.dirty_seq > work.c.clean_seq, work.c.due_at_wall <= now_wall, work.c.lease_until_wall <= now_wall
+def _counts_as(up_to: int | None, ageing_us: int | None) -> tuple[Conditions, dict[str, Any]]:
+    """What an account has to be to count so, and the values bound in it."""
+    if up_to is None:
+        return (), {}
+    if ageing_us is None or up_to < 1:
+        return (_PLAIN,), {"up_to": up_to}
+    return (_AGED,), {"up_to": up_to, "ageing_us": ageing_us}
+
+
+_WAITING = work.c.dirty_seq > work.c.clean_seq
+_CLAIMABLE = and_(
+    _WAITING, work.c.due_at_wall <= bindparam("now_wall"), work.c.lease_until_wall <= bindparam("now_wall")
+)
+_AMONG = work.c.account.in_(SOME)
+_URGENT = work.c.priority <= bindparam("most")
+_PLAIN = work.c.priority <= bindparam("up_to")
+_AGED = or_(
+    _PLAIN,
+    work.c.due_at_wall + (work.c.priority - bindparam("up_to")) * bindparam("ageing_us") <= bindparam("now_wall"),
+)
+_MOST_URGENT = select(func.min(work.c.priority)).where(_CLAIMABLE)
+_HELD = (
+    select(work.c.account, work.c.fence)
+    .where(_AMONG, work.c.lease_owner != "", work.c.lease_until_wall > bindparam("until"))
+    .order_by(work.c.account)
+    .with_for_update()
+)
+_OF_OWNER = (
+    select(work.c.account, work.c.fence)
+    .where(_AMONG, work.c.lease_owner == bindparam("owner"), work.c.lease_until_wall > bindparam("now_wall"))
+    .order_by(work.c.account)
+    .with_for_update()
+)
+_EXTENDED = update(work).where(_AMONG).values(lease_until_wall=bindparam("until"))
+_STATUS = select(
+    func.count().filter(_WAITING).label("dirty"),
+    func.count().filter(_CLAIMABLE).label("due"),
+    func.count().filter(work.c.lease_until_wall > bindparam("now_wall")).label("leased"),
+    func.min(work.c.due_at_wall).filter(_CLAIMABLE).label("oldest_due_wall"),
+)
+
+
+@cache
+def _marked(dialect: str) -> sqlite.Insert:
+    statement = insert_for(dialect, work)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=[work.c.account],
+        set_={
+            "dirty_seq": work.c.dirty_seq + 1,
+            # A clean account forgets its old priority. A waiting one keeps its place in the queue,
+            # and one that was backing off comes forward.
+            "priority": case((and_(_WAITING, work.c.priority < new.priority), work.c.priority), else_=new.priority),
+            "due_at_wall": case(
+                (and_(_WAITING, work.c.due_at_wall < new.due_at_wall), work.c.due_at_wall), else_=new.due_at_wall
+            ),
+        },
     )
 
 
-def _counts_as(up_to: int | None, ageing_us: int | None, now_wall: int) -> ColumnElement[bool]:
-    if up_to is None:
-        return true()
-    plain = work.c.priority <= up_to
-    if ageing_us is None or up_to < 1:
-        return plain
-    return or_(plain, work.c.due_at_wall + (work.c.priority - up_to) * ageing_us <= now_wall)
+@cache
+def _claimed(wanted: Conditions, *, oldest_first: bool) -> ReturningUpdate[Any]:
+    by_age = (work.c.due_at_wall, work.c.account)
+    # A CTE, not a subquery: Postgres may run a subquery with LIMIT more than once and claim too many.
+    pick = (
+        select(work.c.account)
+        .where(_CLAIMABLE, *wanted)
+        .order_by(*(by_age if oldest_first else (work.c.priority, *by_age)))
+        .limit(bindparam("at_most", type_=Integer))
+        .with_for_update(skip_locked=True)
+        .cte("pick")
+    )
+    return (
+        update(work)
+        .where(work.c.account.in_(select(pick.c.account)))
+        .values(lease_owner=bindparam("owner"), lease_until_wall=bindparam("until"), fence=work.c.fence + 1)
+        .returning(work.c.account, work.c.fence, work.c.dirty_seq, work.c.fails, work.c.priority, work.c.due_at_wall)
+    )
+
+
+@cache
+def _due(wanted: Conditions) -> Select[Any]:
+    return select(func.count()).select_from(work).where(_CLAIMABLE, *wanted)
 
 
 _GIVEN_BACK = (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import Connection, delete, select
+from sqlalchemy.dialects import sqlite
 
-from sync_pipeline.ledger.statements import insert, record
+from sync_pipeline.ledger.statements import insert_for, record
 from sync_pipeline.ledger.tables import worker
 
 
@@ -23,17 +25,22 @@ class WorkerRow:
 
 def beat(conn: Connection, *, name: str, kind: str, now_wall: int, ends_wall: int | None) -> None:
     """Says that the worker is alive. The first beat of a name is its start."""
-    statement = insert(conn, worker)
     conn.execute(
-        statement.on_conflict_do_update(
-            index_elements=[worker.c.name],
-            set_={
-                "kind": statement.excluded.kind,
-                "heartbeat_wall": statement.excluded.heartbeat_wall,
-                "ends_wall": statement.excluded.ends_wall,
-            },
-        ),
+        _beaten(conn.dialect.name),
         {"name": name, "kind": kind, "started_wall": now_wall, "heartbeat_wall": now_wall, "ends_wall": ends_wall},
+    )
+
+
+@cache
+def _beaten(dialect: str) -> sqlite.Insert:
+    statement = insert_for(dialect, worker)
+    return statement.on_conflict_do_update(
+        index_elements=[worker.c.name],
+        set_={
+            "kind": statement.excluded.kind,
+            "heartbeat_wall": statement.excluded.heartbeat_wall,
+            "ends_wall": statement.excluded.ends_wall,
+        },
     )
 
 

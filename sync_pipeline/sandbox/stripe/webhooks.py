@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import msgspec
 
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.stripe import errors
@@ -110,7 +111,7 @@ def due(world: World, wall: Callable[[], float] = time.time) -> list[Delivery]:
             _settle(world, key, row)
             continue
         shown = thin(event) if endpoint.get("event_payload") == "thin" else world.render(event)
-        body = json.dumps(shown, indent=2, ensure_ascii=False).encode()
+        body = msgspec.json.format(msgspec.json.encode(shown), indent=2)
         found.append(
             Delivery(key, endpoint["url"], body, _headers(body, _active_secrets(world, endpoint), int(wall())))
         )
