@@ -17,11 +17,10 @@ from sqlalchemy import select
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import number
-from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import base, conflict, review
+from sync_pipeline.ledger.tables import conflict, review
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.held import NOTHING, scheduled_end
-from sync_pipeline.simulator.stage import MICROS, Stage
+from sync_pipeline.simulator.stage import MICROS, Stage, StagedLedger
 
 QUANTITY, CANCEL_DATE = "item.quantity", "contract.cancel_requested_on"
 FIELDS = (QUANTITY, CANCEL_DATE)
@@ -49,7 +48,7 @@ class Edits:
 
     def __init__(self, stage: Stage, sandbox: Sandbox, zone: ZoneInfo, breaks: Callable[[str], None]) -> None:
         self._stage, self._sandbox, self._zone, self._breaks = stage, sandbox, zone, breaks
-        self.ledger: Ledger | None = None
+        self.ledger: StagedLedger | None = None
         self.clashes: dict[Name, Counter[tuple[str, str, str]]] = defaultdict(Counter)
         self._terms: dict[Name, Term] = {}
         self._told: dict[Name, tuple[str | None, str, str]] = {}
@@ -66,7 +65,7 @@ class Edits:
     def look(self, writer: str | None = None) -> None:
         """After every change. `writer` is the worker whose write this is, if it is one."""
         assert self.ledger is not None
-        agreed = self._agreed()
+        agreed = self.ledger.agreed()
         before, self._terms = self._terms, dict(self._all(agreed))
         for name, term in self._terms.items():
             known, agreed_on = before.get(name), _agreed_on(name, term, agreed)
@@ -150,12 +149,6 @@ class Edits:
         with self.ledger.read() as conn:
             rows = conn.execute(select(conflict.c.salesforce, conflict.c.stripe).where(*about)).all()
         return any(set(term.values) <= {row.salesforce, row.stripe} for row in rows)
-
-    def _agreed(self) -> Mapping[Name, str]:
-        assert self.ledger is not None
-        with self.ledger.read() as conn:
-            rows = conn.execute(select(base.c.field, base.c.subject, base.c.value).where(base.c.field.in_(FIELDS)))
-            return {(row.field, row.subject): row.value for row in rows}
 
     def _all(self, agreed: Mapping[Name, str]) -> Iterator[tuple[Name, Term]]:
         salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store

@@ -10,16 +10,18 @@ from __future__ import annotations
 import hashlib
 import heapq
 import random
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import greenlet
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event, select
 
 from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.tables import base
 from sync_pipeline.sandbox.world import Sandbox
 
 T = TypeVar("T")
@@ -27,6 +29,9 @@ R = TypeVar("R")
 MICROS = 1_000_000
 QUICK_US = (200, 40_000)
 PAUSE_SECONDS = (130, 900)
+Agreed = tuple[str, str]
+"""Field and subject of a row of the merge base."""
+_AGREED = select(base.c.field, base.c.subject, base.c.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,11 +203,38 @@ class Stage:
 
 
 class StagedLedger(Ledger):
-    """The ledger as it is, except that its transactions are boundaries; nobody gives way inside of one."""
+    """The ledger as it is, except that its transactions are boundaries; nobody gives way inside of one.
+
+    Whoever watches the merge base reads it when it has moved, not at every call: SQLite itself tells of every change.
+    """
 
     def __init__(self, ledger: Ledger, stage: Stage) -> None:
         super().__init__(ledger.engine, ledger.name)
         self._stage = stage
+        self._base_moved = True
+        self._agreed: dict[Agreed, str] = {}
+        event.listen(self.engine, "connect", self._tell_of_base)
+
+    def agreed(self) -> Mapping[Agreed, str]:
+        """The merge base: the same object as before as long as it is the same base."""
+        if self._base_moved:
+            with self.read() as conn:
+                rows = conn.execute(_AGREED).all()
+            self._agreed = {(field, subject): value for field, subject, value in rows}
+            self._base_moved = False
+        return self._agreed
+
+    def close(self) -> None:
+        event.remove(self.engine, "connect", self._tell_of_base)
+        super().close()
+
+    def _tell_of_base(self, dbapi: sqlite3.Connection, _record: object) -> None:
+        dbapi.create_function("base_moved", 0, self._note_base)
+        for change in ("INSERT", "UPDATE", "DELETE"):
+            dbapi.execute(f"CREATE TEMP TRIGGER base_{change} AFTER {change} ON base BEGIN SELECT base_moved(); END")
+
+    def _note_base(self) -> None:
+        self._base_moved = True
 
     @contextmanager
     def tx(self) -> Iterator[Connection]:

@@ -6,7 +6,7 @@ Numbers are those of the invariants that this product promises (the README lists
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -17,8 +17,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import attempt, base, command
+from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.bound import Bound
@@ -26,7 +25,7 @@ from sync_pipeline.simulator.calls import is_create, is_named_by_us, target, wri
 from sync_pipeline.simulator.edits import Edits
 from sync_pipeline.simulator.held import Held
 from sync_pipeline.simulator.oracle import collected_minor, owners, recurring_minor, rows, untold_failures
-from sync_pipeline.simulator.stage import MICROS, Stage
+from sync_pipeline.simulator.stage import MICROS, Agreed, Stage, StagedLedger
 from sync_pipeline.simulator.transport import is_write
 
 MADE_WITH = {
@@ -78,11 +77,11 @@ class Watch:
         self, stage: Stage, sandbox: Sandbox, writable: frozenset[str], rules: Rules, *, undisturbed: bool
     ) -> None:
         self._stage, self._sandbox, self._writable, self._undisturbed = stage, sandbox, writable, undisturbed
-        self.ledger: Ledger | None = None
+        self.ledger: StagedLedger | None = None
         self.edits = Edits(stage, sandbox, ZoneInfo(rules.commercial.time_zone), self.breaks)
         self.bound = Bound(self.breaks)
         self._held = Held(sandbox, rules, bytes(32))
-        self._agreed_until = -1
+        self._agreed: Mapping[Agreed, str] = {}
         self._events = 0
         self._moments: dict[str, int] = {}
         self._in_flight: dict[str, set[str]] = {}
@@ -235,14 +234,15 @@ class Watch:
         self._stage.say(f"BREAKS {what}")
         self.violations.append(what)
 
-    def _check_agreed(self, ledger: Ledger) -> None:
+    def _check_agreed(self, ledger: StagedLedger) -> None:
         """I27, of what the base has learned since the last call."""
-        with ledger.read() as conn:
-            new = conn.execute(select(base).where(base.c.agreed_at >= self._agreed_until)).all()
-        for row in new:
-            self._agreed_until = max(self._agreed_until, row.agreed_at)
-            for side in self._held.strange(row.subject, row.field, row.value):
-                self.breaks(f"I27: {row.field} of {row.subject} was agreed on as {row.value}, which {side} never held")
+        before, self._agreed = self._agreed, ledger.agreed()
+        if before is self._agreed:
+            return
+        for (field, subject), value in self._agreed.items():
+            if before.get((field, subject)) != value:
+                for side in self._held.strange(subject, field, value):
+                    self.breaks(f"I27: {field} of {subject} was agreed on as {value}, which {side} never held")
 
     def _check_alone(self, call: Call, key: str) -> None:
         """A write that may be on its way is resolved before the same object is written again."""
