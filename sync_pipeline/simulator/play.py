@@ -35,7 +35,7 @@ from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
 from sync_pipeline.engine.retention import retain
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.ledger import audit, migrations, work
-from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
+from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline.ledger.tables import work as work_table
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
@@ -60,7 +60,7 @@ CALM_LOOKS = 12
 INTRUDES = 0.4
 URGENT_SECONDS = 60
 SALESFORCE_URL, STRIPE_URL = "http://salesforce.sandbox", "http://stripe.sandbox"
-ENDURED = (Halted, ReadFailed, LedgerError)
+ENDURED = (Halted, ReadFailed)
 
 
 @dataclass(frozen=True, slots=True)
