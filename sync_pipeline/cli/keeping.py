@@ -142,10 +142,12 @@ def ledger_status(as_json: bool) -> None:
     from sync_pipeline.engine.binding import bound
     from sync_pipeline.engine.drain import STALE_US
     from sync_pipeline.engine.env import SystemEnv
-    from sync_pipeline.ledger import commands, conflicts, reviews
+    from sync_pipeline.engine.guard import HOLD
+    from sync_pipeline.ledger import commands, conflicts, cursors, reviews
     from sync_pipeline.ledger.status import ledger_status as read_status
 
     with open_existing_ledger(load_local_settings()) as opened, opened.read() as conn:
+        held = cursors.get(conn, HOLD) or None
         status = asdict(read_status(conn, now_wall=SystemEnv(None).wall(), stale_us=STALE_US))
         parked = [
             {"account": row.account, "target": row.target, "wanted": row.reason, "refused": row.error}
@@ -155,12 +157,19 @@ def ledger_status(as_json: bool) -> None:
         open_conflicts = [each for each in conflicts.everything(conn) if each.status == "Open"]
         owner = bound(conn)
     if as_json:
-        found = {"belongs_to": asdict(owner) if owner else None, "parked": parked, "reviews": open_reviews}
-        found["conflicts"] = [asdict(each) for each in open_conflicts]
+        found = {
+            "belongs_to": asdict(owner) if owner else None,
+            "stopped": held,
+            "parked": parked,
+            "reviews": open_reviews,
+            "conflicts": [asdict(each) for each in open_conflicts],
+        }
         click.echo(json.dumps({**status, **found}, indent=2))
         return
     if owner is not None:
         click.echo(f"belongs to {owner}")
+    if held is not None:
+        click.echo(f"nothing is written: {held}")
     waiting = status["work"]
     click.echo(f"accounts to look at: {waiting['dirty']} ({waiting['due']} due now, {waiting['leased']} in work)")
     click.echo(f"commands: {', '.join(f'{n} {state}' for state, n in status['commands'].items()) or 'none yet'}")

@@ -122,6 +122,7 @@ NARROWER: Mapping[str, Callable[[Any], Any]] = {
     "most_records": partial(_whole_number, at_least=1),
     "mrr": _amounts,
     "share": _percent,
+    "hours": partial(_whole_number, at_least=1),
     "audit_days": _month_or_more,
     "attempts_days": _month_or_more,
     "commands_days": _month_or_more,

@@ -1,4 +1,4 @@
-"""Guards: what a run is about to do, counted, and held against how much it may do unasked.
+"""Guards: what is about to be done, counted, and held against how much may be done unasked.
 
 A wrong import or a wrong rule changes thousands of records at once, each of them correctly. Nobody would approve of
 the sum, so the sum is what is guarded: customers and subscriptions made, subscriptions changed and ended at Stripe,
@@ -7,8 +7,8 @@ monthly recurring revenue moved, and the share of Accounts that a comparison wou
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 
 from sync_pipeline.core.commands import Command
 from sync_pipeline.core.money import Money, MoneyError, minor_units
@@ -20,59 +20,53 @@ from sync_pipeline.core.world import Billing, World
 MADE = ("customer", "subscription", "subscription_schedule")
 CHANGED = ("subscription", "subscription_item", "subscription_schedule")
 ENDING = ("cancel_at", "cancel_at_period_end")
+MRR = "mrr."
+"""Before a currency: its minor units moved up or down."""
 
 
-@dataclass(slots=True)
-class Tally:
-    """What a run has been allowed to do so far. `mrr` is by currency, minor units moved up or down."""
+def counted(commands: Iterable[Command], before: World, after: World) -> Counter[str]:
+    """What one account's commands, which lead from one world to the other, count for each guard.
 
-    accounts: int = 0
-    written: int = 0
-    creates: int = 0
-    changes: int = 0
-    cancels: int = 0
-    mrr: dict[str, int] = field(default_factory=dict)
+    A subscription is changed once, however many of its items are.
+    """
+    found: Counter[str] = Counter()
+    to_stripe = [command for command in commands if command.action.startswith("stripe.")]
+    updates = [each for each in to_stripe if each.action == "stripe.update" and each.body["object"] in CHANGED]
+    found["creates"] = sum(each.action == "stripe.create" and each.body["object"] in MADE for each in to_stripe)
+    found["changes"] = len({each.body.get("subscription") or each.body["id"] for each in updates})
+    found["cancels"] = sum(any(each.body["params"].get(name) for name in ENDING) for each in updates)
+    if to_stripe:
+        for currency, was, will_be in recurring(before, after):
+            found[MRR + currency] += abs(will_be - was)
+    return +found
 
-    def add(self, commands: Iterable[Command], before: World, after: World) -> None:
-        """Counts one account's commands, which lead from one world to the other."""
-        commands = list(commands)
-        self.accounts += 1
-        self.written += bool(commands)
-        to_stripe = [c for c in commands if c.action.startswith("stripe.")]
-        self.creates += sum(c.action == "stripe.create" and c.body["object"] in MADE for c in to_stripe)
-        updates = [c for c in to_stripe if c.action == "stripe.update" and c.body["object"] in CHANGED]
-        self.changes += len({c.target for c in updates})
-        self.cancels += sum(any(c.body["params"].get(name) for name in ENDING) for c in updates)
-        if to_stripe:
-            for currency, was, will_be in recurring(before, after):
-                self.mrr[currency] = self.mrr.get(currency, 0) + abs(will_be - was)
 
-    def breaches(self, guards: Guards) -> list[str]:
-        """Each limit that these counts go beyond, in words."""
-        told = [
-            f"{count} {what}, at most {most} are allowed (guards.{name})"
-            for name, what, count, most in (
-                ("creates", "customers and subscriptions made at Stripe", self.creates, guards.creates),
-                ("changes", "subscriptions changed at Stripe", self.changes, guards.changes),
-                ("cancels", "subscriptions ended at Stripe", self.cancels, guards.cancels),
-            )
-            if most is not None and count > most
-        ]
-        for currency, moved in sorted(self.mrr.items()):
-            most_moved = guards.mrr.get(currency)
-            if most_moved is not None and moved > minor_units(most_moved, currency):
-                shown = Money(moved, currency).decimal()
-                told.append(f"{currency} {shown:,} of MRR moved, at most {most_moved:,} is allowed (guards.mrr)")
-        return told
+def breaches(counts: Counter[str], guards: Guards) -> list[str]:
+    """Each limit that these counts go beyond, in words."""
+    within = "an hour" if guards.hours == 1 else f"{guards.hours} hours"
+    told = [
+        f"{counts[name]} {what} at Stripe within {within}, at most {most} are allowed (guards.{name})"
+        for name, what, most in (
+            ("creates", "customers and subscriptions made", guards.creates),
+            ("changes", "subscriptions changed", guards.changes),
+            ("cancels", "subscriptions ended", guards.cancels),
+        )
+        if most is not None and counts[name] > most
+    ]
+    for name, moved in sorted(counts.items()):
+        currency = name.removeprefix(MRR)
+        most_moved = guards.mrr.get(currency)
+        if most_moved is not None and moved > minor_units(most_moved, currency):
+            shown = f"{currency} {Money(moved, currency).decimal():,} of MRR moved within {within}"
+            told.append(f"{shown}, at most {most_moved:,} is allowed (guards.mrr)")
+    return told
 
-    def share_breaches(self, guards: Guards) -> list[str]:
-        """Whether a full comparison would write to more of its accounts than it may."""
-        if guards.share is None or self.written <= guards.share_from:
-            return []
-        if self.written * 100 <= self.accounts * guards.share:
-            return []
-        most = f"at most {guards.share} % are allowed (guards.share)"
-        return [f"{self.written} of {self.accounts} accounts written to, {most}"]
+
+def share_breaches(written: int, accounts: int, guards: Guards) -> list[str]:
+    """Whether a full comparison would write to more of its accounts than it may."""
+    if guards.share is None or written <= guards.share_from or written * 100 <= accounts * guards.share:
+        return []
+    return [f"{written} of {accounts} accounts written to, at most {guards.share} % are allowed (guards.share)"]
 
 
 def recurring(before: World, after: World) -> Iterator[tuple[str, int, int]]:

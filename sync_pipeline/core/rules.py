@@ -130,13 +130,14 @@ class Commercial:
 
 @dataclass(frozen=True, slots=True)
 class Guards:
-    """How much one run may do unasked; it stops before it writes more. None and a missing currency are no limit.
+    """How much all runs together may do unasked within `hours`; the next one that would do more stops before it does.
 
-    `mrr` is by currency the monthly recurring revenue (major units) that may be moved up or down, added up over
-    Accounts. `share` is how many percent of the Accounts a full comparison may write to, once that is more than
-    `share_from` of them.
+    None and a missing currency are no limit. `mrr` is by currency the monthly recurring revenue (major units) that may
+    be moved up or down, added up over Accounts. `share` is how many percent of the Accounts a full comparison may write
+    to, once that is more than `share_from` of them.
     """
 
+    hours: int = 1
     creates: int | None = 200
     changes: int | None = 200
     cancels: int | None = 20

@@ -14,9 +14,9 @@ from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.world import World
 from sync_pipeline.engine import queue
-from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.context import Approval, Engine
 from sync_pipeline.engine.cost import calls_so_far
-from sync_pipeline.engine.guard import check
+from sync_pipeline.engine.guard import check, lift
 from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.frames.plan import planned_commands, planned_writes
@@ -68,12 +68,14 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
     for accounts in queue.at_a_time([each.before.account_id for each in fitting]):
         claims = queue.claim_named(engine, me, accounts, Priority.CREATE)
         report.total.add(bring_to_rest(engine, claims, owner=me))
+    if allow:
+        lift(engine)
     report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
 
 
 @dataclass(slots=True)
-class _AsPlanned:
+class _AsPlanned(Approval):
     """Approves what the plan says, as the world is when it is written."""
 
     planned: Mapping[str, Sequence[PlannedWrite]]

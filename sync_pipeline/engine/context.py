@@ -18,6 +18,7 @@ from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.gate import LedgerGate, Rates
 from sync_pipeline.engine.leases import Leases
 from sync_pipeline.ledger import cursors
+from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.systems.alerts import Alerts
 from sync_pipeline.systems.salesforce.client import Salesforce
@@ -61,8 +62,12 @@ class Approval(Protocol):
     def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
         """The accounts whose plans may be written; the others are left for another time. Raises Halted."""
 
+    def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
+        """Called after each round: what of the approved plans was in the outbox to be sent."""
+        return
 
-class EverythingApproved:
+
+class EverythingApproved(Approval):
     """Every plan may be written."""
 
     def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:

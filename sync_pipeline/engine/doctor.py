@@ -11,8 +11,9 @@ from typing import Literal
 
 from sync_pipeline.config.rules import RulesError, RulesFile, read_rules
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.engine.assembly import build_env, build_salesforce, build_stripe
+from sync_pipeline.engine.assembly import build_env, build_salesforce, build_stripe, open_existing_ledger
 from sync_pipeline.engine.env import ClockUnreachable
+from sync_pipeline.engine.guard import hold
 from sync_pipeline.engine.org_check import check_org
 from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.database import LedgerError
@@ -36,7 +37,10 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order in which a new installation needs them."""
-    yield _ledger(settings)
+    ledger = _ledger(settings)
+    yield ledger
+    if ledger.verdict == "ok":
+        yield _guards(settings)
     try:
         file = read_rules(settings.rules_file)
     except RulesError as error:
@@ -63,6 +67,12 @@ def _ledger(settings: Settings) -> Finding:
     if found != head:
         return Finding("ledger", "failed", f"it is at {found}, this version needs {head}: sync-pipeline ledger upgrade")
     return Finding("ledger", "ok", f"at {found}")
+
+
+def _guards(settings: Settings) -> Finding:
+    with open_existing_ledger(settings) as ledger:
+        held = hold(ledger)
+    return Finding("guards", "ok", "none has stopped the sync") if held is None else Finding("guards", "failed", held)
 
 
 def _salesforce(settings: Settings, file: RulesFile) -> Iterator[Finding]:

@@ -1,76 +1,110 @@
-"""The guard of a run: it stops before it writes more than the rules allow unasked, and says so until a person looks.
+"""The guards: what is written unasked is stopped before it is more than the rules allow, until a person has looked.
 
-A stop holds: other runs, which begin to count anew, would go on where this one stopped. It ends with a run that a
-person has allowed.
+What counts is what all runs and workers have written within the guards' hours, whatever became of the runs. A stop
+holds for all of them. It ends when a person allows what is to be written, or when a full comparison finds that what is
+still to be written is within the guards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from copy import deepcopy
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from sync_pipeline.core.commands import Plan
+from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.foresight import Foreseen, foresee, imagine
-from sync_pipeline.core.guards import Tally
+from sync_pipeline.core.guards import breaches, counted, share_breaches
 from sync_pipeline.core.world import Billing, World
-from sync_pipeline.engine.context import Engine, Halted
+from sync_pipeline.engine.context import Approval, Engine, Halted
 from sync_pipeline.engine.planning import PlanDocument, document
-from sync_pipeline.ledger import cursors
+from sync_pipeline.ledger import commands, cursors, unasked
+from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
+from sync_pipeline.ledger.tables import UNRESOLVED_STATES
 
 HOLD = "guard.hold"
+HOUR_US = 3600 * 1_000_000
 REMEDY = (
-    "Look at it with `sync-pipeline plan`. If it is right, allow it once: `sync-pipeline reconcile --allow`, or "
-    "`allow: true` for the job in the launchpad"
+    "Look at it with `sync-pipeline plan --out FILE`. If it is right, write just that with `sync-pipeline apply FILE "
+    "--allow`, or all there is with `sync-pipeline reconcile --allow` (`allow: true` for the job in the launchpad). "
+    "If it is not, set it right; `sync-pipeline reconcile` goes on once that is within the guards"
 )
-
-
 REMEDY_OF_UNDO = "If it is right, allow it once: `sync-pipeline undo RUN --write --allow`, or `allow: true` for the job"
 
 
 class GuardTripped(Halted):
     """A run was stopped before it wrote more than it may unasked; `plan` has what it was about to write."""
 
-    def __init__(self, breaches: Sequence[str], plan: PlanDocument, remedy: str) -> None:
-        super().__init__(_message(breaches, remedy))
+    def __init__(self, found: Sequence[str], plan: PlanDocument, remedy: str) -> None:
+        super().__init__(_message(found, remedy))
         self.plan = plan
 
 
-class RunGuard:
-    """Counts what one run is about to write, and approves it account by account or stops the run."""
+class RunGuard(Approval):
+    """Counts what is about to be written, and approves it account by account or stops everybody.
+
+    It is counted before it is written, in one transaction with the look at what others have written, and what comes to
+    nothing is taken back after it: a worker that dies in between has counted too much.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._tally = Tally()
+        self._counted: dict[str, tuple[int, Counter[str]]] = {}
 
     def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
-        """The accounts whose plans may be written now. Raises GuardTripped, Halted while another run's stop holds."""
-        refuse_if_held(self._engine.ledger)
-        tally = deepcopy(self._tally)
-        for name, planned in plans.items():
-            after, _ = imagine(worlds[name], planned.commands, self._engine.rules, lambda _: Billing())
-            tally.add(planned.commands, worlds[name], after)
-        if breaches := tally.breaches(self._engine.rules.guards):
-            stop(self._engine, breaches, [worlds[name] for name, planned in plans.items() if planned.commands])
-        self._tally = tally
+        """The accounts whose plans may be written now. Raises GuardTripped, Halted while another stop holds."""
+        engine = self._engine
+        counts = {name: _count(engine, worlds[name], planned.commands) for name, planned in plans.items()}
+        total = sum(counts.values(), Counter())
+        if not total:
+            refuse_if_held(engine.ledger)
+            return plans.keys()
+        with engine.ledger.tx() as conn:
+            held = cursors.take(conn, HOLD, engine.env.now())
+            wall = engine.env.wall()
+            found = [] if held else breaches(unasked.since(conn, _began(engine, wall)) + total, engine.rules.guards)
+            if not held and not found:
+                for name, count in sorted(counts.items()):
+                    unasked.add(conn, name, count, at_wall=wall)
+        if held:
+            raise Halted(held)
+        if found:
+            stop(engine, found, [worlds[name] for name, planned in plans.items() if planned.commands])
+        self._counted |= {name: (wall, count) for name, count in counts.items() if count}
         return plans.keys()
+
+    def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
+        """Takes back what was counted and has certainly not taken effect."""
+        counts = {name: self._counted.pop(name) for name in sorted(plans) if name in self._counted}
+        if not counts:
+            return
+        with self._engine.ledger.tx() as conn:
+            known = commands.get_all(conn, [row.id for row in rows if row.account in counts])
+            took = {row.key for row in known.values() if row.state in ("done", *UNRESOLVED_STATES)}
+            for name, (wall, count) in counts.items():
+                more = _count(self._engine, worlds[name], [each for each in plans[name].commands if each.key in took])
+                more.subtract(count)
+                unasked.add(conn, name, more, at_wall=wall)
 
 
 def check(engine: Engine, ahead: Collection[Foreseen], *, among: int | None = None, remedy: str = REMEDY) -> None:
-    """Stops before the first of these writes when they are more than a run may do. Raises GuardTripped, Halted.
+    """Stops before the first of these writes when they are more than may be written unasked. Raises GuardTripped.
 
     `among` is how many Accounts there are, where the share of those that are written to counts as well.
     """
-    refuse_if_held(engine.ledger)
-    tally = Tally()
-    for each in ahead:
-        tally.add(each.commands, each.before, each.after)
-    guards, breaches = engine.rules.guards, tally.breaches(engine.rules.guards)
+    counts = sum((counted(each.commands, each.before, each.after) for each in ahead), Counter())
+    guards = engine.rules.guards
+    with engine.ledger.tx() as conn:
+        found = breaches(unasked.since(conn, _began(engine, engine.env.wall())) + counts, guards)
     if among is not None:
-        tally.accounts = among
-        breaches += tally.share_breaches(guards)
-    if breaches:
-        raise GuardTripped(breaches, document(engine, [each for each in ahead if each.rounds], invoices=False), remedy)
+        found += share_breaches(sum(bool(each.commands) for each in ahead), among, guards)
+    if found:
+        raise GuardTripped(found, document(engine, [each for each in ahead if each.rounds], invoices=False), remedy)
+
+
+def check_everything(engine: Engine, ahead: Collection[Foreseen]) -> None:
+    """`check` of a full comparison: what is within the guards ends a stop that holds."""
+    check(engine, ahead, among=len(ahead))
+    lift(engine)
 
 
 def refuse_if_held(ledger: Ledger) -> None:
@@ -86,18 +120,28 @@ def hold(ledger: Ledger) -> str | None:
 
 
 def lift(engine: Engine) -> None:
-    """A person has allowed what a run was stopped for, and it is written."""
-    with engine.ledger.tx() as conn:
-        cursors.put(conn, HOLD, "", engine.env.now())
+    """Whatever runs were stopped for has been allowed or set right."""
+    if hold(engine.ledger) is not None:
+        with engine.ledger.tx() as conn:
+            cursors.put(conn, HOLD, "", engine.env.now())
 
 
-def stop(engine: Engine, breaches: Sequence[str], worlds: Sequence[World]) -> None:
+def stop(engine: Engine, found: Sequence[str], worlds: Sequence[World]) -> None:
     """Holds this run and those after it."""
     ahead = [foresee(world, engine.rules, engine.personal_key, engine.stripe.billing) for world in worlds]
     with engine.ledger.tx() as conn:
-        cursors.put(conn, HOLD, _message(breaches, REMEDY), engine.env.now())
-    raise GuardTripped(breaches, document(engine, ahead, invoices=False), REMEDY)
+        cursors.put(conn, HOLD, _message(found, REMEDY), engine.env.now())
+    raise GuardTripped(found, document(engine, ahead, invoices=False), REMEDY)
 
 
-def _message(breaches: Sequence[str], remedy: str) -> str:
-    return f"stopped by a guard before it was written: {'; '.join(breaches)}. {remedy}"
+def _count(engine: Engine, world: World, writes: Sequence[Command]) -> Counter[str]:
+    after, _ = imagine(world, writes, engine.rules, lambda _: Billing())
+    return counted(writes, world, after)
+
+
+def _began(engine: Engine, wall: int) -> int:
+    return wall - engine.rules.guards.hours * HOUR_US
+
+
+def _message(found: Sequence[str], remedy: str) -> str:
+    return f"stopped by a guard before it was written: {'; '.join(found)}. {remedy}"

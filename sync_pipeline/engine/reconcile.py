@@ -26,7 +26,7 @@ from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import Cost, calls_so_far
 from sync_pipeline.engine.drain import DrainPlan, drain
-from sync_pipeline.engine.guard import check
+from sync_pipeline.engine.guard import check_everything
 from sync_pipeline.engine.lists import by_cost, keep_count
 from sync_pipeline.engine.observe import find_merges, observe
 from sync_pipeline.engine.rounds import BatchReport
@@ -185,7 +185,7 @@ def reconcile(engine: Engine, *, allow: bool = False) -> Certificate:
     least = least_for_tables(tables)
     compared = compare(engine, tables)
     if not allow:
-        check(engine, compared.ahead.values(), among=len(compared.ahead))
+        check_everything(engine, compared.ahead.values())
     written = repair(engine, compared.different(), allow=allow)
     certificate = certify(engine, compared, written)
     used = calls_so_far(engine.salesforce, engine.stripe) - before

@@ -146,6 +146,7 @@ class _Rounds:
         self.report.linked += sum(made.linked for made in recorded.values())
         rows = [(each, recorded[each.account].rows) for each in self.held.claims if each.account in recorded]
         applied = apply(self.engine, rows, between=self._keep_going, last=self.report.rounds > MAX_ROUNDS)
+        self.engine.approval.wrote(worlds, plans, [row for _, some in rows for row in some])
         self.known = {name: worlds[name] for name, made in recorded.items() if not _touches_stripe(made.rows)}
         self.seen = dict(applied.seen)
         self.report.least += applied.least

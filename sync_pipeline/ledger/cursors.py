@@ -41,6 +41,15 @@ def _put(dialect: str) -> sqlite.Insert:
     )
 
 
+def take(conn: Connection, name: str, now: int) -> str:
+    """The stored value, "" before the first; nobody else changes it until this transaction has ended."""
+    first = insert(conn, cursor)
+    same = first.on_conflict_do_update(index_elements=[cursor.c.name], set_={"value": cursor.c.value})
+    return str(
+        conn.execute(same.returning(cursor.c.value), {"name": name, "value": "", "updated_at": now}).scalar_one()
+    )
+
+
 def put_once(conn: Connection, name: str, value: str, now: int) -> str:
     """Stores the value if there is none yet, and returns the one that stands: the same for everybody who asks."""
     first = insert(conn, cursor).on_conflict_do_nothing()

@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0009"
+SCHEMA_VERSION = "0010"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")
@@ -399,4 +399,14 @@ allowance = _table(
     _i("allowed"),
     _i("seen_wall"),
     PrimaryKeyConstraint("system"),
+)
+
+# What was written lately that no person was asked about, by account and moment: a guard's name, and how much.
+unasked = _table(
+    "unasked",
+    _t("account"),
+    _i("at_wall"),
+    _t("what"),
+    _i("amount"),
+    PrimaryKeyConstraint("account", "at_wall", "what"),
 )

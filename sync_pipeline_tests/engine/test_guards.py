@@ -1,4 +1,4 @@
-"""A run that would do more than it may stops before it does, says what it was about to do, and holds the next ones."""
+"""Runs stop before they write more than they may unasked, say what they were about to write, and hold the next ones."""
 
 from __future__ import annotations
 
@@ -7,24 +7,33 @@ from dataclasses import replace
 import pytest
 
 from sync_pipeline.core.rules import Guards
+from sync_pipeline.engine.apply_plan import apply_plan
 from sync_pipeline.engine.context import Halted
+from sync_pipeline.engine.doctor import examine
 from sync_pipeline.engine.drain import drain, drain_is_needed
 from sync_pipeline.engine.guard import GuardTripped, hold
+from sync_pipeline.engine.planning import document, foresee_accounts
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline_tests.engine.installation import ONCE, Installation
-from sync_pipeline_tests.engine.people import mark, records, win, writes_since
+from sync_pipeline_tests.engine.people import edit, fault, mark, only, records, win, writes_since
+from sync_pipeline_tests.engine.test_isolation import another_deal
+
+HOUR = 3600
+
+
+def under(sync: Installation, guards: Guards) -> Installation:
+    return replace(sync, engine=replace(sync.engine, rules=replace(sync.engine.rules, guards=guards)))
 
 
 @pytest.fixture
 def guarded(sync: Installation) -> Installation:
     """The story's deal takes a customer and a subscription; one of both is allowed."""
     win(sync.sandbox)
-    rules = replace(sync.engine.rules, guards=Guards(creates=1))
-    return replace(sync, engine=replace(sync.engine, rules=rules))
+    return under(sync, Guards(creates=1))
 
 
 def test_a_drain_stops_before_it_goes_too_far_and_stays_stopped_until_a_person_allows_it(guarded: Installation) -> None:
-    with pytest.raises(GuardTripped, match=r"2 customers and subscriptions.*at most 1.*reconcile --allow") as stopped:
+    with pytest.raises(GuardTripped, match=r"2 customers and subscriptions.*at most 1.*apply FILE --allow") as stopped:
         guarded.drain()
     assert len(records(guarded.sandbox, "customer")) == 1
     assert records(guarded.sandbox, "subscription") == []
@@ -35,6 +44,8 @@ def test_a_drain_stops_before_it_goes_too_far_and_stays_stopped_until_a_person_a
         guarded.drain()
     assert writes_since(guarded.sandbox, before) == []
     assert not drain_is_needed(guarded.ledger, guarded.env)
+    (told,) = [each for each in examine(guarded.settings) if each.check == "guards"]
+    assert (told.verdict, told.detail) == ("failed", hold(guarded.ledger))
 
     drain(guarded.engine, replace(ONCE, allow=True))
     assert len(records(guarded.sandbox, "subscription")) == 1
@@ -52,3 +63,60 @@ def test_a_comparison_stops_before_its_first_write(guarded: Installation) -> Non
     assert (moved.currency, moved.before, moved.after) == ("GBP", 0, 375_000)
     certificate = reconcile(guarded.engine, allow=True)
     assert (certificate.left, certificate.agrees) == ([], True)
+
+
+def seats(sync: Installation, quantity: int) -> None:
+    line = next(each for each in records(sync.sandbox, "OpportunityLineItem") if each["UnitPrice"] == 600)
+    edit(sync.sandbox, "OpportunityLineItem", line["Id"], Quantity=quantity)
+
+
+def test_what_was_refused_does_not_count(sync: Installation) -> None:
+    """A change that Stripe turns away again and again is not many changes."""
+    win(sync.sandbox)
+    sync.rest()
+    sync = under(sync, Guards(changes=1))
+    seats(sync, 9)
+    fault(sync.sandbox, "stripe_429", side="stripe", method="POST", path="subscription_items", times=3)
+    assert sync.rest() > 1
+    assert 9 in {item["quantity"] for item in records(sync.sandbox, "subscription_item")}
+    assert hold(sync.ledger) is None
+
+
+def test_what_all_runs_have_written_within_the_hours_counts(sync: Installation) -> None:
+    """Each drain would be allowed to make one more: together they stop, and an hour later there is room again."""
+    sync = under(sync, Guards(creates=2))
+    another_deal(sync.sandbox, "One Ltd")
+    sync.rest()
+    sync.wait(HOUR + 1)
+    another_deal(sync.sandbox, "Two Ltd")
+    sync.rest()
+    another_deal(sync.sandbox, "Three Ltd")
+    with pytest.raises(GuardTripped, match="3 customers and subscriptions made at Stripe within an hour"):
+        sync.drain()
+    assert len(records(sync.sandbox, "customer")) == 2
+
+
+def test_a_plan_that_a_person_allows_ends_the_stop(guarded: Installation) -> None:
+    with pytest.raises(GuardTripped):
+        guarded.drain()
+    engine = guarded.engine
+    ahead = list(foresee_accounts(engine, [only(guarded.sandbox, "Account")["Id"]]))
+    guarded.wait(700)
+    apply_plan(engine, document(engine, ahead, invoices=False), allow=True)
+    assert len(records(guarded.sandbox, "subscription")) == 1
+    assert hold(guarded.ledger) is None
+    guarded.rest()
+    guarded.check_books()
+
+
+def test_a_stop_ends_when_a_comparison_finds_that_its_cause_is_set_right(guarded: Installation) -> None:
+    with pytest.raises(GuardTripped):
+        guarded.drain()
+    guarded.wait(700)
+    with pytest.raises(GuardTripped):
+        reconcile(guarded.engine)
+    edit(guarded.sandbox, "Opportunity", only(guarded.sandbox, "Opportunity")["Id"], StageName="Prospecting")
+    assert reconcile(guarded.engine).accounts > 0
+    assert hold(guarded.ledger) is None
+    guarded.rest()
+    assert records(guarded.sandbox, "subscription") == []

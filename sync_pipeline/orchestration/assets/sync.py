@@ -125,13 +125,13 @@ def write_back(
     Stops before it begins when that would be more than the guards allow.
     """
     from sync_pipeline.engine.assembly import open_engine
-    from sync_pipeline.engine.guard import check
+    from sync_pipeline.engine.guard import check_everything
     from sync_pipeline.engine.reconcile import repair
 
     allow = context.op_config["allow"]
     with one_clear_failure(), open_engine(settings, run=context.run_id) as engine:
         if not allow:
-            check(engine, plan.ahead.values(), among=len(plan.ahead))
+            check_everything(engine, plan.ahead.values())
         report = repair(engine, accounts, allow=allow)
     counts = {
         "accounts": report.accounts,
