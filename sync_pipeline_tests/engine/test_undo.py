@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from sync_pipeline.engine.context import Halted
 from sync_pipeline.engine.guard import HOLD, GuardTripped
 from sync_pipeline.engine.undo import UndoError, carry_out, plan_undo
 from sync_pipeline.ledger import cursors
@@ -90,13 +89,11 @@ def test_an_undo_that_writes_to_more_than_a_run_may_asks_first(paid: Installatio
     assert carry_out(guarded, undo, allow=True).done > 0
 
 
-def test_no_undo_while_a_guard_has_stopped_all_runs(paid: Installation) -> None:
-    undo, before = plan_undo(paid.engine, "wrong"), mark(paid.sandbox)
+def test_a_run_can_be_undone_while_a_guard_has_stopped_all_others(paid: Installation) -> None:
+    """It may be how what they were stopped for is set right."""
     with paid.ledger.tx() as conn:
         cursors.put(conn, HOLD, "stopped by a guard", paid.env.now())
-    with pytest.raises(Halted, match="stopped by a guard"):
-        carry_out(paid.engine, undo)
-    assert writes_since(paid.sandbox, before) == []
+    assert carry_out(paid.engine, plan_undo(paid.engine, "wrong")).done > 0
 
 
 def test_undoing_twice_sets_back_once(paid: Installation) -> None:

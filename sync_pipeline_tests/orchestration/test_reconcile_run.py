@@ -240,7 +240,7 @@ def test_a_guard_fails_the_run_with_the_plan_attached_until_a_person_allows_it(
     settings = installed(SYNC_RULES=str(rules))
     before = people.mark(sandbox)
     stopped = run("reconcile", settings, memory)
-    assert "2 customers and subscriptions made at Stripe, at most 1" in failure(stopped)
+    assert "2 customers and subscriptions made at Stripe within an hour, at most 1" in failure(stopped)
     assert people.writes_since(sandbox, before) == []
     attached = failure_metadata(stopped)["plan"]
     opportunity = people.only(sandbox, "Opportunity")["Id"]
