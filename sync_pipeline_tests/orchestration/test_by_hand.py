@@ -86,7 +86,7 @@ def test_an_account_is_resynced_by_its_link_and_the_run_shows_what_was_written(
     first = run("resync_accounts", settings, memory, {"accounts": [link]})
     found = shown(first)
     assert (found["accounts"], found["at_rest"], found["refused"]) == (1, 1, 0)
-    assert f"| {account} | salesforce/Account/{account} | MRR__c | 0 | 3750 |" in found["written"]
+    assert f"| {account} | salesforce/Account/{account} | MRR__c | empty | 3750 |" in found["written"]
 
     people.edit(sandbox, "Account", account, Name="Northwind Holdings Ltd")
     second = run("resync_accounts", settings, memory, {"accounts": [account]})
