@@ -41,7 +41,7 @@ def reconcile(as_json: bool, allow: bool) -> None:
 def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
     """Show every write that would be made, why, and the money that it moves, without making any.
 
-    Ends with 1 when there is something to write or to decide.
+    Ends with 1 when there is something to write or to decide, or an Account could not be read.
     """
     from sync_pipeline.core import canonical
     from sync_pipeline.core.observation import Absent
@@ -71,7 +71,7 @@ def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
         click.echo(as_text(planned, width=max(shutil.get_terminal_size((160, 0)).columns, 100)))
         if out is not None:
             click.echo(f"\nkept in {out}; write it with:  sync-pipeline apply {out}")
-    if planned.writes or planned.open_matters:
+    if planned.writes or planned.open_matters or planned.unread:
         sys.exit(1)
 
 
@@ -95,14 +95,16 @@ def apply(file: Path, allow: bool) -> None:
     for line in report.moved:
         where = f"{line.target} {line.field}".strip()
         click.echo(f"left: {line.account_id} {where}: {line.what}")
+    for account, why in sorted(report.unread.items()):
+        click.echo(f"left: {account} could not be read: {why}")
     total = report.total
     click.echo(
         f"{total.writes} writes, {total.settled + total.resting} of {len({w.account_id for w in planned.writes})} "
-        f"accounts as planned; {len(report.refused)} left because they have changed, {total.deferred} for later, "
-        f"{total.parked} writes refused"
+        f"accounts at rest; {len(report.refused)} left because they have changed, {len(report.unread)} because they "
+        f"could not be read, {total.deferred} for later, {total.parked} writes refused"
     )
     click.echo(total.cost.in_words())
     for problem in sorted(total.problems):
         click.echo(f"problem: {problem}")
-    if report.moved or total.deferred or total.parked:
+    if report.moved or report.unread or total.deferred or total.parked:
         sys.exit(1)

@@ -176,6 +176,11 @@ def ledger_status(as_json: bool) -> None:
     click.echo(f"links: {status['links']}, money facts: {status['facts']}, audit rows: {status['audit_rows']}")
     for row in parked:
         click.echo(f"parked: {row['target']} of {row['account']}: {row['refused']}")
+    if parked:
+        click.echo(
+            "parked writes are tried again when a record that they are about changes, with other rules or another "
+            "version, by every reconcile, and by: sync-pipeline resync ACCOUNT"
+        )
     for review in open_reviews:
         click.echo(f"review: {review['account']} {review['subject']}: {review['detail']}")
     for each in open_conflicts:

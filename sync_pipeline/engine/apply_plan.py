@@ -17,10 +17,11 @@ from sync_pipeline.engine import queue
 from sync_pipeline.engine.context import Approval, Engine
 from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.guard import check, lift
-from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts
+from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts, not_read
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.frames.plan import planned_commands, planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
+from sync_pipeline.ledger import commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +36,12 @@ class Moved:
 
 @dataclass(slots=True)
 class ApplyReport:
-    """`refused` are Accounts whose lines have `moved`: nothing of them was written."""
+    """`refused` are Accounts whose lines have `moved`, `unread` tells by Account why it could not be read: nothing of
+    either was written."""
 
     total: BatchReport = field(default_factory=BatchReport)
     moved: list[Moved] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
 
     @property
     def refused(self) -> list[str]:
@@ -56,16 +59,20 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
     for write in plan.writes:
         planned[write.account_id].append(write)
     ahead = [each for some in queue.at_a_time(planned) for each in foresee_accounts(engine, some)]
-    report = ApplyReport()
-    for each in ahead:
+    report = ApplyReport(unread={each.account_id: each.why for each in not_read(one.before for one in ahead)})
+    seen = [each for each in ahead if each.before.account_id not in report.unread]
+    for each in seen:
         name = each.before.account_id
         report.moved.extend(_moved(name, planned[name], planned_writes([each])))
-    fitting = [each for each in ahead if each.before.account_id not in report.refused]
+    fitting = [each for each in seen if each.before.account_id not in report.refused]
     if not allow:
         check(engine, fitting)
+    names = [each.before.account_id for each in fitting]
+    with engine.ledger.tx() as conn:
+        commands.unpark(conn, names, engine.env.now())
     approval = _AsPlanned(planned, report)
     engine, me = replace(engine, approval=approval), engine.env.token()
-    for accounts in queue.at_a_time([each.before.account_id for each in fitting]):
+    for accounts in queue.at_a_time(names):
         claims = queue.claim_named(engine, me, accounts, Priority.CREATE)
         report.total.add(bring_to_rest(engine, claims, owner=me))
     if allow:
@@ -83,7 +90,9 @@ class _AsPlanned(Approval):
     begun: set[str] = field(default_factory=set)
 
     def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
-        for name in plans.keys() - self.begun:
+        unread = {each.account_id: each.why for each in not_read(worlds.values()) if each.account_id not in self.begun}
+        self.report.unread |= unread
+        for name in plans.keys() - self.begun - unread.keys():
             first = [write for write in self.planned[name] if write.step == 1]
             moved = list(_moved(name, first, planned_commands(plans[name].sent_first, step=1)))
             self.report.moved.extend(moved)

@@ -47,9 +47,9 @@ def nudge(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
 def resync(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
     """A person asks for these accounts to be looked at now; what was refused to them is tried once more."""
     with ledger.tx() as conn:
-        for account in sorted(set(accounts)):
-            commands.unpark(conn, account, env.now())
-            work.mark_dirty(conn, [account], priority=Priority.CREATE, now_wall=env.wall())
+        wanted = sorted(set(accounts))
+        commands.unpark(conn, wanted, env.now())
+        work.mark_dirty(conn, wanted, priority=Priority.CREATE, now_wall=env.wall())
 
 
 def not_an_account(ledger: Ledger, salesforce: Salesforce, accounts: Iterable[str]) -> list[str]:

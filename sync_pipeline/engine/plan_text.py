@@ -115,6 +115,12 @@ def _closing(plan: PlanDocument) -> Iterator[str]:
     if plan.open_matters:
         told = (f"  {each.account_id} {each.subject}: {each.detail}" for each in plan.open_matters)
         yield "For a person to decide, nothing is written:\n" + "\n".join(told)
+    if plan.refused:
+        told = (f"  {each.account_id} {each.target}: {each.why}" for each in plan.refused)
+        yield "Was refused before, and is tried again when the plan is applied:\n" + "\n".join(told)
+    if plan.unread:
+        told = (f"  {each.account_id}: {each.why}" for each in plan.unread)
+        yield "Could not be read, so that nothing is known of what they need:\n" + "\n".join(told)
     if plan.waits:
         yield "Takes effect later, by itself:\n" + "\n".join(map(_waiting, plan.waits))
     if money := [*map(_recurring, plan.recurring), *_recurring_totals(plan), *map(_invoice, plan.invoices)]:
@@ -124,9 +130,10 @@ def _closing(plan: PlanDocument) -> Iterator[str]:
     commands = {(w.account_id, w.step, w.target, w.action) for w in plan.writes}
     links = sum(action == "link" for *_, action in commands)
     touched = len({write.account_id for write in plan.writes})
+    unread = f", {len(plan.unread)} accounts not read" if plan.unread else ""
     yield (
         f"{len(commands) - links} writes and {links} links of customers that exist, to {touched} of {plan.accounts} "
-        f"accounts, {len(plan.open_matters)} matters for a person; {plan.calls.stripe_writes} Stripe and "
+        f"accounts, {len(plan.open_matters)} matters for a person{unread}; {plan.calls.stripe_writes} Stripe and "
         f"{plan.calls.salesforce_writes} Salesforce calls"
     )
 

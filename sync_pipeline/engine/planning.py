@@ -5,7 +5,7 @@ It can be kept, read by people, and applied later: `apply_plan.py` writes only w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -17,13 +17,16 @@ from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.guards import recurring
 from sync_pipeline.core.money import Money, round_half_even
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import salesforce_write
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.lists import by_cost
 from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.recording import unknown_parts
 from sync_pipeline.frames.plan import planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
+from sync_pipeline.ledger import commands
 from sync_pipeline.systems.outcomes import ReadFailed
 
 FORMAT = 1
@@ -82,6 +85,23 @@ class OpenMatter:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """A write of the plan that was refused before and is parked since; `why` is in the refusing system's words."""
+
+    account_id: str
+    target: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An Account of which something could not be read, and why: nothing is known of what it needs."""
+
+    account_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Something agreed on that takes effect later, by itself; `due_at` is microseconds UTC."""
 
@@ -106,6 +126,8 @@ class PlanDocument:
     recurring: tuple[RecurringEffect, ...] = ()
     invoices: tuple[InvoiceEffect, ...] = ()
     not_whole: tuple[str, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    unread: tuple[Unread, ...] = ()
     calls: Calls = NOTHING
 
     format: int = FORMAT
@@ -147,8 +169,26 @@ def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True
         recurring=tuple(effect for each in ahead for effect in recurring_effects(each)),
         invoices=tuple(effect for each in ahead if invoices for effect in _invoice_effects(engine, each)),
         not_whole=tuple(each.before.account_id for each in ahead if not each.is_whole),
+        refused=tuple(_refused(engine, ahead)),
+        unread=tuple(not_read(each.before for each in ahead)),
         calls=_calls(ahead),
     )
+
+
+def not_read(worlds: Iterable[World]) -> Iterator[Unread]:
+    """The accounts of which something could not be read."""
+    for world in worlds:
+        if why := unknown_parts(world):
+            yield Unread(world.account_id, "; ".join(why))
+
+
+def _refused(engine: Engine, ahead: Sequence[Foreseen]) -> Iterator[Refused]:
+    planned = {(command.account, command.key) for each in ahead for command in each.commands}
+    with engine.ledger.read() as conn:
+        parked = commands.parked(conn)
+    for row in parked:
+        if (row.account, row.key) in planned:
+            yield Refused(row.account, row.target, row.error or "")
 
 
 def recurring_effects(ahead: Foreseen) -> Iterator[RecurringEffect]:
@@ -164,13 +204,13 @@ def _calls(ahead: Sequence[Foreseen]) -> Calls:
     """The writes of one round travel together, over all accounts."""
     calls = NOTHING
     for number in range(max((len(each.rounds) for each in ahead), default=0)):
-        commands = [c for each in ahead if number < len(each.rounds) for c in each.rounds[number]]
-        to_salesforce = (c for c in commands if c.action.startswith("salesforce."))
+        writes = [c for each in ahead if number < len(each.rounds) for c in each.rounds[number]]
+        to_salesforce = (c for c in writes if c.action.startswith("salesforce."))
         calls += Calls(
             salesforce_writes=least_salesforce_writes(
                 [salesforce_write(c.action, c.account, c.body) for c in to_salesforce]
             ),
-            stripe_writes=sum(c.action.startswith("stripe.") for c in commands),
+            stripe_writes=sum(c.action.startswith("stripe.") for c in writes),
         )
     return calls
 
@@ -182,8 +222,8 @@ def _invoice_effects(engine: Engine, ahead: Foreseen) -> Iterator[InvoiceEffect]
             yield from _first_invoice(engine, ahead, command)
         elif command.action == "stripe.update" and (subscription := _subscription_of(ahead, command)):
             changed.setdefault(subscription, []).append(command)
-    for subscription, commands in changed.items():
-        yield from _next_invoice(engine, ahead, subscription, commands)
+    for subscription, writes in changed.items():
+        yield from _next_invoice(engine, ahead, subscription, writes)
 
 
 def _subscription_of(ahead: Foreseen, command: Command) -> str | None:
@@ -194,14 +234,14 @@ def _subscription_of(ahead: Foreseen, command: Command) -> str | None:
 
 
 def _next_invoice(
-    engine: Engine, ahead: Foreseen, subscription: str, commands: Sequence[Command]
+    engine: Engine, ahead: Foreseen, subscription: str, writes: Sequence[Command]
 ) -> Iterator[InvoiceEffect]:
     """The subscription's next invoice without the writes and with all of them, as Stripe computes it.
 
     Nothing where Stripe cannot be asked for all of them: no number is better than a wrong one.
     """
     details: dict[str, Any] = {"items": []}
-    for command in commands:
+    for command in writes:
         params = dict(command.body["params"])
         items = params.pop("items", [])
         if command.body["object"] == "subscription_item":
@@ -231,10 +271,10 @@ def _next_invoice(
     )
 
 
-def _previewed_item(item: Mapping[str, Any], commands: Sequence[Command]) -> dict[str, Any]:
+def _previewed_item(item: Mapping[str, Any], writes: Sequence[Command]) -> dict[str, Any]:
     """An item of a request; a price that does not exist yet is told by what it will be."""
     told = {name: value for name, value in item.items() if name in OF_ITEMS or name == "id"}
-    for command in commands:
+    for command in writes:
         params = command.body.get("params", {})
         if command.body.get("object") == "price" and told.get("price") == f"(new price {params.get('lookup_key')})":
             del told["price"]

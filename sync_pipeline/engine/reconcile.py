@@ -39,7 +39,7 @@ from sync_pipeline.engine.snapshot import (
     read_salesforce,
     read_stripe,
 )
-from sync_pipeline.ledger import links, reviews, work
+from sync_pipeline.ledger import commands, links, reviews, work
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +144,13 @@ def compare(engine: Engine, tables: Tables) -> Compared:
 
 
 def repair(engine: Engine, accounts: Iterable[str], *, allow: bool = False) -> BatchReport:
-    """Brings the accounts to rest through the queue. With `allow` no guard stops it. Raises Halted, GuardTripped."""
+    """Brings the accounts to rest through the queue, and tries once more what was refused to them.
+
+    With `allow` no guard stops it. Raises Halted, GuardTripped.
+    """
+    accounts = list(accounts)
     with engine.ledger.tx() as conn:
+        commands.unpark(conn, accounts, engine.env.now())
         work.mark_dirty(conn, accounts, priority=int(Priority.SWEEP), now_wall=engine.env.wall())
     return drain(engine, DrainPlan(allow=allow)).total
 
@@ -154,13 +159,15 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
     """What agrees now: the compared worlds, with the different accounts looked at afresh after their repair."""
     different = compared.different()
     fresh = observe(engine, different, listed=by_cost(engine, different)) if different else {}
+    with engine.ledger.read() as conn:
+        refused = {(row.account, row.key): f"; refused: {row.error}" for row in commands.parked(conn)}
     certificate = Certificate(
         at=engine.env.now(), accounts=len(compared.ahead), writes=written.writes, cost=written.cost
     )
     for name, before in compared.ahead.items():
         world = fresh.get(name, before.before)
         planned = plan(world, engine.rules, engine.personal_key) if name in fresh else before.now
-        left = [Left(name, c.target, c.reason) for c in planned.commands]
+        left = [Left(name, c.target, c.reason + refused.get((name, c.key), "")) for c in planned.commands]
         left += [Left(name, review.subject, review.detail) for review in planned.reviews]
         left += _without_customer(world)
         certificate.left.extend(left)

@@ -88,7 +88,7 @@ def _record(conn: Connection, engine: Engine, world: World, planned: Plan, stopp
         if isinstance(seen, Present) and seen.value.deleted:
             _forget_customer(conn, engine, world, customer_id, now)
     leads_on = finds or linked > 0
-    versions = _versions(world)
+    versions, at_stripe = _versions(world), _at_stripe(world)
     sendable = [command for command in planned.commands if command.action != "link"]
     if stopped:
         reviews.reconcile(conn, world.account_id, open_reviews, now)
@@ -99,7 +99,10 @@ def _record(conn: Connection, engine: Engine, world: World, planned: Plan, stopp
         commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
     rows = commands.propose(
         conn,
-        [as_new_command(command, versions) for command in sendable],
+        [
+            as_new_command(command, versions, at_stripe if command.action.startswith("stripe.") else None)
+            for command in sendable
+        ],
         now=now,
         code_version=engine.code_version,
         new_id=engine.env.token,
@@ -134,7 +137,16 @@ def _versions(world: World) -> dict[str, int | None]:
     return {record.id: record.modified_at for record in (*account, *parts)}
 
 
-def as_new_command(command: Command, versions: Mapping[str, int | None]) -> NewCommand:
+def _at_stripe(world: World) -> str | None:
+    """A hash of what is agreed on at Stripe: what it refused is tried again once somebody has changed that there."""
+    if not isinstance(world.billing, Present):
+        return None
+    held = world.billing.value
+    customers = {name: seen.value for name, seen in world.customers.items() if isinstance(seen, Present)}
+    return canonical.sha256([customers, held.subscriptions, held.items, held.discounts, held.schedules])
+
+
+def as_new_command(command: Command, versions: Mapping[str, int | None], at_stripe: str | None = None) -> NewCommand:
     """A command as the outbox takes it. `versions` are those of the records that it was planned from."""
     return NewCommand(
         key=command.key,
@@ -144,7 +156,7 @@ def as_new_command(command: Command, versions: Mapping[str, int | None]) -> NewC
         priority=int(command.priority),
         body=canonical.encode(command.body),
         input_hash=canonical.sha256(
-            [command.digest(), versions.get(command.body.get("id", "")) or versions.get(command.subject)]
+            [command.digest(), versions.get(command.body.get("id", "")) or versions.get(command.subject), at_stripe]
         ),
         reason=command.reason,
         changes=canonical.encode(command.changes),

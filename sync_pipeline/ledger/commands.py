@@ -170,10 +170,11 @@ def retire(conn: Connection, account: str, *, wanted: Iterable[str], now: int) -
     return len(obsolete)
 
 
-def unpark(conn: Connection, account: str, now: int) -> None:
-    """What was refused to the account may be tried once more: a person says that the reason is gone."""
-    parked_ones = (command.c.account == account, command.c.state == "parked")
-    conn.execute(update(command).where(*parked_ones).values(state="superseded", changed_at=now))
+def unpark(conn: Connection, accounts: Iterable[str], now: int) -> None:
+    """What was refused to the accounts may be tried once more: the reason may be gone."""
+    for batch in batches(accounts):
+        parked_ones = (command.c.account.in_(batch), command.c.state == "parked")
+        conn.execute(update(command).where(*parked_ones).values(state="superseded", changed_at=now))
 
 
 def unpark_these(conn: Connection, command_ids: Iterable[str], now: int) -> None:
