@@ -293,10 +293,12 @@ def test_a_guard_stops_a_run_until_it_is_allowed(
     for arguments in (["reconcile"], ["worker", "--once"]):
         done = run(ours, *arguments)
         assert done.returncode == FAILED
-        assert "2 customers and subscriptions made at Stripe, at most 1 are allowed" in done.stderr
+        assert "2 customers and subscriptions made at Stripe within an hour, at most 1 are allowed" in done.stderr
         assert "Traceback" not in done.stderr
     check_refused(run(ours, "worker", "--allow"), MISUSED, "--once")
+    assert "nothing is written: stopped by a guard" in run(ours, "ledger", "status").stdout
     assert run(ours, "reconcile", "--allow").returncode == FINE
+    assert "stopped" not in run(ours, "ledger", "status").stdout
 
 
 def test_a_system_that_does_not_answer_is_exit_code_1(sandbox: SandboxHandle, environment: dict[str, str]) -> None:

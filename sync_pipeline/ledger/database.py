@@ -98,9 +98,9 @@ class Ledger:
                 with transaction:
                     yield conn
             except OperationalError as error:
-                if is_sqlite and "locked" not in str(error.orig):
-                    raise  # SQLite's word for a statement that is wrong, too
-                # It went away, or somebody kept a row locked: nothing of the transaction is there.
+                if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR:
+                    raise  # A statement of ours is wrong.
+                # It went away, the disk is full, or somebody kept a row locked: nothing of the transaction is there.
                 raise _unreachable(self.name, error) from None
         finally:
             self._thread.open = False

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from sync_pipeline.ledger import cursors, database
@@ -54,7 +54,7 @@ def test_a_second_transaction_in_the_same_thread_is_refused(ledger: Ledger) -> N
 
 def test_a_read_transaction_cannot_write_and_the_next_one_can(ledger: Ledger) -> None:
     for _ in range(3):
-        with pytest.raises(DBAPIError), ledger.read() as conn:
+        with pytest.raises((DBAPIError, LedgerError)), ledger.read() as conn:
             cursors.put(conn, "x", "1", 1)
         with ledger.tx() as conn:
             cursors.put(conn, "x", "2", 1)
@@ -112,6 +112,20 @@ def test_a_locked_sqlite_ledger_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     with ledger.tx() as conn:
         assert conn.exec_driver_sql("SELECT 1").scalar() == 1
     ledger.close()
+
+
+def test_a_full_disk_is_one_clear_line_and_nothing_is_half_written(sqlite_ledger: Ledger) -> None:
+    def fill() -> None:
+        with sqlite_ledger.tx() as conn:
+            pages = conn.exec_driver_sql("PRAGMA page_count").scalar_one()
+            conn.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+            conn.exec_driver_sql("CREATE TABLE large (text TEXT)")
+            conn.exec_driver_sql("INSERT INTO large VALUES (hex(zeroblob(1000000)))")
+
+    with pytest.raises(LedgerError, match=r"cannot use the ledger .*disk is full"):
+        fill()
+    with sqlite_ledger.read() as conn:
+        assert "large" not in inspect(conn).get_table_names()
 
 
 @pytest.mark.postgres
