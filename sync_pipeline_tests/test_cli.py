@@ -258,7 +258,7 @@ def test_a_plan_is_kept_and_written_as_it_was_shown(
     check_refused(run(environment, "apply", str(tmp_path / "other.json")), MISUSED, "other.json", "not a plan")
     applied = run(environment, "apply", str(kept))
     assert applied.returncode == FINE, applied.stdout + applied.stderr
-    assert "1 of 1 accounts as planned" in applied.stdout
+    assert "1 of 1 accounts at rest" in applied.stdout
     again = run(environment, "apply", str(kept))
     assert again.returncode == FAILED
     assert "is not to be written any more" in again.stdout

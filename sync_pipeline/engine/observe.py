@@ -100,7 +100,7 @@ def observe(
             failure = str(error)
         if merged := _followed(engine, records):
             remembered |= _remember(engine, sorted(merged))
-        for account_id, held in _links_elsewhere(engine, records).items():
+        for account_id, held in _links_elsewhere(engine, records, remembered).items():
             kept = remembered[account_id]
             remembered[account_id] = replace(kept, links=(*kept.links, *held))
         for place in range(0, len(chunk), ACCOUNTS_PER_BREATH):
@@ -186,21 +186,26 @@ def _followed(engine: Engine, records: Mapping[str, AccountRecords]) -> dict[str
     return left
 
 
-def _links_elsewhere(engine: Engine, records: Mapping[str, AccountRecords]) -> dict[str, list[Link]]:
-    """By Account the subscriptions of its deals that another Account holds: an Opportunity was moved between them.
+def _links_elsewhere(
+    engine: Engine, records: Mapping[str, AccountRecords], remembered: Mapping[str, Remembered]
+) -> dict[str, list[Link]]:
+    """By Account the subscriptions of its deals that it was not remembered to have: they make known that a deal is
+    billed already.
 
-    They make known that the deal is billed already.
+    Another Account holds them, because an Opportunity was moved between them; or this one does since somebody else has
+    followed a merge, after it was remembered and before Salesforce answered.
     """
     account_of = {o.id: name for name, seen in records.items() for o in seen.opportunities}
+    known = {(name, link.external_id) for name in records for link in remembered[name].links}
     with engine.ledger.read() as conn:
         held = links.of_subjects(conn, "stripe", "subscription", sorted(account_of))
-        moved = [each.subject for each in held if each.account != account_of[each.subject]]
+        moved = [each.subject for each in held if (account_of[each.subject], each.external_id) not in known]
         parts = {part_id(each, n): account_of[each] for each in moved for n in range(2, MAX_PARTS + 1)}
         held += links.of_subjects(conn, "stripe", "subscription", sorted(parts))
     account_of |= parts
     found: dict[str, list[Link]] = {}
     for each in held:
-        if each.account != account_of[each.subject]:
+        if (account_of[each.subject], each.external_id) not in known:
             link = Link(each.kind, each.subject, each.external_id, each.role)
             found.setdefault(account_of[each.subject], []).append(link)
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -10,14 +12,18 @@ from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine.env import SystemEnv
 from sync_pipeline.engine.intake import receive
 from sync_pipeline.engine.merges import back_from_the_bin, follow_merges
+from sync_pipeline.engine.queue import claim_named
 from sync_pipeline.engine.reconcile import compare, read_tables
+from sync_pipeline.engine.rounds import bring_to_rest
 from sync_pipeline.ledger import inbox, links
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.links import Link
+from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe.events import Hint
 from sync_pipeline_tests.databases import sqlite_ledger
-from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import create, only, win
+from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation
+from sync_pipeline_tests.engine.people import create, edit, only, records, win
+from sync_pipeline_tests.engine.test_isolation import another_deal
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 __all__ = ["sqlite_ledger"]
@@ -68,6 +74,49 @@ def test_a_comparison_follows_a_merge_that_no_poll_has_seen(sync: Installation) 
     with sync.ledger.read() as conn:
         assert links.merged_into(conn, [old]) == {old: new}
         assert links.account_of(conn, "stripe", "customer", only(sync.sandbox, "customer")["id"]) == new
+
+
+def test_a_merge_that_somebody_else_follows_during_a_look_makes_nothing_again(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Days after the deal was billed, when Stripe has forgotten the key of its subscription."""
+    old, new = _both_billed(sync)
+    _merge(sync.sandbox, old, new)
+    sync.wait(2 * DAY)
+    answer = sync.engine.salesforce.accounts
+
+    def answering(account_ids: Sequence[str]) -> dict[str, AccountRecords]:
+        found = answer(account_ids)
+        with sync.ledger.tx() as conn:
+            follow_merges(conn, {old: new}, sync.env.now())
+        return found
+
+    monkeypatch.setattr(sync.engine.salesforce, "accounts", answering)
+    bring_to_rest(sync.engine, claim_named(sync.engine, "me", [new], Priority.CREATE), owner="me")
+    monkeypatch.undo()
+    assert len(records(sync.sandbox, "subscription")) == 2
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 2
+    assert {deal["Billing_Status__c"] for deal in records(sync.sandbox, "Opportunity")} == {"Active"}
+
+
+def _both_billed(sync: Installation) -> tuple[str, str]:
+    """The ids of the story's Account and of another one. Of the first deal Salesforce does not tell that it is billed:
+    its worker died before it could write there."""
+    deal = only(sync.sandbox, "Opportunity")
+    new, _ = another_deal(sync.sandbox, "Northwind Group plc")
+    sync.rest()
+    edit(sync.sandbox, "Opportunity", deal["Id"], StageName="Closed Won")
+
+    def dies(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sync.engine.salesforce, "send", dies)
+        with pytest.raises(KeyboardInterrupt):
+            sync.drain()
+    sync.wait(LEASE_SECONDS)
+    return deal["AccountId"], new
 
 
 def _billed_and_merged(sync: Installation) -> tuple[str, str]:

@@ -144,6 +144,22 @@ FOUND: dict[str, Plan] = {
         Weather(pause=0.02),
         by_card=True,
     ),
+    "seed 280: a merge that another worker followed during a look billed a deal twice": Plan(
+        280,
+        (
+            Action(2400, "win", 0, 0),
+            Action(85800, "set the end on both sides", 1, 36),
+            Action(10800, "rule on a conflict", 1, 36),
+            Action(0, "win", 2, 0),
+            Action(85800, "win an amendment", 0, 43),
+            Action(85800, "take the cancel date away", 2, 42),
+            Action(85800, "delete the customer", 1, 24),
+            Action(0, "merge the Account", 2, 16),
+        ),
+        (),
+        Weather(kill=0.02, pause=0.005),
+        by_card=False,
+    ),
     "seed 1884: a subscription that comes with a merged Account's customer has an end there from then on": Plan(
         1,
         (Action(0, "win", 0, 0), Action(20, "merge the Account", 0, 50)),
