@@ -179,7 +179,8 @@ class Play:
             return {"/".join(row.target.split("/")[:2]) for row in commands.parked(conn)}
 
     def _end(self, story: Story) -> None:
-        """Three further reconciles make no write, and what is left for a person is what the story says."""
+        """Three further reconciles write nothing, except that each tries again what is refused, and what is left for a
+        person is what the story says."""
         self.mark = self.stage.sandbox.last_request()
         for _ in range(RECONCILES):
             self.reconcile()
@@ -190,7 +191,7 @@ class Play:
         unnamed += [f"{rule} is not left for a person" for rule in sorted(story.left_for_a_person - left.keys())]
         refusals = [f"refused is {', '.join(sorted(refused)) or 'nothing'}"] if refused != story.refused else []
         last = {
-            "writes of further reconciles": self._differences(WRITTEN, 0),
+            "writes of further reconciles": self._differences(WRITTEN, RECONCILES * len(story.refused)),
             "sums of money that differ": [] if story.refused else self.unequal,
             "matters for a person that the story does not name": unnamed,
             "refused writes that the story does not name": refusals,

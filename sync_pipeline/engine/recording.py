@@ -19,6 +19,7 @@ from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.world import NOT_READ, World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.observe import found_links
+from sync_pipeline.engine.settling import LINKED_KINDS
 from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, links, reviews, work
 from sync_pipeline.ledger.commands import CommandRow, NewCommand
 from sync_pipeline.ledger.work import Claim
@@ -97,6 +98,11 @@ def _record(conn: Connection, engine: Engine, world: World, planned: Plan, stopp
         # A plan from half a look wants less than there is: what it does not mention is not settled by it.
         reviews.reconcile(conn, world.account_id, open_reviews, now)
         commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
+    # Who had this deal before may have finished only after this look: a merge moves it while it is worked on.
+    once = [each.key for each in sendable if each.action == "stripe.create" and each.body["object"] in LINKED_KINDS]
+    if made := commands.made(conn, once):
+        sendable = [command for command in sendable if command.key not in made]
+        leads_on = True
     rows = commands.propose(
         conn,
         [

@@ -157,6 +157,12 @@ def newest(conn: Connection, keys: Iterable[str]) -> dict[str, CommandRow]:
     return found
 
 
+def made(conn: Connection, keys: Iterable[str]) -> set[str]:
+    """Those of the keys whose last command took effect, and whose object is not known to be gone since."""
+    last = newest(conn, keys)
+    return {key for key, row in last.items() if row.state == "done" and row.next_generation == row.generation}
+
+
 def retire(conn: Connection, account: str, *, wanted: Iterable[str], now: int) -> int:
     """Supersedes the account's planned and parked commands whose key is not in `wanted` any more.
 

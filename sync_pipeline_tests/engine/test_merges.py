@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from typing import Any
 
 import pytest
 
+from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.world import World
+from sync_pipeline.engine.context import Approval
 from sync_pipeline.engine.env import SystemEnv
 from sync_pipeline.engine.intake import receive
 from sync_pipeline.engine.merges import back_from_the_bin, follow_merges
 from sync_pipeline.engine.queue import claim_named
 from sync_pipeline.engine.reconcile import compare, read_tables
+from sync_pipeline.engine.recording import as_new_command
 from sync_pipeline.engine.rounds import bring_to_rest
-from sync_pipeline.ledger import inbox, links
+from sync_pipeline.ledger import attempts, commands, inbox, links, work
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.links import Link
 from sync_pipeline.systems.salesforce.reads import AccountRecords
@@ -98,6 +103,65 @@ def test_a_merge_that_somebody_else_follows_during_a_look_makes_nothing_again(
     sync.rest()
     assert len(records(sync.sandbox, "subscription")) == 2
     assert {deal["Billing_Status__c"] for deal in records(sync.sandbox, "Opportunity")} == {"Active"}
+
+
+def test_who_looked_before_the_other_had_made_the_subscription_makes_none(sync: Installation) -> None:
+    """One worker bills the deal of the Account that is gone while another has seen it with the one that is left."""
+    deal = only(sync.sandbox, "Opportunity")
+    new, _ = another_deal(sync.sandbox, "Northwind Group plc")
+    sync.rest()
+    edit(sync.sandbox, "Opportunity", deal["Id"], StageName="Closed Won")
+    _merge(sync.sandbox, deal["AccountId"], new)
+    engine = sync.engine
+    other = TheOther(sync, deal["AccountId"])
+    bring_to_rest(replace(engine, approval=other), claim_named(engine, "me", [new], Priority.CREATE), owner="me")
+    assert other.made == [f"sub:{engine.salesforce.org_id}:{deal['Id']}:1"]
+    assert len(records(sync.sandbox, "subscription")) == 1
+
+
+@dataclass
+class TheOther(Approval):
+    """A worker that makes the subscriptions of an Account between the look and the writes of this one."""
+
+    sync: Installation
+    account: str
+    made: list[str] = field(default_factory=list)
+
+    def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
+        wanted = [
+            replace(as_new_command(each, {}), account=self.account)
+            for planned in plans.values()
+            for each in planned.commands
+            if each.action == "stripe.create" and each.body["object"] == "subscription" and each.key not in self.made
+        ]
+        self.made += [each.key for each in wanted]
+        (claim,) = claim_named(self.sync.engine, "the other", [self.account], Priority.CREATE)
+        with self.sync.ledger.tx() as conn:
+            now, wall, new_id = self.sync.env.now(), self.sync.env.wall(), self.sync.env.token
+            rows = commands.propose(conn, wanted, now=now, code_version="", new_id=new_id)
+            begun = attempts.begin(
+                conn,
+                [(claim, row) for row in rows],
+                now=now,
+                now_wall=wall,
+                deadline_wall=wall + 1,
+                min_lease_us=1,
+                instance_id="",
+                new_id=new_id,
+            )
+            for each in begun.values():
+                attempts.finish(
+                    conn,
+                    each.id,
+                    outcome="done",
+                    state="done",
+                    http_status=200,
+                    request_id=None,
+                    error=None,
+                    now=now,
+                )
+            work.release(conn, claim, now=now, now_wall=wall)
+        return plans.keys()
 
 
 def _both_billed(sync: Installation) -> tuple[str, str]:
