@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,14 @@ class LedgerError(Exception):
 
 
 class Ledger:
-    """An open ledger. Safe to share between threads; each thread has at most one transaction open."""
+    """An open ledger. Safe to share between threads; each thread has at most one transaction open.
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    The connections of `reader` cannot write.
+    """
+
+    def __init__(self, engine: Engine, reader: Engine, name: str) -> None:
         self.engine = engine
+        self.reader = reader
         self.name = name
         self._thread = threading.local()
 
@@ -49,21 +53,14 @@ class Ledger:
         way because another process wrote. Postgres runs READ COMMITTED, which SKIP LOCKED needs.
         Raises LedgerError when the database cannot be reached, goes away or stays locked for 30 s.
         """
-        with self._transaction("BEGIN IMMEDIATE", {}) as conn:
+        with self._transaction(self.engine, "BEGIN IMMEDIATE") as conn:
             yield conn
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """A read-only transaction that sees one consistent state throughout, and blocks no writer."""
-        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with self._transaction("BEGIN", options) as conn:
-            if conn.dialect.name == "sqlite":
-                _say(conn, "PRAGMA query_only = ON")
-            try:
-                yield conn
-            finally:
-                if conn.dialect.name == "sqlite":
-                    _say(conn, "PRAGMA query_only = OFF")
+        with self._transaction(self.reader, "BEGIN") as conn:
+            yield conn
 
     def in_transaction(self) -> bool:
         """Whether the calling thread is inside `tx` or `read`."""
@@ -72,18 +69,17 @@ class Ledger:
     def close(self) -> None:
         """Closes all pooled connections."""
         self.engine.dispose()
+        self.reader.dispose()
 
     @contextmanager
-    def _transaction(self, begin: str, postgres: dict[str, Any]) -> Iterator[Connection]:
-        """`begin` is SQLite's word for it, `postgres` the options of a connection there."""
+    def _transaction(self, engine: Engine, begin: str) -> Iterator[Connection]:
+        """`begin` is SQLite's word for it."""
         if self.in_transaction():
             # On SQLite the second one would wait 30 s for the first, which waits for it.
             raise LedgerError("this thread already has a ledger transaction open: pass its Connection on")
-        is_sqlite = self.engine.dialect.name == "sqlite"
+        is_sqlite = engine.dialect.name == "sqlite"
         try:
-            conn = self.engine.connect()
-            if postgres and not is_sqlite:
-                conn = conn.execution_options(**postgres)
+            conn = engine.connect()
         except SQLAlchemyError as error:
             raise _unreachable(self.name, error) from None
         self._thread.open = True
@@ -114,8 +110,7 @@ def open_ledger(url: str) -> Ledger:
     `migrations.upgrade`. Raises LedgerError, in one line without the password, when the URL is not
     usable or the database does not answer.
     """
-    engine, name = _create_engine(url)
-    ledger = Ledger(engine, name)
+    ledger = Ledger(*_create_engines(url))
     try:
         with ledger.read() as conn:
             conn.exec_driver_sql("SELECT 1")
@@ -137,11 +132,13 @@ def may_exist(url: str) -> bool:
     return not file or file == ":memory:" or Path(file).exists()
 
 
-def _create_engine(url: str) -> tuple[Engine, str]:
+def _create_engines(url: str) -> tuple[Engine, Engine, str]:
+    """That of write transactions, that of reads, and the name of the database in messages."""
     parsed = _parse(url)
     name = parsed.render_as_string(hide_password=True)
     if parsed.get_backend_name() == "sqlite":
-        return _sqlite_engine(parsed, name), name
+        # Not one engine whose reads set this and take it back: each time SQLite would prepare every statement anew.
+        return _sqlite_engine(parsed, name), _sqlite_engine(parsed, name, "query_only = ON"), name
     try:
         engine = create_engine(
             parsed,
@@ -153,7 +150,7 @@ def _create_engine(url: str) -> tuple[Engine, str]:
             f"the ledger {name} needs the Python package {error.name}: pip install 'sync-pipeline[postgres]'"
         ) from None
     event.listen(engine, "connect", _prepare_postgres)
-    return engine, name
+    return engine, engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True), name
 
 
 def _parse(url: str) -> URL:
@@ -171,7 +168,7 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _sqlite_engine(parsed: URL, name: str) -> Engine:
+def _sqlite_engine(parsed: URL, name: str, *pragmas: str) -> Engine:
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         raise LedgerError(f"the ledger needs SQLite 3.37 or newer, this Python has {sqlite3.sqlite_version}")
     if not parsed.database or parsed.database == ":memory:":
@@ -182,11 +179,11 @@ def _sqlite_engine(parsed: URL, name: str) -> Engine:
     except OSError as error:
         raise LedgerError(f"cannot create the folder {folder} of the ledger: {error.strerror}") from None
     engine = create_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT_MS / 1000})
-    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", lambda dbapi, _: _prepare_sqlite(dbapi, pragmas))
     return engine
 
 
-def _prepare_sqlite(dbapi: sqlite3.Connection, _record: object) -> None:
+def _prepare_sqlite(dbapi: sqlite3.Connection, pragmas: Iterable[str]) -> None:
     # The driver would otherwise begin transactions by itself, late and deferred.
     dbapi.isolation_level = None
     for pragma in (
@@ -199,6 +196,8 @@ def _prepare_sqlite(dbapi: sqlite3.Connection, _record: object) -> None:
     ):
         dbapi.execute(f"PRAGMA {pragma}").close()
     _use_wal(dbapi)
+    for pragma in pragmas:
+        dbapi.execute(f"PRAGMA {pragma}").close()
 
 
 def _use_wal(dbapi: sqlite3.Connection) -> None:

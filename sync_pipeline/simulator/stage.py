@@ -209,7 +209,7 @@ class StagedLedger(Ledger):
     """
 
     def __init__(self, ledger: Ledger, stage: Stage) -> None:
-        super().__init__(ledger.engine, ledger.name)
+        super().__init__(ledger.engine, ledger.reader, ledger.name)
         self._stage = stage
         self._base_moved = True
         self._agreed: dict[Agreed, str] = {}
