@@ -103,9 +103,13 @@ class Edits:
         """A running subscription is to end on the day that its Contract says, or a person is told."""
         subscriptions = self._sandbox.stripe.world.store.table("subscription")
         for (rule, subject), term in self._terms.items():
-            if rule != CANCEL_DATE or subscriptions[term.records[1]]["status"] in ("canceled", "incomplete_expired"):
+            if rule != CANCEL_DATE:
                 continue
-            if term.salesforce != term.stripe and f"{rule}:{subject}" not in told:
+            subscription = subscriptions[term.records[1]]
+            if subscription["status"] in ("canceled", "incomplete_expired"):
+                continue
+            matters = {f"{rule}:{subject}", f"missing_subscription:{subscription['metadata'].get('sf_opportunity_id')}"}
+            if term.salesforce != term.stripe and matters.isdisjoint(told):
                 yield f"I16: {subject} is to end on {term.salesforce}, and at Stripe on {term.stripe}"
 
     def _rulings(self, told: Collection[str]) -> Iterator[str]:

@@ -160,6 +160,19 @@ FOUND: dict[str, Plan] = {
         Weather(kill=0.02, pause=0.005),
         by_card=False,
     ),
+    "seed 1317: after a merge that is not found out, a Contract names a subscription that no Account shows": Plan(
+        1317,
+        (
+            Action(0, "win", 0, 0),
+            Action(5, "win", 1, 0),
+            Action(0, "merge the Account", 0, 10),
+            Action(2678400, "take the end back", 2, 48),
+            Action(85800, "set the end on both sides", 1, 50),
+        ),
+        (),
+        Weather(),
+        by_card=False,
+    ),
     "seed 1884: a subscription that comes with a merged Account's customer has an end there from then on": Plan(
         1,
         (Action(0, "win", 0, 0), Action(20, "merge the Account", 0, 50)),
