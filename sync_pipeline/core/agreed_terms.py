@@ -67,13 +67,7 @@ def _still_won(world: World, rules: Rules, billing: Billing, deal: Deal, subscri
         yield Clash(
             account=world.account_id,
             standing=standing,
-            about=About(
-                record_id=opportunity.id,
-                opportunity_id=opportunity.id,
-                stripe_object=subscription.id,
-                edited_by_id=opportunity.modified_by_id,
-                edited_at=opportunity.modified_at,
-            ),
+            about=About.of(opportunity, opportunity_id=opportunity.id, stripe_object=subscription.id),
             base=None,
             words=(None, opportunity.stage or "no stage", f"{subscription.id} is {subscription.status}"),
             winner=None,

@@ -56,13 +56,7 @@ class BilledItem:
 
     def about(self, line: LineItem) -> About:
         """Where a term of this item is, which `line` shows."""
-        return About(
-            record_id=line.id,
-            opportunity_id=self.deal.opportunity.id,
-            stripe_object=self.subscription.id,
-            edited_by_id=line.modified_by_id,
-            edited_at=line.modified_at,
-        )
+        return About.of(line, opportunity_id=self.deal.opportunity.id, stripe_object=self.subscription.id)
 
     @property
     def agreed_lines(self) -> list[str]:

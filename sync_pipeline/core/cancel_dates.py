@@ -68,13 +68,7 @@ def _merge(
     clash = Clash(
         account=world.account_id,
         standing=standing,
-        about=About(
-            record_id=contract.id,
-            opportunity_id=deal.opportunity.id if deal else None,
-            stripe_object=subscription.id,
-            edited_by_id=contract.modified_by_id,
-            edited_at=contract.modified_at,
-        ),
+        about=About.of(contract, opportunity_id=deal.opportunity.id if deal else None, stripe_object=subscription.id),
         base=base,
         words=(canonical.decode(base) or "no end" if base else None, asked or "no end", scheduled or "no end"),
         winner="Stripe",

@@ -8,12 +8,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 from sync_pipeline.core import canonical
 
 Side = Literal["Salesforce", "Stripe"]
 Status = Literal["Open", "Decided", "Overtaken"]
+
+
+class Edited(Protocol):
+    """A Salesforce record that says who edited it last, and when."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def modified_by_id(self) -> str | None: ...
+
+    @property
+    def modified_at(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +38,17 @@ class About:
     stripe_object: str | None = None
     edited_by_id: str | None = None
     edited_at: int | None = None
+
+    @classmethod
+    def of(cls, record: Edited, *, opportunity_id: str | None, stripe_object: str) -> About:
+        """Where a field of `record` is."""
+        return cls(
+            record_id=record.id,
+            opportunity_id=opportunity_id,
+            stripe_object=stripe_object,
+            edited_by_id=record.modified_by_id,
+            edited_at=record.modified_at,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -236,13 +236,7 @@ def _clash(
     return Clash(
         account=world.account_id,
         standing=Standing(rule=rule, subject=subject, salesforce=said[0], stripe=said[1], keeps="Stripe"),
-        about=About(
-            record_id=edited.id,
-            opportunity_id=opportunity.id,
-            stripe_object=running.subscription.id,
-            edited_by_id=edited.modified_by_id,
-            edited_at=edited.modified_at,
-        ),
+        about=About.of(edited, opportunity_id=opportunity.id, stripe_object=running.subscription.id),
         base=None,
         words=words,
         winner=None,
