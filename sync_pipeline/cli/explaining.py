@@ -16,13 +16,14 @@ from sync_pipeline.cli.opening import engine
 def explain(reference: str, field: str | None, as_json: bool) -> None:
     """Show why a field has its value: the rule, what stands behind it, every write and what was there before.
 
-    OBJECT is a Salesforce object (Account, Opportunity, OpportunityLineItem, Contract, ...) or a Stripe customer
-    or subscription. Without FIELD all fields are shown that the sync keeps.
+    OBJECT is a Salesforce object (Account, Opportunity, OpportunityLineItem, Contract, Task, ...) or one of Stripe's
+    (customer, subscription, subscription_item, ...); records can be named as `plan`, `undo` and `ledger status` show
+    them. Without FIELD all fields are shown that the sync keeps.
     """
     from sync_pipeline.engine.explain import explain as explain_record
     from sync_pipeline.engine.explain_text import as_data, as_text
 
-    if "/" not in reference:
+    if "/" not in reference and ":" not in reference:
         raise click.BadParameter(f"{reference!r} is not OBJECT/ID, e.g. Account/001Kj00000XyzABIA1.")
     with engine("explain") as running:
         found = explain_record(running, reference, field)

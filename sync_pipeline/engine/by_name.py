@@ -21,7 +21,10 @@ PREFIXES = {
     "006": "Opportunity",
     "00k": "OpportunityLineItem",
     "800": "Contract",
+    "00T": "Task",
     "cus_": "customer",
+    "si_": "subscription_item",
+    "sub_sched_": "subscription_schedule",
     "sub_": "subscription",
 }
 RECORD_PAGE = re.compile(r"/lightning/r/(\w+)/([0-9A-Za-z]{15,18})(?:/|$)")

@@ -7,11 +7,12 @@ Personal values appear as the keyed hashes that the ledger knows, never in the c
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import STRIPE_CREATE_ORDER
 from sync_pipeline.core.evidence import Evidence, evidence
 from sync_pipeline.core.fields import Judgement, field_name, judge
 from sync_pipeline.core.money import MoneyError
@@ -20,11 +21,19 @@ from sync_pipeline.core.readings import Subject, subjects
 from sync_pipeline.core.rules import FieldRule
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.explain_failures import explained_failure
+from sync_pipeline.engine.explain_terms import billing_with, explained_terms
+from sync_pipeline.engine.explanation import MADE, Explanation, Written, history
 from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.recording import unknown_parts
 from sync_pipeline.ledger import audit, links
+from sync_pipeline.systems.outcomes import ReadFailed
 
-STRIPE_OBJECTS = ("customer", "subscription")
-RECORD_ID = re.compile("[0-9A-Za-z]{18}")
+STRIPE_OBJECTS = (*STRIPE_CREATE_ORDER, "subscription_item")
+FAILURES = ("task", "payment_attempt")
+ONLY_READ = ("price_book_entry",)
+SALESFORCE_ID = re.compile("[0-9A-Za-z]{18}")
+STRIPE_ID = re.compile("[0-9A-Za-z_]+")
 
 
 class NothingToExplain(Exception):
@@ -32,60 +41,39 @@ class NothingToExplain(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """One write of the field, from the audit. `outcome` is done, rejected, throttled ...; values are canonical."""
+class Asked:
+    """A record of an Account; `name` is empty where only its writes are known, by their target.
 
-    at: int
-    old: Any
-    new: Any
-    rule: str
-    reason: str
-    outcome: str
-    actor: str
-    run: str | None
-    request_id: str | None
-    evidence: Any
+    `own` is the sync's name of a Salesforce object; `of` are the ids, keys and targets by which its writes know it;
+    `shown` are its fields, where they are in no world.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """One field of one record. Values are canonical; `verdict` says in words what the rule makes of them now."""
-
-    object: str
+    name: str
     id: str
     account: str
-    field: str
-    rule: FieldRule | None
-    shown: Any
-    wanted: Any
-    agreed: Any
-    verdict: str
-    behind: tuple[Evidence, ...]
-    writes: tuple[Written, ...]
+    own: str | None
+    of: frozenset[str]
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
 
 def explain(engine: Engine, reference: str, field: str | None = None) -> list[Explanation]:
-    """The fields of a record (`Account/001...`, `customer/cus_...`) that the sync keeps or ever wrote.
+    """The fields of a record that the sync keeps or ever wrote.
 
-    `field` names one of them. Raises NothingToExplain, or ReadFailed when a system does not answer.
+    `reference` is OBJECT/ID (`Account/001...`, `subscription_item/si_...`), or the target of a write as `plan`, `undo`
+    and `ledger status` show it. `field` names one of the fields. Raises NothingToExplain, or ReadFailed when a system
+    does not answer.
     """
-    name, _, record_id = reference.partition("/")
-    account = _account_of(engine, name, record_id)
-    world = observe(engine, [account])[account]
+    asked = _asked(engine, reference)
+    world = observe(engine, [asked.account])[asked.account]
+    if why := unknown_parts(world):
+        raise ReadFailed(f"Account {asked.account} cannot be explained now", "; ".join(why))
     with engine.ledger.read() as conn:
-        rows = audit.for_account(conn, account)
-    keys = {each.key for each in world.churn_records if each.id == record_id and each.key is not None}
-    keys |= {each.key for each in world.conflict_records if each.id == record_id and each.key is not None}
-    history = list(_writes(rows, tuple(f"/{each}" for each in {record_id, *keys})))
-    subject = next((each for each in subjects(world) if each.id == record_id), None)
-    found = [] if subject is None else list(_by_rules(engine, world, subject, history))
-    by_rule = {each.field for each in found}
-    others = dict.fromkeys(written for written, _ in history if written not in by_rule)
-    found += [_without_rule(name, record_id, account, each, history) for each in others]
+        rows = audit.for_account(conn, asked.account)
+    found = list(_found(engine, world, asked, rows))
     if field is not None:
         wanted = [each for each in found if each.field.casefold() == field.casefold()]
         if not wanted:
-            known = ", ".join(sorted(each.field for each in found)) or "none"
+            known = ", ".join(sorted({each.field for each in found})) or "none"
             raise NothingToExplain(f"the sync neither keeps nor ever wrote {field} of {reference}; it knows: {known}")
         return wanted
     if not found:
@@ -93,27 +81,80 @@ def explain(engine: Engine, reference: str, field: str | None = None) -> list[Ex
     return found
 
 
-def _account_of(engine: Engine, name: str, record_id: str) -> str:
-    """The Account whose story the record is part of."""
-    if name in STRIPE_OBJECTS:
-        with engine.ledger.read() as conn:
-            found = links.accounts_of(conn, "stripe", name, [record_id]).get(record_id)
+def _found(engine: Engine, world: World, asked: Asked, rows: Sequence[audit.AuditRow]) -> Iterator[Explanation]:
+    """By the field table, by the terms of a deal, by a failed payment; and then what was written besides."""
+    keys = {each.key for each in world.churn_records if each.id == asked.id and each.key is not None}
+    keys |= {each.key for each in world.conflict_records if each.id == asked.id and each.key is not None}
+    written = history(rows, asked.of | keys)
+    subject = next((each for each in subjects(world) if each.id == asked.id), None)
+    known: list[Explanation] = []
+    if subject is not None:
+        known += _by_rules(engine, world, subject, written)
+    if asked.own in FAILURES:
+        known += explained_failure(world, engine.rules, str(asked.own), asked.id, asked.shown, rows)
     else:
-        own = next((own for own, names in engine.rules.salesforce.items() if names.object == name), None)
-        if own is None:
-            known = sorted({names.object for names in engine.rules.salesforce.values()}) + list(STRIPE_OBJECTS)
-            raise NothingToExplain(f"{name!r} is not an object of the sync; use one of {', '.join(known)} and an id")
-        if not RECORD_ID.fullmatch(record_id):
-            raise NothingToExplain(f"{record_id!r} is not a Salesforce id (18 letters and digits)")
-        found = engine.salesforce.account_of(own, record_id)
-    if found is None:
+        known += explained_terms(world, engine.rules, asked.name, asked.id, rows)
+    yield from known
+    told = {each.field for each in known} | ({MADE} if known else set())
+    made = {each.evidence.get("object") for each in written} - {None}
+    behind = tuple(billing_with(world, asked.of | made))
+    for name in dict.fromkeys(each.field for each in written if each.field not in told):
+        yield _without_rule(asked, name, [each for each in written if each.field == name], behind)
+
+
+def _asked(engine: Engine, reference: str) -> Asked:
+    """The record, and the Account whose story it is part of."""
+    bare = reference.removeprefix("salesforce/").removeprefix("stripe/")
+    name, _, rest = bare.partition("/")
+    record_id = rest.split("/")[0]
+    own = next((own for own, names in engine.rules.salesforce.items() if names.object == name), None)
+    if own in ONLY_READ:
+        raise NothingToExplain(f"the sync reads {name} and writes nothing to it; ask for the line that it lists")
+    if own is not None:
+        return _of_salesforce(engine, name, own, record_id)
+    if name in STRIPE_OBJECTS and STRIPE_ID.fullmatch(record_id):
+        return _of_stripe(engine, name, record_id)
+    # What is not there yet, or has no page of its own, is known by the target of its writes alone.
+    targets = {bare, bare.replace("/", ":", 1)} if name in STRIPE_OBJECTS else {bare}
+    with engine.ledger.read() as conn:
+        account = next(filter(None, (audit.account_of(conn, each) for each in sorted(targets))), None)
+    if account is not None:
+        return Asked("", bare, account, None, frozenset(targets))
+    if name in STRIPE_OBJECTS or ":" in bare:
+        raise NothingToExplain(f"the sync never wrote {reference}")
+    objects = sorted(names.object for own, names in engine.rules.salesforce.items() if own not in ONLY_READ)
+    known = ", ".join((*objects, *STRIPE_OBJECTS))
+    raise NothingToExplain(f"{name!r} is not an object of the sync; use one of {known} and an id")
+
+
+def _of_salesforce(engine: Engine, name: str, own: str, record_id: str) -> Asked:
+    if not SALESFORCE_ID.fullmatch(record_id):
+        raise NothingToExplain(f"{record_id!r} is not a Salesforce id (18 letters and digits)")
+    shown: Mapping[str, Any] = {}
+    if own in FAILURES:
+        shown = engine.salesforce.record(own, record_id) or {}
+        if shown and not shown["failure_key" if own == "task" else "key"]:
+            raise NothingToExplain(f"the sync did not make {name} {record_id}: it names no failed payment")
+        account = shown.get("what_id" if own == "task" else "account_id")
+    else:
+        account = engine.salesforce.account_of(own, record_id)
+    if account is None:
         raise NothingToExplain(f"there is no {name} {record_id}, or it belongs to no Account")
-    return found
+    return Asked(name, record_id, account, own, frozenset({record_id}), shown)
 
 
-def _by_rules(
-    engine: Engine, world: World, subject: Subject, history: list[tuple[str, Written]]
-) -> Iterator[Explanation]:
+def _of_stripe(engine: Engine, name: str, record_id: str) -> Asked:
+    with engine.ledger.read() as conn:
+        account = links.accounts_of(conn, "stripe", name, [record_id]).get(record_id)
+        account = account or audit.account_of(conn, record_id)
+    if account is None and name == "subscription_item":
+        account = engine.salesforce.account_of("line", record_id, by="stripe_item_id")
+    if account is None:
+        raise NothingToExplain(f"there is no {name} {record_id} that the sync knows, or it belongs to no Account")
+    return Asked(name, record_id, account, None, frozenset({record_id}))
+
+
+def _by_rules(engine: Engine, world: World, subject: Subject, writes: Sequence[Written]) -> Iterator[Explanation]:
     for rule in engine.rules.fields:
         if rule.object != subject.object:
             continue
@@ -136,7 +177,7 @@ def _by_rules(
             agreed=_plain(known.base) if known else None,
             verdict=_verdict(judged, rule),
             behind=evidence(world, rule.source, subject),
-            writes=tuple(written for field, written in history if field == name),
+            writes=tuple(each for each in writes if each.field == name),
         )
 
 
@@ -155,37 +196,12 @@ def _verdict(judged: Judgement | Absent | Unknown, rule: FieldRule) -> str:
             return "it will be written"
 
 
-def _without_rule(
-    name: str, record_id: str, account: str, field: str, history: list[tuple[str, Written]]
-) -> Explanation:
-    """A field that no row of the rule table keeps, but that a command wrote: a line's quantity, a churn record."""
-    writes = tuple(written for each, written in history if each == field)
-    verdict = f"written by {writes[0].rule}, which is no row of the field table"
-    return Explanation(name, record_id, account, field, None, None, writes[0].new, None, verdict, (), writes)
-
-
-def _writes(rows: list[audit.AuditRow], targets: tuple[str, ...]) -> Iterator[tuple[str, Written]]:
-    """Field name and write, newest first, of the rows whose target ends in one of `targets`."""
-    for row in rows:
-        what, _, outcome = row.what.rpartition(": ")
-        if not what.endswith(targets):
-            continue
-        for change in canonical.decode(row.fields):
-            yield (
-                change["field"],
-                Written(
-                    at=row.at,
-                    old=change["old"],
-                    new=change["new"],
-                    rule=change["rule"],
-                    reason=change["reason"],
-                    outcome=outcome,
-                    actor=row.actor,
-                    run=row.run,
-                    request_id=row.request_id,
-                    evidence=canonical.decode(row.evidence),
-                ),
-            )
+def _without_rule(asked: Asked, name: str, writes: Sequence[Written], behind: tuple[Evidence, ...]) -> Explanation:
+    """A field that no row of the rule table keeps, but that a command wrote: an end, a churn record; or the whole."""
+    by = f"written by {writes[0].rule}, which is no row of the field table" if name != MADE else "the sync made it"
+    return Explanation(
+        asked.name, asked.id, asked.account, name, None, None, writes[0].new, None, by, behind, tuple(writes)
+    )
 
 
 def _plain(base: str | None) -> Any:

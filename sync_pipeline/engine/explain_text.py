@@ -11,7 +11,7 @@ from typing import Any
 from sync_pipeline.core.evidence import Evidence
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.rules import FieldRule
-from sync_pipeline.engine.explain import Explanation, Written
+from sync_pipeline.engine.explanation import MADE, Explanation, Written
 
 INDENT = 11
 REACTIONS = {"revert": "is put back", "review": "goes to a person", "accept": "is left so"}
@@ -33,24 +33,35 @@ def _wrapped(lines: Iterator[str], width: int | None) -> Iterator[str]:
 
 
 def _lines(each: Explanation) -> Iterator[str]:
-    yield f"{each.object}/{each.id} {each.field} = {_value(each.rule, each.shown if each.rule else each.wanted)}"
+    if each.field == MADE:
+        yield f"{each.object}/{each.id}" if each.object else each.id
+    else:
+        value = each.shown if _is_kept(each) else each.wanted
+        yield f"{each.object}/{each.id} {each.field} = {_value(each.rule, value)}"
     yield f"  now      {each.verdict}" + _difference(each)
-    if each.rule is not None:
-        yield f"  rule     {_rule(each.rule)}"
+    if _is_kept(each):
+        yield f"  rule     {_rule(each.rule) if each.rule is not None else each.authority}"
     for n, behind in enumerate(each.behind):
         yield f"  {'from' if n == 0 else '':8} {_evidence(behind)}"
     if total := _total(each.behind):
         yield f"  {'':8} {total}"
     for n, written in enumerate(each.writes):
-        yield f"  {'written' if n == 0 else '':8} {_written(each.rule, written)}"
+        yield f"  {'written' if n == 0 else '':8} {_written(each, written)}"
     if not each.writes:
         yield "  written  never by itself"
 
 
 def _difference(each: Explanation) -> str:
-    if each.rule is None or each.shown == each.wanted:
+    """What else was wanted or agreed on, where anything was."""
+    if not _is_kept(each) or (each.shown == each.wanted and (each.rule or each.agreed in (None, each.shown))):
         return ""
-    return f" (wanted {_value(each.rule, each.wanted)}, last agreed on {_value(each.rule, each.agreed)})"
+    wanted = f"wanted {_value(each.rule, each.wanted)}, " if each.shown != each.wanted else ""
+    return f" ({wanted}last agreed on {_value(each.rule, each.agreed)})"
+
+
+def _is_kept(each: Explanation) -> bool:
+    """Somebody says whose value counts."""
+    return each.rule is not None or each.authority is not None
 
 
 def _rule(rule: FieldRule) -> str:
@@ -78,11 +89,12 @@ def _total(behind: Sequence[Evidence]) -> str:
     return f"= {_amount(Money(sum(amount.minor for amount in amounts), amounts[0].currency))}"
 
 
-def _written(rule: FieldRule | None, written: Written) -> str:
+def _written(each: Explanation, written: Written) -> str:
     where = ", ".join(
         part
         for part in (
             written.outcome,
+            written.target if f"/{each.id}/" not in f"{written.target}/" else "",
             f"by {written.actor}",
             f"run {written.run}" if written.run else "",
             f"request {written.request_id}" if written.request_id else "",
@@ -91,7 +103,10 @@ def _written(rule: FieldRule | None, written: Written) -> str:
         )
         if part
     )
-    change = f"{_value(rule, written.old)} -> {_value(rule, written.new)}"
+    if written.field == MADE:
+        change = f"made {written.evidence.get('object') or ''}".rstrip()
+    else:
+        change = f"{_value(each.rule, written.old)} -> {_value(each.rule, written.new)}"
     return f"{_moment(written.at)}  {change}  {written.reason} ({where})"
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import groupby
 
-from sqlalchemy import Connection, bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningInsert
@@ -164,6 +164,21 @@ def for_account(conn: Connection, account: str, limit: int | None = None) -> lis
     """The newest `limit` rows of the account, or all of them, newest first."""
     rows = conn.execute(select(audit).where(audit.c.account == account).order_by(audit.c.seq.desc()).limit(limit))
     return [AuditRow(**record(row)) for row in rows]
+
+
+def account_of(conn: Connection, named: str) -> str | None:
+    """The account whose audit was the last to name something: a target, or the id of an object of Stripe.
+
+    Reads the whole audit; for a person's question.
+    """
+    is_named = or_(
+        audit.c.what.contains(f"/{named}:", autoescape=True),
+        audit.c.what.contains(f"/{named}/", autoescape=True),
+        audit.c.what.contains(f" {named}:", autoescape=True),
+        audit.c.evidence.contains(f'"{named}"', autoescape=True),
+    )
+    newest = select(audit.c.account).where(is_named).order_by(audit.c.at.desc(), audit.c.seq.desc()).limit(1)
+    return conn.execute(newest).scalar()
 
 
 def of_run(conn: Connection, run: str) -> list[AuditRow]:

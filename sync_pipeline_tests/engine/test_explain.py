@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
 from sync_pipeline.core.money import Money
 from sync_pipeline.engine.explain import NothingToExplain, explain
 from sync_pipeline.engine.explain_text import as_data, as_text
+from sync_pipeline.engine.explanation import target_of
+from sync_pipeline.ledger import audit
+from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import at_stripe, edit, only, pay, records, win
+from sync_pipeline_tests.engine.people import at_stripe, edit, fault, only, pay, records, win
 
 
 @pytest.fixture
@@ -58,16 +62,85 @@ def test_an_edit_by_hand_is_told_apart_from_a_value_that_is_not_written_yet(paid
     assert "(wanted 44550, last agreed on 44550)" in as_text([found])
 
 
-def test_what_no_field_rule_keeps_is_explained_by_what_was_written(paid: Installation) -> None:
-    (item,) = [i for i in only(paid.sandbox, "subscription")["items"]["data"] if i["quantity"] == 20]
+def test_seats_that_are_billed_are_explained_from_the_item_the_line_and_the_target_of_a_write(
+    paid: Installation,
+) -> None:
+    """Somebody edits the line to 23, somebody else the item to 28 and then the line to 30, which is not billed yet."""
+    (line,) = [each for each in records(paid.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    subscription = only(paid.sandbox, "subscription")["id"]
+    edit(paid.sandbox, "OpportunityLineItem", line["Id"], Quantity=23, UnitPrice=600)
+    paid.rest()
+    (item,) = [i for i in only(paid.sandbox, "subscription")["items"]["data"] if i["quantity"] == 23]
     at_stripe(paid.sandbox, "POST", f"/v1/subscription_items/{item['id']}", quantity=28)
     paid.rest()
-    (line,) = [each for each in records(paid.sandbox, "OpportunityLineItem") if each["Quantity"] == 28]
-    (found,) = explain(paid.engine, f"OpportunityLineItem/{line['Id']}", "Quantity")
-    assert found.rule is None
-    assert [(each.old, each.new, each.reason) for each in found.writes] == [
-        ("20", "28", "seats were changed at Stripe")
+    edit(paid.sandbox, "OpportunityLineItem", line["Id"], Quantity=30, UnitPrice=600)
+    editor = only_line(paid, line["Id"])["LastModifiedById"]
+    (found,) = explain(paid.engine, f"stripe/subscription_item/{item['id']}", "quantity")
+    assert (found.shown, found.wanted, found.agreed) == ("28", "30", "28")
+    assert found.verdict == "Stripe will be told: the deal was edited in Salesforce"
+    assert found.authority is not None
+    assert "Salesforce owns the terms of a deal" in found.authority
+    assert "a change at Stripe is followed" in found.authority
+    billed, asked = found.behind
+    assert (billed.object_id, billed.what) == (
+        item["id"],
+        f"Stripe bills 28 x 60000 minor units (GBP) every year, on {subscription}",
+    )
+    assert asked.object_id == line["Id"]
+    assert f"asks for 30, edited last by {editor}" in asked.what
+    deal = only(paid.sandbox, "Opportunity")["Id"]
+    assert [(each.old, each.new, each.reason, each.run) for each in found.writes] == [
+        ("23", "28", "seats were changed at Stripe", "test"),
+        ("20", "23", "seats were edited in Salesforce", "test"),
+        (None, None, f"Opportunity {deal} was won", "test"),
     ]
+    of_line, to_stripe, made = found.writes
+    assert (of_line.target, made.evidence["object"]) == (f"salesforce/OpportunityLineItem/{line['Id']}", subscription)
+    assert str(to_stripe.request_id).startswith("req_")
+    (on_line,) = explain(paid.engine, f"OpportunityLineItem/{line['Id']}", "Quantity")
+    assert (on_line.shown, on_line.agreed, on_line.writes) == ("30", "28", found.writes)
+    of_subscription = {(each.object, each.field) for each in explain(paid.engine, f"subscription/{subscription}")}
+    assert of_subscription == {
+        ("subscription", "deal"),
+        ("subscription_item", "quantity"),
+        ("subscription_item", "price"),
+    }
+    assert "(wanted 30, last agreed on 28)" in as_text([found])
+
+
+def test_a_price_is_explained_from_both_sides_and_from_the_price_that_was_made(paid: Installation) -> None:
+    (line,) = [each for each in records(paid.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    edit(paid.sandbox, "OpportunityLineItem", line["Id"], UnitPrice=660)
+    paid.rest()
+    (item,) = [i for i in only(paid.sandbox, "subscription")["items"]["data"] if i["quantity"] == 20]
+    (on_line,) = explain(paid.engine, f"OpportunityLineItem/{line['Id']}", "UnitPrice")
+    assert (on_line.shown, on_line.agreed, on_line.verdict) == ("660", "660", "both systems agree")
+    assert [(each.old, each.new) for each in on_line.writes] == [("60000", "66000"), (None, None)]
+    (price,) = explain(paid.engine, f"price/{item['price']['id']}")
+    assert price.writes[0].reason.startswith("a new negotiated rate of")
+    assert [each.object_id for each in price.behind] == [item["id"]], "the item that bills it"
+    by_key = explain(paid.engine, f"price:{item['price']['lookup_key']}")
+    assert by_key[0].writes == price.writes
+
+
+def only_line(sync: Installation, line: str) -> dict[str, Any]:
+    (found,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Id"] == line]
+    return found
+
+
+def test_whatever_a_run_has_written_can_be_asked_for_as_it_is_printed(paid: Installation) -> None:
+    with paid.ledger.read() as conn:
+        targets = {target_of(row) for row in audit.of_run(conn, "test")}
+    assert len(targets) > 10
+    for target in targets:
+        assert explain(paid.engine, target), target
+
+
+def test_what_cannot_be_read_is_not_told_as_nothing(paid: Installation) -> None:
+    account = only(paid.sandbox, "Account")["Id"]
+    fault(paid.sandbox, "stripe_503", side="stripe", times=100)
+    with pytest.raises(ReadFailed, match=rf"Account {account} cannot be explained now: .*Stripe"):
+        explain(paid.engine, f"Account/{account}", "MRR__c")
 
 
 def test_every_field_of_a_record_as_text_and_as_data_without_personal_values(paid: Installation) -> None:
@@ -84,6 +157,10 @@ def test_every_field_of_a_record_as_text_and_as_data_without_personal_values(pai
     ("reference", "field", "message"),
     [
         ("Acount/001Aa0000000001IAA", None, "'Acount' is not an object of the sync; use one of Account"),
+        ("PricebookEntry/01uAa0000000001IAA", None, "the sync reads PricebookEntry and writes nothing to it"),
+        ("Task/00TAa0000000001MAA", None, "there is no Task 00TAa0000000001MAA"),
+        ("subscription_item/si_none", None, "there is no subscription_item si_none"),
+        ("price:none", None, "the sync never wrote price:none"),
         ("Account/001", None, "'001' is not a Salesforce id"),
         ("Account/001Aa0000000099IAA", None, "there is no Account 001Aa0000000099IAA"),
         ("customer/cus_none", None, "there is no customer cus_none"),

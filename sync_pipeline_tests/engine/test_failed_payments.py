@@ -13,13 +13,15 @@ import pytest
 from sqlalchemy import select
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.money import Money
+from sync_pipeline.engine.explain import NothingToExplain, explain
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.ledger.tables import audit
 from sync_pipeline.systems.alerts import Alerts
 from sync_pipeline.systems.outcomes import Guard, Outcome
 from sync_pipeline_tests.alert_hook import Hook, serving
 from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation, installed
-from sync_pipeline_tests.engine.people import at_stripe, edit, mark, only, pay, records, win, writes_since
+from sync_pipeline_tests.engine.people import at_stripe, create, edit, mark, only, pay, records, win, writes_since
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 
@@ -96,6 +98,42 @@ def test_two_failures_are_two_tasks_and_the_payment_ends_the_one_that_nobody_too
     assert billing(sync) == ("Active", 0.0, "Healthy")
     assert only(sync.sandbox, "Account")["Lifetime_Value__c"] == 90_000.0
     settled_for_good(sync)
+
+
+def test_a_task_says_which_payment_it_is_of_what_happens_next_what_is_at_stake_and_who_has_it(
+    sync: Installation,
+) -> None:
+    subscription = on_card(sync)
+    will_fail(sync, "insufficient_funds")
+    until_renewed(sync, subscription)
+    sync.rest()
+    task, marker = only(sync.sandbox, "Task"), only(sync.sandbox, "Stripe_Payment_Attempt__c")
+    invoice = next(each for each in records(sync.sandbox, "invoice") if each["status"] == "open")
+    found = {each.field: each for each in explain(sync.engine, f"Task/{task['Id']}")}
+    of_payment = found["Stripe_Failure_Key__c"]
+    charge = task["Stripe_Failure_Key__c"].removeprefix("attempt:")
+    failed, at_risk, now = of_payment.behind
+    assert (failed.object_id, failed.amount, failed.invoice) == (charge, Money(4_500_000, "GBP"), invoice["id"])
+    assert f"The next attempt is on {day(sync, 3)}." in failed.what
+    assert at_risk.what == "Monthly recurring revenue at risk: GBP 3,750.00."
+    assert now.what == f"the invoice is open now, attempts so far: 1, next attempt {day(sync, 3)}"
+    (made,) = of_payment.writes
+    assert (made.run, made.evidence["invoices"], made.evidence["object"]) == ("test", [invoice["id"]], task["Id"])
+    assert found["OwnerId"].shown == only(sync.sandbox, "Account")["Customer_Success_Owner__c"]
+    assert "the first of success_owner, account_team, owner" in str(found["OwnerId"].authority)
+    assert found["Subject"].shown == "Payment failed: GBP 45,000.00"
+    edit(sync.sandbox, "Task", task["Id"], Subject="Ada Lovelace says that she will pay")
+    (edited,) = explain(sync.engine, f"Task/{task['Id']}", "Subject")
+    assert edited.shown == "(edited by a person)"
+    (of_marker,) = explain(sync.engine, f"Stripe_Payment_Attempt__c/{marker['Id']}", "Key__c")
+    assert (of_marker.behind, of_marker.writes) == (of_payment.behind, of_payment.writes)
+    sync.wait(5 * DAY)
+    sync.rest()
+    (ended,) = explain(sync.engine, f"Task/{task['Id']}", "Status")
+    assert (ended.shown, ended.writes[0].reason) == ("Completed", "the invoice is paid")
+    by_hand = create(sync.sandbox, "Task", Subject="Call them", WhatId=task["WhatId"])
+    with pytest.raises(NothingToExplain, match=f"the sync did not make Task {by_hand}: it names no failed payment"):
+        explain(sync.engine, f"Task/{by_hand}")
 
 
 def test_after_a_stolen_card_no_retry_is_promised_and_dunning_ends_the_subscription(sync: Installation) -> None:

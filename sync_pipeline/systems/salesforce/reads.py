@@ -257,13 +257,27 @@ class Reads(Connection):
         names = self.fields["price_book_entry"]
         return tuple(parse.record(PriceBookEntry, names, raw) for some in rows.values() for raw in some)
 
-    def account_of(self, name: str, record_id: str) -> str | None:
-        """The Account that a record belongs to; None when there is no such record, or it belongs to none."""
+    def account_of(self, name: str, value: str, *, by: str = "id") -> str | None:
+        """The Account that a record belongs to; None when there is no such record, or it belongs to none.
+
+        `by` names the field that holds `value`; of several records, the first by id.
+        """
         path, names = self._account_paths[name], self._names[name]
         columns = ", ".join(dict.fromkeys(["Id", path]))
-        soql = f"SELECT {columns} FROM {names.object} WHERE Id = '{record_id}'"
+        soql = f"SELECT {columns} FROM {names.object} WHERE {names.fields[by]} = '{value}' ORDER BY Id LIMIT 1"
         rows = self.query_all({name: soql})[name]
         return parse.at_path(rows[0], path) if rows else None
+
+    def record(self, name: str, record_id: str) -> dict[str, Any] | None:
+        """The mapped fields of one record, by the sync's own names and as Salesforce shows them; None if there is none.
+
+        For objects that no world holds whole.
+        """
+        fields = self.fields[name]
+        columns = ", ".join(sorted({"Id", *fields.values()}))
+        soql = f"SELECT {columns} FROM {self._names[name].object} WHERE Id = '{record_id}'"
+        rows = self.query_all({name: soql})[name]
+        return {own: parse.at_path(rows[0], path) for own, path in fields.items()} if rows else None
 
     @property
     def _account_paths(self) -> Mapping[str, str]:
