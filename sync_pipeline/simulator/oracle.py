@@ -158,10 +158,10 @@ def _failures(sandbox: Sandbox, salesforce: Mapping[str, Rows]) -> Iterator[str]
             yield f"I5: {count} Tasks for {key}"
     markers = Counter(marker["Key__c"] for marker in rows(sandbox, "salesforce", "Stripe_Payment_Attempt__c"))
     charges, owner = {charge["id"]: charge for charge in rows(sandbox, "stripe", "charge")}, owners(sandbox)
+    failed = charges | {invoice["id"]: invoice for invoice in rows(sandbox, "stripe", "invoice")}
     for key in sorted(markers.keys() ^ keys.keys()):
-        charge = charges.get(key.rpartition(":")[2])
         # An Account takes its Tasks along.
-        if charge is None or is_there(sandbox, owner.get(charge["customer"])):
+        if is_there(sandbox, owner.get(failed[key.split(":")[1]]["customer"])):
             yield f"I5: {key} has {keys[key]} Tasks and {markers[key]} markers"
     told = {key.rpartition(":")[2] for key in keys}
     for name in untold_failures(sandbox):

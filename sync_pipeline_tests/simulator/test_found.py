@@ -173,6 +173,17 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=False,
     ),
+    "seed 1475: an Account takes the Task of an overdue invoice along": Plan(
+        1475,
+        (
+            Action(0, "win", 1, 0),
+            Action(2678400, "restore the Account", 1, 44),
+            Action(600, "delete the Account", 1, 48),
+        ),
+        (),
+        Weather(),
+        by_card=False,
+    ),
     "seed 1884: a subscription that comes with a merged Account's customer has an end there from then on": Plan(
         1,
         (Action(0, "win", 0, 0), Action(20, "merge the Account", 0, 50)),
