@@ -11,6 +11,9 @@ import click
 from sync_pipeline.cli.opening import engine
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sync_pipeline.core.undo import Stays
     from sync_pipeline.ledger.audit import RunSummary
 
 RUNS_SHOWN = 20
@@ -41,18 +44,28 @@ def undo(run: str | None, write: bool, allow: bool) -> None:
                 click.echo(f"set back: {command.target} {change.field}: {change.old} -> {_value(change.new)}")
         for line in planned.again:
             click.echo(f"the rules would write it again: {line.target} {line.field} ({line.why})")
-        for line in planned.stays:
-            click.echo(f"stays: {line.target} {line.field}: {line.why}".replace(" : ", ": "))
+        _tell_stays(planned.stays)
+        for account, why in sorted(planned.unread.items()):
+            click.echo(f"left: {account} could not be read: {why}")
         records = sum(map(len, planned.commands.values()))
         if not write:
             click.echo(f"{records} records would be set back, {len(planned.stays)} matters stay; --write does it")
+            if planned.unread:
+                sys.exit(1)
             return
         report = carry_out(running, planned, allow=allow)
-    click.echo(f"{report.done} of {records} records set back, {len(planned.stays)} matters stay")
-    if report.waiting:
-        click.echo(f"for later, by the same command: {', '.join(sorted(report.waiting))}")
-    if report.done < records:
+    _tell_stays(report.stays)
+    done, waiting = report.total.done, report.total.waiting | planned.unread.keys()
+    click.echo(f"{done} of {records} records set back, {len(planned.stays) + len(report.stays)} matters stay")
+    if waiting:
+        click.echo(f"for later, by the same command: {', '.join(sorted(waiting))}")
+    if done < records or waiting:
         sys.exit(1)
+
+
+def _tell_stays(stays: Iterable[Stays]) -> None:
+    for line in stays:
+        click.echo(f"stays: {line.target} {line.field}: {line.why}".replace(" : ", ": "))
 
 
 def _value(value: Any) -> Any:

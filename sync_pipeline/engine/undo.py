@@ -1,9 +1,12 @@
-"""Setting back what a run has written to Salesforce: planned from the audit and a fresh look, sent like every write."""
+"""Setting back what a run has written to Salesforce: planned from the audit and a fresh look, sent like every write.
+
+What a plan shows may be hours old when it is carried out, so nothing of it is sent: each batch of accounts is claimed,
+looked at and reversed anew, and whatever somebody has changed in the meantime stays.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from sync_pipeline.core import canonical
@@ -12,16 +15,21 @@ from sync_pipeline.core.foresight import Foreseen, imagine
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.undo import Stays, Written, reverse
-from sync_pipeline.core.world import Billing
+from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine import guard, queue
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.plan_text import shown
+from sync_pipeline.engine.planning import not_read
 from sync_pipeline.engine.recording import as_new_command
 from sync_pipeline.ledger import audit, commands, links, work
 from sync_pipeline.ledger.audit import AuditRow
+from sync_pipeline.ledger.work import Claim
 
 DONE = ": done"
+BY_HAND = "where nothing is undone by itself"
+CHANGED = {"stripe.update": "changed", "stripe.delete": "deleted"}
 
 
 class UndoError(ValueError):
@@ -30,15 +38,26 @@ class UndoError(ValueError):
 
 @dataclass(slots=True)
 class Undo:
-    """`commands` set back what still stands, by account; `stays` is what they cannot or must not set back; `again` are
-    those of their lines that the present rules would write once more. `ahead` is what guards judge: the worlds before
-    and after the commands."""
+    """`written` is what the run has set, by account; `commands` set back what of it still stands; `stays` is what they
+    cannot or must not set back; `again` are those of their lines that the present rules would write once more. `ahead`
+    is what guards judge: the worlds before and after the commands. Accounts that are `unread` could not be looked at,
+    and why: of them nothing is set back."""
 
     run: str
+    written: dict[str, list[Written]] = field(default_factory=dict)
     commands: dict[str, list[Command]] = field(default_factory=dict)
     ahead: list[Foreseen] = field(default_factory=list)
     stays: list[Stays] = field(default_factory=list)
     again: list[Stays] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Undone:
+    """What was set back, and what `stays` after all, because it was changed since the undo was planned."""
+
+    total: Applied = field(default_factory=Applied)
+    stays: list[Stays] = field(default_factory=list)
 
 
 def plan_undo(engine: Engine, run: str) -> Undo:
@@ -48,17 +67,18 @@ def plan_undo(engine: Engine, run: str) -> Undo:
     if not rows:
         raise UndoError(f"the audit has no write of a run {run!r}; `sync-pipeline undo` lists the runs")
     undo = Undo(run, stays=list(_cannot_be_undone(rows)))
-    written: dict[str, list[Written]] = defaultdict(list)
-    for each in _written(rows):
-        written[each.account].append(each)
-    for accounts in queue.at_a_time(written):
-        for name, world in observe(engine, accounts).items():
-            for found in reverse(world, engine.rules, written[name], run):
-                if isinstance(found, Stays):
-                    undo.stays.append(found)
-                else:
-                    undo.commands.setdefault(name, []).append(found)
-            if undone := undo.commands.get(name):
+    for each in _written(rows, "salesforce.update"):
+        undo.written.setdefault(each.account, []).append(each)
+    for accounts in queue.at_a_time(undo.written):
+        worlds = observe(engine, accounts)
+        undo.unread |= {each.account_id: each.why for each in not_read(worlds.values())}
+        for name, world in worlds.items():
+            if name in undo.unread:
+                continue
+            undone, stays = _reversed(engine, undo, world)
+            undo.stays += stays
+            if undone:
+                undo.commands[name] = undone
                 after, is_whole = imagine(world, undone, engine.rules, lambda _: Billing())
                 planned = plan(after, engine.rules, engine.personal_key)
                 undo.ahead.append(Foreseen(world, after, Plan(tuple(undone)), (tuple(undone),), is_whole))
@@ -66,8 +86,9 @@ def plan_undo(engine: Engine, run: str) -> Undo:
     return undo
 
 
-def carry_out(engine: Engine, undo: Undo, *, allow: bool = False) -> Applied:
-    """Sends the writes of the plan. The accounts are due right after, so that their rules have the last word.
+def carry_out(engine: Engine, undo: Undo, *, allow: bool = False) -> Undone:
+    """Sets back what still stands of the plan. The accounts are due right after, so that their rules have the last
+    word.
 
     With `allow` no guard stops it. Raises Halted, GuardTripped.
     """
@@ -75,64 +96,89 @@ def carry_out(engine: Engine, undo: Undo, *, allow: bool = False) -> Applied:
         with engine.ledger.read() as conn:
             billed = links.all_accounts(conn, "stripe", "customer")
         guard.check(engine, undo.ahead, among=len({*billed, *undo.commands}), remedy=guard.REMEDY_OF_UNDO)
-    total = Applied()
-    owner = engine.env.token()
+    undone, owner = Undone(), engine.env.token()
     for accounts in queue.at_a_time(undo.commands):
         claims = queue.claim_named(engine, owner, accounts, Priority.WRITE_BACK)
-        with engine.ledger.tx() as conn:
-            now = engine.env.now()
-            ready = [
-                (
-                    claim,
-                    commands.propose(
-                        conn,
-                        [as_new_command(command, {}) for command in undo.commands[claim.account]],
-                        now=now,
-                        code_version=engine.code_version,
-                        new_id=engine.env.token,
-                    ),
-                )
-                for claim in claims
-            ]
         with engine.leases.holding(owner, claims):
-            applied = apply(engine, ready)
+            applied = _set_back(engine, undo, claims, undone)
         with engine.ledger.tx() as conn:
             for claim in claims:
                 wall = engine.env.wall()
                 work.defer(conn, claim, due_at_wall=wall, now_wall=wall)
         if applied.halted:
             raise Halted(applied.halted)
-        total.done += applied.done
-        total.parked += applied.parked
-        total.waiting |= (
+        undone.total.done += applied.done
+        undone.total.parked += applied.parked
+        undone.total.waiting |= (
             applied.waiting | applied.held | applied.lost | (set(accounts) - {claim.account for claim in claims})
         )
-    return total
+    return undone
 
 
-def _written(rows: Sequence[AuditRow]) -> Iterator[Written]:
-    """The fields that a run has set, each once."""
-    first: dict[tuple[str, str, str], Written] = {}
+def _set_back(engine: Engine, undo: Undo, claims: Sequence[Claim], undone: Undone) -> Applied:
+    """Looks at the claimed accounts again, in Salesforce alone, and writes what is still as the run has left it."""
+    looked_at = {each.before.account_id: each.before for each in undo.ahead}
+    worlds = observe(engine, [claim.account for claim in claims], known=looked_at)
+    unread = {each.account_id for each in not_read(worlds.values())}
+    found: dict[str, list[Command]] = {}
+    told = set(undo.stays)
+    for name in worlds.keys() - unread:
+        found[name], stays = _reversed(engine, undo, worlds[name])
+        undone.stays += [each for each in stays if each not in told]
+    with engine.ledger.tx() as conn:
+        now = engine.env.now()
+        ready = [
+            (
+                claim,
+                commands.propose(
+                    conn,
+                    [as_new_command(command, {}) for command in found[claim.account]],
+                    now=now,
+                    code_version=engine.code_version,
+                    new_id=engine.env.token,
+                ),
+            )
+            for claim in claims
+            if claim.account in found
+        ]
+    applied = apply(engine, ready)
+    applied.waiting |= unread
+    return applied
+
+
+def _reversed(engine: Engine, undo: Undo, world: World) -> tuple[list[Command], list[Stays]]:
+    found = list(reverse(world, engine.rules, undo.written[world.account_id], undo.run))
+    return [each for each in found if isinstance(each, Command)], [each for each in found if isinstance(each, Stays)]
+
+
+def _written(rows: Iterable[AuditRow], *actions: str) -> Iterator[Written]:
+    """The fields that a run has set by some actions, each once: before its first write and after its last."""
+    found: dict[tuple[str, str, str], Written] = {}
     for row in rows:
         action, target = _told(row)
-        if action != "salesforce.update":
+        if action not in actions:
             continue
         for change in canonical.decode(row.fields):
             line = (row.account, target, change["field"])
-            old = first[line].old if line in first else change["old"]
-            first[line] = Written(*line, old=old, new=change["new"], personal=change["personal"])
-    yield from first.values()
+            old = found[line].old if line in found else change["old"]
+            found[line] = Written(*line, old=old, new=change["new"], personal=change["personal"])
+    yield from found.values()
 
 
 def _cannot_be_undone(rows: Sequence[AuditRow]) -> Iterator[Stays]:
+    """What was made; and each field that was changed at Stripe, with what a person needs to set it back there."""
     for row in rows:
         action, target = _told(row)
         made = canonical.decode(row.evidence).get("object") or target
-        if action.startswith("stripe."):
-            why = "made at Stripe" if action == "stripe.create" else "changed at Stripe"
-            yield Stays(row.account, target, "", f"{made} was {why}, where nothing is undone by itself")
+        if action == "stripe.create":
+            yield Stays(row.account, target, "", f"{made} was made at Stripe, {BY_HAND}")
         elif action in ("salesforce.upsert", "salesforce.once"):
             yield Stays(row.account, target, "", f"{made} was made in Salesforce; delete it there if it is wrong")
+        elif action.startswith("stripe.") and not canonical.decode(row.fields):
+            yield Stays(row.account, target, "", f"{made} was {CHANGED[action]} at Stripe, {BY_HAND}")
+    for each in _written(rows, *CHANGED):
+        values = "a personal value" if each.personal else f"{shown(each.old)} -> {shown(each.new)}"
+        yield Stays(each.account, each.target, each.field, f"{values} was written at Stripe, {BY_HAND}")
 
 
 def _told(row: AuditRow) -> tuple[str, str]:

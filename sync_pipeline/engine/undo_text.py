@@ -25,6 +25,7 @@ def as_markdown(undo: Undo, *, most: int) -> str:
         *_part("Set back", (*RECORD, "Now", "Back to"), changes, most),
         *_part("The rules would write it again", WHY, _reasons(undo.again), most),
         *_part("Stays", WHY, _reasons(undo.stays), most),
+        *_part("Could not be read, and is left", ("Account", "Why"), sorted(undo.unread.items()), most),
     ]
     return "\n\n".join(parts) or "Nothing of it stands any more."
 

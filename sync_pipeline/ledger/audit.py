@@ -189,7 +189,8 @@ def of_run(conn: Connection, run: str) -> list[AuditRow]:
 
 @dataclass(frozen=True, slots=True)
 class RunSummary:
-    """A run that has written: its first and last entry (microseconds UTC), and the accounts and attempts in them."""
+    """A run that has written: its first and last write that took effect (microseconds UTC), how many, and to how many
+    accounts."""
 
     run: str
     first_at: int
@@ -209,7 +210,7 @@ def runs(conn: Connection, limit: int) -> list[RunSummary]:
             func.count(audit.c.account.distinct()).label("accounts"),
             func.count(audit.c.attempt_id).label("writes"),
         )
-        .where(audit.c.run.is_not(None))
+        .where(audit.c.run.is_not(None), audit.c.attempt_id.is_not(None), audit.c.what.endswith(": done"))
         .group_by(audit.c.run)
         .order_by(last.desc(), audit.c.run)
         .limit(limit)

@@ -179,7 +179,8 @@ def set_back(context: dg.OpExecutionContext, settings: dg.ResourceParam[Settings
         }
         if context.op_config["write"]:
             done = carry_out(engine, undo, allow=context.op_config["allow"])
-            found |= {"set_back": done.done, "for_later": len(done.waiting), "refused": done.parked}
+            found |= {"set_back": done.total.done, "refused": done.total.parked, "changed_since": len(done.stays)}
+            found["for_later"] = len(done.total.waiting | undo.unread.keys())
         context.add_output_metadata(found)
 
 

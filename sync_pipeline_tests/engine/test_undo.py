@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from sync_pipeline.engine.explain import explain
 from sync_pipeline.engine.guard import HOLD, GuardTripped
 from sync_pipeline.engine.undo import UndoError, carry_out, plan_undo
-from sync_pipeline.ledger import cursors
+from sync_pipeline.ledger import audit, cursors
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import delete, edit, mark, only, pay, records, win, writes_since
+from sync_pipeline_tests.engine.people import delete, edit, fault, mark, only, pay, records, win, writes_since
 
 
 @pytest.fixture
@@ -86,19 +87,19 @@ def test_an_undo_that_writes_to_more_than_a_run_may_asks_first(paid: Installatio
         carry_out(guarded, undo)
     assert {each.field for each in stopped.value.plan.writes} >= {"Lifetime_Value__c", "Activation_Status__c"}
     assert writes_since(paid.sandbox, before) == []
-    assert carry_out(guarded, undo, allow=True).done > 0
+    assert carry_out(guarded, undo, allow=True).total.done > 0
 
 
 def test_a_run_can_be_undone_while_a_guard_has_stopped_all_others(paid: Installation) -> None:
     """It may be how what they were stopped for is set right."""
     with paid.ledger.tx() as conn:
         cursors.put(conn, HOLD, "stopped by a guard", paid.env.now())
-    assert carry_out(paid.engine, plan_undo(paid.engine, "wrong")).done > 0
+    assert carry_out(paid.engine, plan_undo(paid.engine, "wrong")).total.done > 0
 
 
 def test_undoing_twice_sets_back_once(paid: Installation) -> None:
     mended = without_rules(paid, "account.lifetime_value")
-    assert carry_out(mended.engine, plan_undo(mended.engine, "wrong")).done > 0
+    assert carry_out(mended.engine, plan_undo(mended.engine, "wrong")).total.done > 0
     again = plan_undo(mended.engine, "wrong")
     assert "Lifetime_Value__c" not in {c.field for x in again.commands.values() for y in x for c in y.changes}
 
@@ -110,9 +111,55 @@ def test_an_activated_contract_stays_activated(paid: Installation) -> None:
     stays = {each.target: each.why for each in undo.stays}
     assert "takes no Contract back" in stays[f"salesforce/Contract/{contract}/status"]
     assert any(x.target == f"salesforce/Contract/{contract}" for commands in undo.commands.values() for x in commands)
-    assert carry_out(paid.engine, undo).parked == []
+    assert carry_out(paid.engine, undo).total.parked == []
 
 
 def test_a_run_that_wrote_nothing_is_refused(paid: Installation) -> None:
     with pytest.raises(UndoError, match="no write of a run 'wrnog'"):
         plan_undo(paid.engine, "wrnog")
+
+
+def test_an_edit_between_the_look_and_the_writing_survives_and_no_false_before_is_told(paid: Installation) -> None:
+    mended = without_rules(paid, "account.billing_plan", "account.mrr")
+    undo = plan_undo(mended.engine, "test")
+    account = only(paid.sandbox, "Account")["Id"]
+    planned = {c.field for x in undo.commands[account] for c in x.changes}
+    assert {"Billing_Plan__c", "MRR__c"} <= planned
+    edit(paid.sandbox, "Account", account, Billing_Plan__c="HUMAN")
+    done = carry_out(mended.engine, undo)
+    shown = only(paid.sandbox, "Account")
+    assert (shown["Billing_Plan__c"], shown.get("MRR__c")) == ("HUMAN", None)
+    (stays,) = [each for each in done.stays if each.field == "Billing_Plan__c"]
+    assert stays.why.endswith("was written, HUMAN stands there now")
+    (told,) = [each for each in explain(mended.engine, f"Account/{account}") if each.field == "Billing_Plan__c"]
+    assert "HUMAN" not in {each.new for each in told.writes} | {each.old for each in told.writes}
+    assert not [each for each in told.writes if each.rule == "undo"]
+
+
+def test_what_cannot_be_read_is_left_and_not_told_as_gone(paid: Installation) -> None:
+    account, before = only(paid.sandbox, "Account")["Id"], mark(paid.sandbox)
+    fault(paid.sandbox, "stripe_503", side="stripe", times=100)
+    undo = plan_undo(paid.engine, "wrong")
+    assert (undo.commands, list(undo.unread)) == ({}, [account])
+    assert "Stripe" in undo.unread[account]
+    assert carry_out(paid.engine, undo).total.done == 0
+    assert writes_since(paid.sandbox, before) == []
+
+
+def test_only_writes_that_took_effect_count_and_what_stays_at_stripe_is_told_with_its_values(
+    paid: Installation,
+) -> None:
+    """A seat edit is refused in one run and billed in the next."""
+    (line,) = [each for each in records(paid.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    edit(paid.sandbox, "OpportunityLineItem", line["Id"], Quantity=23, UnitPrice=600)
+    fault(paid.sandbox, "stripe_429", side="stripe", method="POST", path="subscription_items", times=1)
+    replace(paid, engine=replace(paid.engine, run="refused")).drain()
+    paid.wait(700)
+    replace(paid, engine=replace(paid.engine, run="billed")).rest()
+    with paid.ledger.read() as conn:
+        writes = {each.run: each.writes for each in audit.runs(conn, 10)}
+    assert "refused" not in writes
+    assert writes["billed"] > 0
+    item = next(i for i in only(paid.sandbox, "subscription")["items"]["data"] if i["quantity"] == 23)
+    (stays,) = [each for each in plan_undo(paid.engine, "billed").stays if item["id"] in each.target]
+    assert (stays.field, stays.why) == ("quantity", "20 -> 23 was written at Stripe, where nothing is undone by itself")
