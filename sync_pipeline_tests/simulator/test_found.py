@@ -176,12 +176,15 @@ FOUND: dict[str, Plan] = {
     "seed 1475: an Account takes the Task of an overdue invoice along": Plan(
         1475,
         (
-            Action(0, "win", 1, 0),
+            Action(50, "win", 1, 0),
+            Action(345600, "delete the customer", 2, 10),
+            Action(300, "reopen the deal", 1, 36),
             Action(2678400, "restore the Account", 1, 44),
-            Action(600, "delete the Account", 1, 48),
+            Action(300, "win", 2, 0),
+            Action(300, "delete the Account", 1, 48),
         ),
         (),
-        Weather(),
+        Weather(kill=0.02),
         by_card=False,
     ),
     "seed 1884: a subscription that comes with a merged Account's customer has an end there from then on": Plan(
