@@ -6,7 +6,7 @@ twice, and the queue of dirty accounts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import Connection
 
@@ -18,6 +18,7 @@ from sync_pipeline.ledger import commands, cursors, inbox, links, work
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.inbox import InboxEvent
 from sync_pipeline.systems.salesforce.client import Salesforce
+from sync_pipeline.systems.salesforce.reads import Change
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.events import Hint, hint
 
@@ -66,7 +67,8 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
     Rows become visible at commit with a stamp from before it, hence the overlap; (id, SystemModstamp) makes a
     row that is seen twice one event. Stamps count seconds, so a row that was seen fresh counts once more when
     no later edit can have the same stamp. The first look ever reads everything. What belongs to an Account that was
-    merged into another moves to that one.
+    merged into another moves to that one. What we have written ourselves comes last: an edit of somebody else may be
+    behind it, and nothing waits for it.
     """
     settled = env.now() - FRESH_US
     with ledger.read() as conn:
@@ -78,6 +80,8 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
     with ledger.tx() as conn:
         back_from_the_bin(conn, accounts.keys() - merged.keys())
         left = follow_merges(conn, merged, env.now())
+        deals = [change.id for change in changes if change.object == "opportunity"]
+        billed = {link.subject for link in links.of_subjects(conn, "stripe", "subscription", deals)}
     events = [
         InboxEvent(
             source="salesforce",
@@ -89,14 +93,24 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
         )
         for change in changes
     ]
+    urgency = {event.event_id: int(_urgency(change, billed)) for event, change in zip(events, changes, strict=True)}
     newest = {name: max([c.modified_at for c in changes if c.object == name], default=0) for name in POLLED_RECORDS}
     with ledger.tx() as conn:
-        new = inbox.receive(conn, events, received_wall=env.wall(), priority=int(Priority.CREATE))
+        new = inbox.receive(conn, events, received_wall=env.wall(), priority=lambda event: urgency[event.event_id])
         for name, mark in newest.items():
             if mark > marks[name]:
                 cursors.put(conn, f"salesforce.{name}", str(mark), env.now())
         cursors.put(conn, POLLED, str(env.wall()), env.now())
     return new
+
+
+def _urgency(change: Change, billed: Collection[str]) -> Priority:
+    """Of what changed in Salesforce; `billed` are the Opportunities that have a subscription."""
+    if change.by_us:
+        return Priority.SWEEP
+    if change.object == "opportunity" and change.id not in billed:
+        return Priority.CREATE
+    return Priority.SEATS if change.object in ("opportunity", "line") else Priority.WRITE_BACK
 
 
 def poll_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import queue
 from sync_pipeline.engine.budget import NOBODY, OLD_US, RESERVES, admitted
-from sync_pipeline.engine.drain import drain
+from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.engine.intake import poll_salesforce
 from sync_pipeline.engine.queue import AGEING_US, AT_MOST, SOON_OVER, TURNS, Batch
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.ledger import allowances, work
 from sync_pipeline.ledger.allowances import Allowance
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, ONCE, Installation
-from sync_pipeline_tests.engine.people import create, fault, mark, only, requests_since
+from sync_pipeline_tests.engine.people import create, edit, fault, mark, only, records, requests_since, win
+from sync_pipeline_tests.engine.test_isolation import another_deal
 
 WAVE = [f"001WAVE{number:08d}" for number in range(100_000)]
 URGENT = "001URGENT00000000"
@@ -45,6 +47,31 @@ def test_a_failed_payment_overtakes_a_wave_of_100_000_accounts(sync: Installatio
     assert len(names(queue.next_batch(sync.engine, "one", turn=0))) == AT_MOST
     dirty(sync, [URGENT], Priority.PAYMENT_FAILED)
     assert names(queue.next_batch(sync.engine, "other", turn=0)) == [URGENT]
+
+
+def test_what_people_change_has_its_class_and_what_the_sync_wrote_comes_last(sync: Installation) -> None:
+    """A wave of our own writes, which the next poll shows, must not stand before anybody's deal."""
+
+    def polled() -> int | None:
+        sync.wait(60)
+        poll_salesforce(sync.ledger, sync.engine.salesforce, sync.env)
+        with sync.ledger.read() as conn:
+            return work.most_urgent(conn, sync.env.wall())
+
+    win(sync.sandbox)
+    sync.rest()
+    account, deal = only(sync.sandbox, "Account"), only(sync.sandbox, "Opportunity")
+    edit(sync.sandbox, "Account", account["Id"], MRR__c=1)
+    assert polled() == Priority.WRITE_BACK
+    drain(sync.engine, DrainPlan(poll_seconds=10**9, sweep_seconds=10**9))
+    assert only(sync.sandbox, "Account")["MRR__c"] == 3750.0
+    assert polled() == Priority.SWEEP
+    edit(sync.sandbox, "OpportunityLineItem", records(sync.sandbox, "OpportunityLineItem")[0]["Id"], Description="new")
+    assert polled() == Priority.SEATS
+    edit(sync.sandbox, "Opportunity", deal["Id"], Name="Renamed")
+    assert polled() == Priority.SEATS
+    another_deal(sync.sandbox, "Another plc")
+    assert polled() == Priority.CREATE
 
 
 def test_a_flood_of_urgent_accounts_starves_nobody(sync: Installation) -> None:

@@ -131,6 +131,12 @@ def test_changes_since_a_moment(sandbox: SandboxHandle, salesforce: Salesforce, 
     set_fields(salesforce, ("Account", account.id, {"MRR__c": Decimal("1.00")}))
     (change,) = salesforce.changes_since(dict.fromkeys(everything, later))
     assert (change.object, change.id, change.modified_at) == ("account", account.id, (START + 3600) * MICROS)
+    assert change.by_us
+    sandbox.control(
+        "POST", "/humans", {"system": "salesforce", "object": "Account", "id": account.id, "fields": {"Phone": "1"}}
+    )
+    (change,) = salesforce.changes_since(dict.fromkeys(everything, later))
+    assert not change.by_us, "somebody has edited it since"
 
 
 def test_what_is_written_is_read_back(salesforce: Salesforce, account: Account, opportunity: Opportunity) -> None:

@@ -80,6 +80,11 @@ class Connection:
         return str(self._session.session_id)[:15]
 
     @property
+    def user_id(self) -> str | None:
+        """The integration user, as the sign-in named it."""
+        return self._transport.user_id
+
+    @property
     def api_usage(self) -> tuple[int, int] | None:
         """Calls used and allowed in the rolling day, as of the last answer."""
         return self._transport.usage
@@ -163,13 +168,14 @@ class _Transport(requests.adapters.BaseAdapter):
     """Gives every call a timeout, which the SDK does not, and sends it to the sandbox where one is set.
 
     `usage` is what the latest answer said of the daily allowance: calls used, calls allowed; `unheard` says that it
-    was told since somebody last set it back.
+    was told since somebody last set it back. `user_id` is who has signed in.
     """
 
     def __init__(self, base_url: str | None, through: requests.adapters.BaseAdapter) -> None:
         self._base = urlsplit(base_url) if base_url else None
         self.usage: tuple[int, int] | None = None
         self.unheard = False
+        self.user_id: str | None = None
         self._through = through
         super().__init__()
 
@@ -187,9 +193,13 @@ class _Transport(requests.adapters.BaseAdapter):
         # Read here and not from the SDK, which forgets it on the very answers that say that nothing is left.
         if found := USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
             self.usage, self.unheard = (int(found[1]), int(found[2])), True
-        if SIGN_IN in str(request.url) and answer.status_code >= 300 and not _is_refusal(answer):
-            # The SDK takes every failed sign-in for a refusal, and falls over a list; this one is trouble that passes.
-            raise requests.ConnectionError(f"sign-in is not available ({answer.status_code})")
+        if SIGN_IN in str(request.url):
+            if answer.status_code < 300:
+                # The SDK drops it: an address that ends in the user (help.salesforce.com: Identity URLs).
+                self.user_id = str(answer.json().get("id", "")).rpartition("/")[2] or None
+            elif not _is_refusal(answer):
+                # The SDK takes every failure for a refusal, and falls over a list; this one is trouble that passes.
+                raise requests.ConnectionError(f"sign-in is not available ({answer.status_code})")
         return answer
 
 

@@ -65,7 +65,7 @@ class AccountRecords:
 class Change:
     """A record that moved: its object and id, the Account that it belongs to, and its SystemModstamp.
 
-    `merged_into` is the Account that took the place of a deleted one.
+    `merged_into` is the Account that took the place of a deleted one. `by_us`: nobody has edited it since we did.
     """
 
     object: str
@@ -73,6 +73,7 @@ class Change:
     account_id: str | None
     modified_at: int
     merged_into: str | None = None
+    by_us: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +297,7 @@ class Reads(Connection):
             api_object = self._names[name].object
             stamp = _soql_moment(moment)
             master = ["MasterRecordId"] if name == "account" else []
-            columns = ", ".join(dict.fromkeys(["Id", "SystemModstamp", paths[name], *master]))
+            columns = ", ".join(dict.fromkeys(["Id", "SystemModstamp", "LastModifiedById", paths[name], *master]))
             where = f"WHERE SystemModstamp >= {stamp} ORDER BY SystemModstamp"
             queries[name] = f"SELECT {columns} FROM {api_object} {where}"
         changed = []
@@ -304,7 +305,8 @@ class Reads(Connection):
             for raw in rows:
                 stamped = parse.moment(raw["SystemModstamp"]) or 0
                 account_id, merged_into = parse.at_path(raw, paths[name]), raw.get("MasterRecordId")
-                changed.append(Change(name, raw["Id"], account_id, stamped, merged_into))
+                by_us = raw["LastModifiedById"] == self.user_id
+                changed.append(Change(name, raw["Id"], account_id, stamped, merged_into, by_us))
         return changed
 
     def moved_since(self, since: Mapping[str, int]) -> dict[str, Moved]:
