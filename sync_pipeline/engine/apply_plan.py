@@ -17,11 +17,11 @@ from sync_pipeline.engine import queue
 from sync_pipeline.engine.context import Approval, Engine
 from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.guard import check, lift
+from sync_pipeline.engine.intake import try_again
 from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts, not_read
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.frames.plan import planned_commands, planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
-from sync_pipeline.ledger import commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
         check(engine, fitting)
     names = [each.before.account_id for each in fitting]
     with engine.ledger.tx() as conn:
-        commands.unpark(conn, names, engine.env.now())
+        try_again(conn, names, engine.env)
     approval = _AsPlanned(planned, report)
     engine, me = replace(engine, approval=approval), engine.env.token()
     for accounts in queue.at_a_time(names):

@@ -80,7 +80,7 @@ def replay(engine: Engine, rows: Iterable[CommandRow], *, allow: bool) -> BatchR
     """
     wanted = list(rows)
     with engine.ledger.tx() as conn:
-        commands.unpark_these(conn, [row.id for row in wanted], engine.env.now())
+        commands.unpark(conn, [row.id for row in wanted], engine.env.now())
     return _bring_to_rest(engine, {row.account for row in wanted}, allow=allow)
 
 

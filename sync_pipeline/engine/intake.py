@@ -14,12 +14,14 @@ from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.merges import back_from_the_bin, follow_merges
-from sync_pipeline.ledger import commands, cursors, inbox, links, work
+from sync_pipeline.ledger import attempts, commands, cursors, inbox, links, work
+from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.inbox import InboxEvent
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.reads import Change
 from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline.systems.stripe.errors import KEY_REUSED
 from sync_pipeline.systems.stripe.events import Hint, hint
 
 # Cursors: when (process time) the two polls were last made.
@@ -46,11 +48,29 @@ def nudge(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
 
 
 def resync(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
-    """A person asks for these accounts to be looked at now; what was refused to them is tried once more."""
+    """A person asks for these accounts to be looked at now; what was refused to them is tried once more.
+
+    A write whose key was used for another request gets a new one: after a ledger was restored from a backup, what it
+    has forgotten to have sent stands in the way of what is to be sent.
+    """
     with ledger.tx() as conn:
         wanted = sorted(set(accounts))
-        commands.unpark(conn, wanted, env.now())
+        for row in _parked(conn, wanted):
+            if KEY_REUSED in (row.error or ""):
+                attempts.next_generation(conn, row.id)
+        commands.unpark(conn, [row.id for row in _parked(conn, wanted)], env.now())
         work.mark_dirty(conn, wanted, priority=Priority.CREATE, now_wall=env.wall())
+
+
+def try_again(conn: Connection, accounts: Iterable[str], env: Env) -> None:
+    """What was refused to these accounts may be tried once more, except where a defect of ours stopped them."""
+    refused = [row.id for row in _parked(conn, accounts) if KEY_REUSED not in (row.error or "")]
+    commands.unpark(conn, refused, env.now())
+
+
+def _parked(conn: Connection, accounts: Iterable[str]) -> list[CommandRow]:
+    among = set(accounts)
+    return [row for row in commands.parked(conn) if row.account in among]
 
 
 def not_an_account(ledger: Ledger, salesforce: Salesforce, accounts: Iterable[str]) -> list[str]:

@@ -27,6 +27,7 @@ from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import Cost, calls_so_far
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.guard import check_everything
+from sync_pipeline.engine.intake import try_again
 from sync_pipeline.engine.lists import by_cost, keep_count
 from sync_pipeline.engine.observe import find_merges, observe
 from sync_pipeline.engine.rounds import BatchReport
@@ -150,7 +151,7 @@ def repair(engine: Engine, accounts: Iterable[str], *, allow: bool = False) -> B
     """
     accounts = list(accounts)
     with engine.ledger.tx() as conn:
-        commands.unpark(conn, accounts, engine.env.now())
+        try_again(conn, accounts, engine.env)
         work.mark_dirty(conn, accounts, priority=int(Priority.SWEEP), now_wall=engine.env.wall())
     return drain(engine, DrainPlan(allow=allow)).total
 

@@ -176,15 +176,8 @@ def retire(conn: Connection, account: str, *, wanted: Iterable[str], now: int) -
     return len(obsolete)
 
 
-def unpark(conn: Connection, accounts: Iterable[str], now: int) -> None:
-    """What was refused to the accounts may be tried once more: the reason may be gone."""
-    for batch in batches(accounts):
-        parked_ones = (command.c.account.in_(batch), command.c.state == "parked")
-        conn.execute(update(command).where(*parked_ones).values(state="superseded", changed_at=now))
-
-
-def unpark_these(conn: Connection, command_ids: Iterable[str], now: int) -> None:
-    """`unpark` of single commands."""
+def unpark(conn: Connection, command_ids: Iterable[str], now: int) -> None:
+    """What was refused may be tried once more: the reason may be gone."""
     for batch in batches(command_ids):
         parked_ones = (command.c.id.in_(batch), command.c.state == "parked")
         conn.execute(update(command).where(*parked_ones).values(state="superseded", changed_at=now))

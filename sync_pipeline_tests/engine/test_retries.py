@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -14,15 +17,18 @@ from sync_pipeline.engine import retries
 from sync_pipeline.engine.drain import drain
 from sync_pipeline.engine.gate import TEST, LedgerGate, Rates
 from sync_pipeline.engine.intake import resync
+from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.engine.retries import LONGEST_DELAY_SECONDS, delay_us
 from sync_pipeline.ledger import breakers, buckets, commands
 from sync_pipeline.ledger.breakers import FAILURES_TO_OPEN
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.systems.outcomes import Burden, NotNow
 from sync_pipeline.systems.stripe.client import burdens_on
-from sync_pipeline_tests.engine.installation import ONCE, Installation
+from sync_pipeline_tests.databases import ledger_database
+from sync_pipeline_tests.engine.installation import ONCE, Installation, installed
 from sync_pipeline_tests.engine.people import edit, fault, mark, only, records, requests_since, win
 from sync_pipeline_tests.engine.test_isolation import another_deal
+from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 SECOND = 1_000_000
 CREATE = "POST /v1/subscriptions"
@@ -195,6 +201,7 @@ def test_a_key_that_was_used_for_something_else_stops_its_account_until_somebody
     since = mark(sandbox)
     edit(sandbox, "Account", account, Name="Northwind Analytics PLC")
     sync.rest()
+    reconcile(sync.engine)
     assert [each["endpoint"] for each in requests_since(sandbox, since, "stripe") if each["method"] == "POST"] == []
     assert len(records(sandbox, "subscription")) == 1
     resync(sync.ledger, [account], sync.env)
@@ -202,6 +209,37 @@ def test_a_key_that_was_used_for_something_else_stops_its_account_until_somebody
     assert len(records(sandbox, "subscription")) == 2
     assert sync.open_reviews() == {}
     sync.check_books()
+
+
+def test_a_ledger_from_a_backup_gets_past_what_it_has_forgotten(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    """It gives a change the key that was used for another one since; who runs resync has looked."""
+
+    def seats(quantity: int) -> None:
+        edit(sandbox, "OpportunityLineItem", line["Id"], Quantity=quantity, UnitPrice=600)
+
+    def billed() -> set[int]:
+        return {item["quantity"] for item in records(sandbox, "subscription_item")}
+
+    url, backup = ledger_database("sqlite", tmp_path), tmp_path / "backup.db"
+    line = next(each for each in records(sandbox, "OpportunityLineItem") if each["UnitPrice"] == 600)
+    win(sandbox)
+    with installed(sandbox, tmp_path, url=url) as sync:
+        sync.rest()
+        kept = url.removeprefix("sqlite:///")
+        with closing(sqlite3.connect(kept)) as opened, closing(sqlite3.connect(backup)) as copy:
+            opened.backup(copy)
+        seats(41)
+        sync.rest()
+    assert 41 in billed()
+    seats(42)
+    with installed(sandbox, tmp_path, url=f"sqlite:///{backup}") as sync:
+        sync.rest()
+        assert "idempotency_error" in sync.open_reviews()
+        assert 42 not in billed()
+        resync(sync.ledger, [only(sandbox, "Account")["Id"]], sync.env)
+        sync.rest()
+        assert 42 in billed()
+        assert sync.open_reviews() == {}
 
 
 def test_new_rules_or_a_new_version_try_again_what_was_refused_under_the_old_ones(sync: Installation) -> None:
