@@ -230,14 +230,19 @@ def test_the_audit_is_verified_and_a_changed_row_shows(sandbox: SandboxHandle, e
         FINE,
         "removed 0 audit rows of 0 chains, 0 commands, 0 attempts, 0 events, 0 dead workers\n",
     )
-    whole = run(environment, "ledger", "verify", "--json")
+    heads = Path(environment["SYNC_HOME"]) / "heads.json"
+    whole = run(environment, "ledger", "verify", "--json", "--heads", str(heads))
     assert (whole.returncode, json.loads(whole.stdout)["problems"]) == (FINE, [])
+    kept_heads = heads.read_text()
+    assert account in kept_heads
     with sqlite3.connect(Path(environment["SYNC_HOME"]) / "ledger.db") as database:
         database.execute("DROP TRIGGER audit_append_only_update")
         database.execute("UPDATE audit SET reason = 'another' WHERE seq = 3")
     database.close()
-    tampered = run(environment, "ledger", "verify")
+    tampered = run(environment, "ledger", "verify", "--heads", str(heads))
     assert tampered.returncode == FAILED
+    assert "the trigger audit_append_only_update is gone" in tampered.stdout
+    assert (heads.read_text(), f"{heads} is as it was" in tampered.stdout) == (kept_heads, True)
     assert f"{account} row 3: was changed after it was written" in tampered.stdout
 
 

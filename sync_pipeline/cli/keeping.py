@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -89,24 +90,44 @@ def ledger_upgrade() -> None:
     click.echo(f"the ledger is at {after}" if before == after else f"the ledger went from {before} to {after}")
 
 
-@ledger.command("verify", epilog="Example:  sync-pipeline ledger verify")
+@ledger.command("verify", epilog="Example:  sync-pipeline ledger verify --heads /mnt/write-once/heads.json")
 @click.option("--account", metavar="ID", help="Only this Account's chain.")
+@click.option(
+    "--heads",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Hold the chains against the heads in this file, and if all is well keep the present ones in it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def ledger_verify(account: str | None, as_json: bool) -> None:
-    """Recompute the hash chains of the audit and say where a row was changed, removed or slipped in."""
+def ledger_verify(account: str | None, heads: Path | None, as_json: bool) -> None:
+    """Recompute the hash chains of the audit and say where a row was changed, removed or slipped in.
+
+    Every answered attempt must have its row, and the triggers that stop changes must stand. Who may change the
+    database can take all of that away together: keep --heads where they cannot write.
+    """
     from sync_pipeline.config.settings import load_settings
     from sync_pipeline.engine.assembly import open_current_ledger
-    from sync_pipeline.ledger import audit
+    from sync_pipeline.ledger import audit, audit_heads, audit_witness
 
+    if heads is not None and account is not None:
+        raise click.UsageError("--heads holds those of all Accounts; leave out --account.")
+    kept = audit_heads.read(heads) if heads is not None else None
     with open_current_ledger(load_settings()) as opened, opened.read() as conn:
         problems = audit.verify(conn, account)
+        problems += audit_witness.missing_rows(conn, account)
+        problems += audit_witness.missing_triggers(conn)
+        problems += audit_heads.compare(conn, kept or {})
         chains, rows = audit.extent(conn, account)
+        now = audit_heads.heads(conn)
+    if heads is not None and not problems:
+        audit_heads.write(heads, now)
     if as_json:
         click.echo(json.dumps({"chains": chains, "rows": rows, "problems": [asdict(each) for each in problems]}))
     else:
         for problem in problems:
-            click.echo(f"{problem.account} row {problem.seq}: {problem.what}")
+            click.echo(f"{problem.account}{f' row {problem.seq}' if problem.seq else ''}: {problem.what}")
         click.echo(f"{rows} audit rows in {chains} chains, {len(problems)} problems")
+        if heads is not None:
+            click.echo(f"{heads} is as it was" if problems else f"{len(now)} heads are kept in {heads}")
     if problems:
         sys.exit(1)
 

@@ -1,9 +1,10 @@
 """The audit: what was done to whom and why, append-only and hash-chained per account.
 
 Each row's hash covers the row and the hash before it, so that a changed, removed or inserted row
-shows. That makes tampering evident, not impossible: export the heads to where this database's owner
-cannot write. A chain whose oldest rows were removed (audit_retention.py) begins at its anchor. Rows
-hold field names, hashes and ids, never personal values.
+shows. That makes tampering evident, not impossible: keep the heads where this database's owner
+cannot write (`sync-pipeline ledger verify --heads FILE`). A chain whose oldest rows were removed
+(audit_retention.py) begins at its anchor. Rows hold field names, hashes and ids, never personal
+values.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ RETENTION = "audit retention"
 """What the row of a chain says that tells of the removal of older ones; its evidence is their anchor."""
 
 
+HEAD_LOST = "audit head lost"
+"""What the row of a chain says that goes on without its recorded end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """What is left of the rows of a chain that were removed: the last one's number and hash; how many went with it."""
@@ -60,7 +65,7 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A place where the chain of an account does not hold."""
+    """A place where the chain of an account does not hold; `seq` is 0 where it is no row of it."""
 
     account: str
     seq: int
@@ -87,7 +92,26 @@ def append(
     Raises LedgerError when the attempt already has its row: an outcome is audited exactly once.
     """
     # Taking the number locks the head until the end of the transaction, so chains never fork.
-    head = conn.execute(_next_number(conn.dialect.name), {"account": account, "seq": 1}).one()
+    number = {"account": account, "seq": 1}
+    head = conn.execute(_next_number(conn.dialect.name), number).one()
+    if head.seq == 1 and (last := conn.execute(_LAST, {"of": account}).first()) is not None:
+        # The write of which this row tells was made: a head that somebody has removed must not lose it.
+        conn.execute(_HEAD_AGAIN, {"of": account, "last": last.seq, "digest": last.hash})
+        append(
+            conn,
+            account=account,
+            attempt_id=None,
+            at=at,
+            actor=actor,
+            what=HEAD_LOST,
+            fields="[]",
+            reason="the end of the chain was not recorded any more; it goes on from the last row that was left",
+            evidence="{}",
+            run=None,
+            code_version=code_version,
+            request_id=None,
+        )
+        head = conn.execute(_next_number(conn.dialect.name), number).one()
     row = {
         "account": account,
         "seq": head.seq,
@@ -105,13 +129,26 @@ def append(
     digest = _hash(head.hash, row)
     try:
         conn.execute(_INSERT, {**row, "previous_hash": head.hash, "hash": digest})
-    except IntegrityError:
-        raise LedgerError(f"attempt {attempt_id} of account {account} is already in the audit") from None
+    except IntegrityError as error:
+        if "attempt_id" in str(error.orig):
+            raise LedgerError(f"attempt {attempt_id} of account {account} is already in the audit") from None
+        raise LedgerError(
+            f"row {head.seq} of the audit of account {account} is there already: somebody has set back the end of its "
+            "chain; see `sync-pipeline ledger verify`"
+        ) from None
     conn.execute(_NEW_HEAD, {"of": account, "digest": digest})
     return int(head.seq)
 
 
 _INSERT = plain_insert(audit)
+_LAST = (
+    select(audit.c.seq, audit.c.hash).where(audit.c.account == bindparam("of")).order_by(audit.c.seq.desc()).limit(1)
+)
+_HEAD_AGAIN = (
+    update(audit_head)
+    .where(audit_head.c.account == bindparam("of"))
+    .values(seq=bindparam("last"), hash=bindparam("digest"))
+)
 _NEW_HEAD = update(audit_head).where(audit_head.c.account == bindparam("of")).values(hash=bindparam("digest"))
 
 
@@ -135,7 +172,9 @@ def verify(conn: Connection, account: str | None = None) -> list[Problem]:
     problems: list[Problem] = []
     entries = (AuditRow(**record(row)) for row in conn.execute(rows))
     for name, chain in groupby(entries, key=lambda entry: entry.account):
-        problems += _verify_chain(name, chain, cut.get(name, []), last.pop(name, (0, "")))
+        problems += _verify_chain(name, chain, cut.pop(name, []), last.pop(name, (0, "")))
+    gone = "was removed with all before it, and what came after is gone"
+    problems += [Problem(name, removed[-1].seq, gone) for name, removed in sorted(cut.items()) if name not in last]
     problems += [Problem(name, seq, "all rows are missing") for name, (seq, _) in sorted(last.items())]
     return problems
 
@@ -239,6 +278,8 @@ def _verify_chain(account: str, chain: Iterable[AuditRow], cut: list[Anchor], he
             problems.append(Problem(account, entry.seq, f"stands although rows up to {first.seq} were removed"))
             continue
         untold = untold and not tells_of(entry, first)
+        if entry.what == HEAD_LOST:
+            problems.append(Problem(account, entry.seq, "tells that the end of the chain had been lost before it"))
         seq += 1
         if entry.seq != seq:
             problems.append(Problem(account, seq, f"missing up to row {entry.seq - 1}"))

@@ -6,8 +6,8 @@ integer column; Postgres text compares by bytes ("C"), so that both databases so
 foreign keys: rows live for different times (a command 90 days, its attempts 13 months, facts 7 years),
 and a row that arrives before the row it belongs to must still be stored.
 
-The append-only triggers of `fact`, `audit` and `audit_anchor` are in the migrations. SCHEMA_VERSION must name the
-newest migration; a test holds the migrated schema equal to this file.
+The append-only triggers of `fact`, `audit`, `audit_anchor` and `audit_head` are in the migrations; audit_witness.py
+names them. SCHEMA_VERSION must name the newest migration; a test holds the migrated schema equal to this file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"
 
 COMMAND_STATES = ("planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded")
 OPEN_STATES = ("planned", "sending", "ambiguous")

@@ -19,7 +19,7 @@ from sync_pipeline.engine.assembly import open_engine
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, DrainReport, drain
 from sync_pipeline.engine.env import SystemEnv
-from sync_pipeline.ledger import audit, work
+from sync_pipeline.ledger import audit, audit_witness, work
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.tables import attempt, command, review
 from sync_pipeline.ledger.tables import audit as audit_table
@@ -97,6 +97,7 @@ class Installation:
         """What must hold of the ledger after anything: outcomes for all attempts, one audit row each, whole chains."""
         with self.ledger.read() as conn:
             assert audit.verify(conn) == []
+            assert audit_witness.missing_rows(conn) == []
         open_attempts = self.rows(select(attempt.c.id).where(attempt.c.outcome.is_(None)))
         assert open_attempts == []
         doubled = self.rows(
