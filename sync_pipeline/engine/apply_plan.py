@@ -18,7 +18,7 @@ from sync_pipeline.engine.context import Approval, Engine
 from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.guard import check, lift
 from sync_pipeline.engine.intake import try_again
-from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts, not_read
+from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts, not_read, stripe_account
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.frames.plan import planned_commands, planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
@@ -52,6 +52,8 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
     """Writes what still fits. Raises PlanError, Halted, and GuardTripped unless `allow`."""
     if plan.org_id != engine.salesforce.org_id:
         raise PlanError(f"the plan was made for org {plan.org_id}, this is {engine.salesforce.org_id}")
+    if plan.stripe_account != (own := stripe_account(engine)):
+        raise PlanError(f"the plan was made for Stripe account {plan.stripe_account}, this is {own}")
     if plan.code_version != engine.code_version:
         raise PlanError("the rules or the version have changed since the plan was made; make it anew")
     before = calls_so_far(engine.salesforce, engine.stripe)

@@ -19,6 +19,7 @@ from sync_pipeline.core.money import Money, round_half_even
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import salesforce_write
+from sync_pipeline.engine.binding import bound
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.lists import by_cost
@@ -29,7 +30,7 @@ from sync_pipeline.frames.rows import PlannedWrite
 from sync_pipeline.ledger import commands
 from sync_pipeline.systems.outcomes import ReadFailed
 
-FORMAT = 1
+FORMAT = 2
 OF_ITEMS = frozenset({"price", "quantity", "deleted"})
 PREVIEWED_PARAMS = frozenset(
     {"items", "proration_behavior", "proration_date", "trial_end", "cancel_at", "cancel_at_period_end"}
@@ -116,8 +117,10 @@ class PlanDocument:
     """`not_whole` are Accounts whose writes lead to more that cannot be told beforehand; `calls` are those of the
     writes. It belongs to one org, one Stripe account and one state of code and rules."""
 
+    format: int
     made_at: int
     org_id: str
+    stripe_account: str
     code_version: str
     accounts: int
     writes: tuple[PlannedWrite, ...] = ()
@@ -130,18 +133,22 @@ class PlanDocument:
     unread: tuple[Unread, ...] = ()
     calls: Calls = NOTHING
 
-    format: int = FORMAT
+
+@dataclass(frozen=True, slots=True)
+class _Stamp:
+    """What every version of a plan begins with."""
+
+    format: int
 
 
 def from_json(text: str | bytes) -> PlanDocument:
     """A plan as `canonical.encode` wrote it. Raises PlanError for what is not a plan of this version."""
     try:
-        found = msgspec.json.decode(text, type=PlanDocument)
+        if msgspec.json.decode(text, type=_Stamp).format == FORMAT:
+            return msgspec.json.decode(text, type=PlanDocument)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PlanError(f"it is not a plan of `sync-pipeline plan --out` ({error})") from None
-    if found.format != FORMAT:
-        raise PlanError("the plan was written by another version; make it anew with `sync-pipeline plan --out`")
-    return found
+    raise PlanError("the plan was written by another version; make it anew with `sync-pipeline plan --out`")
 
 
 def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
@@ -153,8 +160,10 @@ def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
 def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True) -> PlanDocument:
     """The plan of these accounts. Asks Stripe what the changed `invoices` come to, unless told not to."""
     return PlanDocument(
+        format=FORMAT,
         made_at=engine.env.now(),
         org_id=engine.salesforce.org_id,
+        stripe_account=stripe_account(engine),
         code_version=engine.code_version,
         accounts=len(ahead),
         writes=tuple(planned_writes(ahead)),
@@ -173,6 +182,13 @@ def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True
         unread=tuple(not_read(each.before for each in ahead)),
         calls=_calls(ahead),
     )
+
+
+def stripe_account(engine: Engine) -> str:
+    """The Stripe account that the ledger belongs to, empty where it is bound to none."""
+    with engine.ledger.read() as conn:
+        own = bound(conn)
+    return own.stripe_account if own is not None else ""
 
 
 def not_read(worlds: Iterable[World]) -> Iterator[Unread]:

@@ -133,14 +133,21 @@ def test_a_plan_of_another_org_or_of_other_rules_is_refused(sync: Installation) 
     planned = plan_of(sync)
     with pytest.raises(PlanError, match=r"made for org 00DOther"):
         apply_plan(sync.engine, replace(planned, org_id="00DOther"), allow=False)
+    with pytest.raises(PlanError, match="made for Stripe account acct_other"):
+        apply_plan(sync.engine, replace(planned, stripe_account="acct_other"), allow=False)
     with pytest.raises(PlanError, match="rules or the version have changed"):
         apply_plan(replace(sync.engine, code_version="1.0+other"), planned, allow=False)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 99}', "\x00", '{"made_at": "yesterday"}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', "\x00", '{"made_at": "yesterday"}'])
 def test_a_file_that_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(PlanError, match="not a plan"):
         from_json(text)
+
+
+def test_a_plan_of_another_version_is_told_as_that() -> None:
+    with pytest.raises(PlanError, match="written by another version"):
+        from_json('{"format": 1, "writes": [{"old": "shape"}]}')
 
 
 def test_a_plan_that_does_too_much_is_not_begun(sync: Installation) -> None:
