@@ -272,7 +272,7 @@ def test_a_plan_is_kept_and_written_as_it_was_shown(
 
 def test_a_run_is_found_shown_and_undone(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
     win(sandbox)
-    assert "no run has written anything yet" in run(environment, "undo").stdout
+    assert "no run in the audit has written anything" in run(environment, "undo").stdout
     assert run(environment, "reconcile").returncode == FINE
     (line,) = run(environment, "undo").stdout.splitlines()
     name = next(word for word in line.split() if word.startswith("reconcile-"))

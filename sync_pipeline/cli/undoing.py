@@ -36,7 +36,7 @@ def undo(run: str | None, write: bool, allow: bool) -> None:
         if run is None:
             with running.ledger.read() as conn:
                 found = audit.runs(conn, RUNS_SHOWN)
-            click.echo("\n".join(map(_shown, found)) or "no run has written anything yet")
+            click.echo("\n".join(map(_shown, found)) or "no run in the audit has written anything")
             return
         planned = plan_undo(running, run)
         for command in (each for commands in planned.commands.values() for each in commands):

@@ -37,7 +37,7 @@ def runs_as_markdown(runs: Sequence[RunSummary]) -> str:
         for each in runs
     ]
     headings = ("Began (UTC)", "Run", "Writes", "Accounts")
-    return table(headings, lines, numbers=headings[2:]) if lines else "No run has written anything yet."
+    return table(headings, lines, numbers=headings[2:]) if lines else "No run in the audit has written anything."
 
 
 def _lines(row: AuditRow) -> Iterator[tuple[str, ...]]:

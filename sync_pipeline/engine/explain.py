@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sync_pipeline.core import canonical
@@ -23,10 +23,10 @@ from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.explain_failures import explained_failure
 from sync_pipeline.engine.explain_terms import billing_with, explained_terms
-from sync_pipeline.engine.explanation import MADE, Explanation, Written, history
+from sync_pipeline.engine.explanation import MADE, Explanation, Written, history, known_since
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.recording import unknown_parts
-from sync_pipeline.ledger import audit, links
+from sync_pipeline.ledger import audit, commands, links
 from sync_pipeline.systems.outcomes import ReadFailed
 
 STRIPE_OBJECTS = (*STRIPE_CREATE_ORDER, "subscription_item")
@@ -69,7 +69,9 @@ def explain(engine: Engine, reference: str, field: str | None = None) -> list[Ex
         raise ReadFailed(f"Account {asked.account} cannot be explained now", "; ".join(why))
     with engine.ledger.read() as conn:
         rows = audit.for_account(conn, asked.account)
-    found = list(_found(engine, world, asked, rows))
+        refused = {row.target: row.error for row in commands.parked(conn) if row.account == asked.account}
+    since = known_since(rows)
+    found = [replace(_with_refusal(each, refused), known_since=since) for each in _found(engine, world, asked, rows)]
     if field is not None:
         wanted = [each for each in found if each.field.casefold() == field.casefold()]
         if not wanted:
@@ -100,6 +102,17 @@ def _found(engine: Engine, world: World, asked: Asked, rows: Sequence[audit.Audi
     behind = tuple(billing_with(world, asked.of | made))
     for name in dict.fromkeys(each.field for each in written if each.field not in told):
         yield _without_rule(asked, name, [each for each in written if each.field == name], behind)
+
+
+def _with_refusal(found: Explanation, refused: Mapping[str, str | None]) -> Explanation:
+    """A value that is wanted and was refused is not on its way."""
+    agrees = found.field != MADE and found.shown == found.wanted == found.agreed
+    if agrees or not found.writes:
+        return found
+    last = found.writes[0]
+    if last.outcome != "rejected" or last.target not in refused:
+        return found
+    return replace(found, verdict=f"{found.verdict}; but it was refused, and waits: {refused[last.target]}")
 
 
 def _asked(engine: Engine, reference: str) -> Asked:
@@ -198,7 +211,10 @@ def _verdict(judged: Judgement | Absent | Unknown, rule: FieldRule) -> str:
 
 def _without_rule(asked: Asked, name: str, writes: Sequence[Written], behind: tuple[Evidence, ...]) -> Explanation:
     """A field that no row of the rule table keeps, but that a command wrote: an end, a churn record; or the whole."""
-    by = f"written by {writes[0].rule}, which is no row of the field table" if name != MADE else "the sync made it"
+    by = f"written by {writes[0].rule}, which is no row of the field table"
+    if name == MADE:
+        is_there = any(each.outcome == "done" for each in writes)
+        by = "the sync made it" if is_there else "it was asked for, and is not there"
     return Explanation(
         asked.name, asked.id, asked.account, name, None, None, writes[0].new, None, by, behind, tuple(writes)
     )

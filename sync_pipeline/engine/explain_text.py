@@ -47,8 +47,11 @@ def _lines(each: Explanation) -> Iterator[str]:
         yield f"  {'':8} {total}"
     for n, written in enumerate(each.writes):
         yield f"  {'written' if n == 0 else '':8} {_written(each, written)}"
+    older = f"since {_moment(each.known_since)}; older entries were removed" if each.known_since is not None else ""
     if not each.writes:
-        yield "  written  never by itself"
+        yield f"  written  not {older}" if older else "  written  never by this installation"
+    elif older:
+        yield f"  {'':8} all {older}"
 
 
 def _difference(each: Explanation) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from sync_pipeline.core import canonical
 from sync_pipeline.core.evidence import Evidence
 from sync_pipeline.core.rules import FieldRule
-from sync_pipeline.ledger.audit import AuditRow
+from sync_pipeline.ledger.audit import RETENTION, AuditRow
 
 MADE = ""
 """The field of a write that is of a whole record: it was made, or linked."""
@@ -39,7 +39,8 @@ class Explanation:
     """One field of one record. Values are canonical; `verdict` says in words what is made of them now.
 
     `rule` is the row of the field table that keeps it, or else `authority` says in words whose value counts; neither
-    where the field is only known from what was written.
+    where the field is only known from what was written. `known_since` is the moment (microseconds UTC) before which
+    retention has removed what was written to the Account; None where it has removed nothing.
     """
 
     object: str
@@ -54,11 +55,21 @@ class Explanation:
     behind: tuple[Evidence, ...]
     writes: tuple[Written, ...]
     authority: str | None = None
+    known_since: int | None = None
 
 
 def history(rows: Iterable[AuditRow], of: Collection[str]) -> list[Written]:
     """The writes, as `rows` are ordered, that touched or made one of some records. `of` are ids, keys, or targets."""
     return [written for row in rows if _is_about(row, of) for written in _writes(row)]
+
+
+def known_since(rows: Iterable[AuditRow]) -> int | None:
+    """Since when the rows of one account are all there, where retention has removed older ones."""
+    kept: list[int] = []
+    removals: list[int] = []
+    for row in rows:
+        (removals if row.what == RETENTION else kept).append(row.at)
+    return min(kept, default=max(removals)) if removals else None
 
 
 def target_of(row: AuditRow) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.engine.explain import NothingToExplain, explain
 from sync_pipeline.engine.explain_text import as_data, as_text
 from sync_pipeline.engine.explanation import target_of
-from sync_pipeline.ledger import audit
+from sync_pipeline.ledger import audit, audit_retention
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline_tests.engine.installation import Installation
 from sync_pipeline_tests.engine.people import at_stripe, edit, fault, only, pay, records, win
@@ -172,3 +173,18 @@ def test_what_does_not_exist_is_one_clear_line(
 ) -> None:
     with pytest.raises(NothingToExplain, match=message):
         explain(paid.engine, reference, field)
+
+
+def test_after_retention_no_write_is_not_told_as_never(paid: Installation) -> None:
+    account, before = only(paid.sandbox, "Account")["Id"], paid.env.now() + 1
+    with paid.ledger.tx() as conn:
+        told = {"reason": "old", "run": "retain-1", "code_version": "v1"}
+        assert audit_retention.remove(conn, account, before=before, at=paid.env.now(), **told) > 0
+    text = as_text(explain(paid.engine, f"Account/{account}", "MRR__c"))
+    now = datetime.fromtimestamp(paid.env.now() // 1_000_000, UTC)
+    assert f"  written  not since {now:%Y-%m-%d %H:%M:%S}; older entries were removed" in text
+    edit(paid.sandbox, "Account", account, MRR__c=1)
+    paid.rest()
+    lines = as_text(explain(paid.engine, f"Account/{account}", "MRR__c")).splitlines()
+    assert "1 -> 3750" in lines[-2]
+    assert lines[-1].strip().endswith("; older entries were removed")

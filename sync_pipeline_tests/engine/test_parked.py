@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sync_pipeline.engine.apply_plan import apply_plan
+from sync_pipeline.engine.explain import explain
 from sync_pipeline.engine.plan_text import as_text
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts
 from sync_pipeline.engine.reconcile import reconcile
@@ -115,3 +116,17 @@ def test_what_could_not_be_read_is_not_taken_for_nothing(sync: Installation) -> 
     sync.wait(700)
     assert apply_plan(sync.engine, planned, allow=False).unread == {}
     assert only(sync.sandbox, "customer")["name"] == "Renamed"
+
+
+def test_an_explanation_does_not_say_that_it_is_on_its_way(refused: Installation) -> None:
+    (line,) = [each for each in records(refused.sandbox, "OpportunityLineItem") if each["Quantity"] == 37]
+    told = "Stripe will be told: the deal was edited in Salesforce; but it was refused, and waits: "
+    item = line["Stripe_Subscription_Item_Id__c"]
+    for reference, field in (
+        (f"subscription_item/{item}", "quantity"),
+        (f"OpportunityLineItem/{line['Id']}", "Quantity"),
+    ):
+        (found,) = explain(refused.engine, reference, field)
+        assert found.verdict.startswith(told), found.verdict
+        assert "coupon" in found.verdict.removeprefix(told)
+        assert found.writes[0].outcome == "rejected"
