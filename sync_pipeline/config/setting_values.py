@@ -16,6 +16,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, get_args, get_origin
 
+from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.mrr import PERIODS_PER_YEAR
 
 
@@ -67,7 +68,17 @@ def _amount(value: Any) -> Decimal:
 def _amounts(value: Any) -> dict[str, Decimal]:
     if not isinstance(value, dict):
         raise ValueError("expected currencies with an amount each, as {GBP: 10000}")
-    return {_currency(currency): _amount(amount) for currency, amount in value.items()}
+    return {_billed_currency(currency): _amount(amount) for currency, amount in value.items()}
+
+
+def _billed_currency(value: Any) -> str:
+    """One that Stripe bills: a limit in another one would never be met."""
+    currency = _currency(value)
+    try:
+        exponent(currency)
+    except MoneyError as error:
+        raise ValueError(f"{error}; expected one that Stripe bills") from None
+    return currency
 
 
 def _percent(value: Any) -> int:

@@ -87,6 +87,11 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
     ("before", "after", "message"),
     [
         ("time_zone: Europe/London", "time_zone: Europe/Lundon", "time_zone 'Europe/Lundon' is not known"),
+        (
+            "mrr: {}",
+            "mrr: {GPB: 5000}",
+            "mrr {'GPB': 5000}: currency 'GPB' is not known; expected one that Stripe bills",
+        ),
         ("default_currency: GBP", "default_currency: pounds", "default_currency 'pounds': expected an ISO code"),
         ("collection_method: send_invoice", "collection_method: send_invoices", "did you mean send_invoice?"),
         ("days_until_due: 30", "days_until_due: thirty", "days_until_due"),
