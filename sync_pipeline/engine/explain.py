@@ -31,6 +31,7 @@ from sync_pipeline.systems.outcomes import ReadFailed
 
 STRIPE_OBJECTS = (*STRIPE_CREATE_ORDER, "subscription_item")
 FAILURES = ("task", "payment_attempt")
+SHARED = ("product", "price", "coupon")
 ONLY_READ = ("price_book_entry",)
 SALESFORCE_ID = re.compile("[0-9A-Za-z]{18}")
 STRIPE_ID = re.compile("[0-9A-Za-z_]+")
@@ -45,7 +46,7 @@ class Asked:
     """A record of an Account; `name` is empty where only its writes are known, by their target.
 
     `own` is the sync's name of a Salesforce object; `of` are the ids, keys and targets by which its writes know it;
-    `shown` are its fields, where they are in no world.
+    `shown` are its fields, where they are in no world. Of one that `is_gone` only the audit knows.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Asked:
     own: str | None
     of: frozenset[str]
     shown: Mapping[str, Any] = field(default_factory=dict)
+    is_gone: bool = False
 
 
 def explain(engine: Engine, reference: str, field: str | None = None) -> list[Explanation]:
@@ -151,9 +153,14 @@ def _of_salesforce(engine: Engine, name: str, own: str, record_id: str) -> Asked
         account = shown.get("what_id" if own == "task" else "account_id")
     else:
         account = engine.salesforce.account_of(own, record_id)
+    of = frozenset({record_id})
+    if account is not None:
+        return Asked(name, record_id, account, own, of, shown)
+    with engine.ledger.read() as conn:
+        account = audit.account_of(conn, record_id)
     if account is None:
         raise NothingToExplain(f"there is no {name} {record_id}, or it belongs to no Account")
-    return Asked(name, record_id, account, own, frozenset({record_id}), shown)
+    return Asked(name, record_id, account, None, of, is_gone=True)
 
 
 def _of_stripe(engine: Engine, name: str, record_id: str) -> Asked:
@@ -162,6 +169,8 @@ def _of_stripe(engine: Engine, name: str, record_id: str) -> Asked:
         account = account or audit.account_of(conn, record_id)
     if account is None and name == "subscription_item":
         account = engine.salesforce.account_of("line", record_id, by="stripe_item_id")
+    if account is None and name in SHARED:
+        raise NothingToExplain(f"the sync did not make {name} {record_id}; ask for a subscription_item that bills it")
     if account is None:
         raise NothingToExplain(f"there is no {name} {record_id} that the sync knows, or it belongs to no Account")
     return Asked(name, record_id, account, None, frozenset({record_id}))
@@ -215,6 +224,8 @@ def _without_rule(asked: Asked, name: str, writes: Sequence[Written], behind: tu
     if name == MADE:
         is_there = any(each.outcome == "done" for each in writes)
         by = "the sync made it" if is_there else "it was asked for, and is not there"
+    if asked.is_gone:
+        by = f"the record is not there any more; {by}"
     return Explanation(
         asked.name, asked.id, asked.account, name, None, None, writes[0].new, None, by, behind, tuple(writes)
     )

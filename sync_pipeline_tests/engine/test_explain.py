@@ -15,7 +15,7 @@ from sync_pipeline.engine.explanation import target_of
 from sync_pipeline.ledger import audit, audit_retention
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import at_stripe, edit, fault, only, pay, records, win
+from sync_pipeline_tests.engine.people import at_stripe, delete, edit, fault, only, pay, records, win
 
 
 @pytest.fixture
@@ -162,6 +162,7 @@ def test_every_field_of_a_record_as_text_and_as_data_without_personal_values(pai
         ("Task/00TAa0000000001MAA", None, "there is no Task 00TAa0000000001MAA"),
         ("subscription_item/si_none", None, "there is no subscription_item si_none"),
         ("price:none", None, "the sync never wrote price:none"),
+        ("price/price_none", None, "the sync did not make price price_none; ask for a subscription_item that bills it"),
         ("Account/001", None, "'001' is not a Salesforce id"),
         ("Account/001Aa0000000099IAA", None, "there is no Account 001Aa0000000099IAA"),
         ("customer/cus_none", None, "there is no customer cus_none"),
@@ -188,3 +189,11 @@ def test_after_retention_no_write_is_not_told_as_never(paid: Installation) -> No
     lines = as_text(explain(paid.engine, f"Account/{account}", "MRR__c")).splitlines()
     assert "1 -> 3750" in lines[-2]
     assert lines[-1].strip().endswith("; older entries were removed")
+
+
+def test_what_the_sync_did_to_a_record_is_still_told_when_the_record_is_gone(paid: Installation) -> None:
+    (line,) = [each for each in records(paid.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    delete(paid.sandbox, "OpportunityLineItem", line["Id"])
+    (found,) = explain(paid.engine, f"OpportunityLineItem/{line['Id']}", "Stripe_Subscription_Item_Id__c")
+    assert found.verdict.startswith("the record is not there any more; ")
+    assert [(each.old, each.new) for each in found.writes] == [(None, line["Stripe_Subscription_Item_Id__c"])]
