@@ -198,7 +198,7 @@ def _writes_without_account(world: World, rules: Rules, personal_key: bytes) -> 
         priority=Priority.BULK,
         reason="on purpose",
         subject=name,
-        body={"object": "customer", "id": name, "params": {"name": f"Deleted at {world.now}"}},
+        body={"object": "customer", "id": name, "params": {"name": f"Deleted at {world.now // 10**10}"}},
     )
     return Planned(commands=(written,))
 
