@@ -50,7 +50,7 @@ def simulate(seeds: range, processes: int, as_json: bool, timeline: bool, story:
 
     sometimes: Counter[str] = Counter()
     failed = []
-    for result in campaign(map(plan_of, seeds), processes):
+    for result in campaign(map(plan_of, seeds), processes, timelines=timeline):
         sometimes += result.sometimes
         if timeline:
             click.echo("\n".join(result.trace))

@@ -56,7 +56,7 @@ RARE = {
 
 @pytest.fixture(scope="module")
 def results() -> list[Result]:
-    return list(campaign(map(plan_of, SEEDS), processes=2))
+    return list(campaign(map(plan_of, SEEDS), processes=2, timelines=True))
 
 
 def test_every_invariant_holds(results: list[Result]) -> None:
