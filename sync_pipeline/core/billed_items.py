@@ -59,11 +59,14 @@ class BilledItem:
         return About.of(line, opportunity_id=self.deal.opportunity.id, stripe_object=self.subscription.id)
 
     @property
+    def held(self) -> tuple[LineItem, ...]:
+        """The lines of the deal that it bills until now."""
+        return tuple(line for line in (*self.lines, *self.leaving) if line not in self.joining)
+
+    @property
     def agreed_lines(self) -> list[str]:
         """The lines whose agreed values make up what both sides last agreed on."""
-        joining = {line.id for line in self.joining}
-        held = [line.id for line in (*self.lines, *self.leaving) if line.id not in joining]
-        return [*held, *self.gone]
+        return [*(line.id for line in self.held), *self.gone]
 
     @property
     def names_are_stale(self) -> bool:

@@ -96,6 +96,9 @@ def agreed_quantity(world: World, line_ids: Iterable[str]) -> Decimal | None:
 
 
 def _base(world: World, billed: BilledItem) -> str | None:
+    if billed.held and line_quantity(billed.held) == billed.item.quantity:
+        # Both sides have the same of the lines that were there before: those that join or leave are no edit of that.
+        return canonical.encode(number(billed.item.quantity))
     # What Stripe brought to the deal was agreed on under its key, before the line had an id.
     keys = {line.id: line.stripe_change_key for line in (*billed.lines, *billed.leaving)}
     known = ((each, QUANTITY) in world.base for each in billed.agreed_lines)

@@ -32,11 +32,15 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A two-way field: both values (canonical), and the ids of the records that show them."""
+    """A two-way field: both values (canonical), and the ids of the records that show them.
+
+    `joined` is what Salesforce has together with lines that join the others, which are no edit of what both sides had.
+    """
 
     salesforce: str
     stripe: str
     records: tuple[str, ...]
+    joined: str
 
     @property
     def values(self) -> tuple[str, str]:
@@ -138,6 +142,8 @@ class Edits:
         is_fresh = any(look < since and now - look < LEASE_SECONDS * MICROS for look in looks)
         if agreed_on is None or was.records != is_now.records or is_fresh:
             return
+        if was.salesforce == was.stripe and set(is_now.values) <= {was.stripe, is_now.joined}:
+            return
         pairs = zip(was.values, is_now.values, strict=True)
         lost = [old for old, new in pairs if old not in (new, agreed_on)]
         if lost and not self._is_known(name, was):
@@ -158,13 +164,15 @@ class Edits:
         salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
         lines = {key: row for key, row in salesforce.table("OpportunityLineItem").items() if not row.get("IsDeleted")}
         for item in stripe.table("subscription_item").values():
-            names = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each in lines]
-            # Lines that join the others are added to what both sides had, and are no edit of that.
-            names = [each for each in names if (QUANTITY, each) in agreed] or names
+            named = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each in lines]
+            names = [each for each in named if (QUANTITY, each) in agreed] or named
             if names and not item.get("deleted"):
-                total = sum((Decimal(str(lines[each]["Quantity"])) for each in names), Decimal(0))
-                records = (item["id"], *names)
-                yield (QUANTITY, item["id"]), Term(_canonical(total), _canonical(item["quantity"]), records)
+                agreed_ones, all_of_them = (
+                    _canonical(sum((Decimal(str(lines[each]["Quantity"])) for each in some), Decimal(0)))
+                    for some in (names, named)
+                )
+                both = agreed_ones, _canonical(item["quantity"])
+                yield (QUANTITY, item["id"]), Term(*both, (item["id"], *names), all_of_them)
         subscriptions = stripe.table("subscription")
         deals = {row.get("ContractId"): key for key, row in salesforce.table("Opportunity").items()}
         billing = {each["metadata"].get("sf_opportunity_id"): key for key, each in subscriptions.items()}
@@ -174,7 +182,7 @@ class Edits:
                 day = contract.get("Cancel_Requested_On__c")
                 end = scheduled_end(self._sandbox, subscription, self._zone)
                 both = canonical.encode(day), canonical.encode(end)
-                yield (CANCEL_DATE, contract["Id"]), Term(*both, (contract["Id"], subscription["id"]))
+                yield (CANCEL_DATE, contract["Id"]), Term(*both, (contract["Id"], subscription["id"]), both[0])
 
 
 def _agreed_on(name: Name, term: Term, agreed: Mapping[Name, str]) -> str | None:

@@ -155,10 +155,10 @@ def _seats_in_salesforce(people: People, account: str, n: int) -> Any:
     lines = people.lines(account)
     if not lines:
         return False
-    people.seat_edits.setdefault(account, []).append(("salesforce", lines[-1]["Id"], n))
     # Salesforce would recompute the price from an unchanged total, if it were left out.
     price = {"UnitPrice": lines[-1]["UnitPrice"]}
-    return people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {"Quantity": n, **price})
+    people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {"Quantity": n, **price})
+    people.seat_edits.setdefault(account, []).append(("salesforce", lines[-1]["Id"], n))
 
 
 def _seats_at_stripe(people: People, account: str, n: int) -> Any:
@@ -167,15 +167,15 @@ def _seats_at_stripe(people: People, account: str, n: int) -> Any:
         return False
     # Ids of items are chance; told by its line, it is the same one in every play, and the one that sales edit too.
     item = max(subscription["items"]["data"], key=lambda each: each["metadata"].get("sf_line_id") or "")
+    people.desk.stripe("POST", f"/v1/subscription_items/{item['id']}", {"quantity": n})
     people.seat_edits.setdefault(account, []).append(("stripe", item["id"], n))
-    return people.desk.stripe("POST", f"/v1/subscription_items/{item['id']}", {"quantity": n})
 
 
 def _seats_on_both_sides(people: People, account: str, n: int) -> Any:
     """Sales and the customer, at the same moment and to different numbers."""
     if people.subscription(account) is None:
         return False
-    return _seats_in_salesforce(people, account, n) and _seats_at_stripe(people, account, n + 1)
+    return _seats_in_salesforce(people, account, n) is not False and _seats_at_stripe(people, account, n + 1)
 
 
 def _price_in_salesforce(people: People, account: str, n: int) -> Any:

@@ -16,6 +16,7 @@ from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Re
 from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.rates import OUR_PRODUCT
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.seats import spread
 from sync_pipeline.core.world import Billing, Deal, Link, World
@@ -250,3 +251,21 @@ def test_seats_taken_back_by_a_line_of_their_own_reduce_what_is_billed() -> None
     (command,) = seats_asked(seats_world(20, -5, billed=20, base=(20,)))
     assert isinstance(command, Command)
     assert command.body["params"]["quantity"] == 15
+
+
+def test_a_line_that_joins_an_item_is_added_to_what_both_sides_have() -> None:
+    """A customer's 20 more seats were written to the line, and the answer was lost: both sides have 46 of it."""
+    world = seats_world(46, 18, billed=46, base=(26,))
+    assert world.billing.value is not None
+    (deal,) = world.deals
+    more = replace(deal.lines[1], product_id=deal.lines[0].product_id)
+    one = replace(world.billing.value.items[0], line_ids=(line(1).id,), product=f"{OUR_PRODUCT}{more.product_id}")
+    world = replace(
+        world,
+        billing=Present(replace(world.billing.value, items=(one,))),
+        deals=(replace(deal, lines=(deal.lines[0], more)),),
+    )
+    (command,) = seats_asked(world)
+    assert isinstance(command, Command)
+    assert command.body["params"]["quantity"] == 64
+    assert command.agreements == (Agreement(line(1).id, RULE, '"46"'), Agreement(line(2).id, RULE, '"18"'))
