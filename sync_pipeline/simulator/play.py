@@ -14,14 +14,17 @@ import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from functools import cache, partial
 from itertools import zip_longest
 from multiprocessing.util import Finalize
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import select
 
 from sync_pipeline.config.rules import load_rules
+from sync_pipeline.core.deal import today
 from sync_pipeline.core.org_schema import OrgObject
 from sync_pipeline.core.plan import plan as plan_now
 from sync_pipeline.core.rules import Guards, Retention, Rules
@@ -42,7 +45,7 @@ from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
-from sync_pipeline.simulator.oracle import at_rest, secrets_kept
+from sync_pipeline.simulator.oracle import at_rest, rows, secrets_kept
 from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state, script
 from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
@@ -237,12 +240,24 @@ class _Play:
         yield from self._compares_all()
 
     def _a_quiet_day(self) -> Iterator[str]:
-        """I18: a day on which nothing happens in either system, and no account is due, needs no write."""
+        """I18: a day on which nothing happens in either system, and no account is due, needs no write.
+
+        Unless it is the one from which on the renewal of a term is worked on.
+        """
         stores = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
         before = [store.writes for store in stores]
         self._stage.pass_to(self._stage.micros + DAY * MICROS)
         if [store.writes for store in stores] == before and not self._waiting():
-            yield from self._writes_nothing("after a quiet day")
+            commercial = _rules(by_card=self._plan.by_card).commercial
+            first_end = today(self._stage.micros, commercial) + timedelta(days=commercial.renewal_days)
+            renewals = {row["Id"] for row in self._renewals()}
+            problems = list(self._writes_nothing("after a quiet day"))
+            opened = [row for row in self._renewals() if row["Id"] not in renewals]
+            if not any(row["CloseDate"] == first_end.isoformat() for row in opened):
+                yield from problems
+
+    def _renewals(self) -> list[dict[str, Any]]:
+        return [row for row in rows(self._sandbox, "salesforce", "Opportunity") if row.get("Stripe_Renewal_Key__c")]
 
     def _compares_all(self) -> Iterator[str]:
         """I25: whoever needs something as of now is found by the comparison, which does not look at every Account.
