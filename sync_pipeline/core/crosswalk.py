@@ -123,13 +123,14 @@ def linked_customers(world: World) -> tuple[Customer, ...]:
 
 
 def first_customer(world: World) -> Customer | None:
-    """The living customer of the Account's first slot: the one that the Account names."""
+    """The living customer of the Account's first slot: the one that the Account names. Where its own was deleted, one
+    that came with a merged Account."""
     slot = {link.external_id for link in world.links if link.kind == "customer" and _is_first(world, link)}
     return next((customer for customer in linked_customers(world) if customer.id in slot), None)
 
 
 def _is_first(world: World, link: Link) -> bool:
-    return link.role == "primary" and link.subject == world.account_id
+    return link.role != "former" and link.subject == world.account_id
 
 
 def own_billing(world: World) -> Billing | None:

@@ -6,7 +6,7 @@ facts that a look proves are appended to the ledger here, before anything is pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sync_pipeline.core.conflict import Conflict
@@ -17,7 +17,7 @@ from sync_pipeline.core.discount_terms import changed_discounts
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.late_charges import charged_rates, customers_to_look_at
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
-from sync_pipeline.core.part_ids import MAX_PARTS, part_id
+from sync_pipeline.core.part_ids import MAX_PARTS, opportunity_of, part_id
 from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.product_names import told_products
 from sync_pipeline.core.ramp_changes import changed_ramps
@@ -231,7 +231,7 @@ def _with_salesforce(
         org_id=engine.salesforce.org_id,
         now=engine.env.now(),
         account=account,
-        deals=_deals(seen) if seen is not None and isinstance(account, Present) else (),
+        deals=_deals(seen, remembered.links) if seen is not None and isinstance(account, Present) else (),
         churn_records=seen.churn_records if seen is not None else (),
         tasks=seen.tasks if seen is not None else (),
         renewals=tuple(o for o in seen.opportunities if o.renewal_key) if seen is not None else (),
@@ -256,12 +256,16 @@ def _why_absent(seen: AccountRecords) -> str:
     return "Salesforce does not show it: it was deleted for good, or this user may not see it"
 
 
-def _deals(seen: AccountRecords) -> tuple[Deal, ...]:
-    """The won deals, and those that were: what they say of their billing still has to be kept true."""
+def _deals(seen: AccountRecords, known: Iterable[Link]) -> tuple[Deal, ...]:
+    """The won deals, and those that were: what they say of their billing still has to be kept true.
+
+    One that was reopened before it could be told of its subscription is `known` to be billed all the same.
+    """
+    billed = {opportunity_of(link.subject) for link in known if link.kind == "subscription"}
     deals = [
         o
         for o in seen.opportunities
-        if (o.is_won or o.billing_message or o.stripe_subscription_id) and not o.renewal_key
+        if (o.is_won or o.billing_message or o.stripe_subscription_id or o.id in billed) and not o.renewal_key
     ]
     won = [opportunity for opportunity in deals if opportunity.is_won]
     return tuple(
@@ -395,4 +399,6 @@ def _with_facts(engine: Engine, worlds: dict[str, World]) -> dict[str, World]:
     with engine.ledger.tx() as conn:
         facts.append(conn, [fact for found in new.values() for fact in found])
         known = facts.for_accounts(conn, sorted(new))
-    return worlds | {name: replace(worlds[name], facts=tuple(known[name])) for name in new}
+    # Somebody may have followed a merge meanwhile: then the ledger has them as another Account's.
+    proved = {name: known.get(name, [*worlds[name].facts, *found]) for name, found in new.items()}
+    return worlds | {name: replace(worlds[name], facts=tuple(each)) for name, each in proved.items()}

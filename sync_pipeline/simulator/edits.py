@@ -164,12 +164,12 @@ class Edits:
         salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
         lines = {key: row for key, row in salesforce.table("OpportunityLineItem").items() if not row.get("IsDeleted")}
         for item in stripe.table("subscription_item").values():
-            named = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each in lines]
-            names = [each for each in named if (QUANTITY, each) in agreed] or named
+            billed = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each in lines]
+            names = [each for each in billed if (QUANTITY, each) in agreed] or billed
             if names and not item.get("deleted"):
                 agreed_ones, all_of_them = (
                     _canonical(sum((Decimal(str(lines[each]["Quantity"])) for each in some), Decimal(0)))
-                    for some in (names, named)
+                    for some in (names, billed)
                 )
                 both = agreed_ones, _canonical(item["quantity"])
                 yield (QUANTITY, item["id"]), Term(*both, (item["id"], *names), all_of_them)

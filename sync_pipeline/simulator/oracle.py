@@ -76,16 +76,11 @@ def _creation(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], owned:
             yield f"I2: {count} customers for {intent}"
     named: dict[str, set[str]] = defaultdict(set)
     deleted = {c["id"] for c in stripe["customer"] if c.get("deleted")}
-    made_for = {c["id"]: c["metadata"].get("sf_intent") or "" for c in stripe["customer"] if not c.get("deleted")}
     for customer in owned.keys() - deleted:
         named[owned[customer]].add(customer)
     for account in salesforce["Account"]:
         shown, own = account.get("Stripe_Customer_Id__c"), named[account["Id"]]
-        # Those that came with a merged Account are not named in place of one that was deleted.
-        came = {customer for customer in own if account["Id"] not in made_for[customer]}
-        if shown is None and own == came and any(owned.get(each, account["Id"]) == account["Id"] for each in deleted):
-            continue
-        if (own or shown) and shown not in own | deleted:
+        if (own or shown) and shown not in (own or deleted):
             yield f"I2: {account['Id']} names {shown}, not {' or '.join(sorted(own))}"
 
 
@@ -289,9 +284,13 @@ def _is_of_customer(sent: Row[Any]) -> bool:
 
 def owners(sandbox: Sandbox) -> dict[str, str]:
     """The Account of every customer that has one: of a merged one that into which it was merged. One that was deleted
-    has nothing left but its id; what it had says whose it was."""
-    accounts, store = sandbox.salesforce.org.store.table("Account"), sandbox.stripe.world.store
-    had = {each["customer"]: each["metadata"].get("sf_account_id") for each in store.table("subscription").values()}
+    has nothing left but its id; whose deals it was billed for says whose it was."""
+    store, kept = sandbox.stripe.world.store, sandbox.salesforce.org.store
+    accounts, deals = kept.table("Account"), kept.table("Opportunity")
+    had = {
+        each["customer"]: deals.get(each["metadata"].get("sf_opportunity_id"), {}).get("AccountId")
+        for each in store.table("subscription").values()
+    }
     found = {}
     for customer in store.table("customer").values():
         account = had.get(customer["id"]) if customer.get("deleted") else customer["metadata"].get("sf_account_id")

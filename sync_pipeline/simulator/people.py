@@ -159,6 +159,7 @@ def _seats_in_salesforce(people: People, account: str, n: int) -> Any:
     price = {"UnitPrice": lines[-1]["UnitPrice"]}
     people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {"Quantity": n, **price})
     people.seat_edits.setdefault(account, []).append(("salesforce", lines[-1]["Id"], n))
+    return True
 
 
 def _seats_at_stripe(people: People, account: str, n: int) -> Any:
@@ -169,13 +170,14 @@ def _seats_at_stripe(people: People, account: str, n: int) -> Any:
     item = max(subscription["items"]["data"], key=lambda each: each["metadata"].get("sf_line_id") or "")
     people.desk.stripe("POST", f"/v1/subscription_items/{item['id']}", {"quantity": n})
     people.seat_edits.setdefault(account, []).append(("stripe", item["id"], n))
+    return True
 
 
 def _seats_on_both_sides(people: People, account: str, n: int) -> Any:
     """Sales and the customer, at the same moment and to different numbers."""
     if people.subscription(account) is None:
         return False
-    return _seats_in_salesforce(people, account, n) is not False and _seats_at_stripe(people, account, n + 1)
+    return _seats_in_salesforce(people, account, n) and _seats_at_stripe(people, account, n + 1)
 
 
 def _price_in_salesforce(people: People, account: str, n: int) -> Any:

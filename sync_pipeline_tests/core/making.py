@@ -150,7 +150,7 @@ def refund(number: int = 1, **changed: Any) -> Refund:
 def world(**changed: Any) -> World:
     """One won deal, nothing at Stripe, everything looked at.
 
-    `customer` says what is known of the one customer that the Account is linked to or names.
+    `customer` says what is known of the one customer that the Account is linked to or names; `customers` of all.
     """
     values: dict[str, Any] = {
         "account_id": ACCOUNT,
@@ -165,7 +165,7 @@ def world(**changed: Any) -> World:
     values |= changed
     if "customer" in values:
         seen = values.pop("customer")
-        values["customers"] = {seen.value.id if isinstance(seen, Present) else CUSTOMER: seen}
+        values.setdefault("customers", {seen.value.id if isinstance(seen, Present) else CUSTOMER: seen})
     return World(**values)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.observation import Absent, Present
 from sync_pipeline.core.plan import plan
@@ -173,3 +174,18 @@ def test_a_customer_of_a_merged_account_counts_and_bills_its_own_currency() -> N
     assert not [c for c in found.commands if c.body.get("object") == "customer" and c.action != "stripe.update"]
     (write,) = [c for c in found.commands if c.body.get("object") == "Account"]
     assert write.body["fields"]["Other_Currencies__c"] == "EUR: MRR 50.00"
+
+
+def test_an_account_whose_own_customer_was_deleted_names_the_one_that_came_with_a_merge() -> None:
+    merged = customer(id="cus_merged", account_id=ACCOUNT, currency="GBP")
+    links = (Link("customer", ACCOUNT, CUSTOMER, "former"), Link("customer", ACCOUNT, "cus_merged", "secondary"))
+    found = planned(
+        billed(
+            deals=(),
+            customers={CUSTOMER: Present(customer(deleted=True)), "cus_merged": Present(merged)},
+            links=links,
+            base={(ACCOUNT, "account.stripe_customer_id"): canonical.encode(CUSTOMER)},
+        )
+    )
+    (write,) = [c for c in found.commands if c.body.get("object") == "Account"]
+    assert write.body["fields"]["Stripe_Customer_Id__c"] == "cus_merged"

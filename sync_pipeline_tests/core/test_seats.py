@@ -256,7 +256,7 @@ def test_seats_taken_back_by_a_line_of_their_own_reduce_what_is_billed() -> None
 def test_a_line_that_joins_an_item_is_added_to_what_both_sides_have() -> None:
     """A customer's 20 more seats were written to the line, and the answer was lost: both sides have 46 of it."""
     world = seats_world(46, 18, billed=46, base=(26,))
-    assert world.billing.value is not None
+    assert isinstance(world.billing, Present)
     (deal,) = world.deals
     more = replace(deal.lines[1], product_id=deal.lines[0].product_id)
     one = replace(world.billing.value.items[0], line_ids=(line(1).id,), product=f"{OUR_PRODUCT}{more.product_id}")

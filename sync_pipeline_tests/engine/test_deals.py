@@ -142,3 +142,15 @@ def test_a_deal_to_be_charged_waits_for_a_way_to_charge_it(sync: Installation) -
     sync.rest()
     assert only(sync.sandbox, "subscription")["collection_method"] == "charge_automatically"
     at_rest(sync)
+
+
+def test_a_deal_that_was_reopened_before_it_knew_its_subscription_is_told_of_it(sync: Installation) -> None:
+    deal = sell(sync.sandbox, seats(600))
+    sync.rest()
+    subscription = only(sync.sandbox, "subscription")["id"]
+    reopened = {"StageName": "Negotiation/Review", "Stripe_Subscription_Id__c": None, "Billing_Message__c": None}
+    edit(sync.sandbox, "Opportunity", deal, **reopened)
+    sync.rest()
+    assert "billed_deal_gone" not in sync.open_reviews()
+    told = f"it is not won any more, but {subscription} goes on billing it; cancel that, or win it again"
+    assert told in [left.what for left in reconcile(sync.engine).left]

@@ -194,6 +194,63 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=False,
     ),
+    "seed 2162: the day from which on a renewal is worked on is no quiet day": Plan(
+        2162,
+        (
+            Action(20, "win", 0, 0),
+            Action(23675445, "refund", 0, 48),
+        ),
+        (),
+        Weather(),
+        by_card=True,
+    ),
+    "seed 2490: an edit of seats that Stripe refused is none": Plan(
+        2490,
+        (
+            Action(20, "win", 2, 0),
+            Action(300, "merge the Account", 1, 53),
+            Action(15552300, "fail to pay", 1, 29),
+            Action(2460, "edit seats at Stripe", 2, 40),
+        ),
+        (),
+        Weather(kill=0.005, pause=0.02),
+        by_card=True,
+    ),
+    "seed 3440: an Account whose own customer was deleted names the one that came with a merge": Plan(
+        3440,
+        (
+            Action(20, "win", 1, 0),
+            Action(50, "reopen the deal", 2, 39),
+            Action(2400, "edit a price in Salesforce", 1, 42),
+            Action(100, "delete the customer", 1, 28),
+            Action(305, "merge the Account", 1, 12),
+        ),
+        (),
+        Weather(kill=0.005, pause=0.02),
+        by_card=False,
+    ),
+    "seed 3794: whose a deleted customer was is known when its Account was merged long ago": Plan(
+        3794,
+        (
+            Action(2400, "win", 2, 0),
+            Action(18230520, "merge the Account", 2, 4),
+            Action(2678470, "delete the customer", 0, 21),
+        ),
+        (),
+        Weather(),
+        by_card=True,
+    ),
+    "seed 3828: a merge that another worker followed during a look killed the worker: its facts had another name": Plan(
+        3828,
+        (
+            Action(20, "win", 2, 0),
+            Action(15552000, "lose a dispute", 0, 31),
+            Action(20, "merge the Account", 2, 30),
+        ),
+        (),
+        Weather(pause=0.005),
+        by_card=True,
+    ),
 }
 
 
