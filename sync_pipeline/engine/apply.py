@@ -19,7 +19,7 @@ from sync_pipeline.engine import retries
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.gathering import gather
-from sync_pipeline.engine.settling import finish
+from sync_pipeline.engine.settling import finish, still_ours
 from sync_pipeline.ledger import attempts, bulk_jobs
 from sync_pipeline.ledger.attempts import Attempt
 from sync_pipeline.ledger.commands import CommandRow
@@ -228,8 +228,8 @@ def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result:
         result.held |= held
         sendings = [(claim, row) for claim, row in sendings if row.account not in held or not _gives_way_to_jobs(row)]
         wall = engine.env.wall()
-        for _, row in sendings:
-            if row.state == "planned" and key_is_old(engine, row):
+        for claim, row in sendings:
+            if row.state == "planned" and key_is_old(engine, row) and still_ours(conn, engine, claim):
                 # All its attempts are known to have done nothing, and Stripe may have forgotten its key.
                 attempts.next_generation(conn, row.id)
         made = attempts.begin(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from sync_pipeline.core import canonical
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
 from sync_pipeline.engine.context import Engine
-from sync_pipeline.engine.settling import finish, settle
+from sync_pipeline.engine.settling import finish, settle, still_ours
 from sync_pipeline.ledger import attempts, bulk_jobs, commands
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
@@ -36,25 +36,25 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
         between()
         for row in open_rows[claim.account]:
             if row.job is not None:
-                if not _taken_out(engine, row, row.job):
+                if not _taken_out(engine, claim, row, row.job):
                     result.held.add(claim.account)
             elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
                 result.waiting.add(claim.account)
             elif row.kind.startswith("salesforce."):
-                _look_again(engine, row)
+                _look_again(engine, claim, row)
             elif row.kind == "alert.send":
-                settle(engine, row, UNANSWERED)
+                settle(engine, claim, row, UNANSWERED)
             elif row.kind == "stripe.create" and _key_is_spent(engine, row):
-                _probe(engine, row, result)
+                _probe(engine, claim, row, result)
             else:
                 resend(engine, claim, row, result)
     return result
 
 
-def _taken_out(engine: Engine, row: CommandRow, job: str) -> bool:
+def _taken_out(engine: Engine, claim: Claim, row: CommandRow, job: str) -> bool:
     """Takes an update out of its bulk job, to be planned anew; False when the job is on its way, and will tell."""
     with engine.ledger.tx() as conn:
-        if bulk_jobs.gathers(conn, job) is False:
+        if bulk_jobs.gathers(conn, job) is False or not still_ours(conn, engine, claim):
             return False
         again = Outcome("throttled", message="the account was looked at again before its bulk job left")
         if (attempt_id := attempts.unanswered(conn, row.id)) is not None:
@@ -62,9 +62,9 @@ def _taken_out(engine: Engine, row: CommandRow, job: str) -> bool:
     return True
 
 
-def _look_again(engine: Engine, row: CommandRow) -> None:
+def _look_again(engine: Engine, claim: Claim, row: CommandRow) -> None:
     """An absolute write that may have happened: the next observation tells, so nothing has to be resolved."""
-    settle(engine, row, Outcome("throttled", message="no answer; the record is read again"))
+    settle(engine, claim, row, Outcome("throttled", message="no answer; the record is read again"))
 
 
 def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
@@ -72,7 +72,7 @@ def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
     return key_is_old(engine, row) or failed_twice
 
 
-def _probe(engine: Engine, row: CommandRow, result: Applied) -> None:
+def _probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
     if row.last_sent is not None and engine.env.now() - row.last_sent < GRACE_US:
         result.waiting.add(row.account)
         return
@@ -83,7 +83,8 @@ def _probe(engine: Engine, row: CommandRow, result: Applied) -> None:
         result.waiting.add(row.account)
         return
     if found is not None:
-        settle(engine, row, Outcome("done", object_id=found, message="found in the list"))
+        settle(engine, claim, row, Outcome("done", object_id=found, message="found in the list"))
         return
     with engine.ledger.tx() as conn:
-        attempts.next_generation(conn, row.id)
+        if still_ours(conn, engine, claim):
+            attempts.next_generation(conn, row.id)

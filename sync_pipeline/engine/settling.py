@@ -18,9 +18,10 @@ from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.evidence import INVOICES_NAMED
 from sync_pipeline.core.payment_failures import failure_key, is_failure
 from sync_pipeline.engine.context import Engine
-from sync_pipeline.ledger import attempts, audit, base, commands, facts, inbox, links
+from sync_pipeline.ledger import attempts, audit, base, commands, facts, inbox, links, work
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.tables import UNRESOLVED_STATES
+from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import Outcome
 from sync_pipeline.systems.stripe.errors import KEY_REUSED
 
@@ -29,10 +30,18 @@ EVENTS_NAMED = 5
 LINKED_KINDS = ("customer", "subscription", SCHEDULE)
 
 
-def settle(engine: Engine, row: CommandRow, outcome: Outcome) -> None:
+def still_ours(conn: Connection, engine: Engine, claim: Claim) -> bool:
+    """Whether what was found out under a claim may still be acted on, for the rest of the transaction.
+
+    Whoever has the account otherwise may have sent something meanwhile, and finds out for itself.
+    """
+    return bool(work.held(conn, [claim], now_wall=engine.env.wall(), margin_us=0))
+
+
+def settle(engine: Engine, claim: Claim, row: CommandRow, outcome: Outcome) -> None:
     """Writes down what came of a command's attempt whose answer is missing, without sending anything."""
     with engine.ledger.tx() as conn:
-        if (attempt_id := attempts.unanswered(conn, row.id)) is not None:
+        if still_ours(conn, engine, claim) and (attempt_id := attempts.unanswered(conn, row.id)) is not None:
             finish(conn, engine, row, attempt_id, outcome)
 
 

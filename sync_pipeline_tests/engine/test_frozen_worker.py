@@ -8,8 +8,9 @@ import pytest
 import requests
 from sqlalchemy import select
 
+from sync_pipeline.engine.leases import LEASE_US
 from sync_pipeline.engine.settling import settle
-from sync_pipeline.ledger import commands
+from sync_pipeline.ledger import commands, work
 from sync_pipeline.ledger.tables import attempt, audit
 from sync_pipeline.systems.outcomes import Outcome
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, Installation
@@ -70,16 +71,17 @@ def test_whom_a_frozen_worker_has_come_before_settles_nothing(sync: Installation
         patched.setattr(requests.adapters.HTTPAdapter, "send", dying)
         with pytest.raises(_Killed):
             sync.drain()
-    account = only(sandbox, "Account")["Id"]
-    with sync.ledger.read() as conn:
-        missing = commands.unresolved(conn, [account])[account]
+    sync.wait(LEASE_SECONDS)
+    with sync.ledger.tx() as conn:
+        (claim,) = work.claim(conn, owner="successor", limit=1, now_wall=sync.env.wall(), lease_us=LEASE_US)
+        missing = commands.unresolved(conn, [claim.account])[claim.account]
     known = select(attempt.c.id, attempt.c.outcome, attempt.c.error)
     told = Outcome("throttled", message="it comes late")
     for row in missing:
-        settle(sync.engine, row, told)
+        settle(sync.engine, claim, row, told)
     settled = sync.rows(known), sync.rows(select(audit.c.what))
     for row in missing:
-        settle(sync.engine, row, Outcome("throttled", message="no answer; the record is read again"))
+        settle(sync.engine, claim, row, Outcome("throttled", message="no answer; the record is read again"))
     assert (sync.rows(known), sync.rows(select(audit.c.what))) == settled
     assert {row.error for row in sync.rows(known.where(attempt.c.outcome == "throttled"))} == {"it comes late"}
     sync.wait(LEASE_SECONDS)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
 
+from sync_pipeline.engine.leases import LEASE_US
+from sync_pipeline.ledger import attempts, commands, work
 from sync_pipeline.ledger.tables import command
 from sync_pipeline_tests.engine.chapters import play
-from sync_pipeline_tests.engine.installation import Installation, installed
+from sync_pipeline_tests.engine.installation import LEASE_SECONDS, Installation, installed
 from sync_pipeline_tests.engine.people import edit, fault, mark, only, records, requests_since, win
 from sync_pipeline_tests.engine.story import story
 from sync_pipeline_tests.sandbox_process import SandboxHandle
@@ -147,3 +150,40 @@ def test_what_never_happened_gets_a_new_key_after_a_day(sandbox: SandboxHandle, 
 
 def _ambiguous(sync: Installation) -> list[str]:
     return [row.key for row in sync.rows(select(command.c.key).where(command.c.state == "ambiguous"))]
+
+
+def test_who_has_lost_the_account_gives_no_new_key_after_a_list_that_it_read_before(
+    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker has sent it meanwhile, and is about to be killed: a third would make the object once more."""
+    url = play(sandbox, tmp_path, "won").begin(sandbox, tmp_path)
+    fault(sandbox, "drop_before", side="stripe", method="POST", path="^/v1/customers$", times=20)
+    with installed(sandbox, tmp_path, url=url) as sync:
+        sync.drain()
+        (stuck,) = _ambiguous(sync)
+        sandbox.control("DELETE", "/faults")
+        sync.wait(A_DAY_AND_AN_HOUR)
+        look = sync.engine.stripe.find_created
+
+        def slow(*args: Any, **options: Any) -> str | None:
+            found = look(*args, **options)
+            sync.env.sleep(LEASE_SECONDS)
+            with sync.ledger.tx() as conn:
+                (taken,) = work.claim(conn, owner="other", limit=1, now_wall=sync.env.wall(), lease_us=LEASE_US)
+                row = commands.unresolved(conn, [taken.account])[taken.account][0]
+                attempts.begin(
+                    conn,
+                    [(taken, row)],
+                    now=sync.env.now(),
+                    now_wall=sync.env.wall(),
+                    deadline_wall=sync.env.wall() + 1,
+                    min_lease_us=1,
+                    instance_id="other",
+                    new_id=sync.env.token,
+                )
+            return found
+
+        monkeypatch.setattr(sync.engine.stripe, "find_created", slow)
+        sync.drain()
+        rows = sync.rows(select(command.c.state, command.c.generation).where(command.c.key == stuck))
+        assert [(row.state, row.generation) for row in rows] == [("sending", 0)]

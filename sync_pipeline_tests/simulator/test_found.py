@@ -251,6 +251,21 @@ FOUND: dict[str, Plan] = {
         Weather(pause=0.005),
         by_card=True,
     ),
+    "seed 4761: who had lost an account gave a new key to what another worker had sent, and died": Plan(
+        4761,
+        (
+            Action(50, "win", 1, 0),
+            Action(2400, "fail to pay", 2, 43),
+            Action(20, "win", 0, 0),
+            Action(10800, "rule on a conflict", 1, 5),
+            Action(2400, "win", 2, 0),
+            Action(345600, "edit seats in Salesforce", 1, 52),
+            Action(2680800, "rule on a conflict", 0, 24),
+        ),
+        (),
+        Weather(pause=0.02),
+        by_card=False,
+    ),
 }
 
 
