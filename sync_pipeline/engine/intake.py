@@ -55,10 +55,11 @@ def resync(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
     """
     with ledger.tx() as conn:
         wanted = sorted(set(accounts))
-        for row in _parked(conn, wanted):
+        refused = _parked(conn, wanted)
+        for row in refused:
             if KEY_REUSED in (row.error or ""):
                 attempts.next_generation(conn, row.id)
-        commands.unpark(conn, [row.id for row in _parked(conn, wanted)], env.now())
+        commands.unpark(conn, [row.id for row in refused], env.now())
         work.mark_dirty(conn, wanted, priority=Priority.CREATE, now_wall=env.wall())
 
 

@@ -89,8 +89,9 @@ def _record(conn: Connection, engine: Engine, world: World, planned: Plan, stopp
         if isinstance(seen, Present) and seen.value.deleted:
             _forget_customer(conn, engine, world, customer_id, now)
     leads_on = finds or linked > 0
-    versions, at_stripe = _versions(world), _at_stripe(world)
     sendable = [command for command in planned.commands if command.action != "link"]
+    versions = _versions(world)
+    at_stripe = _at_stripe(world) if any(_is_for_stripe(command) for command in sendable) else None
     if stopped:
         reviews.reconcile(conn, world.account_id, open_reviews, now)
         return Recorded([], linked, leads_on)
@@ -105,10 +106,7 @@ def _record(conn: Connection, engine: Engine, world: World, planned: Plan, stopp
         leads_on = True
     rows = commands.propose(
         conn,
-        [
-            as_new_command(command, versions, at_stripe if command.action.startswith("stripe.") else None)
-            for command in sendable
-        ],
+        [as_new_command(command, versions, at_stripe if _is_for_stripe(command) else None) for command in sendable],
         now=now,
         code_version=engine.code_version,
         new_id=engine.env.token,
@@ -141,6 +139,10 @@ def _versions(world: World) -> dict[str, int | None]:
     ]
     account = [world.account.value] if isinstance(world.account, Present) else []
     return {record.id: record.modified_at for record in (*account, *parts)}
+
+
+def _is_for_stripe(command: Command) -> bool:
+    return command.action.startswith("stripe.")
 
 
 def _at_stripe(world: World) -> str | None:
