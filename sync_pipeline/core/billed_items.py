@@ -33,8 +33,8 @@ QUANTITY = "item.quantity"
 class BilledItem:
     """One item and the lines that it bills, by id, those included that it has to be told of (`joining`).
 
-    `leaving` are lines that it bills until now and another item has to bill from now on; `gone` are ids of lines that
-    it names and the deal has no longer.
+    `leaving` are lines that it bills until now and another item has to bill from now on; `left` are ids of those that
+    it still names while another item bills them already, and `gone` of those that the deal has no longer.
     """
 
     deal: Deal
@@ -43,6 +43,7 @@ class BilledItem:
     lines: tuple[LineItem, ...]
     joining: tuple[LineItem, ...] = ()
     leaving: tuple[LineItem, ...] = ()
+    left: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
 
     @property
@@ -66,14 +67,14 @@ class BilledItem:
     @property
     def agreed_lines(self) -> list[str]:
         """The lines whose agreed values make up what both sides last agreed on."""
-        return [*(line.id for line in self.held), *self.gone]
+        return [*(line.id for line in self.held), *self.left, *self.gone]
 
     @property
     def names_are_stale(self) -> bool:
         """The item does not name exactly the lines that it bills."""
         unnamed = any(line.stripe_change_key and line.id not in self.item.line_ids for line in self.lines)
-        left = any(line.id in self.item.line_ids for line in self.leaving)
-        return bool(self.joining or left or self.gone or unnamed)
+        leaving = any(line.id in self.item.line_ids for line in self.leaving)
+        return bool(self.joining or leaving or self.left or self.gone or unnamed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +165,9 @@ def _matched(
     billed: dict[str, BilledItem] = {}
     for item in items:
         together = [line for line in lines if found.get(line.id) == item.id]
+        left = tuple(sorted(each for each in item.line_ids if found.get(each, item.id) != item.id))
         gone = tuple(sorted(set(item.line_ids) - {line.id for line in deal.lines}))
-        whole = BilledItem(deal, subscription, item, tuple(together), gone=gone)
+        whole = BilledItem(deal, subscription, item, tuple(together), left=left, gone=gone)
         staying, leaving = _by_price(world, commercial, whole)
         loose += leaving
         billed[item.id] = replace(whole, lines=staying, leaving=leaving)

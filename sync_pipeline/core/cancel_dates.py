@@ -113,6 +113,14 @@ def _to_stripe(
         )
         yield _review(world, contract, detail)
         return
+    if subscription.status == "incomplete":
+        # Stripe refuses it (docs.stripe.com/billing/subscriptions/overview), and events tell when that changes.
+        detail = (
+            f"{subscription.id} takes no end before its first invoice is paid; it expires unless that happens within "
+            "23 hours, and is given the end once it is paid"
+        )
+        yield _review(world, contract, detail)
+        return
     quiet_until = (contract.modified_at or 0) + commercial.quiet_seconds * MICROS
     if world.now < quiet_until:
         yield LookAgain(quiet_until)

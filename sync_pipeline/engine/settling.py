@@ -55,7 +55,7 @@ def finish(
     if spent or (outcome.state == "ambiguous" and row.kind.startswith("salesforce.")):
         # It set absolute values: the next look tells whether it has to be sent again.
         outcome = replace(outcome, state="throttled")
-    recorded = attempts.finish(
+    account = attempts.finish(
         conn,
         attempt_id,
         outcome="throttled" if outcome.state == "denied" else outcome.state,
@@ -66,7 +66,7 @@ def finish(
         now=now,
         cost_calls=calls,
     )
-    if not recorded or outcome.state == "ambiguous":
+    if account is None or outcome.state == "ambiguous":
         # What is not known yet is audited when it is: by a look at the list, or by the attempt that settles it.
         return
     refused = outcome.state in ("rejected", "stale") and outcome.code != KEY_REUSED
@@ -74,12 +74,12 @@ def finish(
         # Nothing was made, or an update may be wanted again: the old key would only repeat the old answer.
         attempts.next_generation(conn, row.id)
     if outcome.state == "done":
-        _link_made(conn, row, outcome.object_id, now)
+        _link_made(conn, account, row, outcome.object_id, now)
         agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
-        base.put(conn, row.account, [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in agreed], now)
+        base.put(conn, account, [base.BaseEntry(a.subject, a.rule, a.value, VERSION) for a in agreed], now)
     audit.append(
         conn,
-        account=row.account,
+        account=account,
         attempt_id=attempt_id,
         at=now,
         actor="sync",
@@ -91,8 +91,8 @@ def finish(
                 "object": outcome.object_id,
                 "error": outcome.code,
                 "body": row.input_hash,
-                "events": inbox.latest(conn, row.account, EVENTS_NAMED),
-                "invoices": _invoices(conn, row),
+                "events": inbox.latest(conn, account, EVENTS_NAMED),
+                "invoices": _invoices(conn, account, row),
             }
         ),
         run=engine.run,
@@ -101,10 +101,10 @@ def finish(
     )
 
 
-def _invoices(conn: Connection, row: CommandRow) -> list[str]:
+def _invoices(conn: Connection, account: str, row: CommandRow) -> list[str]:
     """The invoices that the values of a write were read from, or whose failed payment a record tells of."""
     if row.kind == "salesforce.once":
-        known = facts.for_accounts(conn, [row.account]).get(row.account, [])
+        known = facts.for_accounts(conn, [account]).get(account, [])
         return [dict(fact.attributes)["invoice"] for fact in known if is_failure(fact) and failure_key(fact) == row.key]
     named = [invoice for change in canonical.decode(row.changes) for invoice in change.get("invoices", ())]
     return list(dict.fromkeys(named))[:INVOICES_NAMED]
@@ -127,18 +127,19 @@ def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
             assert_never(outcome.state)
 
 
-def _link_made(conn: Connection, row: CommandRow, object_id: str | None, now: int) -> None:
-    """Remembers what was made, so that it is never made again."""
+def _link_made(conn: Connection, account: str, row: CommandRow, object_id: str | None, now: int) -> None:
+    """Remembers what was made, so that it is never made again. `account` is whose it is by now."""
     if row.kind in ("salesforce.once", "alert.send"):
-        links.put(conn, links.Link(row.account, "salesforce", "once", row.key, subject=row.key), now)
+        links.put(conn, links.Link(account, "salesforce", "once", row.key, subject=row.key), now)
     if row.kind != "stripe.create" or object_id is None:
         return
     body = canonical.decode(row.body)
     if body["object"] in LINKED_KINDS:
         metadata = body["params"]["metadata"]
         of_customer = body["object"] == "customer"
-        owner = slot_of_intent(metadata["sf_intent"]) if of_customer else metadata["sf_opportunity_id"]
-        made = links.Link(row.account, "stripe", body["object"], object_id, subject=owner)
+        slot = account + slot_of_intent(metadata["sf_intent"]).removeprefix(row.account) if of_customer else None
+        owner = slot or metadata["sf_opportunity_id"]
+        made = links.Link(account, "stripe", body["object"], object_id, subject=owner)
         try:
             links.put(conn, made, now)
         except links.LinkConflict:

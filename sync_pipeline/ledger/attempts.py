@@ -34,7 +34,7 @@ STATES_AFTER: dict[Outcome, tuple[State, ...]] = {
 
 
 _WITH_COMMAND = (
-    select(attempt.c.outcome, attempt.c.number, attempt.c.cost_calls, command.c.id, command.c.state)
+    select(attempt.c.outcome, attempt.c.number, attempt.c.cost_calls, command.c.id, command.c.state, command.c.account)
     .join(command, command.c.id == attempt.c.command_id)
     .where(attempt.c.id == bindparam("of"))
     .with_for_update()
@@ -123,10 +123,11 @@ def finish(
     error: str | None,
     now: int,
     cost_calls: int = 1,
-) -> bool:
+) -> str | None:
     """Records what came of an attempt and puts its command into `state`.
 
-    False, and nothing changes, when that is known already. An ambiguous attempt may still end as done
+    Returns the Account to which the command belongs by now: it may have been merged while its answer was on the way.
+    None, and nothing changes, when it is known already what came of it. An ambiguous attempt may still end as done
     or rejected (a late answer, or a look that found the object) while it is the command's latest without
     an answer and the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not
     follow from the outcome.
@@ -139,11 +140,11 @@ def finish(
     settled = outcome in ("done", "rejected")
     late = row.outcome == row.state == "ambiguous" and settled and unanswered(conn, row.id) == attempt_id
     if row.outcome is not None and not late:
-        return False
+        return None
     answer = {"http_status": http_status, "request_id": request_id, "error": error, "finished_at": now}
     conn.execute(_ANSWERED, {"of": attempt_id, "outcome": outcome, "cost_calls": row.cost_calls + cost_calls, **answer})
     conn.execute(_MOVED_ON, {"of": row.id, "state": state, "changed_at": now})
-    return True
+    return str(row.account)
 
 
 def unanswered(conn: Connection, command_id: str) -> str | None:

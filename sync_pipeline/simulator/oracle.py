@@ -288,8 +288,9 @@ def owners(sandbox: Sandbox) -> dict[str, str]:
     store, kept = sandbox.stripe.world.store, sandbox.salesforce.org.store
     accounts, deals = kept.table("Account"), kept.table("Opportunity")
     had = {
-        each["customer"]: deals.get(each["metadata"].get("sf_opportunity_id"), {}).get("AccountId")
+        each["customer"]: deals.get(said.get("sf_opportunity_id"), {}).get("AccountId") or said.get("sf_account_id")
         for each in store.table("subscription").values()
+        for said in (each["metadata"],)
     }
     found = {}
     for customer in store.table("customer").values():

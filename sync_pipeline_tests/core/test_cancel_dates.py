@@ -97,6 +97,12 @@ def test_today_can_still_be_the_last_day_and_yesterday_takes_a_person() -> None:
     assert "the cancel date 2027-01-09 is past" in review.detail
 
 
+def test_a_subscription_whose_first_invoice_is_not_paid_is_given_no_end_yet() -> None:
+    (review,) = merged("2027-03-31", None, None, status="incomplete")
+    assert isinstance(review, Review)
+    assert "takes no end before its first invoice is paid" in review.detail
+
+
 def test_a_day_that_is_taken_away_takes_the_end_away_and_bills_nothing_a_second_time() -> None:
     found = command(merged(None, "2027-03-31", "2027-03-31"))
     assert found.body["params"] == {"cancel_at": "", "proration_behavior": "none"}

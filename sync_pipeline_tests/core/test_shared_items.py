@@ -73,6 +73,22 @@ def test_a_line_whose_item_was_half_changed_is_billed_in_the_end() -> None:
     assert analysts(half) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
 
 
+def test_an_item_that_was_not_told_yet_that_it_has_lost_a_line_keeps_no_seats_of_it() -> None:
+    """The other item bills the five already, and the answer to the second request never came: 25 are no edit."""
+    both = at_rest(on_stripe_items="accept")
+    edited(both, unit_price=Decimal(590))
+    both.step()
+    shared = deepcopy(next(each for each in both.items.values() if each.line_ids == TOGETHER))
+    both.step()
+    both.items[shared.id] = shared
+    new = both.items.pop(next(name for name, each in both.items.items() if each.line_ids == (MORE_ANALYSTS,)))
+    # Whichever of the two comes first by id.
+    both.items["si_0"] = replace(new, id="si_0")
+    both.settle()
+    assert sorted(analysts(both)) == [(5, 59_000, (MORE_ANALYSTS,)), (20, 60_000, (ANALYST,))]
+    assert both.conflicts == {}
+
+
 def test_where_prices_are_asked_about_the_line_stays_until_it_is_ruled() -> None:
     both = at_rest(changes_after_billing="review")
     edited(both, unit_price=Decimal(590))

@@ -161,9 +161,10 @@ class Outbox(RuleBasedStateMachine):
         is_latest = self.latest(item.command) == (chosen, item)
         late = item.outcome == owner.state == "ambiguous" and is_latest and end[0] in ("done", "rejected")
         with self.ledger.tx() as conn:
-            changed = attempts.finish(
+            owned_by = attempts.finish(
                 conn, chosen, outcome=end[0], state=end[1], http_status=None, request_id=None, error=None, now=self.now
             )
+        changed = owned_by is not None
         assert changed == (item.outcome is None or late)
         if changed:
             item.outcome, owner.state = end

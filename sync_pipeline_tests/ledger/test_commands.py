@@ -49,7 +49,7 @@ class Outbox:
 
     def finish(self, made: Attempt, outcome: Outcome, state: State, **details: Any) -> bool:
         known = {"http_status": None, "request_id": None, "error": None, **details}
-        return attempts.finish(self.conn, made.id, outcome=outcome, state=state, now=self.now, **known)
+        return attempts.finish(self.conn, made.id, outcome=outcome, state=state, now=self.now, **known) is not None
 
     def state(self, row: CommandRow) -> State:
         return commands.get(self.conn, row.id).state
