@@ -282,9 +282,9 @@ def _is_of_customer(sent: Row[Any]) -> bool:
     return sent.kind.startswith("stripe.") and '"object":"customer"' in sent.body
 
 
-def owners(sandbox: Sandbox) -> dict[str, str]:
-    """The Account of every customer that has one: of a merged one that into which it was merged. One that was deleted
-    has nothing left but its id; whose deals it was billed for says whose it was."""
+def owners(sandbox: Sandbox, *, merged: bool = True) -> dict[str, str]:
+    """The Account of every customer that has one: of a merged one that into which it was `merged`, unless that is not
+    followed yet. One that was deleted has nothing left but its id; whose deals it was billed for says whose it was."""
     store, kept = sandbox.stripe.world.store, sandbox.salesforce.org.store
     accounts, deals = kept.table("Account"), kept.table("Opportunity")
     had = {
@@ -295,7 +295,7 @@ def owners(sandbox: Sandbox) -> dict[str, str]:
     found = {}
     for customer in store.table("customer").values():
         account = had.get(customer["id"]) if customer.get("deleted") else customer["metadata"].get("sf_account_id")
-        while merged_into := accounts.get(account or "", {}).get("MasterRecordId"):
+        while merged and (merged_into := accounts.get(account or "", {}).get("MasterRecordId")):
             account = merged_into
         if account:
             found[customer["id"]] = account
@@ -308,9 +308,9 @@ def is_there(sandbox: Sandbox, account: str | None) -> bool:
     return row is not None and not row.get("IsDeleted")
 
 
-def collected_minor(sandbox: Sandbox) -> dict[str, Fraction]:
+def collected_minor(sandbox: Sandbox, *, merged: bool = True) -> dict[str, Fraction]:
     """By Account: what Stripe has collected and not given back, minor units; what is disputed is gone until won."""
-    owner, store = owners(sandbox), sandbox.stripe.world.store
+    owner, store = owners(sandbox, merged=merged), sandbox.stripe.world.store
     invoices = {key: each["customer"] for key, each in store.table("invoice").items()}
     found: dict[str, Fraction] = defaultdict(Fraction)
     for payment in store.table("invoice_payment").values():
@@ -326,12 +326,12 @@ def collected_minor(sandbox: Sandbox) -> dict[str, Fraction]:
     return found
 
 
-def recurring_minor(sandbox: Sandbox) -> dict[str, int]:
+def recurring_minor(sandbox: Sandbox, *, merged: bool = True) -> dict[str, int]:
     """By Account: what its running subscriptions bill in a month, minor units, rounded once.
 
     A year has twelve months, and past-due subscriptions count.
     """
-    store, owner = sandbox.stripe.world.store, owners(sandbox)
+    store, owner = sandbox.stripe.world.store, owners(sandbox, merged=merged)
     running = {
         key: owner.get(each["customer"])
         for key, each in store.table("subscription").items()

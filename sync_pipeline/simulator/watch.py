@@ -198,12 +198,12 @@ class Watch:
                 self._deleted.setdefault(name, self._stage.micros)
         self._held.look()
         self.edits.look()
-        collected, recurring = collected_minor(self._sandbox), recurring_minor(self._sandbox)
-        for account in rows(self._sandbox, "salesforce", "Account"):
-            name = account["Id"]
-            self._values[name].add(collected.get(name, Fraction(0)))
-            self._held.figure(name, "account.lifetime_value", int(collected.get(name, 0)))
-            self._held.figure(name, "account.mrr", recurring.get(name, 0))
+        self._note_figures(merged=True)
+        if any(
+            account.get("MasterRecordId") for account in self._sandbox.salesforce.org.store.table("Account").values()
+        ):
+            # Nobody is told of a merge: until it is found out, the figures of each are those of its own customers.
+            self._note_figures(merged=False)
         for subscription in self._sandbox.stripe.world.store.table("subscription").values():
             name, ends = subscription["id"], subscription.get("cancel_at") or subscription["cancel_at_period_end"]
             if ends:
@@ -223,6 +223,14 @@ class Watch:
                 if paid_at > before:
                     self.breaks(f"I8: the first payment of {row['Id']} moved from {before} to {paid_at}")
                 self._first_payment[row["Id"]] = paid_at
+
+    def _note_figures(self, *, merged: bool) -> None:
+        collected, recurring = (read(self._sandbox, merged=merged) for read in (collected_minor, recurring_minor))
+        for account in rows(self._sandbox, "salesforce", "Account"):
+            name = account["Id"]
+            self._values[name].add(Fraction(collected.get(name, 0)))
+            self._held.figure(name, "account.lifetime_value", int(collected.get(name, 0)))
+            self._held.figure(name, "account.mrr", int(recurring.get(name, 0)))
 
     def look_for_untold(self) -> None:
         """I20: with workers at work and nothing in their way, somebody is told of a failed payment within a minute."""
