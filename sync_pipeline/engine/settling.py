@@ -136,9 +136,12 @@ def _link_made(conn: Connection, account: str, row: CommandRow, object_id: str |
     body = canonical.decode(row.body)
     if body["object"] in LINKED_KINDS:
         metadata = body["params"]["metadata"]
-        of_customer = body["object"] == "customer"
-        slot = account + slot_of_intent(metadata["sf_intent"]).removeprefix(row.account) if of_customer else None
-        owner = slot or metadata["sf_opportunity_id"]
+        if body["object"] == "customer":
+            # Its Account may have been merged since it was asked for.
+            _, further, currency = slot_of_intent(metadata["sf_intent"]).partition(":")
+            owner = f"{account}{further}{currency}"
+        else:
+            owner = metadata["sf_opportunity_id"]
         made = links.Link(account, "stripe", body["object"], object_id, subject=owner)
         try:
             links.put(conn, made, now)

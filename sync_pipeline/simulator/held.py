@@ -17,6 +17,7 @@ from sync_pipeline.core.canon import CANON, country_code
 from sync_pipeline.core.fields import keyed_hash
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.sandbox.world import Sandbox
+from sync_pipeline.simulator.oracle import owners
 
 Row = Mapping[str, Any]
 NOTHING = canonical.encode(None)
@@ -163,10 +164,10 @@ class Held:
     def _ends(self) -> None:
         """The days on which subscriptions are to end: of the Contracts that name them, or could come to do so."""
         salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
-        customers, subscriptions = stripe.table("customer"), stripe.table("subscription")
+        owner, subscriptions = owners(self._sandbox), stripe.table("subscription")
         for contract in salesforce.table("Contract").values():
             for subscription in subscriptions.values():
-                of = (customers[subscription["customer"]].get("metadata") or {}).get("sf_account_id")
+                of = owner.get(subscription["customer"])
                 named = contract.get("Stripe_Subscription_Id__c")
                 if named == subscription["id"] or (named is None and of == contract["AccountId"]):
                     day = canonical.encode(scheduled_end(self._sandbox, subscription, self._zone))

@@ -326,6 +326,56 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=True,
     ),
+    "seed 10894: a customer that was made while its Account was merged had the slot of the one that is gone": Plan(
+        10894,
+        (
+            Action(20, "win", 0, 0),
+            Action(355, "delete the Account", 2, 32),
+            Action(300, "reopen the deal", 0, 51),
+            Action(0, "merge the Account", 0, 37),
+        ),
+        (
+            (18, "lost after"),
+            (19, "late"),
+            (22, "stripe_500"),
+        ),
+        Weather(pause=0.02),
+        by_card=False,
+    ),
+    "seed 13714: a subscription of a merged Account has its end before the merge is found out": Plan(
+        13714,
+        (
+            Action(20, "win", 0, 0),
+            Action(15552000, "enter a cancel date", 1, 44),
+            Action(2678400, "rule on a conflict", 2, 10),
+            Action(85800, "merge the Account", 0, 10),
+        ),
+        (
+            (21, "stripe_429"),
+            (52, "late"),
+        ),
+        Weather(pause=0.005),
+        by_card=True,
+    ),
+    "seed 15865: until a merge is found out, the figures of each Account are those of its own customers": Plan(
+        15865,
+        (
+            Action(0, "win", 2, 0),
+            Action(2678400, "delete the customer", 1, 10),
+            Action(2400, "delete the Account", 2, 2),
+            Action(10800, "edit a price in Salesforce", 1, 60),
+            Action(50, "win", 0, 0),
+            Action(2678400, "merge the Account", 2, 12),
+        ),
+        (
+            (9, "lost before"),
+            (29, "stripe_lock_timeout"),
+            (47, "salesforce_gateway"),
+            (52, "late"),
+        ),
+        Weather(pause=0.005),
+        by_card=True,
+    ),
 }
 
 
