@@ -25,7 +25,7 @@ def campaign(plans: Iterable[Plan], processes: int, *, timelines: bool = False) 
 
 
 def _play_in_short(plan: Plan) -> Result:
-    """Everything that happened, sent to another process, takes that one longer to read than a third of the play."""
+    """What happened in a play that holds is long, and nobody asks for it."""
     result = play(plan)
     return replace(result, trace=result.trace if result.violations else [], calls=[], boundaries=[])
 
