@@ -8,7 +8,7 @@ Salesforce writes of all accounts go together, whatever failed at Stripe.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,7 +41,8 @@ class Applied:
     """What came of one round of writes; `least` is how few calls would have done.
 
     `gathered` counts by account what has joined a bulk job and will be answered by that; `held` are accounts with
-    something that waits for the end of a job under way. `seen` are Accounts as Salesforce showed them in the call of
+    something that waits for the end of a job under way; `in_doubt` are by account the updates of Stripe of which the
+    next look tells whether they are sent again. `seen` are Accounts as Salesforce showed them in the call of
     the last write to it.
     """
 
@@ -51,6 +52,7 @@ class Applied:
     least: Calls = NOTHING
     waiting: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
+    in_doubt: defaultdict[str, list[CommandRow]] = field(default_factory=lambda: defaultdict(list))
     lost: set[str] = field(default_factory=set)
     parked: list[str] = field(default_factory=list)
     halted: str | None = None

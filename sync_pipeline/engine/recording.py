@@ -19,6 +19,7 @@ from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.world import NOT_READ, World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.observe import found_links
+from sync_pipeline.engine.resolve import still_right
 from sync_pipeline.engine.settling import LINKED_KINDS
 from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, links, reviews, work
 from sync_pipeline.ledger.commands import CommandRow, NewCommand
@@ -39,10 +40,15 @@ class Recorded:
 
 
 def record_all(
-    engine: Engine, claims: Sequence[Claim], worlds: Mapping[str, World], plans: Mapping[str, Plan]
+    engine: Engine,
+    claims: Sequence[Claim],
+    worlds: Mapping[str, World],
+    plans: Mapping[str, Plan],
+    in_doubt: Mapping[str, Sequence[CommandRow]],
 ) -> dict[str, Recorded]:
     """Writes the plans into the ledger, some accounts in a transaction.
 
+    Of the updates `in_doubt` those that the plans bear out may be sent as well; the others hold their targets.
     An account that is not ours any more is left out: then its new holder's plan stands, and nothing is written.
     """
     recorded = {}
@@ -53,12 +59,23 @@ def record_all(
             ours = work.held(conn, some, now_wall=engine.env.wall(), margin_us=0)
             stopped = commands.parked_with(conn, ours, error=KEY_REUSED, code_version=engine.code_version)
             for name in sorted(ours):
-                recorded[name] = _record(conn, engine, worlds[name], plans[name], stopped.get(name, ()))
+                again = still_right(worlds[name], plans[name], in_doubt.get(name, ()))
+                recorded[name] = _record(conn, engine, worlds[name], plans[name], stopped.get(name, ()), again)
     return recorded
 
 
-def _record(conn: Connection, engine: Engine, world: World, planned: Plan, stopped: Sequence[CommandRow]) -> Recorded:
-    """Writes one account's plan into the ledger. Nothing of it may be sent while a defect of ours has `stopped` it."""
+def _record(
+    conn: Connection,
+    engine: Engine,
+    world: World,
+    planned: Plan,
+    stopped: Sequence[CommandRow],
+    again: Sequence[CommandRow],
+) -> Recorded:
+    """Writes one account's plan into the ledger; what is sent `again` goes first.
+
+    Nothing of it may be sent while a defect of ours has `stopped` it.
+    """
     now = engine.env.now()
     open_reviews = list(planned.reviews)
     if stopped:
@@ -111,7 +128,7 @@ def _record(conn: Connection, engine: Engine, world: World, planned: Plan, stopp
         code_version=engine.code_version,
         new_id=engine.env.token,
     )
-    return Recorded(rows, linked, leads_on)
+    return Recorded([*again, *rows], linked, leads_on)
 
 
 def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:

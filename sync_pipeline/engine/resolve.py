@@ -1,10 +1,11 @@
 """Commands whose outcome is not known: settled before anything else is planned for their account.
 
-Salesforce updates and Stripe updates set absolute values, so sending them again is safe; one whose key Stripe answers
-with a failure that it has kept is planned anew, under a new key (settling.py). A create is sent again with its own key
-while Stripe still keeps keys. After that, or when the key was answered with 5xx twice (Stripe saves and repeats a
-failure), the strongly consistent list is asked whether the object exists: adopted if it does, a new key if it does
-not. An alert that may have been sent is never sent twice.
+An update sets absolute values, so the next look tells whether it is still wanted. One to Stripe is sent again with its
+own key where it changes nothing that somebody has edited since; otherwise it is planned anew, under a new key, once it
+can arrive no more, as is one whose key Stripe answers with a failure that it has kept (settling.py). A create is sent
+again with its own key while Stripe still keeps keys. After that, or when the key was answered with 5xx twice (Stripe
+saves and repeats a failure), the strongly consistent list is asked whether the object exists: adopted if it does, a new
+key if it does not. An alert that may have been sent is never sent twice.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import Agreement, Plan
+from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.settling import finish, settle, still_ours
@@ -42,6 +45,11 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
                 result.waiting.add(claim.account)
             elif row.kind.startswith("salesforce."):
                 _look_again(engine, claim, row)
+            elif row.kind == "stripe.update":
+                if _is_given_up(engine, row):
+                    _plan_anew(engine, claim, row)
+                else:
+                    result.in_doubt[claim.account].append(row)
             elif row.kind == "alert.send":
                 settle(engine, claim, row, UNANSWERED)
             elif row.kind == "stripe.create" and _key_is_spent(engine, row):
@@ -49,6 +57,24 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
             else:
                 resend(engine, claim, row, result)
     return result
+
+
+def still_right(world: World, planned: Plan, in_doubt: Sequence[CommandRow]) -> list[CommandRow]:
+    """The updates in doubt that may be sent again: the plan wants the same, or both sides hold what they set.
+
+    Whatever else was seen is somebody's edit since, which the old request would overwrite.
+    """
+    wanted = {command.key: command for command in planned.commands}
+    entries = (*planned.agreements, *(each for command in planned.commands for each in command.agreements))
+    by_now = {**world.base, **{(each.subject, each.rule): each.value for each in entries}}
+
+    def is_right(row: CommandRow) -> bool:
+        if (command := wanted.get(row.key)) is not None:
+            return canonical.encode(command.body) == row.body
+        meant = [Agreement(**each) for each in canonical.decode(row.agreements)]
+        return bool(meant) and all(by_now.get((each.subject, each.rule)) == each.value for each in meant)
+
+    return [row for row in in_doubt if is_right(row)]
 
 
 def _taken_out(engine: Engine, claim: Claim, row: CommandRow, job: str) -> bool:
@@ -72,8 +98,13 @@ def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
     return key_is_old(engine, row) or failed_twice
 
 
+def _is_given_up(engine: Engine, row: CommandRow) -> bool:
+    """Whether its last request, if it ever arrives, has arrived."""
+    return row.last_sent is None or engine.env.now() - row.last_sent >= GRACE_US
+
+
 def _probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
-    if row.last_sent is not None and engine.env.now() - row.last_sent < GRACE_US:
+    if not _is_given_up(engine, row):
         result.waiting.add(row.account)
         return
     body = canonical.decode(row.body)
@@ -84,7 +115,12 @@ def _probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> No
         return
     if found is not None:
         settle(engine, claim, row, Outcome("done", object_id=found, message="found in the list"))
-        return
+    else:
+        _plan_anew(engine, claim, row)
+
+
+def _plan_anew(engine: Engine, claim: Claim, row: CommandRow) -> None:
+    """What certainly did not happen, or can be seen: the next plan decides again, under a new key."""
     with engine.ledger.tx() as conn:
         if still_ours(conn, engine, claim):
             attempts.next_generation(conn, row.id)

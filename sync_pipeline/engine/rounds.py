@@ -7,7 +7,7 @@ delay. What one account does never stops another; only missing access stops ever
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sync_pipeline.core.commands import Plan
@@ -138,11 +138,11 @@ class _Rounds:
         self.engine.leases.keep(self.engine.ledger, self.engine.env, every_us=0)
         resolved = resolve(self.engine, self.held.claims, between=self._keep_going)
         _stop_if_halted(resolved)
-        worlds, plans = self._look_and_plan()
+        worlds, plans = self._look_and_plan(resolved.in_doubt)
         approved = self.engine.approval.approved(worlds, plans)
         _give_back(self.engine, [each for each in self.held.claims if each.account not in approved], self.report)
         self.held.claims = [claim for claim in self.held.claims if claim.account in approved]
-        recorded = record_all(self.engine, self.held.claims, worlds, plans)
+        recorded = record_all(self.engine, self.held.claims, worlds, plans, resolved.in_doubt)
         self.report.linked += sum(made.linked for made in recorded.values())
         rows = [(each, recorded[each.account].rows) for each in self.held.claims if each.account in recorded]
         applied = apply(self.engine, rows, between=self._keep_going, last=self.report.rounds > MAX_ROUNDS)
@@ -160,11 +160,12 @@ class _Rounds:
         self.between()
         self.engine.leases.keep(self.engine.ledger, self.engine.env)
 
-    def _look_and_plan(self) -> tuple[dict[str, World], dict[str, Plan]]:
+    def _look_and_plan(self, in_doubt: Collection[str]) -> tuple[dict[str, World], dict[str, Plan]]:
+        """Accounts with an update `in_doubt` are looked at by themselves: what lists have shown may be older."""
         salesforce = self.engine.salesforce
         rows, calls = salesforce.rows, salesforce.calls
         unknown = [claim for claim in self.held.claims if claim.account not in self.known]
-        listed = self.lists.of(unknown, self._keep_going)
+        listed = self.lists.of([each for each in unknown if each.account not in in_doubt], self._keep_going)
         self.lists.put_off(listed, self.held.lost)
         if (began := self.engine.env.wall()) - self.seen_from > LEASE_US:
             self.known, self.seen = {}, {}
@@ -195,6 +196,8 @@ class _Rounds:
     ) -> None:
         """Each account goes where it belongs after what was applied: on, back, to rest until a moment, or home."""
         waiting, held = applied.waiting | resolved.waiting, applied.held | resolved.held
+        sent = {row.id for each in recorded.values() for row in each.rows}
+        waiting |= {name for name, rows in resolved.in_doubt.items() if not {row.id for row in rows} <= sent}
         again, back, kept, resting, settled, lost = [], [], [], [], [], []
         for claim in self.held.claims:
             name = claim.account
