@@ -27,7 +27,9 @@ from sync_pipeline.core.records import (
 from sync_pipeline.core.schedule_phases import phase_form
 from sync_pipeline.core.world import Billing, Catalogue, Link, World
 
+Body = Mapping[str, Any]
 MICROS = 1_000_000
+ADDRESS = ("line1", "city", "state", "postal_code", "country")
 LENGTHS = {
     "day": relativedelta(days=1),
     "week": relativedelta(weeks=1),
@@ -47,7 +49,7 @@ def _customer(world: World, command: Command) -> World:
         intent=params["metadata"]["sf_intent"],
         tax_ids=tuple(f"{each['type']}:{each['value']}" for each in params.get("tax_id_data", ())),
         tax_id_names=tuple(f"(new tax id of {slot})" for _ in params.get("tax_id_data", ())),
-        **{part: address.get(part) for part in ("line1", "city", "state", "postal_code", "country")},
+        **{part: address.get(part) for part in ADDRESS},
     )
     billing = world.billing.value if isinstance(world.billing, Present) else Billing()
     return replace(
@@ -223,28 +225,36 @@ def _granted(
             )
 
 
-def _customer_changed(world: World, command: Command) -> World | None:
-    """What a rule writes to a customer it does not read back into anything else: the customer is done with."""
-    return replace(world, blocked=world.blocked | {command.target})
+def _customer_changed(world: World, body: Body) -> World | None:
+    """Its name, its address and the Account that it says it is of."""
+    seen, params = world.customers.get(body["id"]), body["params"]
+    if not isinstance(seen, Present):
+        return None
+    changed: dict[str, Any] = {"name": params["name"] or None} if "name" in params else {}
+    if "address" in params:
+        changed |= {part: (params["address"] or {}).get(part) or None for part in ADDRESS}
+    if "sf_account_id" in params.get("metadata", {}):
+        changed["account_id"] = params["metadata"]["sf_account_id"] or None
+    return replace(world, customers={**world.customers, seen.value.id: Present(replace(seen.value, **changed))})
 
 
-def _subscription_changed(world: World, command: Command) -> World | None:
+def _subscription_changed(world: World, body: Body) -> World | None:
     """Its end, its discounts, its items; other params are not imagined."""
-    params, imagined = command.body["params"], False
+    params, imagined = body["params"], False
     for names, change in PARTS_OF_A_SUBSCRIPTION.items():
         if not params.keys().isdisjoint(names):
-            imagined, changed = True, change(world, command)
+            imagined, changed = True, change(world, body)
             if changed is None:
                 return None
             world = changed
     return world if imagined else None
 
 
-def _discounts_changed(world: World, command: Command) -> World | None:
+def _discounts_changed(world: World, body: Body) -> World | None:
     """What is given is all that the subscription has; items are only taken off theirs."""
     if not isinstance(world.billing, Present):
         return None
-    name, params, billing = command.body["id"], command.body["params"], world.billing.value
+    name, params, billing = body["id"], body["params"], world.billing.value
     entries = params["discounts"] or ()
     goes_on = {entry["discount"] for entry in entries if "discount" in entry}
     bare = {entry["id"] for entry in params.get("items", ()) if entry.get("discounts") == ""}
@@ -258,9 +268,9 @@ def _discounts_changed(world: World, command: Command) -> World | None:
     return replace(world, billing=Present(replace(billing, discounts=(*kept, *granted))))
 
 
-def _end_changed(world: World, command: Command) -> World | None:
+def _end_changed(world: World, body: Body) -> World | None:
     """A subscription whose end is scheduled, moved or taken back."""
-    params = command.body["params"]
+    params = body["params"]
     if not isinstance(world.billing, Present):
         return None
     billing, at = world.billing.value, params.get("cancel_at") or None
@@ -271,15 +281,21 @@ def _end_changed(world: World, command: Command) -> World | None:
         "cancellation_comment": params.get("cancellation_details", {}).get("comment"),
         "cancellation_reason": at and "cancellation_requested",
     }
-    changed = (replace(s, **end) if s.id == command.body["id"] else s for s in billing.subscriptions)
+    changed = (
+        replace(s, **end) if s.id == body["id"] and not _ends(s, end["cancel_at"]) else s for s in billing.subscriptions
+    )
     return replace(world, billing=Present(replace(billing, subscriptions=tuple(changed))))
 
 
-def _items_changed(world: World, command: Command) -> World | None:
+def _ends(subscription: Subscription, at: int | None) -> bool:
+    return subscription.cancel_at == at and not subscription.cancel_at_period_end
+
+
+def _items_changed(world: World, body: Body) -> World | None:
     """A subscription's or an item's quantities and prices."""
     if not isinstance(world.billing, Present):
         return None
-    body, billing = command.body, world.billing.value
+    billing = world.billing.value
     by_item = body["object"] == "subscription_item"
     entries = [{"id": body["id"], **body["params"]}] if by_item else body["params"].get("items")
     if entries is None:
@@ -305,9 +321,9 @@ def _phase_forms(phases: Iterable[Mapping[str, Any]], starts: int) -> Iterator[s
         starts = phase["end_date"]
 
 
-def _schedule_changed(world: World, command: Command) -> World | None:
+def _schedule_changed(world: World, body: Body) -> World | None:
     """The terms that a schedule says; where it runs, its subscription bills those of the first phase that is said."""
-    body, params = command.body, command.body["params"]
+    params = body["params"]
     if not isinstance(world.billing, Present) or not isinstance(world.catalogue, Present):
         return None
     billing, prices = world.billing.value, _by_id(world.catalogue.value)
@@ -338,7 +354,7 @@ def _schedule_changed(world: World, command: Command) -> World | None:
     return replace(world, billing=Present(replace(billing, schedules=schedules, items=tuple(items))))
 
 
-PARTS_OF_A_SUBSCRIPTION: Mapping[tuple[str, ...], Callable[[World, Command], World | None]] = {
+PARTS_OF_A_SUBSCRIPTION: Mapping[tuple[str, ...], Callable[[World, Body], World | None]] = {
     ("cancel_at", "cancel_at_period_end"): _end_changed,
     ("discounts",): _discounts_changed,
     ("items",): _items_changed,
@@ -360,7 +376,7 @@ CREATES: Mapping[str, Callable[[World, Command], World | None]] = {
     SCHEDULE: _schedule,
     "invoiceitem": _charge,
 }
-UPDATES: Mapping[str, Callable[[World, Command], World | None]] = {
+UPDATES: Mapping[str, Callable[[World, Body], World | None]] = {
     "customer": _customer_changed,
     "subscription": _subscription_changed,
     "subscription_item": _items_changed,

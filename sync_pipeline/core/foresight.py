@@ -10,8 +10,9 @@ derived field) are left out: what would follow from them is not foreseen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.conflict_inbox import with_conflicts
@@ -76,6 +77,11 @@ def imagine(
     return replace(world, facts=(*world.facts, *unrecorded_facts(world, rules))), is_whole
 
 
+def is_shown(world: World, body: Mapping[str, Any]) -> bool:
+    """Whether the world is as an update of Stripe would leave it, as far as that can be told."""
+    return UPDATES[body["object"]](world, body) == world
+
+
 def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[[str], Billing]) -> World | None:
     """The world after the command; None when that cannot be told."""
     body = command.body
@@ -87,7 +93,7 @@ def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[
             return create(world, command) if create else None
         case "stripe.update":
             update = UPDATES.get(body["object"])
-            return update(world, command) if update else None
+            return update(world, body) if update else None
         case "stripe.delete":
             delete = DELETES.get(body["object"])
             return delete(world, command) if delete else None

@@ -8,7 +8,7 @@ Salesforce writes of all accounts go together, whatever failed at Stripe.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,7 +42,7 @@ class Applied:
 
     `gathered` counts by account what has joined a bulk job and will be answered by that; `held` are accounts with
     something that waits for the end of a job under way; `in_doubt` are by account the updates of Stripe of which the
-    next look tells whether they are sent again. `seen` are Accounts as Salesforce showed them in the call of
+    next look may tell. `seen` are Accounts as Salesforce showed them in the call of
     the last write to it.
     """
 
@@ -52,7 +52,7 @@ class Applied:
     least: Calls = NOTHING
     waiting: set[str] = field(default_factory=set)
     held: set[str] = field(default_factory=set)
-    in_doubt: defaultdict[str, list[CommandRow]] = field(default_factory=lambda: defaultdict(list))
+    in_doubt: dict[str, list[CommandRow]] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     parked: list[str] = field(default_factory=list)
     halted: str | None = None

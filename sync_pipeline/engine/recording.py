@@ -19,7 +19,6 @@ from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.world import NOT_READ, World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.observe import found_links
-from sync_pipeline.engine.resolve import still_right
 from sync_pipeline.engine.settling import LINKED_KINDS
 from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, links, reviews, work
 from sync_pipeline.ledger.commands import CommandRow, NewCommand
@@ -48,7 +47,7 @@ def record_all(
 ) -> dict[str, Recorded]:
     """Writes the plans into the ledger, some accounts in a transaction.
 
-    Of the updates `in_doubt` those that the plans bear out may be sent as well; the others hold their targets.
+    Of the updates `in_doubt` those that the plans still want may be sent again; the others hold their targets.
     An account that is not ours any more is left out: then its new holder's plan stands, and nothing is written.
     """
     recorded = {}
@@ -59,8 +58,8 @@ def record_all(
             ours = work.held(conn, some, now_wall=engine.env.wall(), margin_us=0)
             stopped = commands.parked_with(conn, ours, error=KEY_REUSED, code_version=engine.code_version)
             for name in sorted(ours):
-                again = still_right(worlds[name], plans[name], in_doubt.get(name, ()))
-                recorded[name] = _record(conn, engine, worlds[name], plans[name], stopped.get(name, ()), again)
+                doubted = in_doubt.get(name, ())
+                recorded[name] = _record(conn, engine, worlds[name], plans[name], stopped.get(name, ()), doubted)
     return recorded
 
 
@@ -70,12 +69,9 @@ def _record(
     world: World,
     planned: Plan,
     stopped: Sequence[CommandRow],
-    again: Sequence[CommandRow],
+    in_doubt: Sequence[CommandRow],
 ) -> Recorded:
-    """Writes one account's plan into the ledger; what is sent `again` goes first.
-
-    Nothing of it may be sent while a defect of ours has `stopped` it.
-    """
+    """Writes one account's plan into the ledger. Nothing of it may be sent while a defect of ours has `stopped` it."""
     now = engine.env.now()
     open_reviews = list(planned.reviews)
     if stopped:
@@ -128,6 +124,8 @@ def _record(
         code_version=engine.code_version,
         new_id=engine.env.token,
     )
+    bodies = {command.key: canonical.encode(command.body) for command in sendable}
+    again = [row for row in in_doubt if bodies.get(row.key) == row.body]
     return Recorded([*again, *rows], linked, leads_on)
 
 

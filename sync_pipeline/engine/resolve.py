@@ -10,10 +10,12 @@ key if it does not. An alert that may have been sent is never sent twice.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.commands import Agreement, Plan
+from sync_pipeline.core.commands import Agreement
+from sync_pipeline.core.foresight import is_shown
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
 from sync_pipeline.engine.context import Engine
@@ -46,10 +48,7 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
             elif row.kind.startswith("salesforce."):
                 _look_again(engine, claim, row)
             elif row.kind == "stripe.update":
-                if _is_given_up(engine, row):
-                    _plan_anew(engine, claim, row)
-                else:
-                    result.in_doubt[claim.account].append(row)
+                result.in_doubt.setdefault(claim.account, []).append(row)
             elif row.kind == "alert.send":
                 settle(engine, claim, row, UNANSWERED)
             elif row.kind == "stripe.create" and _key_is_spent(engine, row):
@@ -59,22 +58,29 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
     return result
 
 
-def still_right(world: World, planned: Plan, in_doubt: Sequence[CommandRow]) -> list[CommandRow]:
-    """The updates in doubt that may be sent again: the plan wants the same, or both sides hold what they set.
+def by_the_look(
+    engine: Engine, claims: Sequence[Claim], worlds: Mapping[str, World], in_doubt: dict[str, list[CommandRow]]
+) -> dict[str, World]:
+    """Takes out of `in_doubt` the updates of which the look tells; returns their accounts' worlds with what it tells.
 
-    Whatever else was seen is somebody's edit since, which the old request would overwrite.
+    What an update set and is shown was done. What is not shown is planned anew once it can arrive no more. Until then
+    it stays in doubt: it is sent again where the plan wants the same, and holds its target where somebody has edited
+    the object since.
     """
-    wanted = {command.key: command for command in planned.commands}
-    entries = (*planned.agreements, *(each for command in planned.commands for each in command.agreements))
-    by_now = {**world.base, **{(each.subject, each.rule): each.value for each in entries}}
-
-    def is_right(row: CommandRow) -> bool:
-        if (command := wanted.get(row.key)) is not None:
-            return canonical.encode(command.body) == row.body
-        meant = [Agreement(**each) for each in canonical.decode(row.agreements)]
-        return bool(meant) and all(by_now.get((each.subject, each.rule)) == each.value for each in meant)
-
-    return [row for row in in_doubt if is_right(row)]
+    found = {}
+    for claim in [claim for claim in claims if claim.account in in_doubt and claim.account in worlds]:
+        world, rows = worlds[claim.account], in_doubt.pop(claim.account)
+        for row in rows:
+            if is_shown(world, canonical.decode(row.body)):
+                settle(engine, claim, row, Outcome("done", message="seen at Stripe"))
+                agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
+                world = replace(world, base={**world.base, **{(a.subject, a.rule): a.value for a in agreed}})
+            elif _is_given_up(engine, row):
+                _plan_anew(engine, claim, row)
+            else:
+                in_doubt.setdefault(claim.account, []).append(row)
+        found[claim.account] = world
+    return found
 
 
 def _taken_out(engine: Engine, claim: Claim, row: CommandRow, job: str) -> bool:

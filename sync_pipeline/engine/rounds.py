@@ -7,7 +7,7 @@ delay. What one account does never stops another; only missing access stops ever
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sync_pipeline.core.commands import Plan
@@ -28,7 +28,7 @@ from sync_pipeline.engine.leases import LEASE_US, Held
 from sync_pipeline.engine.lists import FRESH_US, FromLists, Lists
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.recording import Recorded, record_all, unknown_parts
-from sync_pipeline.engine.resolve import resolve
+from sync_pipeline.engine.resolve import by_the_look, resolve
 from sync_pipeline.engine.retries import delay_us
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.commands import CommandRow
@@ -160,7 +160,7 @@ class _Rounds:
         self.between()
         self.engine.leases.keep(self.engine.ledger, self.engine.env)
 
-    def _look_and_plan(self, in_doubt: Collection[str]) -> tuple[dict[str, World], dict[str, Plan]]:
+    def _look_and_plan(self, in_doubt: dict[str, list[CommandRow]]) -> tuple[dict[str, World], dict[str, Plan]]:
         """Accounts with an update `in_doubt` are looked at by themselves: what lists have shown may be older."""
         salesforce = self.engine.salesforce
         rows, calls = salesforce.rows, salesforce.calls
@@ -172,6 +172,7 @@ class _Rounds:
         self.seen_from = began
         names = [claim.account for claim in self.held.claims]
         worlds = observe(self.engine, names, known=self.known, seen=self.seen, listed=listed, between=self._keep_going)
+        worlds |= by_the_look(self.engine, self.held.claims, worlds, in_doubt)
         self.report.least += least_salesforce_reads(salesforce.rows - rows, salesforce.calls - calls)
         self.report.looked += looked_at(world for name, world in worlds.items() if name not in self.known)
         self.report.worlds |= worlds

@@ -151,6 +151,9 @@ class Watch:
         self._moments[self._worker] = self._stage.micros
         if is_write(side, call):
             self._in_flight.pop(self._worker, None)
+            if side == "stripe" and reply is not None and not is_create(call):
+                # Whoever looks at the object sees it.
+                self._unanswered.pop(target(call), None)
             if self._undisturbed and side == "stripe" and self._before and self._before == self._stripe_object(call):
                 self.breaks(f"I19: a write to Stripe changes nothing: {call.path} {call.body.decode()}")
             self._events = len(self._sandbox.stripe.world.store.table("event"))
@@ -253,14 +256,14 @@ class Watch:
                     self.breaks(f"I27: {field} of {subject} was agreed on as {value}, which {side} never held")
 
     def _check_alone(self, call: Call, key: str) -> None:
-        """A write that may be on its way is resolved before the same object is written again."""
+        """A write that may still arrive is waited for before the same object is written again."""
         about = target(call)
         if is_named_by_us(call):
             return
         before = self._unanswered.get(about)
         if before is not None and before.key != key:
             waited = self._stage.micros - before.sent_at
-            if not (is_create(call) and waited >= GRACE_SECONDS * MICROS):
+            if waited < GRACE_SECONDS * MICROS:
                 self.breaks(f"I15: {about} is written again while another write to it is open")
         self._unanswered[about] = _Unanswered(key, self._stage.micros)
 
