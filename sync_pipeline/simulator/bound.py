@@ -1,8 +1,8 @@
 """I19: where nothing goes wrong, no more is sent and read than has to be.
 
 Between two changes that are not the sync's own, a field is written once: Stripe has no batches, so every object that
-differs is one call, and no call repeats another. What is written to Stripe may change what Salesforce has to show: once
-more for each time that the sync turns to Stripe. A look at an Account reads what it bills once.
+differs is one call, and no call repeats another; edits that count from two moments are two. What is written to Stripe
+may change what Salesforce has to show: once more for each time that the sync turns to Stripe. A look at an Account reads what it bills once.
 """
 
 from __future__ import annotations
@@ -56,11 +56,13 @@ class Bound:
 
 def _fields(side: str, call: Call) -> Iterator[str]:
     if side == "stripe":
-        names = {name.partition("[")[0] for name in parse_qs(call.body.decode(), keep_blank_values=True)}
+        params = parse_qs(call.body.decode(), keep_blank_values=True)
+        names = {name.partition("[")[0] for name in params}
         if is_create(call):
             yield f"{call.path} {call.body.decode()}"
         else:
-            yield from (f"{call.path} {name}" for name in sorted(names - set(HOW)))
+            since = "".join(f" from {moment}" for moment in params.get("proration_date", ()))
+            yield from (f"{call.path} {name}{since}" for name in sorted(names - set(HOW)))
         return
     for record in written_records(call):
         name = record.get("id") or json.dumps(record, sort_keys=True)

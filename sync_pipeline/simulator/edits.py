@@ -20,6 +20,7 @@ from sync_pipeline.core.canon import number
 from sync_pipeline.ledger.tables import conflict, review
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.held import NOTHING, scheduled_end
+from sync_pipeline.simulator.oracle import is_there
 from sync_pipeline.simulator.stage import MICROS, Stage, StagedLedger
 
 QUANTITY, CANCEL_DATE = "item.quantity", "contract.cancel_requested_on"
@@ -124,7 +125,8 @@ class Edits:
             known = {row.key: row for row in conn.execute(select(conflict))}
         shown = self._sandbox.salesforce.org.store.table("Sync_Conflict__c").values()
         present = {row["Conflict_Key__c"]: row for row in shown if not row.get("IsDeleted")}
-        for key in sorted(known.keys() ^ present.keys()):
+        told_nowhere = {key for key, row in known.items() if not is_there(self._sandbox, row.account)}
+        for key in sorted((known.keys() ^ present.keys()) - told_nowhere):
             yield f"I16: conflict {key} is {'not ' if key in known else ''}in Salesforce alone"
         for key in sorted(known.keys() & present.keys()):
             status, winner = (present[key].get(name) for name in ("Status__c", "Winner__c"))
