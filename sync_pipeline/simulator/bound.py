@@ -2,7 +2,8 @@
 
 Between two changes that are not the sync's own, a field is written once: Stripe has no batches, so every object that
 differs is one call, and no call repeats another; edits that count from two moments are two. What is written to Stripe
-may change what Salesforce has to show: once more for each time that the sync turns to Stripe. A look at an Account reads what it bills once.
+may change what Salesforce has to show: once more for each time that the sync turns to Stripe. A look at an Account
+reads what it bills once.
 """
 
 from __future__ import annotations

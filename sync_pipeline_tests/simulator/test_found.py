@@ -392,7 +392,7 @@ FOUND: dict[str, Plan] = {
         Weather(kill=0.02, pause=0.005),
         by_card=False,
     ),
-    "seed 8602: what an update without an answer had set was taken for an edit of the customer once its request was given up": Plan(
+    "seed 8602: what an update without an answer had set was taken for an edit of the customer": Plan(
         8602,
         (
             Action(5, "win", 1, 0),
@@ -469,7 +469,7 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=False,
     ),
-    "seed 18836: a deal whose subscription is with a customer of nobody, since a merge was found out too late, is told of": Plan(
+    "seed 18836: a deal whose customer is nobody's, since a merge was found out too late, is told of": Plan(
         18836,
         (
             Action(2400, "win", 1, 0),

@@ -355,7 +355,7 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
     ),
     "a fresh key for each attempt of an update": (
         "I15",
-        plan(*DEAL, Action(HOUR, "rename the Account", 0, 7), trouble=dict.fromkeys(range(45, 400), LOST)),
+        plan(*DEAL, Action(HOUR, "rename the Account", 0, 7), trouble=dict.fromkeys(range(45, 400), "late, writes")),
         _fresh_keys,
     ),
     "what is as it should be is written again": (
