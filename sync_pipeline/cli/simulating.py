@@ -6,8 +6,13 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from sync_pipeline.simulator.play import Result
 
 SEEDS = re.compile(r"(\d+)(?:\.\.(\d+))?")
 
@@ -37,38 +42,55 @@ class SeedRange(click.ParamType[range]):
 def simulate(seeds: range, processes: int, as_json: bool, timeline: bool, story: str | None, every: int) -> None:
     """Play the engine against both sandboxes while people, networks and workers misbehave, and check what holds.
 
-    A seed that fails is shrunk to what it takes to fail, and told with its timeline. With --story, a story is played
+    A seed that fails is told at once; when all are played, it is shrunk to what it takes to fail, and told with its
+    timeline. With --story, a story is played
     once for every call and way to fail and for every boundary at which a worker can be killed or stand still, and must
     always end in the same state. Ends with 1 if something fails.
     """
     if story is not None:
         _simulate_story(story, every, processes, as_json=as_json)
         return
+    from sync_pipeline.engine.env import SystemEnv
     from sync_pipeline.simulator.campaign import campaign
     from sync_pipeline.simulator.play import plan_of
     from sync_pipeline.simulator.shrink import shrink
 
     sometimes: Counter[str] = Counter()
-    failed = []
+    failed: list[Result] = []
+    env = SystemEnv()
+    began = env.wall()
     for result in campaign(map(plan_of, seeds), processes, timelines=timeline):
         sometimes += result.sometimes
         if timeline:
             click.echo("\n".join(result.trace))
         if result.violations:
-            failed.append(result.plan.seed)
+            failed.append(result)
             if not as_json:
-                click.echo(f"seed {result.plan.seed} fails: {'; '.join(result.violations)}")
-                smallest = shrink(result)
-                click.echo(f"the least of it that fails, {len(smallest.plan.actions)} actions:")
-                click.echo("\n".join(f"  {line}" for line in smallest.trace))
+                click.echo(f"seed {result.plan.seed} fails: {'; '.join(_each_once(result.violations))}")
+    rate = len(seeds) * 1_000_000 / (env.wall() - began)
     if as_json:
-        click.echo(json.dumps({"seeds": len(seeds), "failed": failed, "sometimes": dict(sorted(sometimes.items()))}))
+        told = {
+            "seeds": len(seeds),
+            "per_second": round(rate, 2),
+            "failed": [result.plan.seed for result in failed],
+            "violations": {result.plan.seed: _each_once(result.violations) for result in failed},
+            "sometimes": dict(sorted(sometimes.items())),
+        }
+        click.echo(json.dumps(told))
     else:
+        for result in failed:
+            smallest = shrink(result)
+            click.echo(f"the least of seed {result.plan.seed} that fails, {len(smallest.plan.actions)} actions:")
+            click.echo("\n".join(f"  {line}" for line in smallest.trace))
         for what, count in sorted(sometimes.items()):
             click.echo(f"{count:8} {what}")
-        click.echo(f"{len(seeds)} seeds, {len(failed)} fail")
+        click.echo(f"{len(seeds)} seeds at {rate:.2f} per second, {len(failed)} fail")
     if failed:
         sys.exit(1)
+
+
+def _each_once(violations: Iterable[str]) -> list[str]:
+    return [what if times == 1 else f"{what} ({times} times)" for what, times in Counter(violations).items()]
 
 
 def _simulate_story(story: str, every: int, processes: int, *, as_json: bool) -> None:
@@ -81,9 +103,9 @@ def _simulate_story(story: str, every: int, processes: int, *, as_json: bool) ->
         for fault, found in play_faults(name, every=every, processes=processes):
             played += 1
             if found:
-                failed.append({"story": name, "fault": fault, "differences": found})
+                failed.append({"story": name, "fault": fault, "differences": _each_once(found)})
                 if not as_json:
-                    click.echo("\n  ".join([f"{name}, {fault}:", *found]))
+                    click.echo("\n  ".join([f"{name}, {fault}:", *_each_once(found)]))
     if as_json:
         click.echo(json.dumps({"played": played, "failed": failed}))
     else:

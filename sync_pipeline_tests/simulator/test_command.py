@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 from sync_pipeline.cli import main
 from sync_pipeline.core import readings
 from sync_pipeline.core.money import Money
-from sync_pipeline.simulator import shrink
+from sync_pipeline.simulator import campaign, play, shrink
+from sync_pipeline.simulator.stage import Weather
 
 
 def simulate(*options: str) -> Result:
@@ -21,7 +22,7 @@ def simulate(*options: str) -> Result:
 def test_seeds_that_hold_are_counted_with_what_they_reached() -> None:
     told = simulate("--seeds", "2", "--timeline")
     assert told.exit_code == 0
-    assert told.output.splitlines()[-1] == "1 seeds, 0 fail"
+    assert re.fullmatch(r"1 seeds at \d+\.\d\d per second, 0 fail", told.output.splitlines()[-1])
     assert re.search(r" worker \d+: POST /v1/customers -> 200\n", told.output)
     assert " people: win\n" in told.output
 
@@ -33,13 +34,15 @@ def test_a_failing_seed_is_told_with_its_least_timeline_and_ends_with_one(monkey
     assert told.exit_code == 1
     lines = told.output.splitlines()
     assert lines[0].startswith("seed 2 fails: I4: ")
-    assert lines[1].startswith("the least of it that fails, ")
+    assert lines[1].startswith("the least of seed 2 that fails, ")
     assert any(" world: win (customer " in line for line in lines)
-    assert lines[-1] == "1 seeds, 1 fail"
+    assert lines[-1].endswith(", 1 fail")
     as_json = simulate("--seeds", "2", "--json")
     assert as_json.exit_code == 1
     found = json.loads(as_json.output)
     assert (found["seeds"], found["failed"]) == (1, [2])
+    (broken,) = found["violations"].values()
+    assert lines[0] == f"seed 2 fails: {'; '.join(broken)}"
     assert found["sometimes"]["people: win"] >= 1
 
 
@@ -62,3 +65,12 @@ def test_a_story_that_ends_otherwise_is_told_and_ends_with_one(monkeypatch: pyte
 @pytest.mark.parametrize("wrong", [("--seeds", "9..1"), ("--seeds", "x"), ("--story", "none")])
 def test_wrong_use_is_told_and_ends_with_two(wrong: tuple[str, ...]) -> None:
     assert simulate(*wrong).exit_code == 2
+
+
+def test_what_breaks_again_and_again_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(play, "plan_of", lambda seed: play.Plan(seed, (), (), Weather(), by_card=False))
+    monkeypatch.setattr(
+        campaign, "play", lambda plan: play.Result(plan, "", violations=["I1: this", "I2: that", "I1: this"])
+    )
+    found = json.loads(simulate("--seeds", "7", "--json").output)
+    assert found["violations"] == {"7": ["I1: this (2 times)", "I2: that"]}
