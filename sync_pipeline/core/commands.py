@@ -33,6 +33,10 @@ STRIPE_CREATE_ORDER = (
 )
 
 
+OF_SUBSCRIPTION = {"subscription": "id", "subscription_item": "subscription"}
+"""Where the body of an update of Stripe names its subscription, by object."""
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """A value that both sides are known to hold: the next merge base."""
@@ -84,6 +88,19 @@ class Command:
     body: Mapping[str, Any]
     changes: tuple[FieldChange, ...] = ()
     agreements: tuple[Agreement, ...] = ()
+
+    @property
+    def system(self) -> str:
+        """`stripe` or `salesforce`; `link` and `alert` are of neither."""
+        return self.action.partition(".")[0]
+
+    @property
+    def subscription(self) -> str | None:
+        """The subscription that an update of Stripe changes, itself or one of its items."""
+        if self.action != "stripe.update" or self.body["object"] not in OF_SUBSCRIPTION:
+            return None
+        name: str = self.body[OF_SUBSCRIPTION[self.body["object"]]]
+        return name
 
     def order(self) -> tuple[int, int, int, str]:
         """Urgent first; within an account a thing comes before what needs it."""
@@ -144,6 +161,6 @@ class Plan:
         Records of Salesforce are set when the account's writes to Stripe are done: these change what is to be shown
         there, and it would be written twice.
         """
-        if any(command.action.startswith("stripe.") for command in self.commands):
+        if any(command.system == "stripe" for command in self.commands):
             return tuple(command for command in self.commands if command.action != "salesforce.update")
         return self.commands

@@ -30,7 +30,7 @@ def counted(commands: Iterable[Command], before: World, after: World) -> Counter
     A subscription is changed once, however many of its items are.
     """
     found: Counter[str] = Counter()
-    to_stripe = [command for command in commands if command.action.startswith("stripe.")]
+    to_stripe = [command for command in commands if command.system == "stripe"]
     updates = [each for each in to_stripe if each.action == "stripe.update" and each.body["object"] in CHANGED]
     found["creates"] = sum(each.action == "stripe.create" and each.body["object"] in MADE for each in to_stripe)
     found["changes"] = len({each.body.get("subscription") or each.body["id"] for each in updates})

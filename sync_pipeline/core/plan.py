@@ -64,7 +64,8 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *end_terms(world, rules),
         *unapplied_changes(world, rules),
     ]
-    entries += contractions(world, rules, _changing(entries))
+    changing = {each.subscription for each in entries if isinstance(each, Command) and each.subscription}
+    entries += contractions(world, rules, changing)
     inbox = list(keep_conflicts(world, rules, entries))
     commands = _one_per_target(entry for entry in (*entries, *inbox) if isinstance(entry, Command))
     free = (command for command in commands if command.target not in world.blocked)
@@ -80,13 +81,6 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         waits=tuple(sorted((each for each in later if each.detail), key=lambda each: (each.at, each.subject))),
         look_again_at=min((entry.at for entry in later), default=None),
     )
-
-
-def _changing(entries: Iterable[Entry]) -> frozenset[str]:
-    """The subscriptions that are about to be written at Stripe, they or their items."""
-    bodies = (each.body for each in entries if isinstance(each, Command) and each.action == "stripe.update")
-    of_object = {"subscription": "id", "subscription_item": "subscription"}
-    return frozenset(body[of_object[body["object"]]] for body in bodies if body["object"] in of_object)
 
 
 def _one_per_target(commands: Iterable[Command]) -> Iterator[Command]:

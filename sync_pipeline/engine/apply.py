@@ -102,7 +102,7 @@ def apply(
         for (claim, rows), applied in zip(breath, served, strict=True):
             result.add(applied)
             later = "salesforce.update" if applied.done and not last else ""
-            pooled += [(claim, row) for row in rows if row.kind.startswith("salesforce.") and row.kind != later]
+            pooled += [(claim, row) for row in rows if row.system == "salesforce" and row.kind != later]
         if result.halted:
             return result
     pooled, result.gathered = gather(engine, pooled, min_lease_us=LONGEST_CALL_US)
@@ -117,7 +117,7 @@ def apply(
 
 def _serve_stripe(engine: Engine, claim: Claim, rows: Sequence[CommandRow]) -> Applied:
     """Sends an account's Stripe commands in order, until one does not take effect."""
-    ours = [row for row in rows if row.kind.startswith("stripe.")]
+    ours = [row for row in rows if row.system == "stripe"]
     result = Applied(least=Calls(stripe_writes=len(ours)))
     all(_send_to_stripe(engine, claim, row, result) for row in ours)
     return result
@@ -152,7 +152,7 @@ def _send_alone(
     engine: Engine, claim: Claim, row: CommandRow, result: Applied, send: Callable[[Attempt, Guard], Outcome]
 ) -> bool:
     """Writes ahead, sends and settles one command; True when it took effect."""
-    system = row.kind.partition(".")[0]
+    system = row.system
     if not retries.allowed(engine, system, [row]):
         result.waiting.add(row.account)
         return False
@@ -254,7 +254,7 @@ def _gives_way_to_jobs(row: CommandRow) -> bool:
     The Task of a failed payment does not: a job may run for half an hour. Salesforce lets a call wait for a lock for up
     to 10 s; what it refuses then is sent again, here as in the job.
     """
-    return row.kind.startswith("salesforce.") and row.priority > Priority.PAYMENT_FAILED
+    return row.system == "salesforce" and row.priority > Priority.PAYMENT_FAILED
 
 
 def key_is_old(engine: Engine, row: CommandRow) -> bool:

@@ -135,7 +135,7 @@ def stop(engine: Engine, found: Sequence[str], worlds: Sequence[World]) -> None:
 
 
 def _count(engine: Engine, world: World, writes: Sequence[Command]) -> Counter[str]:
-    if not any(each.action.startswith("stripe.") for each in writes):
+    if not any(each.system == "stripe" for each in writes):
         # What a wave of figures would change is not worth imagining.
         return Counter()
     after, _ = imagine(world, writes, engine.rules, lambda _: Billing())

@@ -221,12 +221,12 @@ def _calls(ahead: Sequence[Foreseen]) -> Calls:
     calls = NOTHING
     for number in range(max((len(each.rounds) for each in ahead), default=0)):
         writes = [c for each in ahead if number < len(each.rounds) for c in each.rounds[number]]
-        to_salesforce = (c for c in writes if c.action.startswith("salesforce."))
+        to_salesforce = (c for c in writes if c.system == "salesforce")
         calls += Calls(
             salesforce_writes=least_salesforce_writes(
                 [salesforce_write(c.action, c.account, c.body) for c in to_salesforce]
             ),
-            stripe_writes=sum(c.action.startswith("stripe.") for c in writes),
+            stripe_writes=sum(c.system == "stripe" for c in writes),
         )
     return calls
 
@@ -236,17 +236,10 @@ def _invoice_effects(engine: Engine, ahead: Foreseen) -> Iterator[InvoiceEffect]
     for command in ahead.commands:
         if command.action == "stripe.create" and command.body["object"] == "subscription":
             yield from _first_invoice(engine, ahead, command)
-        elif command.action == "stripe.update" and (subscription := _subscription_of(ahead, command)):
-            changed.setdefault(subscription, []).append(command)
+        elif command.subscription is not None:
+            changed.setdefault(command.subscription, []).append(command)
     for subscription, writes in changed.items():
         yield from _next_invoice(engine, ahead, subscription, writes)
-
-
-def _subscription_of(ahead: Foreseen, command: Command) -> str | None:
-    body, billing = command.body, ahead.before.billing
-    if body["object"] == "subscription_item" and isinstance(billing, Present):
-        return next((item.subscription for item in billing.value.items if item.id == body["id"]), None)
-    return body["id"] if body["object"] == "subscription" else None
 
 
 def _next_invoice(

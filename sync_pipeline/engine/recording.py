@@ -104,7 +104,7 @@ def _record(
     leads_on = finds or linked > 0
     sendable = [command for command in planned.commands if command.action != "link"]
     versions = _versions(world)
-    at_stripe = _at_stripe(world) if any(_is_for_stripe(command) for command in sendable) else None
+    at_stripe = _at_stripe(world) if any(command.system == "stripe" for command in sendable) else None
     if stopped:
         reviews.reconcile(conn, world.account_id, open_reviews, now)
         return Recorded([], linked, leads_on)
@@ -119,7 +119,7 @@ def _record(
         leads_on = True
     rows = commands.propose(
         conn,
-        [as_new_command(command, versions, at_stripe if _is_for_stripe(command) else None) for command in sendable],
+        [as_new_command(command, versions, at_stripe if command.system == "stripe" else None) for command in sendable],
         now=now,
         code_version=engine.code_version,
         new_id=engine.env.token,
@@ -154,10 +154,6 @@ def _versions(world: World) -> dict[str, int | None]:
     ]
     account = [world.account.value] if isinstance(world.account, Present) else []
     return {record.id: record.modified_at for record in (*account, *parts)}
-
-
-def _is_for_stripe(command: Command) -> bool:
-    return command.action.startswith("stripe.")
 
 
 def _at_stripe(world: World) -> str | None:

@@ -45,7 +45,7 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
                     result.held.add(claim.account)
             elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
                 result.waiting.add(claim.account)
-            elif row.kind.startswith("salesforce."):
+            elif row.system == "salesforce":
                 _look_again(engine, claim, row)
             elif row.kind == "stripe.update":
                 result.in_doubt.setdefault(claim.account, []).append(row)

@@ -234,11 +234,11 @@ class _Rounds:
 def _is_outdated(engine: Engine, by: FromLists, planned: Plan) -> bool:
     """Nothing is written to Stripe from what its lists have shown long ago: somebody may have changed it since."""
     is_old = engine.env.wall() - by.began_wall > FRESH_US
-    return is_old and any(command.action.startswith("stripe.") for command in planned.commands)
+    return is_old and any(command.system == "stripe" for command in planned.commands)
 
 
 def _touches_stripe(rows: Iterable[CommandRow]) -> bool:
-    return any(row.kind.startswith("stripe.") for row in rows)
+    return any(row.system == "stripe" for row in rows)
 
 
 def _plans(engine: Engine, worlds: Mapping[str, World], report: BatchReport) -> dict[str, Plan]:

@@ -52,7 +52,7 @@ def finish(
     now = engine.env.now()
     # Its key answers for a day with the failure that it was answered with first.
     spent = outcome.replayed_failure and outcome.state == "ambiguous" and row.kind != "stripe.create"
-    if spent or (outcome.state == "ambiguous" and row.kind.startswith("salesforce.")):
+    if spent or (outcome.state == "ambiguous" and row.system == "salesforce"):
         # It set absolute values: the next look tells whether it has to be sent again.
         outcome = replace(outcome, state="throttled")
     account = attempts.finish(

@@ -34,11 +34,11 @@ def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:
         "step": step,
         "target": command.target,
         "action": command.action,
-        "owner": "salesforce" if command.action.startswith("stripe.") else "stripe",
+        "owner": "salesforce" if command.system == "stripe" else "stripe",
         "priority": int(command.priority),
     }
     if not command.changes:
-        made = canonical.encode(_without_personal(command.body)) if command.action.startswith("stripe.") else None
+        made = canonical.encode(_without_personal(command.body)) if command.system == "stripe" else None
         yield PlannedWrite(**common, field="", rule=None, old=None, new=made, reason=command.reason)
     for change in command.changes:
         yield PlannedWrite(

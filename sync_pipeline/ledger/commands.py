@@ -51,6 +51,11 @@ class NewCommand:
     changes: str
     agreements: str
 
+    @property
+    def system(self) -> str:
+        """`stripe` or `salesforce`; `alert` is of neither."""
+        return self.kind.partition(".")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class CommandRow(NewCommand):
