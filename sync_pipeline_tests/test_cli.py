@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +21,7 @@ from click.testing import CliRunner
 
 from sync_pipeline.cli import main
 from sync_pipeline.config.settings import CREDENTIALS, sandbox_environment
-from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, only, records, win, writes_since
+from sync_pipeline_tests.engine.people import at_stripe, edit, fault, hits, mark, only, records, win, writes_since
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
 FINE, FAILED, MISUSED = 0, 1, 2
@@ -463,6 +465,39 @@ def test_the_receiver_says_where_it_listens_and_ends_without_a_traceback(environ
         process.terminate()
         _, errors = process.communicate(timeout=30)
         assert "Traceback" not in errors
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_asked_to_end_finishes_its_call_and_gives_back_what_it_had(
+    sandbox: SandboxHandle, environment: dict[str, str], number: signal.Signals, tmp_path: Path
+) -> None:
+    """Otherwise nobody may touch its Accounts until its leases are over, two minutes after every new version."""
+    assert run(environment, "worker", "--once").returncode == FINE
+    win(sandbox)
+    fault(sandbox, "delay", side="stripe", method="POST", path="^/v1/prices$", seconds=2)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sync_pipeline.cli", "worker"],
+        env={"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1", "SYNC_POLL_SECONDS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while process.poll() is None and not hits(sandbox):
+            time.sleep(0.03)
+        process.send_signal(number)
+        told, errors = process.communicate(timeout=30)
+        assert process.returncode == FINE, errors
+        assert "Traceback" not in errors
+        assert json.loads(told)["problems"] == []
+        with contextlib.closing(sqlite3.connect(tmp_path / "home" / "ledger.db")) as ledger:
+            assert ledger.execute("select count(*) from work where lease_until_wall > 0").fetchone() == (0,)
+            assert ledger.execute("select count(*) from attempt where outcome is null").fetchone() == (0,)
+            assert ledger.execute("select count(*) from worker").fetchone() == (0,)
+        assert (len(records(sandbox, "customer")), len(records(sandbox, "subscription"))) == (1, 0)
     finally:
         process.kill()
         process.communicate()

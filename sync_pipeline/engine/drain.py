@@ -37,7 +37,8 @@ class DrainPlan:
     """How long to go on: `linger_seconds` without work, `run_seconds` at the most (None without limit).
 
     Salesforce is asked for changes every `poll_seconds`, Stripe for missed events every `sweep_seconds`. With
-    `allow` a person has looked at it, and no guard stops it.
+    `allow` a person has looked at it, and no guard stops it. It ends once it `is_over`, when nothing is in flight: what
+    is not at rest then is given back to the queue.
     """
 
     linger_seconds: float = 0
@@ -45,6 +46,11 @@ class DrainPlan:
     poll_seconds: int = 30
     sweep_seconds: int = 300
     allow: bool = False
+    is_over: Callable[[], bool] = lambda: False
+
+
+class _Over(Halted):
+    """The drain was asked to end."""
 
 
 @dataclass(slots=True)
@@ -93,6 +99,8 @@ class _Drain:
                 if not self._take_a_turn():
                     break
             self._report.problems.update(queue.held_back(self._engine))
+        except _Over:
+            pass
         finally:
             with self._engine.ledger.tx() as conn:
                 workers.leave(conn, self._me)
@@ -130,6 +138,8 @@ class _Drain:
         self._tell(done)
 
     def _beat(self) -> None:
+        if self._plan.is_over():
+            raise _Over
         if (wall := self._engine.env.wall()) - self._beaten >= BEAT_US:
             with self._engine.ledger.tx() as conn:
                 workers.beat(conn, name=self._me, kind=KIND, now_wall=wall, ends_wall=self._ends)
