@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import getpass
 import json
 import os
 import signal
@@ -305,6 +306,8 @@ def test_a_guard_stops_a_run_until_it_is_allowed(
     check_refused(run(ours, "worker", "--allow"), MISUSED, "--once")
     assert "nothing is written: stopped by a guard" in run(ours, "ledger", "status").stdout
     assert run(ours, "reconcile", "--allow").returncode == FINE
+    newest = run(ours, "undo").stdout.splitlines()[0]
+    assert f"reconcile-allowed-by-{getpass.getuser()}-" in newest
     assert "stopped" not in run(ours, "ledger", "status").stdout
 
 

@@ -20,7 +20,7 @@ def reconcile(as_json: bool, allow: bool) -> None:
     from sync_pipeline.engine.certificate_text import as_data, as_text
     from sync_pipeline.engine.reconcile import reconcile as run_reconcile
 
-    with engine("reconcile") as running:
+    with engine("reconcile", allow=allow) as running:
         certificate = run_reconcile(running, allow=allow)
     click.echo(json.dumps(as_data(certificate), indent=2) if as_json else as_text(certificate))
     if not certificate.agrees:
@@ -90,7 +90,7 @@ def apply(file: Path, allow: bool) -> None:
         planned = from_json(file.read_bytes())
     except PlanError as error:
         raise click.BadParameter(f"{file}: {error}.") from None
-    with engine("apply") as running:
+    with engine("apply", allow=allow) as running:
         report = apply_plan(running, planned, allow=allow)
     for line in report.moved:
         where = f"{line.target} {line.field}".strip()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,8 +17,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def engine(run: str) -> Iterator[Engine]:
-    """The engine of this installation. `run` and the moment name the process in the audit."""
+def engine(run: str, *, allow: bool = False) -> Iterator[Engine]:
+    """The engine of this installation. In the audit the process is named by its command, whether that was allowed to
+    pass the guards, who gave it, and the moment."""
     from sync_pipeline.config.settings import load_settings
     from sync_pipeline.engine.assembly import build_env, open_engine
     from sync_pipeline.ledger import migrations
@@ -26,11 +30,21 @@ def engine(run: str) -> Iterator[Engine]:
         click.echo(f"note: there is no ledger at {shown_url(settings.database_url)} yet; a new one is made", err=True)
     env = build_env(settings)
     begun = datetime.fromtimestamp(env.wall() // 1_000_000, UTC)
-    name = f"{run}-{begun:%Y%m%dT%H%M%S}-{env.token()[:4]}"
+    name = f"{run}{'-allowed' if allow else ''}-by-{_person()}-{begun:%Y%m%dT%H%M%S}-{env.token()[:4]}"
     with open_engine(settings, run=name) as opened:
         for warning in opened.warnings:
             click.echo(f"warning: {warning}", err=True)
         yield opened
+
+
+def _person() -> str:
+    """The login name of whoever gave the command."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that no name belongs to.
+        name = f"uid{os.getuid()}"
+    return re.sub(r"[^A-Za-z0-9._]", "_", name)
 
 
 def require_account_ids(accounts: Iterable[str]) -> None:

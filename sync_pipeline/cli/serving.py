@@ -66,7 +66,7 @@ def worker(once: bool, allow: bool) -> None:
         # Who asks twice does not want to wait.
         signal.signal(number, signal.SIG_DFL)
 
-    with engine("worker") as running:
+    with engine("worker", allow=allow) as running:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, end)
         at_once = DrainPlan(poll_seconds=0, sweep_seconds=0, allow=allow, is_over=asked.is_set)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RUNS_SHOWN = 20
 
 
-@click.command(epilog="Example:  sync-pipeline undo reconcile-20261126T020000-4f2a --write")
+@click.command(epilog="Example:  sync-pipeline undo reconcile-by-ana-20261126T020000-4f2a --write")
 @click.argument("run", required=False)
 @click.option("--write", is_flag=True, help="Set the values back; without it they are only shown.")
 @click.option("--allow", is_flag=True, help="No guard stops it: somebody has looked at what would be set back.")
@@ -32,7 +32,7 @@ def undo(run: str | None, write: bool, allow: bool) -> None:
     from sync_pipeline.engine.undo import carry_out, plan_undo
     from sync_pipeline.ledger import audit
 
-    with engine("undo") as running:
+    with engine("undo", allow=allow) as running:
         if run is None:
             with running.ledger.read() as conn:
                 found = audit.runs(conn, RUNS_SHOWN)
