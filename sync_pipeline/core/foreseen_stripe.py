@@ -304,15 +304,24 @@ def _items_changed(world: World, body: Body) -> World | None:
     items = {item.id: item for item in billing.items}
     for number, entry in enumerate(entries, start=1):
         if entry.get("deleted"):
-            items.pop(entry["id"])
+            items.pop(entry["id"], None)
             continue
         old = items.get(entry.get("id", ""))
+        if old is None and "id" in entry:
+            # Somebody has taken it off.
+            return None
         name = old.id if old else f"(new item {number} of {body['id']})"
         changed = _item(name, old.subscription if old else body["id"], entry, catalogue, old)
         if changed is None:
             return None
-        items[name] = changed
+        if old is not None or not any(_bills_the_same(changed, item) for item in items.values()):
+            items[name] = changed
     return replace(world, billing=Present(replace(billing, items=tuple(items.values()))))
+
+
+def _bills_the_same(new: SubscriptionItem, item: SubscriptionItem) -> bool:
+    """Whether what is to be added is there already: no two items bill the same lines."""
+    return replace(item, id=new.id, period_start=new.period_start, period_end=new.period_end) == new
 
 
 def _phase_forms(phases: Iterable[Mapping[str, Any]], starts: int) -> Iterator[str]:

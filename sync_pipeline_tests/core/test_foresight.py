@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 
 from sync_pipeline.core import canonical, foreseen_stripe
 from sync_pipeline.core.commands import Command
-from sync_pipeline.core.foresight import Foreseen, foresee
+from sync_pipeline.core.foresight import Foreseen, foresee, is_shown
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.records import Contract
@@ -22,6 +23,7 @@ from sync_pipeline_tests.core.making import (
     OPPORTUNITY,
     PERSONAL_KEY,
     RULES,
+    SUBSCRIPTION,
     account,
     billed,
     customer,
@@ -137,3 +139,63 @@ def test_an_effect_that_cannot_be_imagined_is_said_and_ends(monkeypatch: pytest.
     made = [c.body["object"] for c in ahead.commands if c.action == "stripe.create"]
     assert made == ["customer", "product", "product", "product", "price", "price", "price"]
     assert not ahead.is_whole
+
+
+UPDATES: dict[str, tuple[dict[str, Any], bool]] = {
+    "the seats that it has": ({"object": "subscription_item", "id": "si_1", "params": {"quantity": 20}}, True),
+    "other seats": ({"object": "subscription_item", "id": "si_1", "params": {"quantity": 25}}, False),
+    "other lines": (
+        {"object": "subscription_item", "id": "si_1", "params": {"metadata": {"sf_line_id": line(2).id}}},
+        False,
+    ),
+    "seats of an item that was taken off": (
+        {"object": "subscription_item", "id": "si_gone", "params": {"quantity": 20}},
+        False,
+    ),
+    "an item less": (
+        {"object": "subscription", "id": SUBSCRIPTION, "params": {"items": [{"id": "si_1", "deleted": True}]}},
+        False,
+    ),
+    "an item less that was taken off": (
+        {"object": "subscription", "id": SUBSCRIPTION, "params": {"items": [{"id": "si_gone", "deleted": True}]}},
+        True,
+    ),
+    "the end that it has": (
+        {"object": "subscription", "id": SUBSCRIPTION, "params": {"cancel_at": 1_900_000_000}},
+        True,
+    ),
+    "another end": ({"object": "subscription", "id": SUBSCRIPTION, "params": {"cancel_at": 1_900_000_001}}, False),
+    "no end": ({"object": "subscription", "id": SUBSCRIPTION, "params": {"cancel_at": ""}}, False),
+    "the name that it has": ({"object": "customer", "id": CUSTOMER, "params": {"name": "Northwind"}}, True),
+    "another name": ({"object": "customer", "id": CUSTOMER, "params": {"name": "Southwind"}}, False),
+    "an address that it has not": (
+        {"object": "customer", "id": CUSTOMER, "params": {"address": {"line1": "1 Canary Street"}}},
+        False,
+    ),
+    "a customer that nobody sees": ({"object": "customer", "id": "cus_gone", "params": {"name": "Northwind"}}, False),
+}
+
+
+@pytest.mark.parametrize("what", UPDATES)
+def test_an_update_is_shown_where_it_would_change_nothing(what: str) -> None:
+    body, shown = UPDATES[what]
+    seen = billed(
+        subscription(cancel_at=1_900_000_000 * 1_000_000),
+        items=(item(id="si_1", quantity=20, line_ids=(line(1).id,)),),
+        customer=Present(customer(name="Northwind")),
+    )
+    assert is_shown(seen, body) == shown
+
+
+@pytest.mark.parametrize(("quantity", "shown"), [(5, True), (6, False)])
+def test_an_added_item_is_shown_where_one_bills_the_same(quantity: int, shown: bool) -> None:
+    both = story()
+    both.settle()
+    seen = both.observe()
+    assert isinstance(seen.billing, Present)
+    (first, *_) = seen.billing.value.items
+    there = replace(first, id="si_added", line_ids=("00kAa0000000099IAA",), quantity=5)
+    billing = replace(seen.billing.value, items=(*seen.billing.value.items, there))
+    entry = {"price": first.price, "quantity": quantity, "metadata": {"sf_line_id": "00kAa0000000099IAA"}}
+    body = {"object": "subscription", "id": first.subscription, "params": {"items": [entry]}}
+    assert is_shown(replace(seen, billing=Present(billing)), body) == shown
