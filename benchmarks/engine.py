@@ -40,8 +40,9 @@ from sync_pipeline.config.settings import load_settings, sandbox_environment
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Observation, Present
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Account, Customer
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.assembly import open_engine
 from sync_pipeline.engine.context import Engine, build_engine

@@ -23,7 +23,6 @@ from sync_pipeline.config.setting_values import setting_value
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.kinds import KINDS
 from sync_pipeline.core.readings import FORMS, READINGS
-from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import (
     Bulk,
     Commercial,
@@ -37,6 +36,7 @@ from sync_pipeline.core.rules import (
     Side,
     Snapshots,
 )
+from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS
 
 NOT_KEPT = "none"
 """The kind of a row that says: this field is not kept."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sync_pipeline.core.canon import country_code
-from sync_pipeline.core.records import Account, Customer
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import Customer
 
 
 def billing_address(account: Account) -> dict[str, str | None] | None:

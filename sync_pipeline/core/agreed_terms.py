@@ -19,8 +19,8 @@ from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscripti
 from sync_pipeline.core.deal import Incomplete, terms, today
 from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Subscription
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.world import Billing, Deal, World
 
 NOT_WON = "billed_deal_not_won"

@@ -16,8 +16,8 @@ from sync_pipeline.core import canonical, writing
 from sync_pipeline.core.amendments import RULE, Amendment, amendments, copies_of_lines, pending_until
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.commands import Agreement, Entry, LookAgain, Review
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.world import World
 
 

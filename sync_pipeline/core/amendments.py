@@ -25,8 +25,9 @@ from sync_pipeline.core.lifecycle import CHANGEABLE, has_ended
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rates import Interval, Rate, interval_of, is_one_time, item_faults, line_faults, rate_card
-from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import MASTER, Commercial, Rules
+from sync_pipeline.core.salesforce_records import LineItem
+from sync_pipeline.core.stripe_records import Subscription, SubscriptionItem
 from sync_pipeline.core.term import term_end, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 

@@ -6,7 +6,7 @@ A subscription counts once, however many of these are true of it; one that has e
 from __future__ import annotations
 
 from sync_pipeline.core.lifecycle import AT_RISK, has_ended
-from sync_pipeline.core.records import Invoice
+from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.core.world import Billing
 
 CLOSED_DISPUTES = frozenset({"won", "lost", "warning_closed", "prevented"})

@@ -21,8 +21,9 @@ from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.money import MoneyError, minor_units
 from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rates import OUR_PRODUCT, Interval, interval_of
-from sync_pipeline.core.records import LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import LineItem
+from sync_pipeline.core.stripe_records import Subscription, SubscriptionItem
 from sync_pipeline.core.world import Deal, World
 
 RATE = "item.unit_price"

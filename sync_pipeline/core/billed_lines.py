@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from sync_pipeline.core.deal import line_months, months_after
 from sync_pipeline.core.rates import is_one_time
-from sync_pipeline.core.records import LineItem, Subscription
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import LineItem
+from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.term import paid_from
 from sync_pipeline.core.world import Deal
 

@@ -22,8 +22,9 @@ from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.kinds import merge3
 from sync_pipeline.core.lifecycle import ends_at, has_ended
 from sync_pipeline.core.readings import contract_subjects, subscription_of
-from sync_pipeline.core.records import Contract, Subscription
 from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.salesforce_records import Contract
+from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "contract.cancel_requested_on"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sync_pipeline.core.facts import SETTLED, Fact
-from sync_pipeline.core.records import Charge, InvoicePayment
+from sync_pipeline.core.stripe_records import Charge, InvoicePayment
 from sync_pipeline.core.world import Billing
 
 

@@ -20,8 +20,9 @@ from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.part_ids import opportunity_of
-from sync_pipeline.core.records import ChurnRecord, Subscription
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import ChurnRecord
+from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "churn_record"

@@ -16,8 +16,8 @@ from sync_pipeline.core import writing
 from sync_pipeline.core.commands import Command, Entry
 from sync_pipeline.core.conflict import Clash, Conflict, Side, Standing
 from sync_pipeline.core.observation import Unknown
-from sync_pipeline.core.records import SyncConflict
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import SyncConflict
 from sync_pipeline.core.world import World
 
 RULE = "sync_conflict"

@@ -19,8 +19,8 @@ from sync_pipeline.core.line_terms import to_be_written
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.part_ids import opportunity_of
-from sync_pipeline.core.records import ChurnRecord
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import ChurnRecord
 from sync_pipeline.core.world import Billing, World
 
 RULE = "contraction"

@@ -16,8 +16,9 @@ from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.part_ids import is_further_part
 from sync_pipeline.core.readings import contract_subjects, subscription_of
-from sync_pipeline.core.records import Contract, Subscription
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import Contract
+from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.term import months_of_contract, whole_months
 from sync_pipeline.core.world import Deal, World
 

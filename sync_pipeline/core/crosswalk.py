@@ -11,14 +11,8 @@ from dataclasses import dataclass
 
 from sync_pipeline.core.deal import subscription_intent
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import (
-    Customer,
-    LineItem,
-    Opportunity,
-    Subscription,
-    SubscriptionItem,
-    SubscriptionSchedule,
-)
+from sync_pipeline.core.salesforce_records import LineItem, Opportunity
+from sync_pipeline.core.stripe_records import Customer, Subscription, SubscriptionItem, SubscriptionSchedule
 from sync_pipeline.core.world import Billing, Deal, Link, World
 
 SCHEDULE = "subscription_schedule"

@@ -18,8 +18,9 @@ from sync_pipeline.core.crosswalk import first_customer, linked_customers
 from sync_pipeline.core.deal import customer_intent
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.observation import Absent, Present, Unknown
-from sync_pipeline.core.records import Account, Customer
 from sync_pipeline.core.rules import Commercial, Priority
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.tax_types import compact, registration_of
 from sync_pipeline.core.world import World
 

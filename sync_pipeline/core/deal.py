@@ -30,8 +30,8 @@ from sync_pipeline.core.rates import (
     line_faults,
     rate_card,
 )
-from sync_pipeline.core.records import Account, LineItem, Opportunity
 from sync_pipeline.core.rules import MASTER, Commercial
+from sync_pipeline.core.salesforce_records import Account, LineItem, Opportunity
 from sync_pipeline.core.world import Deal
 
 COLLECTION_METHODS: dict[str, Literal["send_invoice", "charge_automatically"]] = {

@@ -23,8 +23,8 @@ from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.part_ids import MAX_PARTS, opportunity_of, part_id, part_number
 from sync_pipeline.core.rates import interval_of, is_one_time, item_faults, line_faults
-from sync_pipeline.core.records import Contract, LineItem, Opportunity
 from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.salesforce_records import Contract, LineItem, Opportunity
 from sync_pipeline.core.term import whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 

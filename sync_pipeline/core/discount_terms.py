@@ -19,8 +19,8 @@ from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount
 from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rate_card import coupons, is_discount
-from sync_pipeline.core.records import Discount
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.stripe_records import Discount
 from sync_pipeline.core.two_way import Decision, Term, decide
 from sync_pipeline.core.world import Billing, World
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.money import minor_units
-from sync_pipeline.core.records import Opportunity
+from sync_pipeline.core.salesforce_records import Opportunity
 
 DURATIONS: dict[str, Literal["once", "repeating", "forever"]] = {
     "Once": "once",

@@ -18,9 +18,9 @@ from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.prices import agreed_rates, as_agreed
 from sync_pipeline.core.rate_card import coupons, is_discount, is_priced_at, rate_card
-from sync_pipeline.core.records import Customer, SubscriptionSchedule
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import agreed_quantities
+from sync_pipeline.core.stripe_records import Customer, SubscriptionSchedule
 from sync_pipeline.core.stripe_terms import (
     bills_at_once,
     is_scheduled,

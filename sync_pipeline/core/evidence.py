@@ -18,7 +18,8 @@ from sync_pipeline.core.lifecycle import AT_RISK, EARNING, billing_status
 from sync_pipeline.core.money import Money, MoneyError, round_half_even
 from sync_pipeline.core.mrr import recurring_items
 from sync_pipeline.core.readings import Subject
-from sync_pipeline.core.records import Invoice, LineItem, Subscription, SubscriptionItem
+from sync_pipeline.core.salesforce_records import LineItem
+from sync_pipeline.core.stripe_records import Invoice, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Billing, World
 
 INVOICES_NAMED = 5

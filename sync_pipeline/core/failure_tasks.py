@@ -26,8 +26,9 @@ from sync_pipeline.core.payment_failures import (
     is_failure,
     unsettled_until,
 )
-from sync_pipeline.core.records import Account, Invoice
 from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.core.world import World
 
 RULE = "payment_failure"

@@ -9,8 +9,8 @@ from itertools import chain
 from typing import Any
 
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import SALESFORCE_RECORDS, Contract, LineItem, Opportunity, SyncConflict
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS, Contract, LineItem, Opportunity, SyncConflict
 from sync_pipeline.core.world import Deal, World
 from sync_pipeline.core.written import ONCE_ONLY
 

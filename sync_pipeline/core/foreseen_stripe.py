@@ -15,7 +15,8 @@ from sync_pipeline.core.crosswalk import SCHEDULE
 from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.deal import months_after
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import (
+from sync_pipeline.core.schedule_phases import phase_form
+from sync_pipeline.core.stripe_records import (
     Coupon,
     Customer,
     Discount,
@@ -24,7 +25,6 @@ from sync_pipeline.core.records import (
     SubscriptionItem,
     SubscriptionSchedule,
 )
-from sync_pipeline.core.schedule_phases import phase_form
 from sync_pipeline.core.world import Billing, Catalogue, Link, World
 
 Body = Mapping[str, Any]

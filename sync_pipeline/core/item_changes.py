@@ -32,10 +32,11 @@ from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.proration import counts_from, within
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_edited
 from sync_pipeline.core.rates import Rate
-from sync_pipeline.core.records import LineItem, SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.seats import agreed_quantities, agreed_quantity, line_quantity
 from sync_pipeline.core.stripe_lines import ITEMS, is_exchanged, line_of_added, lines_taken_back, was_taken_off
+from sync_pipeline.core.stripe_records import SubscriptionItem
 from sync_pipeline.core.two_way import braked_until, edit_war
 from sync_pipeline.core.world import World
 

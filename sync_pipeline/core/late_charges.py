@@ -20,8 +20,8 @@ from sync_pipeline.core.prices import in_two_currencies, price_at_stripe
 from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rate_card import rate_card
 from sync_pipeline.core.rates import Rate, is_one_time
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.seats import agreed_quantities, agreed_quantity
 from sync_pipeline.core.world import World
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sync_pipeline.core.records import Subscription, SubscriptionItem
+from sync_pipeline.core.stripe_records import Subscription, SubscriptionItem
 
 STATUS_WORDS = {
     "incomplete": "Incomplete",

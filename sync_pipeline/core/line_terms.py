@@ -43,10 +43,10 @@ from sync_pipeline.core.proration import counts_from, within
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_ahead, ramp_edited
 from sync_pipeline.core.rate_card import is_priced_at, rate_card
 from sync_pipeline.core.rates import Rate
-from sync_pipeline.core.records import SubscriptionItem
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import agreed_quantities, decide_quantity, line_quantity, quantity_of, spread
 from sync_pipeline.core.stripe_lines import lines_taken_back, why_no_exchange
+from sync_pipeline.core.stripe_records import SubscriptionItem
 from sync_pipeline.core.two_way import Decision
 from sync_pipeline.core.world import Catalogue, World
 

@@ -12,7 +12,7 @@ from fractions import Fraction
 from sync_pipeline.core.lifecycle import EARNING
 from sync_pipeline.core.money import Money, MoneyError, round_half_even
 from sync_pipeline.core.mrr_definitions import STRIPE
-from sync_pipeline.core.records import Discount, Subscription, SubscriptionItem
+from sync_pipeline.core.stripe_records import Discount, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Billing
 
 PERIODS_PER_YEAR = {"month": Fraction(12), "year": Fraction(1), "week": Fraction(365, 7), "day": Fraction(365)}

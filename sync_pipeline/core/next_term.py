@@ -14,7 +14,7 @@ from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.core.money import Money, MoneyError, round_half_even
 from sync_pipeline.core.mrr import periods_per_year, take_off_once
-from sync_pipeline.core.records import Discount, Subscription, SubscriptionItem
+from sync_pipeline.core.stripe_records import Discount, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Billing
 
 DAYS_OF_A_MONTH = Fraction(365, 12)

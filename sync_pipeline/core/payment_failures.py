@@ -17,8 +17,8 @@ from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
-from sync_pipeline.core.records import Charge, Invoice, Subscription
 from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.stripe_records import Charge, Invoice, Subscription
 from sync_pipeline.core.world import Billing, World
 
 ATTEMPT, WITHOUT_CHARGE, OVERDUE = "failed_attempt", "attempt_without_charge", "overdue_invoice"

@@ -29,8 +29,8 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rate_card import is_priced_at
 from sync_pipeline.core.rates import Interval, Rate, interval_of
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.stripe_lines import why_no_exchange
 from sync_pipeline.core.two_way import Decision, Term, decide
 from sync_pipeline.core.world import World

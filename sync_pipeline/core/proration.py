@@ -11,8 +11,8 @@ from datetime import date
 from typing import Any
 
 from sync_pipeline.core.deal import midnight, today
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import LineItem
 
 MICROS = 1_000_000
 

@@ -21,10 +21,10 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.prices import decide_price
 from sync_pipeline.core.ramps_ahead import ramp_ahead
 from sync_pipeline.core.rate_card import coupons, rate_card
-from sync_pipeline.core.records import SubscriptionSchedule
 from sync_pipeline.core.rules import Commercial, Priority, Reaction, Rules
 from sync_pipeline.core.schedule_phases import starts_at, without_quantities
 from sync_pipeline.core.seats import decide_quantity
+from sync_pipeline.core.stripe_records import SubscriptionSchedule
 from sync_pipeline.core.stripe_terms import RunningPhase, phase_at, running_schedule_params
 from sync_pipeline.core.term import paid_from
 from sync_pipeline.core.two_way import braked_until, edit_war

@@ -13,8 +13,8 @@ from sync_pipeline.core.billed_items import RunningDeal
 from sync_pipeline.core.billed_lines import lines_billed_later
 from sync_pipeline.core.commands import Review
 from sync_pipeline.core.crosswalk import match_schedule, own_billing
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.world import World
 
 

@@ -9,8 +9,8 @@ from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Command
 from sync_pipeline.core.discounts import AgreedDiscount
 from sync_pipeline.core.rates import Rate
-from sync_pipeline.core.records import Coupon, Price
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.stripe_records import Coupon, Price
 from sync_pipeline.core.stripe_terms import coupon_params
 from sync_pipeline.core.world import Catalogue, World
 

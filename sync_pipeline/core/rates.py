@@ -13,8 +13,8 @@ from decimal import Decimal
 
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.money import MoneyError, minor_units
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import LineItem
 
 Interval = tuple[str, int]
 """Unit and count, as Stripe says it: ("month", 3)."""

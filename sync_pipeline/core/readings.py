@@ -36,8 +36,9 @@ from sync_pipeline.core.mrr import monthly_recurring_revenue, recurring_items
 from sync_pipeline.core.observation import Observation, Present, Unknown
 from sync_pipeline.core.part_ids import is_further_part, opportunity_of
 from sync_pipeline.core.rates import OUR_PRODUCT
-from sync_pipeline.core.records import Account, Invoice, LineItem, Subscription, SubscriptionItem
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import Account, LineItem
+from sync_pipeline.core.stripe_records import Invoice, Subscription, SubscriptionItem
 from sync_pipeline.core.term import months_of_contract, whole_months
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Billing, Deal, World

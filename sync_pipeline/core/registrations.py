@@ -14,8 +14,9 @@ from sync_pipeline.core.commands import Agreement, Command, Entry, Review
 from sync_pipeline.core.crosswalk import linked_customers
 from sync_pipeline.core.fields import keyed_hash
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Account, Customer
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.tax_types import TYPES, compact, named_type, registration_of
 from sync_pipeline.core.world import World
 

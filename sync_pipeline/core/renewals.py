@@ -24,8 +24,9 @@ from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.lifecycle import EARNING, has_ended, is_ending
 from sync_pipeline.core.next_term import billed_in_term
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Opportunity, Subscription
 from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.salesforce_records import Opportunity
+from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.term import next_term_begins, term_end, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 

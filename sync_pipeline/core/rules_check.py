@@ -14,8 +14,8 @@ from functools import cache
 from typing import Any, get_type_hints
 
 from sync_pipeline.core.org_schema import OrgField, OrgObject, OrgSchema
-from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import MASTER, Names, Rules
+from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS
 from sync_pipeline.core.written import CREATED, ONCE_ONLY, Use, written_fields
 
 TEXTS = frozenset(

@@ -13,8 +13,8 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.billed_items import QUANTITY, BilledItem
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Review
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.two_way import Decision, Term, decide
 from sync_pipeline.core.world import World
 

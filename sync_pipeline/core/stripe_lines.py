@@ -22,10 +22,11 @@ from sync_pipeline.core.money import exponent
 from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rates import OUR_PRODUCT, RECURRING
-from sync_pipeline.core.records import LineItem, PriceBookEntry, SubscriptionItem
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.salesforce_ids import record_id
+from sync_pipeline.core.salesforce_records import LineItem, PriceBookEntry
 from sync_pipeline.core.seats import agreed_quantities
+from sync_pipeline.core.stripe_records import SubscriptionItem
 from sync_pipeline.core.world import Deal, World
 
 ITEMS = "subscription.items"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from sync_pipeline.core.canon import country_code, text
-from sync_pipeline.core.records import Account
+from sync_pipeline.core.salesforce_records import Account
 
 EUROPEAN_UNION = "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK".split()
 EU_PREFIX = {"GR": "EL"}

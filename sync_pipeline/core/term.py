@@ -7,8 +7,9 @@ from datetime import date
 from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.core.deal import months_after, today
-from sync_pipeline.core.records import Opportunity, Subscription
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import Opportunity
+from sync_pipeline.core.stripe_records import Subscription
 
 DAY_US = 86_400 * 1_000_000
 DAYS_OF_HALF_A_MONTH = 15

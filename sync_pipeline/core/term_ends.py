@@ -15,9 +15,10 @@ from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import EARNING, ends_at
 from sync_pipeline.core.proration import MICROS, moment_of
-from sync_pipeline.core.records import Opportunity, Subscription
 from sync_pipeline.core.renewals import is_open_for_renewal, leading_deal, renewal_key, renewals_of
 from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.salesforce_records import Opportunity
+from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.term import term_end, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 

@@ -16,8 +16,9 @@ from sync_pipeline.core.crosswalk import (
 from sync_pipeline.core.customers import home_currency
 from sync_pipeline.core.deal import Incomplete, Terms, is_billable, terms
 from sync_pipeline.core.observation import Present, Unknown
-from sync_pipeline.core.records import Account, SubscriptionSchedule
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import SubscriptionSchedule
 from sync_pipeline.core.world import Billing, Deal, World
 
 

@@ -16,8 +16,8 @@ from typing import Any, get_type_hints
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Command, FieldChange
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import SALESFORCE_RECORDS, Contract
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS, Contract
 from sync_pipeline.core.world import World
 
 RULE = "undo"

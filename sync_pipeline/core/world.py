@@ -13,28 +13,30 @@ from typing import Any, Literal
 from sync_pipeline.core.conflict import Conflict
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Observation, Unknown
-from sync_pipeline.core.records import (
+from sync_pipeline.core.salesforce_records import (
     Account,
-    Charge,
     ChurnRecord,
     Contract,
+    FailureTask,
+    LineItem,
+    Opportunity,
+    PriceBookEntry,
+    SyncConflict,
+)
+from sync_pipeline.core.stripe_records import (
+    Charge,
     Coupon,
     CreditNote,
     Customer,
     Discount,
     Dispute,
-    FailureTask,
     Invoice,
     InvoicePayment,
-    LineItem,
-    Opportunity,
     Price,
-    PriceBookEntry,
     Refund,
     Subscription,
     SubscriptionItem,
     SubscriptionSchedule,
-    SyncConflict,
 )
 
 NOT_READ = Unknown("not read")

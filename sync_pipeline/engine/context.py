@@ -11,8 +11,8 @@ from typing import Protocol
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.observation import Observation
-from sync_pipeline.core.records import Customer
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.world import Billing, Catalogue, World
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.gate import LedgerGate, Rates

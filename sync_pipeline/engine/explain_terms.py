@@ -18,9 +18,10 @@ from sync_pipeline.core.crosswalk import SCHEDULE, Match, match_subscription, ow
 from sync_pipeline.core.evidence import Evidence
 from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.prices import decide_price
-from sync_pipeline.core.records import LineItem, SubscriptionItem
 from sync_pipeline.core.rules import Commercial, Reaction, Rules
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.seats import agreed_quantity, decide_quantity, line_quantity, quantity_of, spread
+from sync_pipeline.core.stripe_records import SubscriptionItem
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.explanation import MADE, Explanation, Written, history
 from sync_pipeline.ledger.audit import AuditRow

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable
 
 from sqlalchemy import Connection
 
-from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.merges import back_from_the_bin, follow_merges
 from sync_pipeline.ledger import attempts, commands, cursors, inbox, links, work

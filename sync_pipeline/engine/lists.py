@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from sync_pipeline.core.observation import Observation, Present
-from sync_pipeline.core.records import Customer
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.retries import delay_us

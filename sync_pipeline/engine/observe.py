@@ -22,9 +22,10 @@ from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.product_names import told_products
 from sync_pipeline.core.ramp_changes import changed_ramps
 from sync_pipeline.core.readings import product_without_line
-from sync_pipeline.core.records import Account, Contract, Customer, Opportunity
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.salesforce_records import Account, Contract, Opportunity
 from sync_pipeline.core.stripe_lines import products_to_look_up
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World

@@ -10,29 +10,31 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sync_pipeline.core.observation import Absent, Observation, Present
-from sync_pipeline.core.records import (
+from sync_pipeline.core.salesforce_records import (
     Account,
-    Charge,
     ChurnRecord,
     Contract,
+    FailureTask,
+    LineItem,
+    Opportunity,
+    SyncConflict,
+)
+from sync_pipeline.core.stripe_records import (
+    Charge,
     Coupon,
     CreditNote,
     Customer,
     Discount,
     Dispute,
-    FailureTask,
     Invoice,
     InvoiceLine,
     InvoicePayment,
-    LineItem,
-    Opportunity,
     Price,
     Product,
     Refund,
     Subscription,
     SubscriptionItem,
     SubscriptionSchedule,
-    SyncConflict,
 )
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.engine.cost import Calls, least_salesforce_reads

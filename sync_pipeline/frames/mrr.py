@@ -15,7 +15,7 @@ import polars as pl
 
 from sync_pipeline.core.mrr import PERIODS_PER_YEAR, periods_per_year, take_off, yearly
 from sync_pipeline.core.mrr_definitions import DURATIONS, STRIPE, Definition
-from sync_pipeline.core.records import Discount, SubscriptionItem
+from sync_pipeline.core.stripe_records import Discount, SubscriptionItem
 from sync_pipeline.frames.columns import Table
 from sync_pipeline.frames.convert import to_records
 from sync_pipeline.frames.exact import DENOMINATOR, LIMIT, NUMERATOR, fractions, rounded, total

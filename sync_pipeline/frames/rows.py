@@ -1,6 +1,7 @@
 """The rows of the tables that the sync derives: mapping, money per account, planned writes, certificate.
 
-The rows of the snapshot tables are the records of core.records. Amounts are signed minor units of `currency`.
+The rows of the snapshot tables are the records of core.salesforce_records and core.stripe_records. Amounts are signed
+minor units of `currency`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
-from sync_pipeline.core import records
+from sync_pipeline.core import salesforce_records as salesforce
+from sync_pipeline.core import stripe_records as stripe
 from sync_pipeline.frames import rows
 from sync_pipeline.frames.columns import Table
 
@@ -151,29 +152,29 @@ CERTIFICATE_HISTORY = Table(
 )
 
 _SNAPSHOTS = (
-    ("salesforce/accounts", records.Account, "All Salesforce Accounts."),
-    ("salesforce/opportunities", records.Opportunity, "All Salesforce Opportunities."),
-    ("salesforce/opportunity_line_items", records.LineItem, "The negotiated lines of all Opportunities."),
-    ("salesforce/contracts", records.Contract, "All Salesforce Contracts."),
-    ("salesforce/churn_records", records.ChurnRecord, "All churn records: one per episode of a cancellation."),
-    ("salesforce/sync_conflicts", records.SyncConflict, "Fields on which both systems disagreed, and who decided."),
-    ("salesforce/failure_tasks", records.FailureTask, "Open Tasks that were made for a failed payment."),
-    ("stripe/customers", records.Customer, "All Stripe customers that are not deleted."),
-    ("stripe/products", records.Product, "All Stripe products."),
-    ("stripe/prices", records.Price, "All Stripe prices, the negotiated rates among them."),
-    ("stripe/subscriptions", records.Subscription, "All Stripe subscriptions, ended ones included."),
-    ("stripe/subscription_items", records.SubscriptionItem, "The rates and quantities of all subscriptions."),
-    ("stripe/subscription_schedules", records.SubscriptionSchedule, "Subscriptions that begin later or in phases."),
-    ("stripe/coupons", records.Coupon, "All Stripe coupons: the discounts on whole deals among them."),
-    ("stripe/discounts", records.Discount, "The coupons on all subscriptions and their items."),
-    ("stripe/invoices", records.Invoice, "All Stripe invoices. Amounts in minor units."),
-    ("stripe/invoice_lines", records.InvoiceLine, "What invoices billed for subscription items, and for which period."),
-    ("stripe/invoice_payments", records.InvoicePayment, "Money allocated to invoices: the proof of collected cash."),
-    ("stripe/charges", records.Charge, "All attempts to collect money. Amounts in minor units."),
-    ("stripe/refunds", records.Refund, "All refunds of charges. Amounts in minor units."),
-    ("stripe/disputes", records.Dispute, "All payments that customers' banks question. Amounts in minor units."),
-    ("stripe/credit_notes", records.CreditNote, "All corrections of invoices. Amounts in minor units."),
-    ("stripe/events", records.Event, "What happened at Stripe, without payloads; kept when Stripe forgets it."),
+    ("salesforce/accounts", salesforce.Account, "All Salesforce Accounts."),
+    ("salesforce/opportunities", salesforce.Opportunity, "All Salesforce Opportunities."),
+    ("salesforce/opportunity_line_items", salesforce.LineItem, "The negotiated lines of all Opportunities."),
+    ("salesforce/contracts", salesforce.Contract, "All Salesforce Contracts."),
+    ("salesforce/churn_records", salesforce.ChurnRecord, "All churn records: one per episode of a cancellation."),
+    ("salesforce/sync_conflicts", salesforce.SyncConflict, "Fields on which both systems disagreed, and who decided."),
+    ("salesforce/failure_tasks", salesforce.FailureTask, "Open Tasks that were made for a failed payment."),
+    ("stripe/customers", stripe.Customer, "All Stripe customers that are not deleted."),
+    ("stripe/products", stripe.Product, "All Stripe products."),
+    ("stripe/prices", stripe.Price, "All Stripe prices, the negotiated rates among them."),
+    ("stripe/subscriptions", stripe.Subscription, "All Stripe subscriptions, ended ones included."),
+    ("stripe/subscription_items", stripe.SubscriptionItem, "The rates and quantities of all subscriptions."),
+    ("stripe/subscription_schedules", stripe.SubscriptionSchedule, "Subscriptions that begin later or in phases."),
+    ("stripe/coupons", stripe.Coupon, "All Stripe coupons: the discounts on whole deals among them."),
+    ("stripe/discounts", stripe.Discount, "The coupons on all subscriptions and their items."),
+    ("stripe/invoices", stripe.Invoice, "All Stripe invoices. Amounts in minor units."),
+    ("stripe/invoice_lines", stripe.InvoiceLine, "What invoices billed for subscription items, and for which period."),
+    ("stripe/invoice_payments", stripe.InvoicePayment, "Money allocated to invoices: the proof of collected cash."),
+    ("stripe/charges", stripe.Charge, "All attempts to collect money. Amounts in minor units."),
+    ("stripe/refunds", stripe.Refund, "All refunds of charges. Amounts in minor units."),
+    ("stripe/disputes", stripe.Dispute, "All payments that customers' banks question. Amounts in minor units."),
+    ("stripe/credit_notes", stripe.CreditNote, "All corrections of invoices. Amounts in minor units."),
+    ("stripe/events", stripe.Event, "What happened at Stripe, without payloads; kept when Stripe forgets it."),
 )
 
 DAILY: Mapping[str, tuple[str, ...]] = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sync_pipeline.config.rules import RulesError, load_rules, read_rules
-from sync_pipeline.core.records import SALESFORCE_RECORDS
 from sync_pipeline.core.rules import Bulk, Commercial, Guards, Priority, Retention, Snapshots
+from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS
 
 SHIPPED = resources.files("sync_pipeline.config").joinpath("rules.yaml").read_text("utf-8")
 

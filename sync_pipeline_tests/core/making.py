@@ -8,17 +8,9 @@ from typing import Any
 
 from sync_pipeline.config.rules import load_rules
 from sync_pipeline.core.observation import Absent, Present
-from sync_pipeline.core.records import (
-    Account,
-    Customer,
-    InvoicePayment,
-    LineItem,
-    Opportunity,
-    Refund,
-    Subscription,
-    SubscriptionItem,
-)
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import Account, LineItem, Opportunity
+from sync_pipeline.core.stripe_records import Customer, InvoicePayment, Refund, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 
 MICROS = 1_000_000

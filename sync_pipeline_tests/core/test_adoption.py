@@ -12,7 +12,7 @@ import pytest
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Customer, SubscriptionSchedule
+from sync_pipeline.core.stripe_records import Customer, SubscriptionSchedule
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
@@ -298,7 +298,7 @@ def commands_for(of: Plan, kind: str) -> list[Command]:
 
 
 def test_a_contract_that_two_deals_share_is_written_once() -> None:
-    from sync_pipeline.core.records import Contract
+    from sync_pipeline.core.salesforce_records import Contract
 
     shared = Contract(id="800Aa0000000001IAA", account_id=ACCOUNT)
     first = Deal(opportunity(close_date="2026-01-01"), (), shared)
@@ -319,7 +319,7 @@ def test_a_price_that_somebody_moved_to_another_amount_is_never_billed() -> None
     """The lookup key promises an amount; where the price behind it says otherwise, a person decides."""
     from decimal import Decimal
 
-    from sync_pipeline.core.records import Price
+    from sync_pipeline.core.stripe_records import Price
 
     one_line = story_lines()[:1]
     key = "sf_01tAa0000000001IAA:gbp:1year:3000000"

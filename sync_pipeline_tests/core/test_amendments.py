@@ -19,7 +19,8 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.next_term import billed_in_term
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import LineItem, Opportunity, SubscriptionItem, SubscriptionSchedule
+from sync_pipeline.core.salesforce_records import LineItem, Opportunity
+from sync_pipeline.core.stripe_records import SubscriptionItem, SubscriptionSchedule
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import (
     MICROS,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sync_pipeline.core.at_risk import subscriptions_at_risk
-from sync_pipeline.core.records import Dispute, Invoice
+from sync_pipeline.core.stripe_records import Dispute, Invoice
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import CUSTOMER, MICROS, NOW, SUBSCRIPTION, payment, subscription
 

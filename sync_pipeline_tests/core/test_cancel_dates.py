@@ -14,7 +14,7 @@ from sync_pipeline.core.cancel_dates import RULE, keep_cancel_dates
 from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Review
 from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Contract
+from sync_pipeline.core.salesforce_records import Contract
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import CANON, address, country_code, moment, money, number, text
 from sync_pipeline.core.money import Money
-from sync_pipeline.core.records import Account
+from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.systems.salesforce import parse
 
 # What a field of each form can hold after the adapters have parsed it.

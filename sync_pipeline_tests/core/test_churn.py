@@ -13,7 +13,8 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.churn import churn_records, retention
 from sync_pipeline.core.commands import Command
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import ChurnRecord, Invoice
+from sync_pipeline.core.salesforce_records import ChurnRecord
+from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sync_pipeline.core.conflict import Side
 from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import SyncConflict
+from sync_pipeline.core.salesforce_records import SyncConflict
 from sync_pipeline_tests.core.making import MICROS, OPPORTUNITY, PERSONAL_KEY, RULES, account, deal, story_lines
 from sync_pipeline_tests.core.two_systems import TwoSystems
 

@@ -15,7 +15,7 @@ from sync_pipeline.core.commands import Command
 from sync_pipeline.core.contraction import contractions
 from sync_pipeline.core.facts import Fact, corrections, lifetime_value
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import ChurnRecord
+from sync_pipeline.core.salesforce_records import ChurnRecord
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (

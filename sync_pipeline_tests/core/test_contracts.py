@@ -13,8 +13,8 @@ from sync_pipeline.core.commands import Command
 from sync_pipeline.core.contracts import keep_contracts
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Contract
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import Contract
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

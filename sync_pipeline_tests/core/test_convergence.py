@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sync_pipeline.core import canonical
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Contract
+from sync_pipeline.core.salesforce_records import Contract
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CONTRACT,

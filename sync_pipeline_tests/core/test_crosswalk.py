@@ -11,7 +11,8 @@ from sync_pipeline.core.commands import Command, Review
 from sync_pipeline.core.crosswalk import Ambiguous, Match, match_item, match_subscription, owner_of_named
 from sync_pipeline.core.deal import subscription_intent
 from sync_pipeline.core.ensure import ensure_everything
-from sync_pipeline.core.records import Opportunity, Subscription
+from sync_pipeline.core.salesforce_records import Opportunity
+from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Link
 from sync_pipeline_tests.core.making import OPPORTUNITY, ORG, RULES, billed, deal, item, line, opportunity, subscription

@@ -10,7 +10,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.observation import Absent, Present
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Customer
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.world import Billing, Catalogue, Link
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

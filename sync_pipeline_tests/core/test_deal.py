@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.deal import Incomplete, Terms, is_billable, midnight, terms, today
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.world import Deal
 from sync_pipeline_tests.core.making import MICROS, NOW, account, deal, line, opportunity
 

@@ -17,8 +17,8 @@ from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.world import Billing, Deal, World
 from sync_pipeline_tests.core.making import OPPORTUNITY, PERSONAL_KEY, RULES, deal, line, world
 

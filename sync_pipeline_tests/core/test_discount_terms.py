@@ -16,8 +16,8 @@ from sync_pipeline.core.discount_terms import RULE, changed_discounts, keep_disc
 from sync_pipeline.core.foresight import imagine
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Coupon, Discount
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.stripe_records import Coupon, Discount
 from sync_pipeline.core.world import Billing, Catalogue, World
 from sync_pipeline_tests.core.making import (
     NOW,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sync_pipeline.core.cash import proved_cash
 from sync_pipeline.core.facts import Fact, corrections, lifetime_value, uncounted
 from sync_pipeline.core.money import Money
-from sync_pipeline.core.records import Charge, CreditNote, Dispute, InvoicePayment, Refund
+from sync_pipeline.core.stripe_records import Charge, CreditNote, Dispute, InvoicePayment, Refund
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import ACCOUNT, CUSTOMER, NOW, payment, refund
 

@@ -15,7 +15,7 @@ from sync_pipeline.core.commands import Command
 from sync_pipeline.core.foresight import Foreseen, foresee, is_shown
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Contract
+from sync_pipeline.core.salesforce_records import Contract
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from sync_pipeline.core.records import Contract
+from sync_pipeline.core.salesforce_records import Contract
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CONTRACT,

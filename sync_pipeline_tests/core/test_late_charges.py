@@ -13,8 +13,8 @@ from sync_pipeline.core.billed_items import QUANTITY
 from sync_pipeline.core.commands import Agreement, Command, LookAgain, Review
 from sync_pipeline.core.late_charges import customers_to_look_at, late_charges
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Price
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.stripe_records import Price
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     CUSTOMER,

@@ -27,7 +27,7 @@ from sync_pipeline.core.commands import Command, FieldChange, Plan
 from sync_pipeline.core.contraction import is_contraction
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import ChurnRecord
+from sync_pipeline.core.salesforce_records import ChurnRecord
 from sync_pipeline.core.stripe_lines import ITEMS
 from sync_pipeline.core.world import World
 from sync_pipeline_tests.core.disturbances import at_rest, disturb, just_won, settings_of_terms, some_disturbances

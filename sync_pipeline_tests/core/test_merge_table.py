@@ -19,9 +19,9 @@ from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.prices import changed_rates
-from sync_pipeline.core.records import Price
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.stripe_lines import ITEMS
+from sync_pipeline.core.stripe_records import Price
 from sync_pipeline.core.world import Catalogue, Deal, World
 from sync_pipeline_tests.core.making import (
     MICROS,

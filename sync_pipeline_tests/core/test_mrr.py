@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
-from sync_pipeline.core.records import Discount, SubscriptionItem
+from sync_pipeline.core.stripe_records import Discount, SubscriptionItem
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import NOW, SUBSCRIPTION, item, subscription
 

@@ -10,7 +10,7 @@ import pytest
 
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.next_term import billed_in_term
-from sync_pipeline.core.records import Discount, SubscriptionItem
+from sync_pipeline.core.stripe_records import Discount, SubscriptionItem
 from sync_pipeline.core.term import months_of_contract, next_term_begins, term_end
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import MICROS, RULES, SUBSCRIPTION, item, subscription

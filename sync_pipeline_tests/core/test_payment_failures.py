@@ -15,8 +15,9 @@ from sync_pipeline.core.declines import HARD, IN_PLAIN_WORDS
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.payment_failures import new_failures
-from sync_pipeline.core.records import Charge, FailureTask, Invoice, InvoicePayment
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import FailureTask
+from sync_pipeline.core.stripe_records import Charge, Invoice, InvoicePayment
 from sync_pipeline.core.world import Billing, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

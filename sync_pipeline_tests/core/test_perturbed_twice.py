@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Contract, SubscriptionItem
+from sync_pipeline.core.salesforce_records import Contract
+from sync_pipeline.core.stripe_records import SubscriptionItem
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CONTRACT,

@@ -20,7 +20,7 @@ from sync_pipeline.core.lifecycle import has_ended
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.payment_failures import new_failures
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Invoice
+from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.core.written import written_fields
 from sync_pipeline_tests.core.making import (

@@ -12,8 +12,8 @@ from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.ramp_changes import keep_ramps
-from sync_pipeline.core.records import SubscriptionSchedule
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.stripe_records import SubscriptionSchedule
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline_tests.core.making import MICROS, NOW, PERSONAL_KEY, RULES, deal, line, world
 

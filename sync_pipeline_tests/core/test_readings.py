@@ -13,8 +13,9 @@ from sync_pipeline.core.addresses import billing_address
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.readings import READINGS, product_without_line, subjects
-from sync_pipeline.core.records import Invoice, PriceBookEntry
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import PriceBookEntry
+from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.core.world import Billing, Deal, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

@@ -12,8 +12,9 @@ import pytest
 from sync_pipeline.core.commands import Agreement, Command, Review
 from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.records import Invoice, Opportunity
 from sync_pipeline.core.renewals import renewal_opportunities
+from sync_pipeline.core.salesforce_records import Opportunity
+from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,

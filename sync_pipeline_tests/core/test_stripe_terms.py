@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.deal import Incomplete, Terms, months_after, terms
-from sync_pipeline.core.records import LineItem
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.stripe_terms import (
     bills_at_once,
     coupon_params,

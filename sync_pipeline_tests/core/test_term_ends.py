@@ -13,8 +13,8 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Agreement, Command
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import Contract, Opportunity
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import Contract, Opportunity
 from sync_pipeline.core.term_ends import RULE, end_terms
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (

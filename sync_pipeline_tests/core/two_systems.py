@@ -20,23 +20,25 @@ from sync_pipeline.core.customers import slot_of_intent
 from sync_pipeline.core.facts import Fact, corrections
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.records import (
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.salesforce_records import (
     Account,
     ChurnRecord,
     Contract,
+    LineItem,
+    Opportunity,
+    PriceBookEntry,
+    SyncConflict,
+)
+from sync_pipeline.core.stripe_records import (
     Customer,
     Invoice,
     InvoicePayment,
-    LineItem,
-    Opportunity,
     Price,
-    PriceBookEntry,
     Refund,
     Subscription,
     SubscriptionItem,
-    SyncConflict,
 )
-from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline_tests.core.making import ACCOUNT, MICROS, NOW, ORG, PERSONAL_KEY

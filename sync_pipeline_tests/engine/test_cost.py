@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sync_pipeline.core.observation import Absent, Present
-from sync_pipeline.core.records import Customer
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.cost import Calls, Cost, Looked, least_salesforce_reads, least_salesforce_writes, looked_at
 from sync_pipeline.systems.salesforce.writes import Once, Update, Upsert, Write

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from sync_pipeline.core.records import Discount, InvoiceLine, Subscription, SubscriptionItem
+from sync_pipeline.core.stripe_records import Discount, InvoiceLine, Subscription, SubscriptionItem
 from sync_pipeline.frames.convert import to_frame
 from sync_pipeline.frames.mrr import Recurring, recurring
 from sync_pipeline.frames.rows import AccountCustomer

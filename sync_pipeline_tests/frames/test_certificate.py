@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.differences import class_of_figure
-from sync_pipeline.core.records import Account, InvoiceLine, Opportunity, SubscriptionSchedule
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import Account, Opportunity
+from sync_pipeline.core.stripe_records import InvoiceLine, SubscriptionSchedule
 from sync_pipeline.frames.cash import Listings, cash
 from sync_pipeline.frames.certificate import (
     BASE,

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import polars as pl
 import pytest
 
-from sync_pipeline.core.records import Account, Customer, Invoice
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import Customer, Invoice
 from sync_pipeline.engine.snapshot import TABLES as ENGINE_TABLES
 from sync_pipeline.frames.columns import Column, Table, columns_of
 from sync_pipeline.frames.schema import dtypes, frame_schema

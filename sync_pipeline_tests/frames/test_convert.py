@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.core.records import Account, Invoice, Opportunity
+from sync_pipeline.core.salesforce_records import Account, Opportunity
+from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.frames.columns import Table
 from sync_pipeline.frames.convert import FrameError, to_frame, to_records
 from sync_pipeline.frames.schema import Violation, dtypes, violations

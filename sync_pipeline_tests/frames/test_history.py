@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.core.mrr_definitions import DEFINITIONS
-from sync_pipeline.core.records import Charge, Discount, InvoiceLine, Price, Subscription, SubscriptionItem
+from sync_pipeline.core.stripe_records import Charge, Discount, InvoiceLine, Price, Subscription, SubscriptionItem
 from sync_pipeline.frames.convert import to_frame, to_records
 from sync_pipeline.frames.history import believed_at, billed, history
 from sync_pipeline.frames.movements import KINDS, does_not_add_up, exchange_rates, movements, rollforward

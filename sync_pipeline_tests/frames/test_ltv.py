@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core.cash import proved_cash
 from sync_pipeline.core.facts import Fact, lifetime_value, uncounted
-from sync_pipeline.core.records import Charge, CreditNote, Dispute, Invoice, InvoicePayment, Refund
+from sync_pipeline.core.stripe_records import Charge, CreditNote, Dispute, Invoice, InvoicePayment, Refund
 from sync_pipeline.core.world import Billing
 from sync_pipeline.frames.cash import SUMS, Listings, cash, disagreements, sums, unassigned_cash
 from sync_pipeline.frames.convert import to_frame, to_records

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sync_pipeline.core.crosswalk import Ambiguous, Match, match_item, match_subscription
 from sync_pipeline.core.deal import customer_intent, subscription_intent
 from sync_pipeline.core.part_ids import MAX_PARTS, opportunity_of, part_id
-from sync_pipeline.core.records import Account, Customer, LineItem, Opportunity, Subscription, SubscriptionItem
+from sync_pipeline.core.salesforce_records import Account, LineItem, Opportunity
+from sync_pipeline.core.stripe_records import Customer, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Link
 from sync_pipeline.frames.convert import to_frame, to_records
 from sync_pipeline.frames.mapping import LINKS, account_customers, billed_lines, deal_subscriptions

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sync_pipeline.core.lifecycle import EARNING
 from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
 from sync_pipeline.core.mrr_definitions import CHARTMOGUL, DEFINITIONS, FINANCE, STRIPE
-from sync_pipeline.core.records import Discount, InvoiceLine, Subscription, SubscriptionItem
+from sync_pipeline.core.stripe_records import Discount, InvoiceLine, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Billing
 from sync_pipeline.frames.convert import to_records
 from sync_pipeline.frames.exact import BILLIONTHS

@@ -8,7 +8,8 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.core.records import Account, Customer
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.frames.convert import to_frame, to_records
 from sync_pipeline.frames.quarantine import NOT_HELD, convert, quarantine_of, set_aside
 from sync_pipeline.frames.schema import violations

@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.at_risk import subscriptions_at_risk
-from sync_pipeline.core.records import (
-    ChurnRecord,
-    Customer,
-    Dispute,
-    Invoice,
-    InvoicePayment,
-    Opportunity,
-    Refund,
-    Subscription,
-)
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.salesforce_records import ChurnRecord, Opportunity
+from sync_pipeline.core.stripe_records import Customer, Dispute, Invoice, InvoicePayment, Refund, Subscription
 from sync_pipeline.core.term import term_end
 from sync_pipeline.core.world import Billing
 from sync_pipeline.frames.columns import Table

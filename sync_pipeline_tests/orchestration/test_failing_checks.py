@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.core.records import InvoicePayment
+from sync_pipeline.core.stripe_records import InvoicePayment
 from sync_pipeline.frames.convert import to_frame
 from sync_pipeline.frames.days import day_of
 from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, ACCOUNT_MRR, SNAPSHOTS

@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from sync_pipeline.core.records import Invoice
+from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.frames.convert import to_frame
 from sync_pipeline.frames.tables import SNAPSHOTS
 from sync_pipeline.orchestration.assets.days import DAYS

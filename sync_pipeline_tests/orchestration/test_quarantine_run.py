@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.core.records import Account
+from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.frames.convert import to_frame, to_records
 from sync_pipeline.frames.quarantine import NOT_HELD
 from sync_pipeline.frames.tables import QUARANTINE, SNAPSHOTS

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sync_pipeline.core.records import Account, Opportunity
+from sync_pipeline.core.salesforce_records import Account, Opportunity
 from sync_pipeline.systems.outcomes import DeadlinePassed, ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.connection import Login

@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from sync_pipeline.config.rules import load_rules
-from sync_pipeline.core.records import Account, LineItem, Opportunity
+from sync_pipeline.core.salesforce_records import Account, LineItem, Opportunity
 from sync_pipeline.systems.salesforce import parse
 
 NAMES = load_rules().salesforce

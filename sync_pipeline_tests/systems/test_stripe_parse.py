@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sync_pipeline.core.records import Customer, Refund
+from sync_pipeline.core.stripe_records import Customer, Refund
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline_tests.systems import raw
 

@@ -19,8 +19,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sync_pipeline.core.records import Account, Charge, Invoice
-from sync_pipeline.core.records import Event as StripeEvent
+from sync_pipeline.core.salesforce_records import Account
+from sync_pipeline.core.stripe_records import Charge, Invoice
+from sync_pipeline.core.stripe_records import Event as StripeEvent
 from sync_pipeline.frames.columns import SQL_TYPES, Table
 from sync_pipeline.frames.convert import to_frame, to_records
 from sync_pipeline.frames.schema import empty
@@ -37,7 +38,7 @@ DAY = date(2026, 1, 15)
 WRITER = """
 import itertools, sys
 from pathlib import Path
-from sync_pipeline.core.records import Account
+from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.frames.convert import to_frame
 from sync_pipeline.frames.tables import SNAPSHOTS
 from sync_pipeline.warehouse.parquet import Warehouse

@@ -17,7 +17,8 @@ from urllib.parse import quote
 import requests
 
 from sync_pipeline.core.org_schema import OrgObject, OrgStage
-from sync_pipeline.core.records import (
+from sync_pipeline.core.rules import Names
+from sync_pipeline.core.salesforce_records import (
     SALESFORCE_RECORDS,
     Account,
     ChurnRecord,
@@ -28,7 +29,6 @@ from sync_pipeline.core.records import (
     PriceBookEntry,
     SyncConflict,
 )
-from sync_pipeline.core.rules import Names
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline.systems.salesforce.connection import SUBREQUESTS_PER_CALL, Connection, Login

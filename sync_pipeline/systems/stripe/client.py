@@ -16,7 +16,7 @@ import stripe
 
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
-from sync_pipeline.core.records import Coupon, Customer, Discount
+from sync_pipeline.core.stripe_records import Coupon, Customer, Discount
 from sync_pipeline.core.tax_types import compact
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.systems.outcomes import Burden, DeadlinePassed, Gate, Guard, NotNow, OpenGate, Outcome, ReadFailed

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from itertools import chain
 from typing import Any, Protocol
 
-from sync_pipeline.core.records import Discount
+from sync_pipeline.core.stripe_records import Discount
 from sync_pipeline.core.world import Billing
 from sync_pipeline.systems.stripe import parse
 

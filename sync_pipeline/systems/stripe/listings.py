@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sync_pipeline.core.records import Customer
+from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.core.world import Billing
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline.systems.stripe.client import Stripe

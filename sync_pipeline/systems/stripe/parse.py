@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from sync_pipeline.core.records import (
+from sync_pipeline.core.schedule_phases import phase_form
+from sync_pipeline.core.stripe_records import (
     Charge,
     Coupon,
     CreditNote,
@@ -28,7 +29,6 @@ from sync_pipeline.core.records import (
     SubscriptionItem,
     SubscriptionSchedule,
 )
-from sync_pipeline.core.schedule_phases import phase_form
 
 Json = Mapping[str, Any]
 
