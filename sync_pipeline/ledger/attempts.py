@@ -84,7 +84,8 @@ def begin(
     Returns the attempts by command id. A command is left out, and must not be sent, when its claim's lease does
     not outlast both `now_wall + min_lease_us` and `deadline_wall`, after which the transport must refuse to
     write; what a bulk `job` sends needs no lease until then, because the job holds its target. So is one that has
-    ended since the caller read of it: who had sent it was late to tell. Raises LedgerError for a command that had
+    ended since the caller read of it, because who had sent it was late to tell, or has another account since, because
+    its own was merged. Raises LedgerError for a command that had
     ended before, that may still be in flight, or whose target has another unresolved command.
     """
     margin = min_lease_us if job else max(min_lease_us, deadline_wall - now_wall)
@@ -96,7 +97,7 @@ def begin(
     made = []
     for claim, known in ours:
         row = current.get(known.id) or get(conn, known.id)
-        if row.state != known.state and row.state not in OPEN_STATES:
+        if row.account != known.account or (row.state != known.state and row.state not in OPEN_STATES):
             continue
         _check(row, claim, blocking.setdefault((row.account, row.target), row.id), now_wall)
         if row.state == "sending":

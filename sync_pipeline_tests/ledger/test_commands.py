@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import FieldChange
-from sync_pipeline.ledger import attempts, commands, work
+from sync_pipeline.ledger import attempts, commands, links, work
 from sync_pipeline.ledger.attempts import Attempt, Outcome
 from sync_pipeline.ledger.commands import CommandRow, NewCommand, State
 from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
@@ -96,6 +96,17 @@ def test_an_unknown_outcome_blocks_its_key_and_its_target(outbox: Outbox, outcom
     (open_,) = commands.unresolved(outbox.conn, ["A", "B"])["A"]
     assert (open_.id, open_.attempt_id, open_.deadline_wall) == (row.id, made.id, made.deadline_wall)
     assert commands.retire(outbox.conn, "A", wanted=[], now=11) == 0
+
+
+def test_what_moved_to_another_account_since_it_was_read_is_left_to_that(outbox: Outbox) -> None:
+    """It would have killed the worker, which has looked at the account meanwhile."""
+    (row,) = outbox.propose(new_command("k"))
+    (made,) = outbox.begin(row)
+    outbox.finish(made, "ambiguous", "ambiguous")
+    (known,) = commands.unresolved(outbox.conn, ["A"])["A"]
+    links.move_account(outbox.conn, "A", "B", 11)
+    assert outbox.begin(known) == []
+    assert [each.id for each in commands.unresolved(outbox.conn, ["B"])["B"]] == [row.id]
 
 
 def test_what_was_put_back_is_counted_once_it_is_done_and_while_it_is_recent(outbox: Outbox) -> None:
