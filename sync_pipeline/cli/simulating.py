@@ -44,7 +44,7 @@ def simulate(seeds: range, processes: int, as_json: bool, timeline: bool, story:
 
     A seed that fails is told at once; when all are played, it is shrunk to what it takes to fail, and told with its
     timeline. With --story, a story is played
-    once for every call and way to fail and for every boundary at which a worker can be killed or stand still, and must
+    once for every call and way to fail and wherever it matters that a worker is killed or stands still, and must
     always end in the same state. Ends with 1 if something fails.
     """
     if story is not None:

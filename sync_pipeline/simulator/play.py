@@ -86,8 +86,8 @@ class Plan:
 class Result:
     """How a seed went. `violations` is empty when everything held.
 
-    `calls` (system and endpoint) and `boundaries` are those until people have done everything and the workers had
-    time for it.
+    `calls` (system, endpoint, whether it may change something) and `boundaries` are those until people have done
+    everything and the workers had time for it.
     """
 
     plan: Plan
@@ -95,7 +95,7 @@ class Result:
     trace: list[str] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     sometimes: Counter[str] = field(default_factory=Counter)
-    calls: list[tuple[str, str]] = field(default_factory=list)
+    calls: list[tuple[str, str, bool]] = field(default_factory=list)
     boundaries: list[Boundary] = field(default_factory=list)
     end_state: list[str] = field(default_factory=list)
 

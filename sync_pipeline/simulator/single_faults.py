@@ -1,7 +1,9 @@
 """Stories with exactly one thing going wrong, at every place where it can: the end must be as if nothing had.
 
 A story is played undisturbed first, which tells its calls and boundaries. Then it is played again for every call with
-every way in which its system can fail, and for every boundary with a worker killed there and one that stands still.
+every way in which its system can fail, and with a worker killed, and one that stands still, wherever that makes a
+difference. Whoever is killed leaves behind what he has written: it is the same everywhere from one transaction or write
+to the next. Whoever stands still has seen what he has read, and has done nothing more before he begins the next thing.
 """
 
 from __future__ import annotations
@@ -49,6 +51,9 @@ STORIES: Mapping[str, tuple[Action, ...]] = {
 }
 BY_CARD = frozenset({"failed_payment"})
 KINDS = {"stripe": STRIPE_TROUBLE, "salesforce": SALESFORCE_TROUBLE}
+OF_WRITES = frozenset({"lost after", "late", "stripe_500 committed"})
+"""They differ from the others by what the call has done at its system: of a call that only reads, by nothing."""
+READS = ("after GET ", "after POST /services/oauth2/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +70,17 @@ def undisturbed(story: str) -> Plan:
 
 def faults(plan: Plan, found: Result) -> Iterator[Fault]:
     """Everything that can go wrong once in a plan, whose undisturbed result is `found`."""
-    for number, (side, name) in enumerate(found.calls, start=1):
+    for number, (side, name, writes) in enumerate(found.calls, start=1):
         for kind in KINDS[side]:
+            if kind in OF_WRITES and not writes:
+                continue
             yield Fault(f"call {number}, {name}: {kind}", replace(plan, trouble=((number, kind),)))
     for number, boundary in enumerate(found.boundaries, start=1):
         place = f"boundary {number}, {boundary.name}"
-        yield Fault(f"{place}: killed", replace(plan, strike=Strike(number, "kill")))
+        if not boundary.name.startswith("after "):
+            continue
+        if not boundary.name.startswith(READS):
+            yield Fault(f"{place}: killed", replace(plan, strike=Strike(number, "kill")))
         if boundary.may_stand:
             yield Fault(f"{place}: stands still", replace(plan, strike=Strike(number, "pause")))
 

@@ -70,11 +70,12 @@ class Trouble:
     """
 
     kinds: Mapping[int, str] = field(default_factory=dict)
-    calls: list[tuple[str, str]] = field(default_factory=list)
+    calls: list[tuple[str, str, bool]] = field(default_factory=list)
 
     def next(self, side: str, name: str, *, writes: bool) -> str | None:
-        """What befalls this call; `calls` are the side and endpoint of all so far."""
-        self.calls.append((side, name))
+        """What befalls this call; `calls` are the side and endpoint of all so far, and whether they may change
+        something."""
+        self.calls.append((side, name, writes))
         kind, _, only = self.kinds.get(len(self.calls), "").partition(", ")
         if only and not writes:
             return None
