@@ -473,11 +473,9 @@ def test_the_receiver_says_where_it_listens_and_ends_without_a_traceback(environ
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_worker_that_is_asked_to_end_finishes_its_call_and_gives_back_what_it_had(
-    sandbox: SandboxHandle, environment: dict[str, str], number: signal.Signals, tmp_path: Path
-) -> None:
-    """Otherwise nobody may touch its Accounts until its leases are over, two minutes after every new version."""
+@contextlib.contextmanager
+def _worker_in_a_call(sandbox: SandboxHandle, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A resident worker that has just asked Stripe for a price and waits for the answer."""
     assert run(environment, "worker", "--once").returncode == FINE
     win(sandbox)
     fault(sandbox, "delay", side="stripe", method="POST", path="^/v1/prices$", seconds=2)
@@ -491,19 +489,37 @@ def test_a_worker_that_is_asked_to_end_finishes_its_call_and_gives_back_what_it_
     try:
         while process.poll() is None and not hits(sandbox):
             time.sleep(0.03)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_is_asked_to_end_finishes_its_call_and_gives_back_what_it_had(
+    sandbox: SandboxHandle, environment: dict[str, str], number: signal.Signals, tmp_path: Path
+) -> None:
+    """Otherwise nobody may touch its Accounts until its leases are over, two minutes after every new version."""
+    with _worker_in_a_call(sandbox, environment) as process:
         process.send_signal(number)
         told, errors = process.communicate(timeout=30)
         assert process.returncode == FINE, errors
         assert "Traceback" not in errors
-        assert json.loads(told)["problems"] == []
-        with contextlib.closing(sqlite3.connect(tmp_path / "home" / "ledger.db")) as ledger:
-            assert ledger.execute("select count(*) from work where lease_until_wall > 0").fetchone() == (0,)
-            assert ledger.execute("select count(*) from attempt where outcome is null").fetchone() == (0,)
-            assert ledger.execute("select count(*) from worker").fetchone() == (0,)
-        assert (len(records(sandbox, "customer")), len(records(sandbox, "subscription"))) == (1, 0)
-    finally:
+        summary = json.loads(told)
+        assert (summary["problems"], summary["with_others"]) == ([], 0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "home" / "ledger.db")) as ledger:
+        assert ledger.execute("select count(*) from work where lease_until_wall > 0").fetchone() == (0,)
+        assert ledger.execute("select count(*) from attempt where outcome is null").fetchone() == (0,)
+        assert ledger.execute("select count(*) from worker").fetchone() == (0,)
+    assert (len(records(sandbox, "customer")), len(records(sandbox, "subscription"))) == (1, 0)
+
+
+def test_what_a_dead_worker_had_is_told(sandbox: SandboxHandle, environment: dict[str, str]) -> None:
+    with _worker_in_a_call(sandbox, environment) as process:
         process.kill()
         process.communicate()
+    left = json.loads(run(environment, "worker", "--once").stdout)
+    assert (left["accounts"], left["with_others"]) == (0, 1)
 
 
 def test_demo_lists_its_stories_and_plays_one_by_name(tmp_path: Path) -> None:

@@ -51,10 +51,13 @@ def receiver(host: str, port: int) -> None:
 def worker(once: bool, allow: bool) -> None:
     """Run the loop without Dagster: look for changes, bring dirty accounts to rest. Prints a JSON summary last.
 
+    Accounts `with_others` are worked on by another process, or were when it died: they are due again in two minutes.
+
     SIGTERM and Ctrl-C end it as soon as nothing is in flight; what it had begun goes back to the queue.
     """
     from sync_pipeline.config.settings import load_settings
     from sync_pipeline.engine.drain import DrainPlan, drain
+    from sync_pipeline.ledger import work
 
     if allow and not once:
         raise click.UsageError("--allow goes with --once: what is allowed ends with that work.")
@@ -72,6 +75,8 @@ def worker(once: bool, allow: bool) -> None:
         at_once = DrainPlan(poll_seconds=0, sweep_seconds=0, allow=allow, is_over=asked.is_set)
         for_good = DrainPlan(float("inf"), poll_seconds=settings.poll_seconds, is_over=asked.is_set)
         report = drain(running, at_once if once else for_good)
+        with running.ledger.read() as conn:
+            elsewhere = work.status(conn, running.env.wall()).leased
     total = report.total
     summary = {
         "accounts": total.accounts,
@@ -81,6 +86,7 @@ def worker(once: bool, allow: bool) -> None:
         "writes": total.writes,
         "linked": total.linked,
         "parked": total.parked,
+        "with_others": elsewhere,
         "new_changes": report.new_changes,
         "new_events": report.new_events,
         "calls": total.cost.report(),
