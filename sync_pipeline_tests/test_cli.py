@@ -22,7 +22,18 @@ from click.testing import CliRunner
 
 from sync_pipeline.cli import main
 from sync_pipeline.config.settings import CREDENTIALS, sandbox_environment
-from sync_pipeline_tests.engine.people import at_stripe, edit, fault, hits, mark, only, records, win, writes_since
+from sync_pipeline_tests.engine.people import (
+    at_stripe,
+    edit,
+    fault,
+    hits,
+    mark,
+    only,
+    records,
+    requests_since,
+    win,
+    writes_since,
+)
 from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
 
 FINE, FAILED, MISUSED = 0, 1, 2
@@ -473,19 +484,23 @@ def test_the_receiver_says_where_it_listens_and_ends_without_a_traceback(environ
         process.communicate()
 
 
-@contextlib.contextmanager
-def _worker_in_a_call(sandbox: SandboxHandle, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A resident worker that has just asked Stripe for a price and waits for the answer."""
-    assert run(environment, "worker", "--once").returncode == FINE
-    win(sandbox)
-    fault(sandbox, "delay", side="stripe", method="POST", path="^/v1/prices$", seconds=2)
-    process = subprocess.Popen(
+def _resident(environment: dict[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
         [sys.executable, "-m", "sync_pipeline.cli", "worker"],
         env={"PATH": os.environ["PATH"], "NO_PROXY": "127.0.0.1", "SYNC_POLL_SECONDS": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextlib.contextmanager
+def _worker_in_a_call(sandbox: SandboxHandle, environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A resident worker that has just asked Stripe for a price and waits for the answer."""
+    assert run(environment, "worker", "--once").returncode == FINE
+    win(sandbox)
+    fault(sandbox, "delay", side="stripe", method="POST", path="^/v1/prices$", seconds=2)
+    process = _resident(environment)
     try:
         while process.poll() is None and not hits(sandbox):
             time.sleep(0.03)
@@ -512,6 +527,28 @@ def test_a_worker_that_is_asked_to_end_finishes_its_call_and_gives_back_what_it_
         assert ledger.execute("select count(*) from attempt where outcome is null").fetchone() == (0,)
         assert ledger.execute("select count(*) from worker").fetchone() == (0,)
     assert (len(records(sandbox, "customer")), len(records(sandbox, "subscription"))) == (1, 0)
+
+
+def test_a_resident_worker_waits_for_a_system_that_does_not_answer(
+    sandbox: SandboxHandle, environment: dict[str, str]
+) -> None:
+    fault(sandbox, "drop_before", side="salesforce", times=10)
+    once = run(environment, "worker", "--once")
+    check_refused(once, FAILED, "Salesforce")
+    process = _resident(environment)
+    try:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("waiting: Salesforce")
+        sandbox.control("DELETE", "/faults")
+        since = mark(sandbox)
+        while process.poll() is None and not requests_since(sandbox, since, "stripe"):
+            time.sleep(0.1)
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == FINE
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_what_a_dead_worker_had_is_told(sandbox: SandboxHandle, environment: dict[str, str]) -> None:

@@ -6,11 +6,18 @@ import json
 import signal
 import sys
 import threading
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sync_pipeline.cli.opening import engine
+
+if TYPE_CHECKING:
+    from sync_pipeline.engine.context import Engine
+
+TRY_AGAIN_SECONDS = 5
 
 
 @click.command(epilog="Example:  sync-pipeline receiver --port 8090")
@@ -51,7 +58,8 @@ def receiver(host: str, port: int) -> None:
 def worker(once: bool, allow: bool) -> None:
     """Run the loop without Dagster: look for changes, bring dirty accounts to rest. Prints a JSON summary last.
 
-    Accounts `with_others` are worked on by another process, or were when it died: they are due again in two minutes.
+    It waits for a system that does not answer; where access is refused, it ends. Accounts `with_others` are worked on
+    by another process, or were when it died: they are due again in two minutes.
 
     SIGTERM and Ctrl-C end it as soon as nothing is in flight; what it had begun goes back to the queue.
     """
@@ -62,16 +70,11 @@ def worker(once: bool, allow: bool) -> None:
     if allow and not once:
         raise click.UsageError("--allow goes with --once: what is allowed ends with that work.")
     settings = load_settings()
-    asked = threading.Event()
-
-    def end(number: int, _: object) -> None:
-        asked.set()
-        # Who asks twice does not want to wait.
-        signal.signal(number, signal.SIG_DFL)
-
-    with engine("worker", allow=allow) as running:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, end)
+    asked = _asked_to_end()
+    with ExitStack() as opened:
+        running = _reachable(opened, asked, for_good=not once, allow=allow)
+        if running is None:
+            return
         at_once = DrainPlan(poll_seconds=0, sweep_seconds=0, allow=allow, is_over=asked.is_set)
         for_good = DrainPlan(float("inf"), poll_seconds=settings.poll_seconds, is_over=asked.is_set)
         report = drain(running, at_once if once else for_good)
@@ -95,6 +98,34 @@ def worker(once: bool, allow: bool) -> None:
     click.echo(json.dumps(summary))
     if not asked.is_set() and (total.deferred or total.parked or report.problems):
         sys.exit(1)
+
+
+def _asked_to_end() -> threading.Event:
+    """Set by SIGTERM or Ctrl-C. Who asks twice does not want to wait."""
+    asked = threading.Event()
+
+    def end(number: int, _: object) -> None:
+        asked.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    return asked
+
+
+def _reachable(opened: ExitStack, asked: threading.Event, *, for_good: bool, allow: bool) -> Engine | None:
+    """The engine; `for_good` is worth waiting until both systems answer. None when it was asked to end meanwhile."""
+    from sync_pipeline.systems.outcomes import ReadFailed
+
+    while not asked.is_set():
+        try:
+            return opened.enter_context(engine("worker", allow=allow))
+        except ReadFailed as failure:
+            if failure.access or not for_good:
+                raise
+            click.echo(f"waiting: {failure}", err=True)
+            asked.wait(TRY_AGAIN_SECONDS)
+    return None
 
 
 @click.command(epilog="Example:  sync-pipeline demo deal-won-and-paid")
