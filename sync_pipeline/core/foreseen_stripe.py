@@ -258,13 +258,18 @@ def _discounts_changed(world: World, body: Body) -> World | None:
     entries = params["discounts"] or ()
     goes_on = {entry["discount"] for entry in entries if "discount" in entry}
     bare = {entry["id"] for entry in params.get("items", ()) if entry.get("discounts") == ""}
+    has = {each.coupon: each.id for each in billing.discounts if each.subscription == name and each.item is None}
+    goes_on |= {has[entry["coupon"]] for entry in entries if entry.get("coupon") in has}
+    new = [entry for entry in entries if "coupon" in entry and entry["coupon"] not in has]
     kept = (
         each
         for each in billing.discounts
         if each.subscription != name or each.id in goes_on or (each.item is not None and each.item not in bare)
     )
     catalogue = world.catalogue.value if isinstance(world.catalogue, Present) else Catalogue()
-    granted = _granted(catalogue, (entry for entry in entries if "coupon" in entry), name, world.now)
+    if any(entry["coupon"] not in catalogue.coupons for entry in new):
+        return None
+    granted = _granted(catalogue, new, name, world.now)
     return replace(world, billing=Present(replace(billing, discounts=(*kept, *granted))))
 
 
@@ -274,6 +279,8 @@ def _end_changed(world: World, body: Body) -> World | None:
     if not isinstance(world.billing, Present):
         return None
     billing, at = world.billing.value, params.get("cancel_at") or None
+    if all(s.id != body["id"] for s in billing.subscriptions):
+        return None
     end: dict[str, Any] = {
         "cancel_at": at and at * MICROS,
         "cancel_at_period_end": False,
@@ -310,18 +317,21 @@ def _items_changed(world: World, body: Body) -> World | None:
         if old is None and "id" in entry:
             # Somebody has taken it off.
             return None
+        if old is None and any(_bills(item, body["id"], entry) for item in items.values()):
+            continue
         name = old.id if old else f"(new item {number} of {body['id']})"
         changed = _item(name, old.subscription if old else body["id"], entry, catalogue, old)
         if changed is None:
             return None
-        if old is not None or not any(_bills_the_same(changed, item) for item in items.values()):
-            items[name] = changed
+        items[name] = changed
     return replace(world, billing=Present(replace(billing, items=tuple(items.values()))))
 
 
-def _bills_the_same(new: SubscriptionItem, item: SubscriptionItem) -> bool:
-    """Whether what is to be added is there already: no two items bill the same lines."""
-    return replace(item, id=new.id, period_start=new.period_start, period_end=new.period_end) == new
+def _bills(item: SubscriptionItem, subscription: str, entry: Mapping[str, Any]) -> bool:
+    """Whether what is to be added is there already: Stripe refuses two items of one price."""
+    lines = tuple(sorted(entry.get("metadata", {}).get("sf_line_id", "").split(",")))
+    shown = (item.subscription, item.price, item.quantity, item.line_ids)
+    return shown == (subscription, entry["price"], entry.get("quantity", 1), lines)
 
 
 def _phase_forms(phases: Iterable[Mapping[str, Any]], starts: int) -> Iterator[str]:
@@ -333,15 +343,18 @@ def _phase_forms(phases: Iterable[Mapping[str, Any]], starts: int) -> Iterator[s
 def _schedule_changed(world: World, body: Body) -> World | None:
     """The terms that a schedule says; where it runs, its subscription bills those of the first phase that is said."""
     params = body["params"]
-    if not isinstance(world.billing, Present) or not isinstance(world.catalogue, Present):
+    if not isinstance(world.billing, Present):
         return None
-    billing, prices = world.billing.value, _by_id(world.catalogue.value)
+    billing = world.billing.value
+    prices = _by_id(world.catalogue.value) if isinstance(world.catalogue, Present) else {}
     old = next((each for each in billing.schedules if each.id == body["id"]), None)
     if old is None:
         return None
     first = params["phases"][0]
     starts = first["start_date"] if isinstance(first["start_date"], int) else world.now // MICROS
     new = replace(old, terms=params["metadata"]["sf_terms"], phases=tuple(_phase_forms(params["phases"], starts)))
+    if new == old:
+        return world
     if old.status == "not_started":
         new = replace(new, starts_at=starts * MICROS)
     items = list(billing.items)
@@ -353,7 +366,7 @@ def _schedule_changed(world: World, body: Body) -> World | None:
             )
             for number, entry in enumerate(first["items"], start=1)
         ]
-        whole = [_in_its_first_period(item, starts, world.now) for item in now if item is not None]
+        whole = [_in_its_first_period(item, starts * MICROS, world.now) for item in now if item is not None]
         if len(whole) < len(now):
             return None
         kept = {item.price: item.id for item in held.values()}

@@ -151,3 +151,8 @@ class World:
     reverts: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     conflicts: tuple[Conflict, ...] = ()
     record_types: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def unknown_parts(self) -> list[str]:
+        """Why the look must be repeated, if it must; what was known can be planned."""
+        return [part.why for part in (self.account, self.billing) if isinstance(part, Unknown) and part is not NOT_READ]

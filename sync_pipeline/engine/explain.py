@@ -25,7 +25,6 @@ from sync_pipeline.engine.explain_failures import explained_failure
 from sync_pipeline.engine.explain_terms import billing_with, explained_terms
 from sync_pipeline.engine.explanation import MADE, Explanation, Written, history, known_since
 from sync_pipeline.engine.observe import observe
-from sync_pipeline.engine.recording import unknown_parts
 from sync_pipeline.ledger import audit, commands, links
 from sync_pipeline.systems.outcomes import ReadFailed
 
@@ -67,7 +66,7 @@ def explain(engine: Engine, reference: str, field: str | None = None) -> list[Ex
     """
     asked = _asked(engine, reference)
     world = observe(engine, [asked.account])[asked.account]
-    if why := unknown_parts(world):
+    if why := world.unknown_parts:
         raise ReadFailed(f"Account {asked.account} cannot be explained now", "; ".join(why))
     with engine.ledger.read() as conn:
         rows = audit.for_account(conn, asked.account)

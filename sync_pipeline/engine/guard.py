@@ -48,12 +48,13 @@ class RunGuard(Approval):
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._counted: dict[str, tuple[int, Counter[str]]] = {}
+        self._counted: dict[str, tuple[int, Counter[str], list[Command]]] = {}
 
     def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
         """The accounts whose plans may be written now. Raises GuardTripped, Halted while another stop holds."""
         engine = self._engine
-        counts = {name: _count(engine, worlds[name], planned.commands) for name, planned in plans.items()}
+        fresh = _not_counted_yet(engine, {name: planned.commands for name, planned in plans.items()})
+        counts = {name: _count(engine, worlds[name], writes) for name, writes in fresh.items()}
         total = sum(counts.values(), Counter())
         if not total:
             refuse_if_held(engine.ledger)
@@ -69,7 +70,7 @@ class RunGuard(Approval):
             raise Halted(held)
         if found:
             stop(engine, found, [worlds[name] for name, planned in plans.items() if planned.commands])
-        self._counted |= {name: (wall, count) for name, count in counts.items() if count}
+        self._counted |= {name: (wall, count, fresh[name]) for name, count in counts.items() if count}
         return plans.keys()
 
     def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
@@ -80,8 +81,8 @@ class RunGuard(Approval):
         with self._engine.ledger.tx() as conn:
             known = commands.get_all(conn, [row.id for row in rows if row.account in counts])
             took = {row.key for row in known.values() if row.state in ("done", *UNRESOLVED_STATES)}
-            for name, (wall, count) in counts.items():
-                more = _count(self._engine, worlds[name], [each for each in plans[name].commands if each.key in took])
+            for name, (wall, count, planned) in counts.items():
+                more = _count(self._engine, worlds[name], [each for each in planned if each.key in took])
                 more.subtract(count)
                 unasked.add(conn, name, more, at_wall=wall)
 
@@ -91,7 +92,8 @@ def check(engine: Engine, ahead: Collection[Foreseen], *, among: int | None = No
 
     `among` is how many Accounts there are, where the share of those that are written to counts as well.
     """
-    counts = sum((counted(each.commands, each.before, each.after) for each in ahead), Counter())
+    fresh = _not_counted_yet(engine, {each.before.account_id: each.commands for each in ahead})
+    counts = sum((counted(fresh[each.before.account_id], each.before, each.after) for each in ahead), Counter())
     guards = engine.rules.guards
     with engine.ledger.tx() as conn:
         found = breaches(unasked.since(conn, _began(engine, engine.env.wall())) + counts, guards)
@@ -132,6 +134,15 @@ def stop(engine: Engine, found: Sequence[str], worlds: Sequence[World]) -> None:
     with engine.ledger.tx() as conn:
         cursors.put(conn, HOLD, _message(found, REMEDY), engine.env.now())
     raise GuardTripped(found, document(engine, ahead, invoices=False), REMEDY)
+
+
+def _not_counted_yet(engine: Engine, writes: Mapping[str, Sequence[Command]]) -> dict[str, list[Command]]:
+    """The writes to Stripe, by account, without those in doubt, which were counted when they were sent first."""
+    to_stripe = {name: [each for each in some if each.system == "stripe"] for name, some in writes.items()}
+    with engine.ledger.read() as conn:
+        in_doubt = commands.unresolved(conn, [name for name, some in to_stripe.items() if some])
+    known = {row.key for rows in in_doubt.values() for row in rows}
+    return {name: [each for each in some if each.key not in known] for name, some in to_stripe.items()}
 
 
 def _count(engine: Engine, world: World, writes: Sequence[Command]) -> Counter[str]:

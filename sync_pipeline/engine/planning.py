@@ -24,7 +24,6 @@ from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.lists import by_cost
 from sync_pipeline.engine.observe import observe
-from sync_pipeline.engine.recording import unknown_parts
 from sync_pipeline.frames.plan import planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
 from sync_pipeline.ledger import commands
@@ -194,7 +193,7 @@ def stripe_account(engine: Engine) -> str:
 def not_read(worlds: Iterable[World]) -> Iterator[Unread]:
     """The accounts of which something could not be read."""
     for world in worlds:
-        if why := unknown_parts(world):
+        if why := world.unknown_parts:
             yield Unread(world.account_id, "; ".join(why))
 
 

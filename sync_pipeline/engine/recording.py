@@ -15,10 +15,11 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import VERSION
 from sync_pipeline.core.commands import Command, Plan, Review
 from sync_pipeline.core.deal import customer_intent
-from sync_pipeline.core.observation import Present, Unknown
-from sync_pipeline.core.world import NOT_READ, World
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.observe import found_links
+from sync_pipeline.engine.resolve import by_the_plan
 from sync_pipeline.engine.settling import LINKED_KINDS
 from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, links, reviews, work
 from sync_pipeline.ledger.commands import CommandRow, NewCommand
@@ -31,11 +32,12 @@ ACCOUNTS_PER_TRANSACTION = 100
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A plan in the ledger: the commands that may be sent, how many links were made, and whether more can be planned
-    now that it is there: something was linked, or a conflict found."""
+    now that it is there: something was linked, or a conflict found. It `holds` where an update stays in doubt."""
 
     rows: list[CommandRow]
     linked: int
     leads_on: bool
+    holds: bool = False
 
 
 def record_all(
@@ -47,7 +49,7 @@ def record_all(
 ) -> dict[str, Recorded]:
     """Writes the plans into the ledger, some accounts in a transaction.
 
-    Of the updates `in_doubt` those that the plans still want may be sent again; the others hold their targets.
+    Of the updates `in_doubt` those that the plans still want may be sent again.
     An account that is not ours any more is left out: then its new holder's plan stands, and nothing is written.
     """
     recorded = {}
@@ -102,13 +104,14 @@ def _record(
         if isinstance(seen, Present) and seen.value.deleted:
             _forget_customer(conn, engine, world, customer_id, now)
     leads_on = finds or linked > 0
+    again, open_ones = by_the_plan(conn, engine, world, planned, in_doubt)
     sendable = [command for command in planned.commands if command.action != "link"]
     versions = _versions(world)
     at_stripe = _at_stripe(world) if any(command.system == "stripe" for command in sendable) else None
     if stopped:
         reviews.reconcile(conn, world.account_id, open_reviews, now)
-        return Recorded([], linked, leads_on)
-    if not unknown_parts(world):
+        return Recorded([], linked, leads_on, holds=bool(again or open_ones))
+    if not world.unknown_parts:
         # A plan from half a look wants less than there is: what it does not mention is not settled by it.
         reviews.reconcile(conn, world.account_id, open_reviews, now)
         commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
@@ -124,9 +127,7 @@ def _record(
         code_version=engine.code_version,
         new_id=engine.env.token,
     )
-    bodies = {command.key: canonical.encode(command.body) for command in sendable}
-    again = [row for row in in_doubt if bodies.get(row.key) == row.body]
-    return Recorded([*again, *rows], linked, leads_on)
+    return Recorded([*again, *rows], linked, leads_on, holds=bool(open_ones))
 
 
 def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:
@@ -198,8 +199,3 @@ def _audit_link(engine: Engine, conn: Connection, command: Command, now: int) ->
         code_version=engine.code_version,
         request_id=None,
     )
-
-
-def unknown_parts(world: World) -> list[str]:
-    """Why the look must be repeated, if it must; what was known has been planned."""
-    return [part.why for part in (world.account, world.billing) if isinstance(part, Unknown) and part is not NOT_READ]

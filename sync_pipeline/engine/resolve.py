@@ -1,11 +1,11 @@
 """Commands whose outcome is not known: settled before anything else is planned for their account.
 
-An update sets absolute values, so the next look tells whether it is still wanted. One to Stripe is sent again with its
-own key where it changes nothing that somebody has edited since; otherwise it is planned anew, under a new key, once it
-can arrive no more, as is one whose key Stripe answers with a failure that it has kept (settling.py). A create is sent
-again with its own key while Stripe still keeps keys. After that, or when the key was answered with 5xx twice (Stripe
-saves and repeats a failure), the strongly consistent list is asked whether the object exists: adopted if it does, a new
-key if it does not. An alert that may have been sent is never sent twice.
+An update sets absolute values, so the next look tells whether it was done, and the next plan whether it is still
+wanted. One to Stripe is sent again with its own key where the plan wants the same; otherwise it is planned anew, under
+a new key, once it can arrive no more, as is one whose key Stripe answers with a failure that it has kept (settling.py).
+A create is sent again with its own key while Stripe still keeps keys. After that, or when the key was answered with 5xx
+twice (Stripe saves and repeats a failure), the strongly consistent list is asked whether the object exists: adopted if
+it does, a new key if it does not. An alert that may have been sent is never sent twice.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from sqlalchemy import Connection
+
 from sync_pipeline.core import canonical
-from sync_pipeline.core.commands import Agreement
+from sync_pipeline.core.commands import Agreement, Plan
 from sync_pipeline.core.foresight import is_shown
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
@@ -61,12 +63,7 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
 def by_the_look(
     engine: Engine, claims: Sequence[Claim], worlds: Mapping[str, World], in_doubt: dict[str, list[CommandRow]]
 ) -> dict[str, World]:
-    """Takes out of `in_doubt` the updates of which the look tells; returns their accounts' worlds with what it tells.
-
-    What an update set and is shown was done. What is not shown is planned anew once it can arrive no more. Until then
-    it stays in doubt: it is sent again where the plan wants the same, and holds its target where somebody has edited
-    the object since.
-    """
+    """Takes out of `in_doubt` the updates whose effect is shown; returns their accounts' worlds with what they set."""
     found = {}
     for claim in [claim for claim in claims if claim.account in in_doubt and claim.account in worlds]:
         world, rows = worlds[claim.account], in_doubt.pop(claim.account)
@@ -75,12 +72,30 @@ def by_the_look(
                 settle(engine, claim, row, Outcome("done", message="seen at Stripe"))
                 agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
                 world = replace(world, base={**world.base, **{(a.subject, a.rule): a.value for a in agreed}})
-            elif _is_given_up(engine, row):
-                _plan_anew(engine, claim, row)
             else:
                 in_doubt.setdefault(claim.account, []).append(row)
         found[claim.account] = world
     return found
+
+
+def by_the_plan(
+    conn: Connection, engine: Engine, world: World, planned: Plan, in_doubt: Sequence[CommandRow]
+) -> tuple[list[CommandRow], list[CommandRow]]:
+    """The updates in doubt that may be sent again, and those that stay in doubt and hold their targets.
+
+    Where the plan wants the same, the same key makes it happen once, also if it happened and was edited since. Where it
+    wants something else, the old request must not follow the new one: it is waited for until it can arrive no more.
+    """
+    bodies = {command.key: canonical.encode(command.body) for command in planned.commands}
+    again, left = [], []
+    for row in in_doubt:
+        if bodies.get(row.key) == row.body and not key_is_old(engine, row):
+            again.append(row)
+        elif world.unknown_parts or not _is_given_up(row, world.now):
+            left.append(row)
+        elif commands.get(conn, row.id).account == world.account_id:
+            attempts.next_generation(conn, row.id)
+    return again, left
 
 
 def _taken_out(engine: Engine, claim: Claim, row: CommandRow, job: str) -> bool:
@@ -104,13 +119,13 @@ def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
     return key_is_old(engine, row) or failed_twice
 
 
-def _is_given_up(engine: Engine, row: CommandRow) -> bool:
-    """Whether its last request, if it ever arrives, has arrived."""
-    return row.last_sent is None or engine.env.now() - row.last_sent >= GRACE_US
+def _is_given_up(row: CommandRow, now: int) -> bool:
+    """Whether its last request, if it ever arrives, had arrived at this moment."""
+    return row.last_sent is None or now - row.last_sent >= GRACE_US
 
 
 def _probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
-    if not _is_given_up(engine, row):
+    if not _is_given_up(row, engine.env.now()):
         result.waiting.add(row.account)
         return
     body = canonical.decode(row.body)
@@ -121,12 +136,7 @@ def _probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> No
         return
     if found is not None:
         settle(engine, claim, row, Outcome("done", object_id=found, message="found in the list"))
-    else:
-        _plan_anew(engine, claim, row)
-
-
-def _plan_anew(engine: Engine, claim: Claim, row: CommandRow) -> None:
-    """What certainly did not happen, or can be seen: the next plan decides again, under a new key."""
+        return
     with engine.ledger.tx() as conn:
-        if still_ours(conn, engine, claim):
+        if still_ours(conn, engine, claim) and commands.get(conn, row.id).account == claim.account:
             attempts.next_generation(conn, row.id)

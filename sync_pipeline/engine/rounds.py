@@ -27,7 +27,7 @@ from sync_pipeline.engine.cost import (
 from sync_pipeline.engine.leases import LEASE_US, Held
 from sync_pipeline.engine.lists import FRESH_US, FromLists, Lists
 from sync_pipeline.engine.observe import observe
-from sync_pipeline.engine.recording import Recorded, record_all, unknown_parts
+from sync_pipeline.engine.recording import Recorded, record_all
 from sync_pipeline.engine.resolve import by_the_look, resolve
 from sync_pipeline.engine.retries import delay_us
 from sync_pipeline.ledger import work
@@ -197,12 +197,11 @@ class _Rounds:
     ) -> None:
         """Each account goes where it belongs after what was applied: on, back, to rest until a moment, or home."""
         waiting, held = applied.waiting | resolved.waiting, applied.held | resolved.held
-        sent = {row.id for each in recorded.values() for row in each.rows}
-        waiting |= {name for name, rows in resolved.in_doubt.items() if not {row.id for row in rows} <= sent}
+        waiting |= {name for name, each in recorded.items() if each.holds}
         again, back, kept, resting, settled, lost = [], [], [], [], [], []
         for claim in self.held.claims:
             name = claim.account
-            unknown = unknown_parts(worlds[name])
+            unknown = worlds[name].unknown_parts
             self.report.problems.update(unknown)
             if name in applied.lost or name not in recorded:
                 lost.append(claim)

@@ -118,7 +118,7 @@ def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
             return "parked"
         case "ambiguous":
             return "ambiguous"
-        case "throttled" | "denied" if row.kind == "stripe.create" and row.state in UNRESOLVED_STATES:
+        case "throttled" | "denied" if row.system == "stripe" and row.state in UNRESOLVED_STATES:
             # What did not happen now tells nothing of the attempt before, whose answer is still missing.
             return "ambiguous"
         case "throttled" | "stale" | "denied":
