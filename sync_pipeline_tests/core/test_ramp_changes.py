@@ -181,3 +181,14 @@ def test_what_a_schedule_cannot_say_is_told() -> None:
     (told,) = keep_ramps(edited(THIRD, quantity=Decimal("0.5")), RULES)
     assert isinstance(told, Review)
     assert "the quantity is 0.5" in told.detail
+
+
+def test_what_a_running_ramp_bills_keeps_its_periods_when_it_is_edited() -> None:
+    """Periods are counted from microseconds: from seconds they began in 1970."""
+    last = running().deals[0].lines[-1]
+    ahead = foreseen(edited(last.id, quantity=(last.quantity or 0) + 5))
+    before, after = (seen.billing for seen in (ahead.before, ahead.after))
+    assert isinstance(before, Present)
+    assert isinstance(after, Present)
+    assert written(ahead) == [("stripe.update", "subscription_schedule")]
+    assert [each.period_start for each in after.value.items] == [each.period_start for each in before.value.items]

@@ -38,7 +38,7 @@ def offer(sandbox: SandboxHandle, *lines: Line, account: str | None = None, **fi
             sandbox,
             "OpportunityLineItem",
             OpportunityId=opportunity,
-            PricebookEntryId=_entry(sandbox, line, fields.get("CurrencyIsoCode"), pattern["Pricebook2Id"]),
+            PricebookEntryId=entry(sandbox, line, fields.get("CurrencyIsoCode"), pattern["Pricebook2Id"]),
             Quantity=line.get("quantity", 1),
             UnitPrice=line["price"],
             **more,
@@ -46,7 +46,7 @@ def offer(sandbox: SandboxHandle, *lines: Line, account: str | None = None, **fi
     return opportunity
 
 
-def _entry(sandbox: SandboxHandle, line: Line, currency: str | None, book: str) -> str:
+def entry(sandbox: SandboxHandle, line: Line, currency: str | None, book: str) -> str:
     """The price book entry of a product in a currency, made where it is missing."""
     known = [each for each in records(sandbox, "Product2") if each["Name"] == line["product"]]
     if known:

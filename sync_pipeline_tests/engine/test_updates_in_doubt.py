@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from sync_pipeline.engine.resolve import GRACE_US
-from sync_pipeline.ledger.tables import attempt, command, conflict
+from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import Plan
+from sync_pipeline.core.rules import Guards
+from sync_pipeline.engine.guard import hold
+from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline.engine.resolve import GRACE_US, by_the_plan
+from sync_pipeline.ledger import commands, links
+from sync_pipeline.ledger.tables import attempt, command, conflict, unasked
 from sync_pipeline_tests.engine.installation import Installation, installed
 from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, only, records, requests_since, win
 from sync_pipeline_tests.sandbox_process import SandboxHandle
@@ -61,7 +69,7 @@ def test_an_edit_in_salesforce_is_no_conflict_where_it_had_happened(
     """A simulated seed (8602) found it: what Stripe shows is what we had sent, so only Salesforce was edited since."""
     with installed(sandbox, tmp_path) as sync:
         _in_doubt(sandbox, sync, happened=True)
-        edit(sandbox, "OpportunityLineItem", _line(sandbox, 25)["Id"], Quantity=27, UnitPrice=600)
+        edit(sandbox, "OpportunityLineItem", line_of(sandbox, 25)["Id"], Quantity=27, UnitPrice=600)
         sync.wait(wait)
         sync.drain()
         sync.wait(GIVEN_UP_SECONDS)
@@ -71,11 +79,142 @@ def test_an_edit_in_salesforce_is_no_conflict_where_it_had_happened(
         sync.check_books()
 
 
+def test_what_the_customer_set_back_since_is_not_sent_a_second_time(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    """20 became 25, which took effect, and the customer set 20 again: a new key would bill 25 once more, untold."""
+    with installed(sandbox, tmp_path) as sync:
+        _in_doubt(sandbox, sync, happened=True)
+        at_stripe(sandbox, "POST", f"/v1/subscription_items/{_item(sandbox)['id']}", quantity=20)
+        sync.wait(GIVEN_UP_SECONDS)
+        sync.drain()
+        sync.wait(GIVEN_UP_SECONDS)
+        sync.rest()
+        assert _item(sandbox)["quantity"] == 20
+        assert sync.rows(select(conflict.c.key)) == []
+        sync.check_books()
+
+
+@pytest.mark.parametrize("wait", [5, GIVEN_UP_SECONDS])
+def test_what_the_customer_set_since_has_the_last_word_where_it_had_happened(
+    sandbox: SandboxHandle, tmp_path: Path, wait: int
+) -> None:
+    """That it had happened is known only when the old key is asked: until then it is told as a conflict."""
+    with installed(sandbox, tmp_path) as sync:
+        _in_doubt(sandbox, sync, happened=True)
+        at_stripe(sandbox, "POST", f"/v1/subscription_items/{_item(sandbox)['id']}", quantity=23)
+        sync.wait(wait)
+        sync.drain()
+        sync.wait(GIVEN_UP_SECONDS)
+        sync.rest()
+        assert _item(sandbox)["quantity"] == 23
+        assert 23 in [each["Quantity"] for each in records(sandbox, "OpportunityLineItem")]
+        assert {status for (status,) in sync.rows(select(conflict.c.status))} <= {"Overtaken"}
+        sync.check_books()
+
+
+@pytest.mark.parametrize("turned_away", ["stripe_409_in_progress", "stripe_lock_timeout"])
+def test_a_second_request_that_is_turned_away_tells_nothing_of_the_first(
+    sandbox: SandboxHandle, tmp_path: Path, turned_away: str
+) -> None:
+    """Another body went out under the key of the first, which arrived late, and the account stopped for good."""
+    with installed(sandbox, tmp_path) as sync:
+        _in_doubt(sandbox, sync, happened=False)
+        body, key = first_request(sync)
+        fault(sandbox, turned_away, **ITEMS)
+        sync.wait(5)
+        sync.drain()
+        arrives(sync, body, key)
+        edit(sandbox, "OpportunityLineItem", line_of(sandbox, 25)["Id"], Quantity=27, UnitPrice=600)
+        sync.wait(60)
+        for _ in range(3):
+            sync.drain()
+            sync.wait(GIVEN_UP_SECONDS)
+        sync.rest()
+        assert sync.open_reviews() == {}
+        assert sync.rows(select(conflict.c.key)) == []
+        assert _item(sandbox)["quantity"] == 27
+        sync.check_books()
+
+
+def test_a_look_that_could_not_be_made_gives_nothing_up(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    with installed(sandbox, tmp_path) as sync:
+        _in_doubt(sandbox, sync, happened=True)
+        edit(sandbox, "OpportunityLineItem", line_of(sandbox, 25)["Id"], Quantity=27, UnitPrice=600)
+        fault(sandbox, "stripe_503", side="stripe", method="GET", path="^/v1/subscriptions", times=50)
+        sync.wait(GIVEN_UP_SECONDS)
+        sync.drain()
+        sandbox.control("DELETE", "/faults")
+        sync.wait(700)
+        sync.rest()
+        assert _item(sandbox)["quantity"] == 27
+        assert sync.rows(select(conflict.c.key)) == []
+
+
+def test_after_a_day_it_is_sent_under_a_new_key(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    with installed(sandbox, tmp_path) as sync:
+        _in_doubt(sandbox, sync, happened=False)
+        sync.wait(25 * 3600)
+        sync.rest()
+        assert _item(sandbox)["quantity"] == 25
+        done = select(command.c.generation).where(command.c.target.contains("subscription_item/"))
+        assert [row.generation for row in sync.rows(done)] == [1]
+        sync.check_books()
+
+
+def test_it_counts_once_for_the_guards_however_often_it_is_sent(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    """An outage of Stripe would have stopped everybody: each change counted again with every request."""
+    with installed(sandbox, tmp_path) as sync:
+        _in_doubt(sandbox, sync, happened=False)
+        sync = replace(sync, engine=replace(sync.engine, rules=replace(sync.engine.rules, guards=Guards(changes=1))))
+        fault(sandbox, "drop_before", **ITEMS, times=4)
+        for _ in range(4):
+            sync.wait(30)
+            sync.drain()
+        changed = select(func.sum(unasked.c.amount)).where(unasked.c.what == "changes")
+        assert [tuple(row) for row in sync.rows(changed)] == [(1,)]
+        sandbox.control("DELETE", "/faults")
+        sync.wait(30)
+        reconcile(sync.engine)
+        assert hold(sync.ledger) is None
+        assert _item(sandbox)["quantity"] == 25
+
+
+def test_an_update_whose_account_was_merged_during_the_look_is_left_to_the_other(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    with installed(sandbox, tmp_path) as sync:
+        _in_doubt(sandbox, sync, happened=False)
+        sync.wait(GIVEN_UP_SECONDS)
+        account = only(sandbox, "Account")["Id"]
+        seen = observe(sync.engine, [account])[account]
+        with sync.ledger.tx() as conn:
+            rows = commands.unresolved(conn, [account])[account]
+            links.move_account(conn, account, "001Aa0000000999AAA", sync.env.now())
+            assert by_the_plan(conn, sync.engine, seen, Plan(), rows) == ([], [])
+            assert [row.id for row in commands.unresolved(conn, ["001Aa0000000999AAA"])["001Aa0000000999AAA"]] == [
+                row.id for row in rows
+            ]
+
+
+def first_request(sync: Installation) -> tuple[dict[str, Any], str]:
+    """The body and the key of what is in doubt."""
+    sent = select(command.c.body, attempt.c.idempotency_key).join(attempt, attempt.c.command_id == command.c.id)
+    (row,) = sync.rows(sent.where(command.c.state == "ambiguous"))
+    return canonical.decode(row.body), row.idempotency_key
+
+
+def arrives(sync: Installation, body: dict[str, Any], key: str) -> None:
+    """A request of which nobody waits for an answer takes effect after all."""
+    kind, subscription = body["object"], body.get("subscription")
+    stripe = sync.engine.stripe
+    late = stripe.update(kind, body["id"], body["params"], key=key, guard=lambda: None, subscription=subscription)
+    assert late.state == "done"
+
+
 def _in_doubt(sandbox: SandboxHandle, sync: Installation, *, happened: bool) -> int:
     """A deal whose 20 seats have become 25 in Salesforce; Stripe's answer to that is lost, and no event wakes us."""
     win(sandbox)
     sync.rest()
-    edit(sandbox, "OpportunityLineItem", _line(sandbox, 20)["Id"], Quantity=25, UnitPrice=600)
+    edit(sandbox, "OpportunityLineItem", line_of(sandbox, 20)["Id"], Quantity=25, UnitPrice=600)
     sync.wait(60)
     fault(sandbox, "drop_after" if happened else "drop_before", **ITEMS)
     fault(sandbox, "stripe_503", side="stripe", method="GET", path="^/v1/events$", times=20)
@@ -86,7 +225,7 @@ def _in_doubt(sandbox: SandboxHandle, sync: Installation, *, happened: bool) -> 
     return since
 
 
-def _line(sandbox: SandboxHandle, quantity: int) -> dict[str, Any]:
+def line_of(sandbox: SandboxHandle, quantity: int) -> dict[str, Any]:
     (line,) = [each for each in records(sandbox, "OpportunityLineItem") if each["Quantity"] == quantity]
     return line
 
