@@ -45,10 +45,17 @@ class Foreseen:
         return tuple(command for commands in self.rounds for command in commands)
 
 
-def foresee(world: World, rules: Rules, personal_key: bytes, billing_of: Callable[[str], Billing]) -> Foreseen:
+def foresee(
+    world: World,
+    rules: Rules,
+    personal_key: bytes,
+    billing_of: Callable[[str], Billing],
+    look: Callable[[World], World] = lambda world: world,
+) -> Foreseen:
     """Plays the planner against the world as its own writes would leave it, until nothing is left to write.
 
-    `billing_of` reads what Stripe holds for a customer that the plan adopts.
+    `billing_of` reads what Stripe holds for a customer that the plan adopts, `look` what a later round needs of Stripe
+    that the first did not.
     """
     first = planned = plan(world, rules, personal_key)
     rounds: list[tuple[Command, ...]] = []
@@ -57,6 +64,7 @@ def foresee(world: World, rules: Rules, personal_key: bytes, billing_of: Callabl
         rounds.append(planned.sent_first)
         now, told = imagine(with_conflicts(now, planned.conflicts), planned.sent_first, rules, billing_of)
         is_whole = is_whole and told
+        now = look(now)
         planned = plan(now, rules, personal_key)
     wrote = tuple(filter(None, rounds))
     return Foreseen(world, now, first, wrote, is_whole and not planned.commands)

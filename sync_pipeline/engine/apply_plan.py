@@ -14,14 +14,18 @@ from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.world import World
 from sync_pipeline.engine import queue
-from sync_pipeline.engine.context import Approval, Engine
+from sync_pipeline.engine.context import EVERYTHING, Approval, Engine
 from sync_pipeline.engine.cost import calls_so_far
-from sync_pipeline.engine.guard import check, lift
+from sync_pipeline.engine.guard import RunGuard, check, lift, refuse_if_held
 from sync_pipeline.engine.intake import try_again
 from sync_pipeline.engine.planning import PlanDocument, PlanError, foresee_accounts, not_read, stripe_account
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.frames.plan import planned_commands, planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
+from sync_pipeline.ledger.commands import CommandRow
+
+_Value = tuple[str | None, str | None, str | None]
+"""Before, after, and a digest of what is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,16 +72,20 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
         report.moved.extend(_moved(name, planned[name], planned_writes([each])))
     fitting = [each for each in seen if each.before.account_id not in report.refused]
     if not allow:
+        refuse_if_held(engine.ledger)
         check(engine, fitting)
     names = [each.before.account_id for each in fitting]
     with engine.ledger.tx() as conn:
         try_again(conn, names, engine.env)
-    approval = _AsPlanned(planned, report)
+    approval = _AsPlanned(planned, report, EVERYTHING if allow else RunGuard(engine))
     engine, me = replace(engine, approval=approval), engine.env.token()
     for accounts in queue.at_a_time(names):
         claims = queue.claim_named(engine, me, accounts, Priority.CREATE)
         report.total.add(bring_to_rest(engine, claims, owner=me))
-    if allow:
+        if left := len(set(accounts) - {claim.account for claim in claims}):
+            report.total.deferred += left
+            report.total.problems.add(f"{left} accounts are in other hands at present; apply the plan again")
+    if allow and fitting and not report.moved:
         lift(engine)
     report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
@@ -89,6 +97,7 @@ class _AsPlanned(Approval):
 
     planned: Mapping[str, Sequence[PlannedWrite]]
     report: ApplyReport
+    guard: Approval
     begun: set[str] = field(default_factory=set)
 
     def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
@@ -96,11 +105,23 @@ class _AsPlanned(Approval):
         self.report.unread |= unread
         for name in plans.keys() - self.begun - unread.keys():
             first = [write for write in self.planned[name] if write.step == 1]
+            if _only_records(plans[name], first):
+                self.begun.add(name)
+                continue
             moved = list(_moved(name, first, planned_commands(plans[name].sent_first, step=1)))
             self.report.moved.extend(moved)
             if not moved:
                 self.begun.add(name)
-        return self.begun & plans.keys()
+        return self.guard.approved(worlds, {name: plans[name] for name in self.begun & plans.keys()})
+
+    def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
+        self.guard.wrote(worlds, plans, rows)
+
+
+def _only_records(planned: Plan, first: Sequence[PlannedWrite]) -> bool:
+    """Whether this round records new conflicts and writes nothing yet: the first writes of the plan show just these."""
+    shown = {conflict.key for conflict in planned.conflicts}
+    return not planned.commands and bool(first) and all(each.target.rpartition("/")[2] in shown for each in first)
 
 
 def _moved(account: str, planned: Iterable[PlannedWrite], now: Iterable[PlannedWrite]) -> Iterator[Moved]:
@@ -112,16 +133,24 @@ def _moved(account: str, planned: Iterable[PlannedWrite], now: Iterable[PlannedW
             yield Moved(account, target, name, "is not to be written any more")
         elif line not in before:
             yield Moved(account, target, name, f"is to be written now: {_told(after[line])}")
-        elif before[line] != after[line]:
+        elif before[line] == after[line]:
+            continue
+        elif _values(before[line]) == _values(after[line]):
+            yield Moved(account, target, name, "is sent otherwise now: at another price, or from another moment")
+        else:
             yield Moved(account, target, name, f"planned {_told(before[line])}, now {_told(after[line])}")
 
 
-def _by_line(writes: Iterable[PlannedWrite]) -> dict[tuple[str, str, str], list[tuple[str | None, str | None]]]:
-    found: dict[tuple[str, str, str], list[tuple[str | None, str | None]]] = defaultdict(list)
+def _by_line(writes: Iterable[PlannedWrite]) -> dict[tuple[str, str, str], list[_Value]]:
+    found: dict[tuple[str, str, str], list[_Value]] = defaultdict(list)
     for write in writes:
-        found[write.target, write.action, write.field].append((write.old, write.new))
+        found[write.target, write.action, write.field].append((write.old, write.new, write.sends))
     return found
 
 
-def _told(values: Iterable[tuple[str | None, str | None]]) -> str:
-    return ", then ".join(f"{old or 'nothing'} -> {new or 'nothing'}" for old, new in values)
+def _values(found: Iterable[_Value]) -> list[tuple[str | None, str | None]]:
+    return [(old, new) for old, new, _ in found]
+
+
+def _told(values: Iterable[_Value]) -> str:
+    return ", then ".join(f"{old or 'nothing'} -> {new or 'nothing'}" for old, new, _ in values)

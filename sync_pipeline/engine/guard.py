@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sync_pipeline.core.commands import Command, Plan
-from sync_pipeline.core.foresight import Foreseen, foresee, imagine
+from sync_pipeline.core.foresight import Foreseen, imagine
 from sync_pipeline.core.guards import breaches, counted, share_breaches
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Approval, Engine, Halted
-from sync_pipeline.engine.planning import PlanDocument, document
+from sync_pipeline.engine.planning import PlanDocument, document, foresee_one
 from sync_pipeline.ledger import commands, cursors, unasked
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
@@ -130,7 +130,7 @@ def lift(engine: Engine) -> None:
 
 def stop(engine: Engine, found: Sequence[str], worlds: Sequence[World]) -> None:
     """Holds this run and those after it."""
-    ahead = [foresee(world, engine.rules, engine.personal_key, engine.stripe.billing) for world in worlds]
+    ahead = [foresee_one(engine, world, engine.stripe) for world in worlds]
     with engine.ledger.tx() as conn:
         cursors.put(conn, HOLD, _message(found, REMEDY), engine.env.now())
     raise GuardTripped(found, document(engine, ahead, invoices=False), REMEDY)

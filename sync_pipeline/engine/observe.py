@@ -308,31 +308,7 @@ def _with_stripe(
             world = replace(world, customers=known.customers, billing=known.billing)
         else:
             world = _with_billing(world, named, stripe)
-        world = in_parts(world, rules, contracts)
-        plan = product_without_line(world, rules)
-        if unnamed := told_products(world, rules.commercial) | ({plan} if plan is not None else set()):
-            world = replace(world, product_names=stripe.product_names(unnamed))
-        if customers := customers_to_look_at(world, rules.commercial):
-            world = replace(world, charged=Present(stripe.charged_lines(customers)))
-        waiting = unbilled_deals(world, rules)
-        said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
-        said += changed_ramps(world, rules)
-        rates = [rate for agreed in said for rate in agreed.rates] + list(changed_rates(world, rules))
-        rates += charged_rates(world, rules)
-        discounts = [agreed.discount for agreed in said if agreed.discount is not None]
-        discounts += changed_discounts(world, rules)
-        if not rates and not discounts:
-            return world
-        catalogue: Catalogue = stripe.catalogue(
-            {rate.stripe_product for rate in rates},
-            {rate.lookup_key for rate in rates},
-            {discount.coupon for discount in discounts},
-        )
-        world = replace(world, catalogue=Present(catalogue))
-        if waiting.ready and needs_candidates(world, account, waiting.currencies, waiting.home):
-            similar = stripe.customers_like(account.id, account.name or "", world.now)
-            world = replace(world, candidates=Present(tuple(similar)))
-        return world
+        return look_further(rules, in_parts(world, rules, contracts), stripe)
     except ReadFailed as error:
         if error.access:
             raise
@@ -341,6 +317,44 @@ def _with_stripe(
         # One object that this version cannot read must not keep every other account from being served.
         why = f"Stripe: something of Account {world.account_id} cannot be read ({type(error).__name__})"
         return replace(world, billing=Unknown(why))
+
+
+def look_further(rules: Rules, world: World, stripe: StripeReads) -> World:
+    """Adds what the account needs of Stripe beside its billing, where it is not known. Raises ReadFailed."""
+    if not isinstance(world.account, Present):
+        return world
+    account = world.account.value
+    plan = product_without_line(world, rules)
+    told = told_products(world, rules.commercial) | ({plan} if plan is not None else set())
+    if unnamed := told - world.product_names.keys():
+        world = replace(world, product_names={**world.product_names, **stripe.product_names(unnamed)})
+    if not isinstance(world.charged, Present) and (customers := customers_to_look_at(world, rules.commercial)):
+        world = replace(world, charged=Present(stripe.charged_lines(customers)))
+    waiting = unbilled_deals(world, rules)
+    said = [agreed for _, agreed in waiting.ready] + [agreed for _, agreed, _ in waiting.rescheduled]
+    said += changed_ramps(world, rules)
+    rates = [rate for agreed in said for rate in agreed.rates] + list(changed_rates(world, rules))
+    rates += charged_rates(world, rules)
+    discounts = [agreed.discount for agreed in said if agreed.discount is not None]
+    discounts += changed_discounts(world, rules)
+    known = world.catalogue.value if isinstance(world.catalogue, Present) else Catalogue()
+    keys = {rate.lookup_key for rate in rates} - known.prices.keys()
+    products = {rate.stripe_product for rate in rates if rate.lookup_key in keys}
+    names = {discount.coupon for discount in discounts} - known.coupons.keys()
+    if keys or names:
+        found = stripe.catalogue(products, keys, names)
+        merged = Catalogue(
+            products=known.products | found.products,
+            prices={**found.prices, **known.prices},
+            coupons={**found.coupons, **known.coupons},
+        )
+        world = replace(world, catalogue=Present(merged))
+    if not isinstance(world.candidates, Present) and (
+        waiting.ready and needs_candidates(world, account, waiting.currencies, waiting.home)
+    ):
+        similar = stripe.customers_like(account.id, account.name or "", world.now)
+        world = replace(world, candidates=Present(tuple(similar)))
+    return world
 
 
 def _with_listed(engine: Engine, worlds: Sequence[World]) -> list[World]:

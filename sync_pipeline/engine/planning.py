@@ -7,30 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Literal
 
 import msgspec
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Command
+from sync_pipeline.core.foreseen_stripe import LENGTHS, MICROS
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.guards import recurring
 from sync_pipeline.core.money import Money, round_half_even
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.stripe_records import SubscriptionItem
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import salesforce_write
 from sync_pipeline.engine.binding import bound
-from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.context import Engine, StripeReads
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.lists import by_cost
-from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.observe import look_further, observe
 from sync_pipeline.frames.plan import planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
 from sync_pipeline.ledger import commands
 from sync_pipeline.systems.outcomes import ReadFailed
 
-FORMAT = 2
+FORMAT = 3
 OF_ITEMS = frozenset({"price", "quantity", "deleted"})
+OF_A_PRICE = ("currency", "product", "recurring", "unit_amount_decimal")
+PRORATION = ("proration_behavior", "proration_date")
 PREVIEWED_PARAMS = frozenset(
     {"items", "proration_behavior", "proration_date", "trial_end", "cancel_at", "cancel_at_period_end"}
 )
@@ -153,7 +159,14 @@ def from_json(text: str | bytes) -> PlanDocument:
 def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
     """What bringing each of the accounts to rest would write, from fresh reads of both systems."""
     worlds = observe(engine, list(accounts), listed=by_cost(engine, accounts))
-    return [foresee(world, engine.rules, engine.personal_key, engine.stripe.billing) for world in worlds.values()]
+    return [foresee_one(engine, world, engine.stripe) for world in worlds.values()]
+
+
+def foresee_one(engine: Engine, world: World, stripe: StripeReads) -> Foreseen:
+    """The same for an account that was looked at; `stripe` tells what later rounds need."""
+    return foresee(
+        world, engine.rules, engine.personal_key, stripe.billing, lambda now: look_further(engine.rules, now, stripe)
+    )
 
 
 def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True) -> PlanDocument:
@@ -235,10 +248,16 @@ def _invoice_effects(engine: Engine, ahead: Foreseen) -> Iterator[InvoiceEffect]
     for command in ahead.commands:
         if command.action == "stripe.create" and command.body["object"] == "subscription":
             yield from _first_invoice(engine, ahead, command)
-        elif command.subscription is not None:
-            changed.setdefault(command.subscription, []).append(command)
+        elif (subscription := command.subscription or _charged(command)) is not None:
+            changed.setdefault(subscription, []).append(command)
     for subscription, writes in changed.items():
         yield from _next_invoice(engine, ahead, subscription, writes)
+
+
+def _charged(command: Command) -> str | None:
+    """The subscription whose next invoice has a charge that is to be made."""
+    is_charge = command.action == "stripe.create" and command.body["object"] == "invoiceitem"
+    return command.body["params"].get("subscription") if is_charge else None
 
 
 def _next_invoice(
@@ -249,20 +268,34 @@ def _next_invoice(
     Nothing where Stripe cannot be asked for all of them: no number is better than a wrong one.
     """
     details: dict[str, Any] = {"items": []}
+    charges: list[dict[str, Any]] = []
+    said: list[dict[str, Any]] = []
     for command in writes:
         params = dict(command.body["params"])
+        if command.action == "stripe.create":
+            one = {"price": params["pricing"]["price"], "quantity": int(params["quantity_decimal"])}
+            charges.append({**_previewed_item(one, ahead.commands), "quantity": one["quantity"]})
+            continue
         items = params.pop("items", [])
         if command.body["object"] == "subscription_item":
             items = [{"id": command.body["id"], **{name: params.pop(name) for name in OF_ITEMS & params.keys()}}]
         details["items"] += [_previewed_item(item, ahead.commands) for item in items]
         if params.keys() - PREVIEWED_PARAMS - {"metadata"}:
             return
-        details |= {name: value for name, value in params.items() if name != "metadata"}
+        said.append({name: value for name, value in params.items() if name != "metadata"})
+    prorated = {canonical.encode({name: each.get(name) for name in PRORATION}) for each in said if each}
+    if len(prorated) > 1:
+        # A preview prorates all of its changes alike.
+        return
+    details |= {name: value for each in said for name, value in each.items()}
     if not details["items"]:
         del details["items"]
+    asked: dict[str, Any] = {"subscription": subscription}
+    asked |= {"subscription_details": details} if details else {}
+    asked |= {"invoice_items": charges} if charges else {}
     at_once = details.get("proration_behavior") == "always_invoice"
     try:
-        after = engine.stripe.preview({"subscription": subscription, "subscription_details": details})
+        after = engine.stripe.preview(asked)
         before = None if at_once else engine.stripe.preview({"subscription": subscription})
     except ReadFailed as failure:
         if failure.access:
@@ -286,7 +319,7 @@ def _previewed_item(item: Mapping[str, Any], writes: Sequence[Command]) -> dict[
         params = command.body.get("params", {})
         if command.body.get("object") == "price" and told.get("price") == f"(new price {params.get('lookup_key')})":
             del told["price"]
-            data = {name: params[name] for name in ("currency", "product", "recurring", "unit_amount_decimal")}
+            data = {name: params[name] for name in OF_A_PRICE if name in params}
             return told | {"price_data": data}
     return told
 
@@ -322,6 +355,17 @@ def _by_stripe(engine: Engine, params: Mapping[str, Any]) -> Money | None:
         return None
 
 
+def _begun(item: SubscriptionItem, start: int | None) -> int:
+    """How many of its periods have begun since the start, seconds UTC; the imagined item is in the last of them."""
+    if start is None or item.period_start is None:
+        return 1
+    begin, length = datetime.fromtimestamp(start, UTC), LENGTHS[item.interval] * item.interval_count
+    periods = 1
+    while int((begin + length * periods).timestamp()) * MICROS <= item.period_start:
+        periods += 1
+    return periods
+
+
 def _by_items(ahead: Foreseen, command: Command) -> Money | None:
     """Its items for a whole period, unless it begins with a trial, and what is charged once."""
     if not isinstance(ahead.after.billing, Present) or not isinstance(ahead.after.catalogue, Present):
@@ -329,7 +373,13 @@ def _by_items(ahead: Foreseen, command: Command) -> Money | None:
     params, name = command.body["params"], f"(new subscription of {command.subject})"
     items = [item for item in ahead.after.billing.value.items if item.subscription == name]
     prices = {price.id: price.unit_amount for price in ahead.after.catalogue.value.prices.values()}
-    billed = [] if "trial_end" in params else [(item.unit_amount, item.quantity) for item in items]
+    start = params.get("backdate_start_date")
+    # One that begins in the past bills all the periods that have begun since.
+    billed = (
+        []
+        if "trial_end" in params
+        else [(item.unit_amount, item.quantity and item.quantity * _begun(item, start)) for item in items]
+    )
     billed += [(prices.get(charge["price"]), charge["quantity"]) for charge in params.get("add_invoice_items", ())]
     if not items or any(amount is None or quantity is None for amount, quantity in billed):
         return None

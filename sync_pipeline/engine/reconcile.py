@@ -15,7 +15,7 @@ from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import account_currency
 from sync_pipeline.core.differences import DifferenceClass, class_of_figure
 from sync_pipeline.core.facts import lifetime_value
-from sync_pipeline.core.foresight import Foreseen, foresee
+from sync_pipeline.core.foresight import Foreseen
 from sync_pipeline.core.money import MoneyError, minor_units
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Absent, Present
@@ -30,6 +30,7 @@ from sync_pipeline.engine.guard import check_everything
 from sync_pipeline.engine.intake import try_again
 from sync_pipeline.engine.lists import by_cost, keep_count
 from sync_pipeline.engine.observe import find_merges, observe
+from sync_pipeline.engine.planning import foresee_one
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import (
     ACCOUNT_FIGURES,
@@ -139,7 +140,7 @@ def compare(engine: Engine, tables: Tables) -> Compared:
     worlds = observe(engine, names, salesforce=salesforce, stripe=stripe)
     found = {name: facts for name, world in worlds.items() if (facts := unrecorded_facts(world, engine.rules))}
     worlds |= {name: replace(worlds[name], facts=(*worlds[name].facts, *facts)) for name, facts in found.items()}
-    ahead = {name: foresee(world, engine.rules, engine.personal_key, stripe.billing) for name, world in worlds.items()}
+    ahead = {name: foresee_one(engine, world, stripe) for name, world in worlds.items()}
     untold = (name for name, each in ahead.items() if any((name, r.key) not in told for r in each.now.reviews))
     return Compared(ahead, frozenset(found), frozenset(untold))
 

@@ -145,6 +145,10 @@ def _link_made(conn: Connection, account: str, row: CommandRow, object_id: str |
         made = links.Link(account, "stripe", body["object"], object_id, subject=owner)
         try:
             links.put(conn, made, now)
-        except links.LinkConflict:
-            # A person named another one while the outcome of this create was not known.
-            links.put(conn, replace(made, role="secondary"), now)
+        except links.LinkConflict as conflict:
+            if conflict.existing.external_id == object_id:
+                # Another Account has adopted it meanwhile, and keeps it; who still needs one is made another.
+                attempts.next_generation(conn, row.id)
+            else:
+                # A person named another one while the outcome of this create was not known.
+                links.put(conn, replace(made, role="secondary"), now)

@@ -36,6 +36,7 @@ def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:
         "action": command.action,
         "owner": "salesforce" if command.system == "stripe" else "stripe",
         "priority": int(command.priority),
+        "sends": _sends(command),
     }
     if not command.changes:
         made = canonical.encode(_without_personal(command.body)) if command.system == "stripe" else None
@@ -54,3 +55,10 @@ def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:
 def _without_personal(body: Mapping[str, Any]) -> dict[str, Any]:
     of_a_person = PERSONAL_PARAMS.get(body["object"], frozenset())
     return {name: value for name, value in body["params"].items() if name not in of_a_person}
+
+
+def _sends(command: Command) -> str | None:
+    """A digest of what changes at Stripe beside the fields that are told: at which price, from which moment."""
+    if command.action != "stripe.update":
+        return None
+    return canonical.sha256(_without_personal(command.body))

@@ -366,6 +366,7 @@ class PlannedWrite:
     owner: Column[str, "System whose word it follows: salesforce or stripe"]
     reason: Column[str, "Why"]
     priority: Column[int, "Order of work, 0 is most urgent"]
+    sends: Column[str | None, "Digest of the request that changes something at Stripe"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 An attempt is written in a transaction of its own that checks the claim, before its request leaves the machine;
 losing one would lose the knowledge that something may have happened. The outcome is recorded once. The
-idempotency key belongs to the intent and its generation, not to the attempt.
+idempotency key belongs to the intent (of an update to the command) and its generation, not to the attempt.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def begin(
         if row.state == "sending":
             _give_up(conn, row)
         number = (row.attempt_number or 0) + 1
-        key = idempotency_key(instance_id, row.key, row.generation)
+        key = idempotency_key(instance_id, _made_once(row), row.generation)
         made.append((claim.fence, Attempt(new_id(), row.id, number, key, deadline_wall)))
     if not made:
         return {}
@@ -168,6 +168,15 @@ def idempotency_key(instance_id: str, key: str, generation: int) -> str:
     The body is not part of it: inputs that change between two attempts must not make a second object.
     """
     return "sfs1:" + hashlib.sha256(f"{instance_id}|{key}|{generation}".encode()).hexdigest()[:40]
+
+
+def _made_once(row: CommandRow) -> str:
+    """What Stripe shall not do a second time: the intent of a create, the one command of an update.
+
+    A ledger from a backup counts an intent's generations anew: an update that is wanted again would get the key of one
+    that it has forgotten, and Stripe would answer as it did then, and do nothing.
+    """
+    return f"{row.key}|{row.id}" if row.kind == "stripe.update" else row.key
 
 
 def next_generation(conn: Connection, command_id: str) -> int:

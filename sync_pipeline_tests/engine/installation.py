@@ -48,6 +48,10 @@ class WaitingEnv(SystemEnv):
     def sleep(self, seconds: float) -> None:
         self.ahead_us += int(seconds * 1_000_000)
 
+    def jitter(self) -> float:
+        """Whoever has to wait does so beyond the end of a drain, in every run of a test."""
+        return 0.5
+
 
 @dataclass
 class Installation:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +189,32 @@ def test_who_has_lost_the_account_gives_no_new_key_after_a_list_that_it_read_bef
         sync.drain()
         rows = sync.rows(select(command.c.state, command.c.generation).where(command.c.key == stuck))
         assert [(row.state, row.generation) for row in rows] == [("sending", 0)]
+
+
+def test_a_ledger_from_a_backup_does_not_use_the_keys_of_what_it_has_forgotten(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    """A cancel date that was entered and taken away since the backup is entered again: Stripe answered as it had then,
+    did nothing, and the date vanished without a word."""
+    (tmp_path / "after").mkdir()
+    copy = tmp_path / "after" / "ledger.db"
+    with installed(sandbox, tmp_path) as sync:
+        win(sandbox)
+        sync.rest()
+        contract = only(sandbox, "Contract")["Id"]
+        with (
+            closing(sqlite3.connect(str(sync.settings.database_url).partition("///")[2])) as ledger,
+            closing(sqlite3.connect(copy)) as backup,
+        ):
+            ledger.backup(backup)
+        for day in ("2026-06-30", None):
+            edit(sandbox, "Contract", contract, Cancel_Requested_On__c=day)
+            sync.wait(60)
+            sync.rest()
+    with installed(sandbox, tmp_path / "after", url=f"sqlite:///{copy}") as sync:
+        sync.rest()
+        edit(sandbox, "Contract", contract, Cancel_Requested_On__c="2026-06-30")
+        sync.wait(60)
+        sync.rest()
+        assert only(sandbox, "subscription")["cancel_at"]
+        assert only(sandbox, "Contract")["Cancel_Requested_On__c"] == "2026-06-30"

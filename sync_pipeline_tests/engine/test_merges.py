@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,8 +27,9 @@ from sync_pipeline.ledger.links import Link
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe.events import Hint
 from sync_pipeline_tests.databases import sqlite_ledger
-from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation
-from sync_pipeline_tests.engine.people import create, edit, only, records, win
+from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation, installed
+from sync_pipeline_tests.engine.people import create, edit, fault, only, records, win
+from sync_pipeline_tests.engine.selling import sell
 from sync_pipeline_tests.engine.test_isolation import another_deal
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
@@ -196,3 +198,37 @@ def _billed_and_merged(sync: Installation) -> tuple[str, str]:
 def _merge(sandbox: SandboxHandle, loser: str, winner: str) -> None:
     merge = {"loser": loser, "winner": winner}
     sandbox.control("POST", "/humans", {"system": "salesforce", "object": "Account", "merge": merge})
+
+
+def test_a_customer_that_another_account_has_adopted_meanwhile_stops_nobody(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    """Its create was in doubt while its Account was merged away and came back: whoever settled that died, for good."""
+    customers: dict[str, Any] = {"side": "stripe", "method": "POST", "path": "^/v1/customers$"}
+    with installed(sandbox, tmp_path) as sync:
+        own, deal = only(sandbox, "Account")["Id"], only(sandbox, "Opportunity")["Id"]
+        other = create(sandbox, "Account", Name="Contoso Ltd", BillingCountry="United Kingdom")
+        win(sandbox)
+        fault(sandbox, "drop_after", **customers, times=60)
+        fault(sandbox, "stripe_503", side="stripe", method="GET", path="^/v1/events$", times=40)
+        sync.drain()
+        sandbox.control("DELETE", "/faults")
+        merge = {"system": "salesforce", "object": "Account", "merge": {"winner": other, "loser": own}}
+        sandbox.control("POST", "/humans", merge)
+        fault(sandbox, "drop_before", **customers, times=60)
+        sync.wait(30)
+        sync.drain()
+        sandbox.control("POST", "/humans", {"system": "salesforce", "object": "Account", "id": own, "undelete": True})
+        sync.wait(30)
+        sync.drain()
+        edit(sandbox, "Opportunity", deal, AccountId=own)
+        sync.wait(30)
+        sync.drain()
+        sandbox.control("DELETE", "/faults")
+        third = create(sandbox, "Account", Name="Innocent Ltd", BillingCountry="United Kingdom")
+        sell(sandbox, {"product": "Analyst Seat", "price": 600, "quantity": 5}, account=third)
+        for _ in range(3):
+            sync.wait(400)
+            sync.drain()
+        assert len(records(sandbox, "subscription")) == 2
+        sync.rest()

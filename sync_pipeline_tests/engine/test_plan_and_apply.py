@@ -139,7 +139,7 @@ def test_a_plan_of_another_org_or_of_other_rules_is_refused(sync: Installation) 
         apply_plan(replace(sync.engine, code_version="1.0+other"), planned, allow=False)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 2}', "\x00", '{"made_at": "yesterday"}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 3}', "\x00", '{"made_at": "yesterday"}'])
 def test_a_file_that_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(PlanError, match="not a plan"):
         from_json(text)
