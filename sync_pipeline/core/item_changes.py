@@ -99,6 +99,11 @@ def _new_rate(
     was_billed = not leave and agreed_quantity(world, (line.id for line in lines)) not in (None, 0)
     carried = leave or all(line.amends_line_id for line in lines)
     reaction = commercial.on_stripe_items if was_billed else "carry" if carried else commercial.changes_after_billing
+    if not was_billed and any(
+        item.product == rate.stripe_product and was_taken_off(world, running.deal, item) for item in running.unlined
+    ):
+        # Lines are deleted and made again by quoting tools: both would be billed until a person rules on the old one.
+        reaction = "review"
     edited_here = was_billed and any(_was_edited_here(world, line, rate.currency) for line in lines)
     changeable = running.subscription.status in CHANGEABLE
     what = "is on no item any more of" if was_billed else "is on no item of"

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sync_pipeline.core import canonical
 from sync_pipeline.core.billed_items import RunningDeal, running_deals
 from sync_pipeline.core.canon import number
-from sync_pipeline.core.commands import Command, Entry, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Review
 from sync_pipeline.core.deal import Incomplete, rate_of
 from sync_pipeline.core.ensure import deal_metadata
 from sync_pipeline.core.lifecycle import CHANGEABLE, is_ending
@@ -26,6 +27,9 @@ from sync_pipeline.core.seats import agreed_quantities, agreed_quantity
 from sync_pipeline.core.world import World
 
 RULE = "late_charge"
+CHARGED = "late_charge.price"
+"""What a line was charged at when its charge was made, with its deal."""
+BY_HAND = "invoice or credit the difference by hand"
 MICROS = 1_000_000
 
 
@@ -36,15 +40,21 @@ def late_charges(world: World, rules: Rules) -> Iterator[Entry]:
         yield from rate_card(world, world.catalogue.value, rates)
     for running in _own(world, rules.commercial):
         for line in _one_time(running, rules.commercial):
-            agreed = agreed_quantity(world, [line.id])
+            agreed, price = agreed_quantity(world, [line.id]), world.base.get((line.id, CHARGED))
             if agreed is None:
                 yield from _charge(world, rules, running, line)
+            elif price not in (None, _charged(running, line).value):
+                said, says = canonical.decode(price)[1], number(line.unit_price)
+                yield _review(
+                    world, line, f"line {line.called} was charged once, at {said} each, and says {says} now; {BY_HAND}"
+                )
             elif agreed != line.quantity:
                 detail = (
                     f"line {line.called} was charged once, for {number(agreed)}, and says {number(line.quantity)} now; "
-                    "invoice or credit the difference by hand"
+                    f"{BY_HAND}"
                 )
                 yield _review(world, line, detail)
+        yield from _gone(world, running)
 
 
 def customers_to_look_at(world: World, commercial: Commercial) -> frozenset[str]:
@@ -90,6 +100,20 @@ def _rate(running: RunningDeal, line: LineItem, commercial: Commercial) -> Rate 
     return rate_of(line, running.currency, None, commercial)
 
 
+def _charged(running: RunningDeal, line: LineItem) -> Agreement:
+    said = [running.deal.opportunity.id, number(line.unit_price)]
+    return Agreement(line.id, CHARGED, canonical.encode(said))
+
+
+def _gone(world: World, running: RunningDeal) -> Iterator[Entry]:
+    """Charged lines that somebody has taken off the deal since."""
+    left, deal = {line.id for line in running.deal.lines}, running.deal.opportunity.id
+    for (subject, rule), value in sorted(world.base.items()):
+        if rule == CHARGED and subject not in left and canonical.decode(value)[0] == deal:
+            detail = f"line {subject} was charged once and is not on the deal any more; credit it by hand"
+            yield Review(f"{RULE}:{subject}", world.account_id, RULE, subject, detail)
+
+
 def _charge(world: World, rules: Rules, running: RunningDeal, line: LineItem) -> Iterator[Entry]:
     if not isinstance(world.charged, Present):
         return
@@ -128,7 +152,7 @@ def _made(world: World, running: RunningDeal, line: LineItem, price: str) -> Com
         reason=f"{line.called} is charged once, on the next invoice of {running.subscription.id}",
         subject=line.id,
         body={"object": "invoiceitem", "params": params},
-        agreements=agreed_quantities([(line.id, line.quantity)]),
+        agreements=(*agreed_quantities([(line.id, line.quantity)]), _charged(running, line)),
     )
 
 

@@ -11,7 +11,7 @@ import pytest
 from sync_pipeline.core import canonical
 from sync_pipeline.core.billed_items import QUANTITY
 from sync_pipeline.core.commands import Agreement, Command, LookAgain, Review
-from sync_pipeline.core.late_charges import customers_to_look_at, late_charges
+from sync_pipeline.core.late_charges import CHARGED, customers_to_look_at, late_charges
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.stripe_records import Price
@@ -83,7 +83,8 @@ def test_it_is_one_invoice_item_of_the_subscription_that_names_its_line_and_is_a
         "quantity_decimal": "2",
     }
     assert (metadata["sf_line_id"], metadata["sf_intent"]) == (TRAINING.id, intent)
-    assert command.agreements == (Agreement(TRAINING.id, QUANTITY, '"2"'),)
+    price = Agreement(TRAINING.id, CHARGED, f'["{OPPORTUNITY}","{TRAINING.unit_price}"]')
+    assert command.agreements == (Agreement(TRAINING.id, QUANTITY, '"2"'), price)
 
 
 def test_what_is_charged_at_stripe_is_not_charged_again_by_a_ledger_that_was_lost() -> None:
