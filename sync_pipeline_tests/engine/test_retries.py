@@ -212,7 +212,7 @@ def test_a_key_that_was_used_for_something_else_stops_its_account_until_somebody
 
 
 def test_a_ledger_from_a_backup_gets_past_what_it_has_forgotten(sandbox: SandboxHandle, tmp_path: Path) -> None:
-    """It gives a change the key that was used for another one since; who runs resync has looked."""
+    """It does not give a change the key that was used for another one since."""
 
     def seats(quantity: int) -> None:
         edit(sandbox, "OpportunityLineItem", line["Id"], Quantity=quantity, UnitPrice=600)
@@ -233,10 +233,6 @@ def test_a_ledger_from_a_backup_gets_past_what_it_has_forgotten(sandbox: Sandbox
     assert 41 in billed()
     seats(42)
     with installed(sandbox, tmp_path, url=f"sqlite:///{backup}") as sync:
-        sync.rest()
-        assert "idempotency_error" in sync.open_reviews()
-        assert 42 not in billed()
-        resync(sync.ledger, [only(sandbox, "Account")["Id"]], sync.env)
         sync.rest()
         assert 42 in billed()
         assert sync.open_reviews() == {}
