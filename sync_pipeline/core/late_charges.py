@@ -1,12 +1,14 @@
 """One-time charges that come to a deal after its first invoice: each is put on the next one, once.
 
-A charge that was made is remembered with the quantity of its line. Where the ledger does not know of one, the invoice
-items at Stripe tell: each names the lines that it charges, and an item that somebody deletes there is not made again.
+A charge that was made is remembered with the quantity and the price of its line. Where the ledger does not know of one,
+the invoice items at Stripe tell: each names the lines that it charges, and an item that somebody deletes there is not
+made again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any
 
 from sync_pipeline.core import canonical
@@ -29,7 +31,6 @@ from sync_pipeline.core.world import World
 RULE = "late_charge"
 CHARGED = "late_charge.price"
 """What a line was charged at when its charge was made, with its deal."""
-BY_HAND = "invoice or credit the difference by hand"
 MICROS = 1_000_000
 
 
@@ -43,17 +44,8 @@ def late_charges(world: World, rules: Rules) -> Iterator[Entry]:
             agreed, price = agreed_quantity(world, [line.id]), world.base.get((line.id, CHARGED))
             if agreed is None:
                 yield from _charge(world, rules, running, line)
-            elif price not in (None, _charged(running, line).value):
-                said, says = canonical.decode(price)[1], number(line.unit_price)
-                yield _review(
-                    world, line, f"line {line.called} was charged once, at {said} each, and says {says} now; {BY_HAND}"
-                )
-            elif agreed != line.quantity:
-                detail = (
-                    f"line {line.called} was charged once, for {number(agreed)}, and says {number(line.quantity)} now; "
-                    f"{BY_HAND}"
-                )
-                yield _review(world, line, detail)
+            elif agreed != line.quantity or price not in (None, _charged(running, line).value):
+                yield _review(world, line, _changed(line, agreed, price))
         yield from _gone(world, running)
 
 
@@ -103,6 +95,16 @@ def _rate(running: RunningDeal, line: LineItem, commercial: Commercial) -> Rate 
 def _charged(running: RunningDeal, line: LineItem) -> Agreement:
     said = [running.deal.opportunity.id, number(line.unit_price)]
     return Agreement(line.id, CHARGED, canonical.encode(said))
+
+
+def _changed(line: LineItem, agreed: Decimal, price: str | None) -> str:
+    """`price` is what was remembered of it; charges of earlier versions have none."""
+    was, says = number(agreed), number(line.quantity)
+    if price is not None:
+        was, says = f"{was} at {canonical.decode(price)[1]} each", f"{says} at {number(line.unit_price)} each"
+    return (
+        f"line {line.called} was charged once, for {was}, and says {says} now; invoice or credit the difference by hand"
+    )
 
 
 def _gone(world: World, running: RunningDeal) -> Iterator[Entry]:
