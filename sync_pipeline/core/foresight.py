@@ -85,13 +85,25 @@ def imagine(
     return replace(world, facts=(*world.facts, *unrecorded_facts(world, rules))), is_whole
 
 
-def is_shown(world: World, body: Mapping[str, Any]) -> bool:
-    """Whether the world is as an update of Stripe would leave it, as far as that can be told."""
+def shown(world: World, action: str, body: Mapping[str, Any]) -> str | None:
+    """The object that an update of Stripe has changed, or a create has made that customers are billed for, where the
+    world shows that it has; None where that cannot be told."""
     try:
-        return UPDATES[body["object"]](world, body) == world
+        if action == "stripe.create":
+            return _made(world, body["params"]["metadata"])
+        return str(body["id"]) if UPDATES[body["object"]](world, body) == world else None
     except LookupError:
         # Another version of this program has written it down, in a form that is not used any more.
-        return False
+        return None
+
+
+def _made(world: World, metadata: Mapping[str, str]) -> str | None:
+    held = world.billing.value if isinstance(world.billing, Present) else Billing()
+    by_intent = {each.intent: each.id for each in held.schedules} | {
+        each.intent: each.id for each in held.subscriptions
+    }
+    charged = world.charged.value if isinstance(world.charged, Present) else {}
+    return charged.get(metadata.get("sf_line_id", "")) or by_intent.get(metadata["sf_intent"])
 
 
 def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[[str], Billing]) -> World | None:

@@ -115,8 +115,8 @@ class World:
 
     `customers` are those that the account is linked to, and the one that it names where its first slot is
     free, each by its id; `candidates` are customers that might be the account's, looked up only when a deal
-    needs one in a currency in which there is none; `charged` are the lines that invoice items at Stripe name, read
-    only where a line may have to be charged; `listed` are the active price book entries of products that are
+    needs one in a currency in which there is none; `charged` are the invoice items at Stripe by the lines that they
+    name, read only where a line may have to be charged; `listed` are the active price book entries of products that are
     billed and on no line; `product_names` is what Stripe calls products of which a person is told, or that an Account's
     plan is named after, where no line sells them. `blocked` are targets with a command whose outcome is not known, and
     cannot be told by a look; `untaxed` are creates of customers whose tax registration Stripe refused; `once` are the
@@ -139,7 +139,7 @@ class World:
     candidates: Observation[tuple[Customer, ...]] = NOT_READ
     billing: Observation[Billing] = NOT_READ
     catalogue: Observation[Catalogue] = NOT_READ
-    charged: Observation[frozenset[str]] = NOT_READ
+    charged: Observation[Mapping[str, str]] = NOT_READ
     listed: tuple[PriceBookEntry, ...] = ()
     product_names: Mapping[str, str] = field(default_factory=dict)
     links: tuple[Link, ...] = ()

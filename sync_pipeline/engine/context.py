@@ -45,8 +45,8 @@ class StripeReads(Protocol):
         self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()
     ) -> Catalogue: ...
 
-    def charged_lines(self, customers: Iterable[str]) -> frozenset[str]:
-        """The Salesforce lines that the invoice items of customers name, invoiced or not."""
+    def charged_lines(self, customers: Iterable[str]) -> dict[str, str]:
+        """The invoice items of customers, invoiced or not, by the Salesforce lines that they name."""
 
     def product_names(self, products: Iterable[str]) -> Mapping[str, str]:
         """What Stripe calls products, archived ones included, by id; one that was deleted has no name."""

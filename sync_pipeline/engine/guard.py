@@ -19,7 +19,6 @@ from sync_pipeline.engine.planning import PlanDocument, document, foresee_one
 from sync_pipeline.ledger import commands, cursors, unasked
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
-from sync_pipeline.ledger.tables import UNRESOLVED_STATES
 
 HOLD = "guard.hold"
 HOUR_US = 3600 * 1_000_000
@@ -80,7 +79,7 @@ class RunGuard(Approval):
             return
         with self._engine.ledger.tx() as conn:
             known = commands.get_all(conn, [row.id for row in rows if row.account in counts])
-            took = {row.key for row in known.values() if row.state in ("done", *UNRESOLVED_STATES)}
+            took = {row.key for row in known.values() if row.state == "done" or row.is_unresolved}
             for name, (wall, count, planned) in counts.items():
                 more = _count(self._engine, worlds[name], [each for each in planned if each.key in took])
                 more.subtract(count)

@@ -87,7 +87,7 @@ class FromLists:
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()) -> Catalogue:
         return self.stripe.catalogue(products, lookup_keys, coupons)
 
-    def charged_lines(self, customers: Iterable[str]) -> frozenset[str]:
+    def charged_lines(self, customers: Iterable[str]) -> dict[str, str]:
         return self.stripe.charged_lines(customers)
 
     def product_names(self, products: Iterable[str]) -> Mapping[str, str]:

@@ -159,7 +159,7 @@ def _remember(engine: Engine, account_ids: Sequence[str]) -> dict[str, Remembere
             links=tuple(filter(None, map(_link, linked.get(account_id, [])))),
             base=bases.get(account_id, {}),
             facts=tuple(known_facts.get(account_id, [])),
-            blocked=frozenset(row.target for row in unresolved.get(account_id, []) if row.kind != "stripe.update"),
+            blocked=frozenset(row.target for row in unresolved.get(account_id, []) if not row.moves_money),
             once=frozenset(link.external_id for link in linked.get(account_id, []) if link.kind == "once"),
             untaxed=frozenset(row.target for row in untaxed.get(account_id, ())),
             reverts=put_back.get(account_id, {}),

@@ -32,12 +32,14 @@ ACCOUNTS_PER_TRANSACTION = 100
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """A plan in the ledger: the commands that may be sent, how many links were made, and whether more can be planned
-    now that it is there: something was linked, or a conflict found. It `holds` where an update stays in doubt."""
+    now that it is there: something was linked, or a conflict found. It `holds` where something stays in doubt that it
+    has to wait for; `unlisted` are creates in doubt that the list has to tell of."""
 
     rows: list[CommandRow]
     linked: int
     leads_on: bool
     holds: bool = False
+    unlisted: Sequence[CommandRow] = ()
 
 
 def record_all(
@@ -49,7 +51,7 @@ def record_all(
 ) -> dict[str, Recorded]:
     """Writes the plans into the ledger, some accounts in a transaction.
 
-    Of the updates `in_doubt` those that the plans still want may be sent again.
+    Of what is `in_doubt` that may be sent again which the plans still want.
     An account that is not ours any more is left out: then its new holder's plan stands, and nothing is written.
     """
     recorded = {}
@@ -104,22 +106,25 @@ def _record(
         if isinstance(seen, Present) and seen.value.deleted:
             _forget_customer(conn, engine, world, customer_id, now)
     leads_on = finds or linked > 0
-    again, open_ones = by_the_plan(conn, engine, world, planned, in_doubt)
+    doubts = by_the_plan(conn, engine, world, planned, in_doubt)
     sendable = [command for command in planned.commands if command.action != "link"]
     versions = _versions(world)
     at_stripe = _at_stripe(world) if any(command.system == "stripe" for command in sendable) else None
     if stopped:
         reviews.reconcile(conn, world.account_id, open_reviews, now)
-        return Recorded([], linked, leads_on, holds=bool(again or open_ones))
+        return Recorded([], linked, leads_on, holds=bool(in_doubt))
     if not world.unknown_parts:
         # A plan from half a look wants less than there is: what it does not mention is not settled by it.
         reviews.reconcile(conn, world.account_id, open_reviews, now)
         commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
     # Who had this deal before may have finished only after this look: a merge moves it while it is worked on.
     once = [each.key for each in sendable if each.action == "stripe.create" and each.body["object"] in LINKED_KINDS]
-    if made := commands.made(conn, once):
+    newest = commands.newest(conn, once)
+    if made := {key for key, row in newest.items() if row.has_made}:
         sendable = [command for command in sendable if command.key not in made]
         leads_on = True
+    # Whoever has a deal since it was moved waits for what is in doubt where it was.
+    waits = any(row.is_unresolved and row.account != world.account_id for row in newest.values())
     rows = commands.propose(
         conn,
         [as_new_command(command, versions, at_stripe if command.system == "stripe" else None) for command in sendable],
@@ -127,7 +132,8 @@ def _record(
         code_version=engine.code_version,
         new_id=engine.env.token,
     )
-    return Recorded([*again, *rows], linked, leads_on, holds=bool(open_ones))
+    unlisted = doubts.unlisted
+    return Recorded([*doubts.again, *rows], linked, leads_on or bool(unlisted), bool(doubts.left) or waits, unlisted)
 
 
 def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:

@@ -1,23 +1,24 @@
 """Commands whose outcome is not known: settled before anything else is planned for their account.
 
-An update sets absolute values, so the next look tells whether it was done, and the next plan whether it is still
-wanted. One to Stripe is sent again with its own key where the plan wants the same; otherwise it is planned anew, under
-a new key, once it can arrive no more, as is one whose key Stripe answers with a failure that it has kept (settling.py).
-A create is sent again with its own key while Stripe still keeps keys. After that, or when the key was answered with 5xx
-twice (Stripe saves and repeats a failure), the strongly consistent list is asked whether the object exists: adopted if
-it does, a new key if it does not. An alert that may have been sent is never sent twice.
+What moves money waits for the next look, which tells whether it was done, and for the next plan, which tells whether it
+is still wanted. It is sent again with its own key where the plan wants the same; otherwise it is planned anew, under a
+new key, once it can arrive no more, as is an update whose key Stripe answers with a failure that it has kept
+(settling.py). Other creates are sent again with their own key at once. Where Stripe keeps a create's key no more, has
+answered it with 5xx twice (it saves and repeats a failure), or the plan wants no such thing, the strongly consistent
+list is asked whether the object exists: adopted if it does, a new key if it does not. An update of Salesforce sets
+absolute values: the next look tells all. An alert that may have been sent is never sent twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Agreement, Plan
-from sync_pipeline.core.foresight import is_shown
+from sync_pipeline.core.foresight import shown
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
 from sync_pipeline.engine.context import Engine
@@ -28,7 +29,9 @@ from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.alerts import UNANSWERED
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed
 
-GRACE_US = 120 * 1_000_000
+GRACE_US = 360 * 1_000_000
+"""A request that nobody waits for any more arrives within this time of its write-ahead, or never: it leaves within
+`SEND_WITHIN_US`, and five minutes are long for what lies between."""
 
 
 def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], None]) -> Applied:
@@ -49,12 +52,12 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
                 result.waiting.add(claim.account)
             elif row.system == "salesforce":
                 _look_again(engine, claim, row)
-            elif row.kind == "stripe.update":
+            elif row.kind == "stripe.create" and _key_is_spent(engine, row):
+                probe(engine, claim, row, result)
+            elif row.moves_money:
                 result.in_doubt.setdefault(claim.account, []).append(row)
             elif row.kind == "alert.send":
                 settle(engine, claim, row, UNANSWERED)
-            elif row.kind == "stripe.create" and _key_is_spent(engine, row):
-                _probe(engine, claim, row, result)
             else:
                 resend(engine, claim, row, result)
     return result
@@ -63,13 +66,13 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
 def by_the_look(
     engine: Engine, claims: Sequence[Claim], worlds: Mapping[str, World], in_doubt: dict[str, list[CommandRow]]
 ) -> dict[str, World]:
-    """Takes out of `in_doubt` the updates whose effect is shown; returns their accounts' worlds with what they set."""
+    """Takes out of `in_doubt` what is shown to have happened; returns its accounts' worlds with what it set."""
     found = {}
     for claim in [claim for claim in claims if claim.account in in_doubt and claim.account in worlds]:
         world, rows = worlds[claim.account], in_doubt.pop(claim.account)
         for row in rows:
-            if is_shown(world, canonical.decode(row.body)):
-                settle(engine, claim, row, Outcome("done", message="seen at Stripe"))
+            if (object_id := shown(world, row.kind, canonical.decode(row.body))) is not None:
+                settle(engine, claim, row, Outcome("done", object_id=object_id, message="seen at Stripe"))
                 agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
                 world = replace(world, base={**world.base, **{(a.subject, a.rule): a.value for a in agreed}})
             else:
@@ -78,24 +81,55 @@ def by_the_look(
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Doubts:
+    """What the plan makes of an account's commands in doubt: those that may be sent `again`, those that are `left` in
+    doubt and hold their targets, and creates of which Stripe's list has to tell (`unlisted`)."""
+
+    again: list[CommandRow] = field(default_factory=list)
+    left: list[CommandRow] = field(default_factory=list)
+    unlisted: list[CommandRow] = field(default_factory=list)
+
+
 def by_the_plan(
     conn: Connection, engine: Engine, world: World, planned: Plan, in_doubt: Sequence[CommandRow]
-) -> tuple[list[CommandRow], list[CommandRow]]:
-    """The updates in doubt that may be sent again, and those that stay in doubt and hold their targets.
+) -> Doubts:
+    """Where the plan wants the same, the same key makes it happen once, also if it happened and was edited since.
 
-    Where the plan wants the same, the same key makes it happen once, also if it happened and was edited since. Where it
-    wants something else, the old request must not follow the new one: it is waited for until it can arrive no more.
+    Where it wants something else, the old request must not follow the new one: it is waited for until it can arrive no
+    more.
     """
     bodies = {command.key: canonical.encode(command.body) for command in planned.commands}
-    again, left = [], []
+    doubts = Doubts()
     for row in in_doubt:
         if bodies.get(row.key) == row.body and not key_is_old(engine, row):
-            again.append(row)
-        elif world.unknown_parts or not _is_given_up(row, world.now):
-            left.append(row)
+            doubts.again.append(row)
+        elif world.unknown_parts or (row.kind == "stripe.update" and not _is_given_up(row, world.now)):
+            doubts.left.append(row)
+        elif row.kind == "stripe.create":
+            doubts.unlisted.append(row)
         elif commands.get(conn, row.id).account == world.account_id:
             attempts.next_generation(conn, row.id)
-    return again, left
+    return doubts
+
+
+def probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
+    """Asks the list whether a create has happened. If not, it gets a new key once it can arrive no more."""
+    body = canonical.decode(row.body)
+    try:
+        found = engine.stripe.find_created(body["object"], body["params"], since=row.first_sent or 0)
+    except ReadFailed:
+        result.waiting.add(row.account)
+        return
+    if found is not None:
+        settle(engine, claim, row, Outcome("done", object_id=found, message="found in the list"))
+        return
+    if not _is_given_up(row, engine.env.now()):
+        result.waiting.add(row.account)
+        return
+    with engine.ledger.tx() as conn:
+        if still_ours(conn, engine, claim) and commands.get(conn, row.id).account == claim.account:
+            attempts.next_generation(conn, row.id)
 
 
 def _taken_out(engine: Engine, claim: Claim, row: CommandRow, job: str) -> bool:
@@ -122,21 +156,3 @@ def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
 def _is_given_up(row: CommandRow, now: int) -> bool:
     """Whether its last request, if it ever arrives, had arrived at this moment."""
     return row.last_sent is None or now - row.last_sent >= GRACE_US
-
-
-def _probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
-    if not _is_given_up(row, engine.env.now()):
-        result.waiting.add(row.account)
-        return
-    body = canonical.decode(row.body)
-    try:
-        found = engine.stripe.find_created(body["object"], body["params"], since=row.first_sent or 0)
-    except ReadFailed:
-        result.waiting.add(row.account)
-        return
-    if found is not None:
-        settle(engine, claim, row, Outcome("done", object_id=found, message="found in the list"))
-        return
-    with engine.ledger.tx() as conn:
-        if still_ours(conn, engine, claim) and commands.get(conn, row.id).account == claim.account:
-            attempts.next_generation(conn, row.id)

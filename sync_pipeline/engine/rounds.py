@@ -28,7 +28,7 @@ from sync_pipeline.engine.leases import LEASE_US, Held
 from sync_pipeline.engine.lists import FRESH_US, FromLists, Lists
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.recording import Recorded, record_all
-from sync_pipeline.engine.resolve import by_the_look, resolve
+from sync_pipeline.engine.resolve import by_the_look, probe, resolve
 from sync_pipeline.engine.retries import delay_us
 from sync_pipeline.ledger import work
 from sync_pipeline.ledger.commands import CommandRow
@@ -143,6 +143,9 @@ class _Rounds:
         _give_back(self.engine, [each for each in self.held.claims if each.account not in approved], self.report)
         self.held.claims = [claim for claim in self.held.claims if claim.account in approved]
         recorded = record_all(self.engine, self.held.claims, worlds, plans, resolved.in_doubt)
+        for claim in self.held.claims:
+            for row in recorded[claim.account].unlisted if claim.account in recorded else ():
+                probe(self.engine, claim, row, resolved)
         self.report.linked += sum(made.linked for made in recorded.values())
         rows = [(each, recorded[each.account].rows) for each in self.held.claims if each.account in recorded]
         applied = apply(self.engine, rows, between=self._keep_going, last=self.report.rounds > MAX_ROUNDS)
@@ -161,7 +164,7 @@ class _Rounds:
         self.engine.leases.keep(self.engine.ledger, self.engine.env)
 
     def _look_and_plan(self, in_doubt: dict[str, list[CommandRow]]) -> tuple[dict[str, World], dict[str, Plan]]:
-        """Accounts with an update `in_doubt` are looked at by themselves: what lists have shown may be older."""
+        """Accounts with something `in_doubt` are looked at by themselves: what lists have shown may be older."""
         salesforce = self.engine.salesforce
         rows, calls = salesforce.rows, salesforce.calls
         unknown = [claim for claim in self.held.claims if claim.account not in self.known]

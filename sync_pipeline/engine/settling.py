@@ -20,7 +20,6 @@ from sync_pipeline.core.payment_failures import failure_key, is_failure
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.ledger import attempts, audit, base, commands, facts, inbox, links, work
 from sync_pipeline.ledger.commands import CommandRow
-from sync_pipeline.ledger.tables import UNRESOLVED_STATES
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import Outcome
 from sync_pipeline.systems.stripe.errors import KEY_REUSED
@@ -118,7 +117,7 @@ def _state_after(outcome: Outcome, row: CommandRow) -> commands.State:
             return "parked"
         case "ambiguous":
             return "ambiguous"
-        case "throttled" | "denied" if row.system == "stripe" and row.state in UNRESOLVED_STATES:
+        case "throttled" | "denied" if row.system == "stripe" and row.is_unresolved:
             # What did not happen now tells nothing of the attempt before, whose answer is still missing.
             return "ambiguous"
         case "throttled" | "stale" | "denied":

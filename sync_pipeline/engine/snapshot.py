@@ -218,7 +218,7 @@ class StripeTables:
             coupons={coupon: self._coupons[coupon] for coupon in coupons if coupon in self._coupons},
         )
 
-    def charged_lines(self, customers: Iterable[str]) -> frozenset[str]:
+    def charged_lines(self, customers: Iterable[str]) -> dict[str, str]:
         return self._live.charged_lines(customers)
 
     def product_names(self, products: Iterable[str]) -> Mapping[str, str]:

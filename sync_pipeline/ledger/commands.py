@@ -28,6 +28,8 @@ from sync_pipeline.ledger.database import LedgerError, NewId
 from sync_pipeline.ledger.statements import SOME, batches, record
 from sync_pipeline.ledger.tables import UNRESOLVED_STATES, attempt, command
 
+BILLED = ("subscription", "subscription_schedule", "invoiceitem")
+
 State = Literal["planned", "sending", "ambiguous", "done", "rejected", "parked", "superseded"]
 
 
@@ -56,6 +58,12 @@ class NewCommand:
         """`stripe` or `salesforce`; `alert` is of neither."""
         return self.kind.partition(".")[0]
 
+    @property
+    def moves_money(self) -> bool:
+        """Whether it changes what a customer is billed, or may: an update of anything at Stripe, and some creates."""
+        made = canonical.decode(self.body)["object"] if self.kind == "stripe.create" else None
+        return self.kind == "stripe.update" or made in BILLED
+
 
 @dataclass(frozen=True, slots=True)
 class CommandRow(NewCommand):
@@ -82,6 +90,16 @@ class CommandRow(NewCommand):
     error: str | None
     job: str | None
 
+    @property
+    def is_unresolved(self) -> bool:
+        """Whether it may have reached its target, and nobody knows."""
+        return self.state in UNRESOLVED_STATES
+
+    @property
+    def has_made(self) -> bool:
+        """Whether it took effect, and its object is not known to be gone since."""
+        return self.state == "done" and self.next_generation == self.generation
+
 
 def propose(
     conn: Connection, commands: Iterable[NewCommand], *, now: int, code_version: str, new_id: NewId
@@ -105,7 +123,7 @@ def propose(
         last = earlier.get(item.key)
         if item.key in admitted or (item.account, item.target) in blocked:
             continue
-        if last is not None and (last.state in UNRESOLVED_STATES or _still_parked(last, item, code_version)):
+        if last is not None and (last.is_unresolved or _still_parked(last, item, code_version)):
             continue
         if last is not None and last.state == "planned" and last.body == item.body:
             admitted[item.key] = _reuse(conn, last, item, now, code_version)
@@ -160,12 +178,6 @@ def newest(conn: Connection, keys: Iterable[str]) -> dict[str, CommandRow]:
         rows = conn.execute(_newest_rows(), {"some": batch})
         found.update((row.key, CommandRow(**record(row))) for row in rows)
     return found
-
-
-def made(conn: Connection, keys: Iterable[str]) -> set[str]:
-    """Those of the keys whose last command took effect, and whose object is not known to be gone since."""
-    last = newest(conn, keys)
-    return {key for key, row in last.items() if row.state == "done" and row.next_generation == row.generation}
 
 
 def retire(conn: Connection, account: str, *, wanted: Iterable[str], now: int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 
 from sync_pipeline.core import canonical, foreseen_stripe
 from sync_pipeline.core.commands import Command
-from sync_pipeline.core.foresight import Foreseen, foresee, is_shown
+from sync_pipeline.core.foresight import Foreseen, foresee, shown
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.salesforce_records import Contract
@@ -191,17 +191,17 @@ UPDATES: dict[str, tuple[dict[str, Any], bool]] = {
 
 @pytest.mark.parametrize("what", UPDATES)
 def test_an_update_is_shown_where_it_would_change_nothing(what: str) -> None:
-    body, shown = UPDATES[what]
+    body, is_shown = UPDATES[what]
     seen = billed(
         subscription(cancel_at=1_900_000_000 * 1_000_000),
         items=(item(id="si_1", quantity=20, line_ids=(line(1).id,)),),
         customer=Present(customer(name="Northwind")),
     )
-    assert is_shown(seen, body) == shown
+    assert shown(seen, "stripe.update", body) == (body["id"] if is_shown else None)
 
 
-@pytest.mark.parametrize(("quantity", "shown"), [(5, True), (6, False)])
-def test_an_added_item_is_shown_where_one_bills_the_same(quantity: int, shown: bool) -> None:
+@pytest.mark.parametrize(("quantity", "is_shown"), [(5, True), (6, False)])
+def test_an_added_item_is_shown_where_one_bills_the_same(quantity: int, is_shown: bool) -> None:
     both = story()
     both.settle()
     seen = both.observe()
@@ -212,4 +212,25 @@ def test_an_added_item_is_shown_where_one_bills_the_same(quantity: int, shown: b
     entry = {"price": first.price, "quantity": quantity, "metadata": {"sf_line_id": "00kAa0000000099IAA"}}
     body = {"object": "subscription", "id": first.subscription, "params": {"items": [entry]}}
     # Once an item is there, nobody reads the catalogue for it.
-    assert is_shown(replace(seen, billing=Present(billing), catalogue=NOT_READ), body) == shown
+    seen = replace(seen, billing=Present(billing), catalogue=NOT_READ)
+    assert shown(seen, "stripe.update", body) == (first.subscription if is_shown else None)
+
+
+def test_a_create_is_shown_by_what_it_was_made_for() -> None:
+    seen = billed(subscription(intent="sub:ours:1"), charged=Present({line(1).id: "ii_1"}))
+
+    def made(kind: str, **metadata: str) -> str | None:
+        return shown(seen, "stripe.create", {"object": kind, "params": {"metadata": metadata}})
+
+    assert made("subscription", sf_intent="sub:ours:1") == SUBSCRIPTION
+    assert made("subscription", sf_intent="sub:ours:2") is None
+    assert made("invoiceitem", sf_intent="charge:ours:1", sf_line_id=line(1).id) == "ii_1"
+    assert made("invoiceitem", sf_intent="charge:ours:2", sf_line_id=line(2).id) is None
+    assert (
+        shown(
+            replace(seen, billing=NOT_READ, charged=NOT_READ),
+            "stripe.create",
+            {"object": "subscription", "params": {"metadata": {"sf_intent": "sub:ours:1"}}},
+        )
+        is None
+    )

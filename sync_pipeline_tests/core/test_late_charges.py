@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -41,7 +43,7 @@ FEE = Price(
 )
 
 
-def sold(charged: frozenset[str] | None = frozenset(), **changed: Any) -> World:
+def sold(charged: Mapping[str, str] | None = MappingProxyType({}), **changed: Any) -> World:
     """The deal, billed, and two days of training that came after its first invoice."""
     training = replace(TRAINING, **changed.pop("training", {}))
     one = subscription(intent="sub:ours:1", **changed.pop("subscription", {}))
@@ -89,7 +91,7 @@ def test_it_is_one_invoice_item_of_the_subscription_that_names_its_line_and_is_a
 
 def test_what_is_charged_at_stripe_is_not_charged_again_by_a_ledger_that_was_lost() -> None:
     """Neither what was on the first invoice nor what came later."""
-    found = of(sold(frozenset({TRAINING.id}), base={}))
+    found = of(sold({TRAINING.id: "ii_1"}, base={}))
     assert found == [Agreement(TRAINING.id, QUANTITY, '"2"')]
 
 

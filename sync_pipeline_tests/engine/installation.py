@@ -15,10 +15,13 @@ from typing import Any
 from sqlalchemy import func, select
 
 from sync_pipeline.config.settings import Settings, load_settings, sandbox_environment
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.engine import queue
 from sync_pipeline.engine.assembly import open_engine
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.drain import DrainPlan, DrainReport, drain
 from sync_pipeline.engine.env import SystemEnv
+from sync_pipeline.engine.rounds import bring_to_rest
 from sync_pipeline.ledger import audit, audit_witness, work
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.tables import attempt, command, review
@@ -72,6 +75,11 @@ class Installation:
         report = drain(self.engine, ONCE)
         self.reports.append(report)
         return report
+
+    def serve_once(self, account: str) -> None:
+        """One batch for an account: what gets no answer stays so, because nothing is tried again in it."""
+        claims = queue.claim_named(self.engine, "once", [account], Priority.CREATE)
+        bring_to_rest(self.engine, claims, owner="once")
 
     def rest(self) -> int:
         """Drain, waiting as long as delays ask for, until no account waits; how many drains it took."""

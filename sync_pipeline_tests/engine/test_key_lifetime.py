@@ -34,7 +34,7 @@ def test_after_a_day_the_list_says_whether_the_object_was_made(
     fault(sandbox, "drop_after" if happened else "drop_before", side="stripe", method="POST", path=path)
     fault(sandbox, "drop_before", side="stripe", method="POST", path=path, times=20)
     with installed(sandbox, tmp_path, url=url) as sync:
-        sync.drain()
+        sync.serve_once(only(sandbox, "Account")["Id"])
         stuck = _ambiguous(sync)
         assert stuck
         sandbox.control("DELETE", "/faults")
@@ -90,12 +90,12 @@ def test_a_retry_that_is_turned_away_settles_nothing_of_the_attempt_before(
     """A simulated seed (21) found it: with "planned" the list was not asked, and after a day the key was forgotten."""
     played = play(sandbox, tmp_path, "won")
     url = played.begin(sandbox, tmp_path)
-    at = {"side": "stripe", "method": "POST", "path": "^/v1/subscriptions$"}
+    at = {"side": "stripe", "method": "POST", "path": "^/v1/customers$"}
     fault(sandbox, "drop_after", **at)
     fault(sandbox, "stripe_429", **at, times=5)
     with installed(sandbox, tmp_path, url=url) as sync:
         for _ in range(3):
-            sync.drain()
+            sync.serve_once(only(sandbox, "Account")["Id"])
             sync.wait(700)
         assert _ambiguous(sync)
         sandbox.control("DELETE", "/faults")
@@ -103,7 +103,7 @@ def test_a_retry_that_is_turned_away_settles_nothing_of_the_attempt_before(
         since = mark(sandbox)
         sync.rest()
         assert story(sandbox) == played.wanted
-        assert [e for e in requests_since(sandbox, since, "stripe") if e["endpoint"] == "POST /v1/subscriptions"] == []
+        assert [e for e in requests_since(sandbox, since, "stripe") if e["endpoint"] == "POST /v1/customers"] == []
         sync.check_books()
 
 

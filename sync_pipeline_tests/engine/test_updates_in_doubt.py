@@ -15,7 +15,7 @@ from sync_pipeline.core.rules import Guards
 from sync_pipeline.engine.guard import hold
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.reconcile import reconcile
-from sync_pipeline.engine.resolve import GRACE_US, by_the_plan
+from sync_pipeline.engine.resolve import GRACE_US, Doubts, by_the_plan
 from sync_pipeline.ledger import commands, links
 from sync_pipeline.ledger.tables import attempt, command, conflict, unasked
 from sync_pipeline_tests.engine.installation import Installation, installed
@@ -189,7 +189,7 @@ def test_an_update_whose_account_was_merged_during_the_look_is_left_to_the_other
         with sync.ledger.tx() as conn:
             rows = commands.unresolved(conn, [account])[account]
             links.move_account(conn, account, "001Aa0000000999AAA", sync.env.now())
-            assert by_the_plan(conn, sync.engine, seen, Plan(), rows) == ([], [])
+            assert by_the_plan(conn, sync.engine, seen, Plan(), rows) == Doubts()
             assert [row.id for row in commands.unresolved(conn, ["001Aa0000000999AAA"])["001Aa0000000999AAA"]] == [
                 row.id for row in rows
             ]

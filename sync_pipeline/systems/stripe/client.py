@@ -185,10 +185,10 @@ class Stripe:
             frozenset(self.product_names(products)), prices, {each: found for each, found in known.items() if found}
         )
 
-    def charged_lines(self, customers: Iterable[str]) -> frozenset[str]:
-        """The Salesforce lines that the invoice items of customers name, invoiced or not."""
+    def charged_lines(self, customers: Iterable[str]) -> dict[str, str]:
+        """The invoice items of customers, invoiced or not, by the Salesforce lines that they name."""
         items = (raw for each in sorted(customers) for raw in self.pages("/v1/invoiceitems", customer=each))
-        return frozenset(line for raw in items for line in parse.line_ids(raw))
+        return {line: str(raw["id"]) for raw in items for line in parse.line_ids(raw)}
 
     def product_names(self, products: Iterable[str]) -> dict[str, str]:
         """What products are called, by id, archived ones included; those that do not exist are not there."""
