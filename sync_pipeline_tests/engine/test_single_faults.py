@@ -77,7 +77,8 @@ def test_a_create_that_keeps_failing_with_500_is_looked_up_in_the_list(
     fault(sandbox, "stripe_500", side="stripe", method="POST", path=f"^/v1/{kind}$", commit=commits, times=2)
     with installed(sandbox, tmp_path, url=url) as sync:
         sync.rest()
-        assert hits(sandbox) == 2
+        # What bills a customer is looked for before it is sent again.
+        assert hits(sandbox) == (1 if kind == "subscriptions" and commits else 2)
         assert story(sandbox) == played.wanted
         sync.check_books()
 
