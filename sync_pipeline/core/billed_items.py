@@ -16,8 +16,8 @@ from sync_pipeline.core.billed_lines import lines_billed_now
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.conflict import About, Standing
 from sync_pipeline.core.conflict_inbox import ruling_on
-from sync_pipeline.core.crosswalk import Match, match_item, match_subscription, own_billing
-from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.crosswalk import Match, match_item, match_schedule, match_subscription, own_billing
+from sync_pipeline.core.lifecycle import CHANGEABLE, has_ended
 from sync_pipeline.core.money import MoneyError, minor_units
 from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rates import OUR_PRODUCT, Interval, interval_of
@@ -122,6 +122,18 @@ def running_deals(world: World, commercial: Commercial) -> Iterator[RunningDeal]
         if isinstance(found, Match) and found.id in running:
             items = [item for item in billing.items if item.subscription == found.id]
             yield _matched(world, deal, running[found.id], sorted(items, key=lambda item: item.id), commercial)
+
+
+def why_fixed(world: World, running: RunningDeal, what: str) -> str | None:
+    """Why a term of the whole subscription cannot be set now, where it cannot; `what` of it a running schedule says."""
+    billing, subscription = own_billing(world), running.subscription
+    schedules = billing.schedules if billing is not None else ()
+    schedule = match_schedule(running.deal.opportunity, schedules, world.links, world.org_id)
+    if schedule is not None and schedule.status == "active":
+        return f"{schedule.id} says {what}; edit it at Stripe"
+    if subscription.status not in CHANGEABLE:
+        return f"{subscription.id} is {subscription.status} and cannot be changed at Stripe now"
+    return None
 
 
 def priced_for(world: World, commercial: Commercial, billed: BilledItem, line: LineItem) -> Interval | None:

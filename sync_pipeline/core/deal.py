@@ -139,7 +139,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         sold = replace(line, quantity=abs(line.quantity)) if takes_back and line.quantity else line
         missing.extend(f"line {name}: {fault}" for fault in line_faults(sold, currency, commercial))
         missing.extend(f"line {name}: {fault}" for fault in _month_faults(line, months))
-    collection, net_days = _collection(opportunity, commercial, missing)
+    method, net_days = collection(opportunity, commercial, missing)
     discount = agreed_discount(opportunity, currency, missing) if not missing else None
     if missing or months is None:
         return Incomplete(tuple(missing))
@@ -151,7 +151,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         starts_on=starts_on,
         free_months=free,
         months=months,
-        collection=collection,
+        collection=method,
         net_days=net_days,
     )
     faults = tuple(dict.fromkeys(_faults_together(agreed)))
@@ -215,10 +215,11 @@ def _month_faults(line: LineItem, months: int | None) -> Iterator[str]:
         yield f"its first month is {number(first)}, its last is {number(last)}"
 
 
-def _collection(
+def collection(
     opportunity: Opportunity, commercial: Commercial, missing: list[str]
 ) -> tuple[Literal["send_invoice", "charge_automatically"], int | None]:
-    """How the deal is collected: as the Opportunity says, else as the rules do."""
+    """How the deal is collected, and after how many days an invoice is due: as the Opportunity says, else as the rules
+    do."""
     said = text(opportunity.collection_method)
     if said is not None and said not in COLLECTION_METHODS:
         missing.append(f"the collection method is {said!r} (known: {', '.join(COLLECTION_METHODS)})")

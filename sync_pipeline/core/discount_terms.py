@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.billed_items import RunningDeal, running_deals
+from sync_pipeline.core.billed_items import RunningDeal, running_deals, why_fixed
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About
-from sync_pipeline.core.crosswalk import match_schedule, own_billing
+from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount
-from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.rate_card import coupons, is_discount
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.stripe_records import Discount
@@ -104,8 +104,8 @@ def _compared(
         words=told,
         said=(_shown(canonical.decode(base)) if base else None, _shown(wanted), _shown(shown)),
         about=About(
-            record_id=subject,
-            opportunity_id=subject,
+            record_id=opportunity_of(subject),
+            opportunity_id=opportunity_of(subject),
             stripe_object=running.subscription.id,
             edited_by_id=opportunity.modified_by_id,
             edited_at=opportunity.modified_at,
@@ -114,7 +114,7 @@ def _compared(
     )
     carries = base is not None and rules.commercial.changes_after_billing == "carry"
     decision = decide(world, rules.commercial, term, rules.commercial.on_stripe_discounts, carries=carries)
-    if decision.writes_stripe and (why := _cannot(world, billing, running)):
+    if decision.writes_stripe and (why := why_fixed(world, running, "the discount of each phase")):
         decision = Decision("leave", (*decision.told, _review(world, subject, f"{told}; {why}")))
     return _Discounted(running, agreed, has, decision)
 
@@ -126,15 +126,6 @@ def _shown(coupon_names: Sequence[str]) -> str:
 def _name(discount: Discount) -> str:
     """A coupon, and the item where it is on one item only, which no deal agrees to."""
     return f"{discount.coupon}" if discount.item is None else f"{discount.coupon} on {discount.item}"
-
-
-def _cannot(world: World, billing: Billing, running: RunningDeal) -> str | None:
-    schedule = match_schedule(running.deal.opportunity, billing.schedules, world.links, world.org_id)
-    if schedule is not None and schedule.status == "active":
-        return f"{schedule.id} says the discount of each phase; edit it at Stripe"
-    if running.subscription.status not in CHANGEABLE:
-        return f"{running.subscription.id} is {running.subscription.status} and cannot be changed at Stripe now"
-    return None
 
 
 def _write(world: World, found: _Discounted) -> Iterator[Entry]:

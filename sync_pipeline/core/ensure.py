@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from sync_pipeline.core.charged import charged, not_charged_after_all
 from sync_pipeline.core.commands import Agreement, Command, FieldChange, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, Ambiguous, match_subscription, named_subscriptions, owner_of_named
 from sync_pipeline.core.customers import customer_in, customer_slot, named_customer, new_customers
 from sync_pipeline.core.deal import Terms, subscription_intent
 from sync_pipeline.core.deal_parts import agreed_parts
+from sync_pipeline.core.deal_terms import agreed_deal_terms
 from sync_pipeline.core.discount_terms import agreed_on
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.part_ids import opportunity_of
@@ -115,7 +117,7 @@ def _begin_billing(
                 "params": body(agreed, prices, customer.id, metadata, rules.commercial, world.now),
             },
             agreements=(
-                *agreed_on(deal.opportunity.id, agreed.discount),
+                *_agreed_once(deal, agreed),
                 *agreed_parts(world, deal),
                 *agreements_of(deal, agreed),
             ),
@@ -151,8 +153,22 @@ def _reschedule(
                 "params": reschedule_params(agreed, prices, metadata, rules.commercial, world.now),
             },
             changes=(FieldChange("terms", schedule.terms, agreed.digest, "schedule.terms", reason),),
-            agreements=(*agreed_on(deal.opportunity.id, agreed.discount), *agreements_of(deal, agreed)),
+            agreements=(
+                *_agreed_once(deal, agreed),
+                *not_charged_after_all(world, deal, agreed.charges),
+                *agreements_of(deal, agreed),
+            ),
         )
+
+
+def _agreed_once(deal: Deal, agreed: Terms) -> tuple[Agreement, ...]:
+    """What both sides hold besides once a subscription or a schedule is made, or said anew before it begins."""
+    once = {line for rate in agreed.charges for line in rate.line_ids}
+    return (
+        *agreed_on(deal.opportunity.id, agreed.discount),
+        *agreed_deal_terms(deal.opportunity, agreed.collection, agreed.net_days),
+        *(charged(deal, line) for line in deal.lines if line.id in once),
+    )
 
 
 def agreements_of(deal: Deal, agreed: Terms) -> tuple[Agreement, ...]:

@@ -155,6 +155,7 @@ def _schedule(world: World, command: Command) -> World | None:
         return world
     body = {
         "customer": params["customer"],
+        **params["default_settings"].get("invoice_settings", {}),
         "collection_method": params["default_settings"]["collection_method"],
         "items": first["items"],
         "metadata": metadata,
@@ -187,6 +188,7 @@ def _subscription(world: World, command: Command) -> World | None:
         created_at=world.now,
         start_at=start,
         collection_method=params["collection_method"],
+        days_until_due=params.get("days_until_due"),
         trial_start_at=None if trial_end is None else start,
         trial_end_at=None if trial_end is None else trial_end * MICROS,
         account_id=metadata["sf_account_id"],
@@ -239,7 +241,7 @@ def _customer_changed(world: World, body: Body) -> World | None:
 
 
 def _subscription_changed(world: World, body: Body) -> World | None:
-    """Its end, its discounts, its items; other params are not imagined."""
+    """Its end, how it is collected, its discounts, its items; other params are not imagined."""
     params, imagined = body["params"], False
     for names, change in PARTS_OF_A_SUBSCRIPTION.items():
         if not params.keys().isdisjoint(names):
@@ -291,6 +293,16 @@ def _end_changed(world: World, body: Body) -> World | None:
     changed = (
         replace(s, **end) if s.id == body["id"] and not _ends(s, end["cancel_at"]) else s for s in billing.subscriptions
     )
+    return replace(world, billing=Present(replace(billing, subscriptions=tuple(changed))))
+
+
+def _collection_changed(world: World, body: Body) -> World | None:
+    """How a subscription's invoices are collected from now on."""
+    if not isinstance(world.billing, Present):
+        return None
+    params, billing = body["params"], world.billing.value
+    collected = {name: params.get(name) for name in ("collection_method", "days_until_due")}
+    changed = (replace(s, **collected) if s.id == body["id"] else s for s in billing.subscriptions)
     return replace(world, billing=Present(replace(billing, subscriptions=tuple(changed))))
 
 
@@ -378,6 +390,7 @@ def _schedule_changed(world: World, body: Body) -> World | None:
 
 PARTS_OF_A_SUBSCRIPTION: Mapping[tuple[str, ...], Callable[[World, Body], World | None]] = {
     ("cancel_at", "cancel_at_period_end"): _end_changed,
+    ("collection_method",): _collection_changed,
     ("discounts",): _discounts_changed,
     ("items",): _items_changed,
 }

@@ -1,8 +1,8 @@
 """One-time charges that come to a deal after its first invoice: each is put on the next one, once.
 
-A charge that was made is remembered with the quantity and the price of its line. Where the ledger does not know of one,
-the invoice items at Stripe tell: each names the lines that it charges, and an item that somebody deletes there is not
-made again.
+What was charged, then or on the first invoice, is remembered with the quantity and the price of its line: what becomes
+of the line later is told. Where the ledger does not know of a charge, the invoice items at Stripe tell: each names the
+lines that it charges, and an item that somebody deletes there is not made again.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sync_pipeline.core import canonical
 from sync_pipeline.core.billed_items import RunningDeal, running_deals
 from sync_pipeline.core.canon import number
-from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Review
+from sync_pipeline.core.charged import charged, charged_lines
+from sync_pipeline.core.commands import Command, Entry, LookAgain, Review
 from sync_pipeline.core.deal import Incomplete, rate_of
 from sync_pipeline.core.ensure import deal_metadata
 from sync_pipeline.core.lifecycle import CHANGEABLE, is_ending
@@ -29,8 +29,6 @@ from sync_pipeline.core.seats import agreed_quantities, agreed_quantity
 from sync_pipeline.core.world import World
 
 RULE = "late_charge"
-CHARGED = "late_charge.price"
-"""What a line was charged at when its charge was made, with its deal."""
 MICROS = 1_000_000
 
 
@@ -40,13 +38,19 @@ def late_charges(world: World, rules: Rules) -> Iterator[Entry]:
     if rates and isinstance(world.catalogue, Present):
         yield from rate_card(world, world.catalogue.value, rates)
     for running in _own(world, rules.commercial):
+        prices = dict(charged_lines(world, running.deal))
         for line in _one_time(running, rules.commercial):
-            agreed, price = agreed_quantity(world, [line.id]), world.base.get((line.id, CHARGED))
+            agreed, price = agreed_quantity(world, [line.id]), prices.get(line.id)
             if agreed is None:
                 yield from _charge(world, rules, running, line)
-            elif agreed != line.quantity or price not in (None, _charged(running, line).value):
+            elif agreed != line.quantity or price not in (None, number(line.unit_price)):
                 yield _review(world, line, _changed(line, agreed, price))
-        yield from _gone(world, running)
+            elif price is None:
+                # It was charged by a version that remembered the quantity only.
+                yield charged(running.deal, line)
+        for gone in prices.keys() - {line.id for line in running.deal.lines}:
+            detail = f"line {gone} was charged once and is not on the deal any more; credit it by hand"
+            yield Review(f"{RULE}:{gone}", world.account_id, RULE, gone, detail)
 
 
 def customers_to_look_at(world: World, commercial: Commercial) -> frozenset[str]:
@@ -92,28 +96,14 @@ def _rate(running: RunningDeal, line: LineItem, commercial: Commercial) -> Rate 
     return rate_of(line, running.currency, None, commercial)
 
 
-def _charged(running: RunningDeal, line: LineItem) -> Agreement:
-    said = [running.deal.opportunity.id, number(line.unit_price)]
-    return Agreement(line.id, CHARGED, canonical.encode(said))
-
-
 def _changed(line: LineItem, agreed: Decimal, price: str | None) -> str:
     """`price` is what was remembered of it; charges of earlier versions have none."""
     was, says = number(agreed), number(line.quantity)
     if price is not None:
-        was, says = f"{was} at {canonical.decode(price)[1]} each", f"{says} at {number(line.unit_price)} each"
+        was, says = f"{was} at {price} each", f"{says} at {number(line.unit_price)} each"
     return (
         f"line {line.called} was charged once, for {was}, and says {says} now; invoice or credit the difference by hand"
     )
-
-
-def _gone(world: World, running: RunningDeal) -> Iterator[Entry]:
-    """Charged lines that somebody has taken off the deal since."""
-    left, deal = {line.id for line in running.deal.lines}, running.deal.opportunity.id
-    for (subject, rule), value in sorted(world.base.items()):
-        if rule == CHARGED and subject not in left and canonical.decode(value)[0] == deal:
-            detail = f"line {subject} was charged once and is not on the deal any more; credit it by hand"
-            yield Review(f"{RULE}:{subject}", world.account_id, RULE, subject, detail)
 
 
 def _charge(world: World, rules: Rules, running: RunningDeal, line: LineItem) -> Iterator[Entry]:
@@ -154,7 +144,7 @@ def _made(world: World, running: RunningDeal, line: LineItem, price: str) -> Com
         reason=f"{line.called} is charged once, on the next invoice of {running.subscription.id}",
         subject=line.id,
         body={"object": "invoiceitem", "params": params},
-        agreements=(*agreed_quantities([(line.id, line.quantity)]), _charged(running, line)),
+        agreements=(*agreed_quantities([(line.id, line.quantity)]), charged(running.deal, line)),
     )
 
 

@@ -22,6 +22,7 @@ from sync_pipeline.core.conflict import Clash, Conflict
 from sync_pipeline.core.conflict_inbox import keep_conflicts
 from sync_pipeline.core.contraction import contractions
 from sync_pipeline.core.contracts import keep_contracts
+from sync_pipeline.core.deal_terms import keep_deal_terms
 from sync_pipeline.core.discount_terms import keep_discounts
 from sync_pipeline.core.ensure import ensure_everything
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
@@ -53,6 +54,7 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         *keep_registrations(world, rules, personal_key),
         *keep_line_terms(world, rules),
         *late_charges(world, rules),
+        *keep_deal_terms(world, rules),
         *keep_discounts(world, rules),
         *keep_ramps(world, rules),
         *payment_failure_tasks(world, rules),

@@ -67,6 +67,7 @@ class Subscription:
     created_at: Column[int, "Creation, microseconds UTC"]
     start_at: Column[int, "Start of service, microseconds UTC"]
     collection_method: Column[str, "send_invoice or charge_automatically"]
+    days_until_due: Column[int | None, "Days until an invoice that is sent is due"] = None
     cancel_at: Column[int | None, "When it will end, microseconds UTC"] = None
     cancel_at_period_end: Column[bool, "Ends with the current period"] = False
     canceled_at: Column[int | None, "When cancellation was asked for, microseconds UTC"] = None

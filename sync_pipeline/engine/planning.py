@@ -40,6 +40,7 @@ PRORATION = ("proration_behavior", "proration_date")
 PREVIEWED_PARAMS = frozenset(
     {"items", "proration_behavior", "proration_date", "trial_end", "cancel_at", "cancel_at_period_end"}
 )
+MOVES_NO_AMOUNT = frozenset({"metadata", "collection_method", "days_until_due"})
 OF_A_NEW_SUBSCRIPTION = PREVIEWED_PARAMS | {
     "customer",
     "billing_mode",
@@ -280,9 +281,9 @@ def _next_invoice(
         if command.body["object"] == "subscription_item":
             items = [{"id": command.body["id"], **{name: params.pop(name) for name in OF_ITEMS & params.keys()}}]
         details["items"] += [_previewed_item(item, ahead.commands) for item in items]
-        if params.keys() - PREVIEWED_PARAMS - {"metadata"}:
+        if params.keys() - PREVIEWED_PARAMS - MOVES_NO_AMOUNT:
             return
-        said.append({name: value for name, value in params.items() if name != "metadata"})
+        said.append({name: value for name, value in params.items() if name not in MOVES_NO_AMOUNT})
     prorated = {canonical.encode({name: each.get(name) for name in PRORATION}) for each in said if each}
     if len(prorated) > 1:
         # A preview prorates all of its changes alike.

@@ -34,7 +34,13 @@ NAMES_OF_STRIPE = ("account.stripe_customer_id", "line.stripe_item_id")
 SUBSCRIPTION_NAMED = ("opportunity.stripe_subscription_id", "contract.stripe_subscription_id")
 CUSTOMER = ("customer.name", "customer.address", "customer.account_id")
 FIGURES = ("account.mrr", "account.lifetime_value")
-ONCE_AGREED = ("customer.tax_id", "subscription.discounts", "late_charge.price")
+ONCE_AGREED = (
+    "customer.tax_id",
+    "subscription.discounts",
+    "subscription.collection",
+    "deal.begins",
+    "late_charge.price",
+)
 """Agreed on when they are sent for the first time; nobody edits them here."""
 
 

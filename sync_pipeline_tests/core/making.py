@@ -92,6 +92,7 @@ def subscription(**changed: Any) -> Subscription:
         "created_at": NOW,
         "start_at": NOW,
         "collection_method": "send_invoice",
+        "days_until_due": 30,
     }
     return Subscription(**(values | changed))
 

@@ -12,8 +12,9 @@ import pytest
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.billed_items import QUANTITY
+from sync_pipeline.core.charged import CHARGED
 from sync_pipeline.core.commands import Agreement, Command, LookAgain, Review
-from sync_pipeline.core.late_charges import CHARGED, customers_to_look_at, late_charges
+from sync_pipeline.core.late_charges import customers_to_look_at, late_charges
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.stripe_records import Price
@@ -104,9 +105,13 @@ def test_what_is_known_to_be_charged_takes_no_look_and_no_write() -> None:
     known = sold(charged=None)
     known = replace(known, base={**known.base, (TRAINING.id, QUANTITY): '"2"'})
     assert customers_to_look_at(known, RULES.commercial) == frozenset()
+    # An earlier version remembered the quantity only.
+    price = Agreement(TRAINING.id, CHARGED, f'["{OPPORTUNITY}","{TRAINING.unit_price}"]')
+    assert of(known) == [price]
+    known = replace(known, base={**known.base, (TRAINING.id, CHARGED): price.value})
     assert of(known) == []
     (asked,) = of(replace(known, base={**known.base, (TRAINING.id, QUANTITY): '"1"'}))
-    assert "was charged once, for 1, and says 2 now" in asked.detail
+    assert "was charged once, for 1 at 1200 each, and says 2 at 1200 each now" in asked.detail
 
 
 @pytest.mark.parametrize(

@@ -420,6 +420,7 @@ class TwoSystems:
             created_at=self.now,
             start_at=params.get("backdate_start_date", self.now // MICROS) * MICROS,
             collection_method=params["collection_method"],
+            days_until_due=params.get("days_until_due"),
             account_id=metadata["sf_account_id"],
             opportunity_id=metadata["sf_opportunity_id"],
             intent=metadata["sf_intent"],

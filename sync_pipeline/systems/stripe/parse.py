@@ -103,6 +103,7 @@ def subscription(raw: Json) -> Subscription:
         created_at=at(raw["created"]),
         start_at=at(raw["start_date"]),
         collection_method=raw["collection_method"],
+        days_until_due=raw.get("days_until_due"),
         cancel_at=micros(raw.get("cancel_at")),
         cancel_at_period_end=bool(raw.get("cancel_at_period_end")),
         canceled_at=micros(raw.get("canceled_at")),
