@@ -26,6 +26,7 @@ from sync_pipeline.core.world import World
 COLLECTED = "subscription.collection"
 BEGINS = "deal.begins"
 MICROS = 1_000_000
+SAYS_NOTHING: list[str | None] = [None, None]
 
 
 def agreed_deal_terms(opportunity: Opportunity, method: str, net_days: int | None) -> tuple[Agreement, ...]:
@@ -53,10 +54,12 @@ def _keep_collection(world: World, commercial: Commercial, running: RunningDeal)
         return
     known = world.base.get((opportunity.id, COLLECTED))
     base = canonical.decode(known) if known is not None else None
-    if base is not None and base["said"] == _said(opportunity):
-        # The deal says what it said when it was agreed on: other rules for new deals change no deal that is billed.
-        wanted = base["agreed"]
     has = [subscription.collection_method, subscription.days_until_due]
+    if base is None or base["said"] == _said(opportunity):
+        # It says what it said when it was agreed on: other rules for new deals change no deal that is billed. Where it
+        # says nothing, Stripe's word stands.
+        says_nothing = _said(opportunity) == SAYS_NOTHING
+        wanted = has if says_nothing else base["agreed"] if base is not None else wanted
     term = Term(
         subject=opportunity.id,
         rule=COLLECTED,

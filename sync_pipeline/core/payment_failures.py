@@ -1,8 +1,10 @@
 """Failed payments as facts: each is noted once, when it is first seen, with what was true at that moment.
 
 The identity of a failed attempt is its charge: `attempt_count` is none, because attempts by hand do not raise it. An
-attempt of which there is no charge has only its number; an overdue invoice is a failure of its own kind. Facts never
-change, so whatever is told of them is told the same way however often it has to be sent.
+attempt of which there is no charge has only that count, and is known by it: since the last failure that was noted,
+Stripe has counted more attempts than there are new charges. Of several that were missed, the newest is told. An overdue
+invoice is a failure of its own kind. Facts never change, so whatever is told of them is told the same way however often
+it has to be sent.
 """
 
 from __future__ import annotations
@@ -30,12 +32,38 @@ INCOMPLETE_US = 23 * 3_600 * 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class _Failing:
-    """An open invoice with its failed charges, oldest first, and its subscription where it has one."""
+    """An invoice with its subscription, where it has one, and its charges that failed or are pending, oldest first.
+
+    `noted` are the failed attempts to collect it that are known.
+    """
 
     invoice: Invoice
-    failed: tuple[Charge, ...]
-    charges: int
     subscription: Subscription | None
+    charges: tuple[Charge, ...]
+    noted: tuple[Fact, ...]
+
+    @property
+    def failed(self) -> tuple[Charge, ...]:
+        return tuple(charge for charge in self.charges if charge.status == "failed")
+
+    @property
+    def without_charge(self) -> tuple[Fact, ...]:
+        return tuple(fact for fact in self.noted if fact.kind == WITHOUT_CHARGE)
+
+    @property
+    def is_missing_a_charge(self) -> bool:
+        """Whether Stripe has counted an attempt that nothing tells of. It also counts those that it does not make after
+        a hard decline (attempt_count, docs.stripe.com/api/invoices/object)."""
+        if self.invoice.status != "open" or self.invoice.collection_method != "charge_automatically":
+            return False
+        if self.failed and is_hard(self.failed[-1].failure_code, self.failed[-1].advice_code):
+            return False
+        known = {fact.external_id for fact in self.noted}
+        new = sum(charge.id not in known for charge in self.charges)
+        told = [dict(fact.attributes) for fact in self.noted]
+        # Facts of earlier versions have only the number of the attempt.
+        counted = max((int(each.get("counted", each["attempt"])) for each in told), default=0)
+        return self.invoice.attempt_count - counted > new
 
 
 def failure_key(fact: Fact) -> str:
@@ -54,7 +82,7 @@ def new_failures(world: World, rules: Rules) -> list[Fact]:
         return []
     known = {(fact.kind, fact.external_id) for fact in world.facts}
     oldest = world.now - rules.commercial.task_for_days * DAY_US
-    found = (fact for failing in _failing(billing) for fact in _of_invoice(world, rules, billing, failing))
+    found = (fact for failing in _failing(world, billing) for fact in _of_invoice(world, rules, billing, failing))
     return [fact for fact in found if fact.occurred_at >= oldest and (fact.kind, fact.external_id) not in known]
 
 
@@ -63,38 +91,43 @@ def unsettled_until(world: World, rules: Rules) -> int | None:
     billing = own_billing(world)
     fresh = [
         charge.created_at + rules.commercial.quiet_seconds * 1_000_000
-        for failing in (_failing(billing) if billing is not None else ())
+        for failing in (_failing(world, billing) if billing is not None else ())
         for charge in failing.failed
         if _is_too_fresh(failing, charge, rules.commercial, world.now)
     ]
     return min(fresh, default=None)
 
 
-def _failing(billing: Billing) -> Iterator[_Failing]:
+def _failing(world: World, billing: Billing) -> Iterator[_Failing]:
     invoice_of = {payment.payment: payment.invoice for payment in billing.payments if payment.payment}
     subscriptions = {subscription.id: subscription for subscription in billing.subscriptions}
+    noted: dict[str, list[Fact]] = {}
+    for fact in world.facts:
+        if fact.kind in (ATTEMPT, WITHOUT_CHARGE):
+            noted.setdefault(dict(fact.attributes)["invoice"], []).append(fact)
     charges: dict[str, list[Charge]] = {}
     for charge in sorted(billing.charges, key=lambda each: (each.created_at, each.id)):
-        invoice_id = invoice_of.get(charge.payment_intent or "") or invoice_of.get(charge.id)
-        charges.setdefault(invoice_id or "", []).append(charge)
+        # A part that was paid was paid by hand, and is no attempt to collect the invoice.
+        if charge.status != "succeeded":
+            invoice_id = invoice_of.get(charge.payment_intent or "") or invoice_of.get(charge.id)
+            charges.setdefault(invoice_id or "", []).append(charge)
     for invoice in sorted(billing.invoices, key=lambda each: each.id):
-        own = charges.get(invoice.id, [])
-        failed = tuple(charge for charge in own if charge.status == "failed")
-        yield _Failing(invoice, failed, len(own), subscriptions.get(invoice.subscription or ""))
+        own = tuple(charges.get(invoice.id, ()))
+        yield _Failing(invoice, subscriptions.get(invoice.subscription or ""), own, tuple(noted.get(invoice.id, ())))
 
 
 def _of_invoice(world: World, rules: Rules, billing: Billing, failing: _Failing) -> Iterator[Fact]:
     invoice, commercial = failing.invoice, rules.commercial
+    counted = {"counted": str(invoice.attempt_count)}
     for number, charge in enumerate(failing.failed, 1):
         if not _is_too_fresh(failing, charge, commercial, world.now):
+            earlier = sum(fact.occurred_at < charge.created_at for fact in failing.without_charge)
             hard = is_hard(charge.failure_code, charge.advice_code)
-            told = _retry(failing, hard) | {"attempt": str(number), "code": charge.failure_code or ""}
-            told |= _final(failing, commercial)
+            told = _retry(failing, hard) | {"attempt": str(number + earlier), "code": charge.failure_code or ""}
+            told |= _final(failing, commercial) | counted
             yield _fact(world, billing, failing, ATTEMPT, charge.id, charge.amount, charge.created_at, told)
-    last_is_hard = bool(failing.failed) and is_hard(failing.failed[-1].failure_code, failing.failed[-1].advice_code)
-    collected = invoice.status == "open" and invoice.collection_method == "charge_automatically"
-    if collected and invoice.attempt_count > failing.charges and not last_is_hard:
-        told = _retry(failing, False) | {"attempt": str(invoice.attempt_count)} | _final(failing, commercial)
+    if failing.is_missing_a_charge:
+        told = _retry(failing, False) | {"attempt": str(invoice.attempt_count)} | _final(failing, commercial) | counted
         name = f"{invoice.id}:{invoice.attempt_count}"
         yield _fact(world, billing, failing, WITHOUT_CHARGE, name, invoice.amount_remaining, world.now, told)
     if is_overdue(invoice, world.now) and invoice.due_at is not None:
@@ -128,7 +161,11 @@ def _final(failing: _Failing, commercial: Commercial) -> dict[str, str]:
         return {"final": "ended"}
     if subscription.status == "incomplete":
         return {"final": "expires", "final_at": str(subscription.created_at + INCOMPLETE_US)}
-    first = failing.failed[0].created_at if failing.failed else failing.invoice.created_at
+    begun = [charge.created_at for charge in failing.failed[:1]]
+    if failing.without_charge or not begun:
+        # The first attempt, of which there is no charge, was made when the invoice was.
+        begun.append(failing.invoice.created_at)
+    first = min(begun)
     return {"final": "retries", "final_at": str(first + sum(commercial.retry_days) * DAY_US)}
 
 

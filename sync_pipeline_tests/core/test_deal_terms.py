@@ -34,6 +34,10 @@ from sync_pipeline_tests.core.making import (
     subscription,
 )
 
+NET_30 = {"net_days": Decimal(30)}
+SAID_30 = {
+    (each.subject, each.rule): each.value for each in agreed_deal_terms(opportunity(**NET_30), "send_invoice", 30)
+}
 AGREED = {(each.subject, each.rule): each.value for each in agreed_deal_terms(opportunity(), "send_invoice", 30)}
 
 
@@ -107,7 +111,7 @@ def test_what_no_one_can_read_is_told_and_nothing_is_written() -> None:
 
 
 def test_what_was_changed_at_stripe_is_for_a_person() -> None:
-    (clash,) = of(running(has={"days_until_due": 45}))
+    (clash,) = of(running(SAID_30, has={"days_until_due": 45}, **NET_30))
     assert isinstance(clash, Clash)
     assert clash.detail == (
         f"changed at Stripe: the deal says invoices due after 30 days, {SUBSCRIPTION} invoices due after 45 days; "
@@ -115,9 +119,16 @@ def test_what_was_changed_at_stripe_is_for_a_person() -> None:
     )
 
 
+def test_where_the_deal_says_nothing_stripes_word_stands() -> None:
+    """A customer who enters a card and pays by it from now on contradicts nobody."""
+    now_has = {"collection_method": "charge_automatically", "days_until_due": None}
+    (agreed, _) = keep_deal_terms(running(has=now_has), RULES)
+    assert agreed == agreed_deal_terms(opportunity(), "charge_automatically", None)[0]
+
+
 @pytest.mark.parametrize(("side", "days"), [("Salesforce", [30]), ("Stripe", [])])
 def test_a_ruling_is_carried_out(side: Side, days: list[int]) -> None:
-    world = ruled(running(has={"days_until_due": 45}), side)
+    world = ruled(running(SAID_30, has={"days_until_due": 45}, **NET_30), side)
     assert [each.body["params"]["days_until_due"] for each in of(world) if isinstance(each, Command)] == days
     assert not [each for each in of(world) if isinstance(each, Clash)]
 

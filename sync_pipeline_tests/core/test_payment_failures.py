@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -14,7 +15,7 @@ from sync_pipeline.core.commands import Command, Entry, LookAgain
 from sync_pipeline.core.declines import HARD, IN_PLAIN_WORDS
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.payment_failures import new_failures
+from sync_pipeline.core.payment_failures import failure_key, new_failures
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.salesforce_records import FailureTask
 from sync_pipeline.core.stripe_records import Charge, Invoice, InvoicePayment
@@ -239,6 +240,62 @@ def test_an_attempt_that_made_no_charge_is_told_once() -> None:
     assert "the customer has to confirm the payment, or there is nothing that could be charged" in said(world)
     assert commands(failing(charge(1), attempt_count=1)) != []
     assert [c.key for c in commands(failing(charge(1), attempt_count=1))] == ["attempt:ch_1"]
+
+
+def later(world: World, *charges: Charge, days: int, **invoice: Any) -> World:
+    """What a later look at the same invoice finds, with what is known by then."""
+    before = noted(world)
+    after = failing(*charges, **invoice)
+    return replace(after, now=NOW + days * DAY, facts=before.facts, once=frozenset(map(failure_key, before.facts)))
+
+
+def test_an_attempt_without_a_charge_is_told_once_whatever_comes_after_it() -> None:
+    """An attack found it: each declined attempt after one without a charge was told twice, and numbered one too low."""
+    declined = charge(1, created_at=NOW + 3 * DAY)
+    world = later(failing(attempt_count=1), declined, days=4, attempt_count=2)
+    (command,) = commands(world)
+    assert command.key == "attempt:ch_1"
+    assert "Attempt 2 to collect" in said(world)
+    again = later(world, declined, days=5, attempt_count=2)
+    assert commands(again) == []
+
+
+def test_the_end_is_counted_from_the_first_attempt_also_where_that_made_no_charge() -> None:
+    first = said(failing(attempt_count=1))
+    world = later(failing(attempt_count=1), charge(1, created_at=NOW + 3 * DAY), days=3, attempt_count=2)
+    day = re.compile(r"in \d+ days, on (\S+)\.")
+    assert day.findall(first) == day.findall(said(world)) == ["2026-12-03"]
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        # A person tried it by hand, which Stripe does not count, and it was declined.
+        (charge(1), charge(2, created_at=NOW - 3600 * MICROS)),
+        # A part was paid by hand.
+        (charge(1), charge(2, created_at=NOW - 3600 * MICROS, status="succeeded")),
+    ],
+)
+def test_what_was_tried_by_hand_hides_no_attempt_without_a_charge(known: tuple[Charge, ...]) -> None:
+    world = later(failing(*known, attempt_count=1), *known, days=2, attempt_count=2)
+    (command,) = commands(world)
+    assert command.key == "unconfirmed:in_1:2"
+
+
+def test_of_several_attempts_without_a_charge_that_were_missed_the_newest_is_told() -> None:
+    world = later(failing(attempt_count=1), days=9, attempt_count=3)
+    assert [command.key for command in commands(world)] == ["unconfirmed:in_1:3"]
+    assert commands(later(world, days=10, attempt_count=3)) == []
+
+
+def test_what_an_earlier_version_has_noted_is_not_told_again() -> None:
+    before = noted(failing(charge(1), attempt_count=1))
+    old = [
+        replace(fact, attributes=tuple(each for each in fact.attributes if each[0] != "counted"))
+        for fact in before.facts
+    ]
+    world = replace(before, facts=tuple(old), once=frozenset(map(failure_key, old)))
+    assert commands(world) == []
 
 
 def test_retries_that_stripe_counts_but_does_not_make_after_a_hard_decline_are_no_tasks() -> None:

@@ -22,7 +22,7 @@ from sync_pipeline.systems.outcomes import Guard, Outcome
 from sync_pipeline_tests.alert_hook import Hook, serving
 from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation, installed
 from sync_pipeline_tests.engine.people import at_stripe, create, edit, mark, only, pay, records, win, writes_since
-from sync_pipeline_tests.sandbox_process import SandboxHandle
+from sync_pipeline_tests.sandbox_process import ControlError, SandboxHandle
 
 
 def on_card(sync: Installation) -> dict[str, Any]:
@@ -215,3 +215,51 @@ def test_an_alert_of_a_process_that_died_is_not_sent_again(watched: Installation
     assert len(hook.bodies) == 1
     settled_for_good(watched)
     assert len(hook.bodies) == 1
+
+
+def test_an_attempt_without_a_charge_is_one_task_and_those_after_it_have_their_own(sync: Installation) -> None:
+    """An attack found it: four attempts were seven Tasks, and the days of the end did not agree."""
+    subscription = on_card(sync)
+    customer = only(sync.sandbox, "customer")["id"]
+    without = {"default_payment_method": ""}
+    at_stripe(sync.sandbox, "POST", f"/v1/subscriptions/{subscription['id']}", **without)
+    until_renewed(sync, subscription)
+    sync.rest()
+    (first,) = records(sync.sandbox, "Task")
+    assert "there is nothing that could be charged" in first["Description"]
+    card = at_stripe(sync.sandbox, "POST", "/v1/payment_methods/pm_card_visa/attach", customer=customer)
+    with_it = {"invoice_settings": {"default_payment_method": card["id"]}}
+    at_stripe(sync.sandbox, "POST", f"/v1/customers/{customer}", **with_it)
+    will_fail(sync, "insufficient_funds", times=9)
+    for number in (2, 3, 4):
+        sync.wait(8 * DAY)
+        sync.rest()
+        sync.wait(60)
+        sync.rest()
+        told = [each for each in records(sync.sandbox, "Task") if f"Attempt {number} " in each["Description"]]
+        assert len(told) == 1, number
+    tasks = records(sync.sandbox, "Task")
+    assert len(tasks) == 4
+    ends = [each["Description"].partition("is canceled in ")[2].partition(", on ")[2][:10] for each in tasks]
+    assert len(set(ends[:2])) == 1
+    assert ends[0]
+
+
+def test_attempts_by_hand_hide_no_attempt_that_needs_the_customer(sync: Installation) -> None:
+    """Stripe does not count an attempt by hand, so its charge is none of those that it has counted."""
+    subscription = on_card(sync)
+    will_fail(sync, "insufficient_funds", times=2)
+    until_renewed(sync, subscription)
+    sync.rest()
+    (invoice,) = [each for each in records(sync.sandbox, "invoice") if each["status"] == "open"]
+    with pytest.raises(ControlError, match="insufficient funds"):
+        at_stripe(sync.sandbox, "POST", f"/v1/invoices/{invoice['id']}/pay")
+    sync.wait(60)
+    sync.rest()
+    assert len(records(sync.sandbox, "Task")) == 2
+    customer = only(sync.sandbox, "customer")["id"]
+    sync.sandbox.control("POST", "/payments", {"customer": customer, "outcome": "action_required"})
+    sync.wait(3 * DAY)
+    sync.rest()
+    assert len(records(sync.sandbox, "Task")) == 3
+    settled_for_good(sync)
