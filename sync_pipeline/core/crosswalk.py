@@ -93,8 +93,7 @@ def match_schedule(
     opportunity: Opportunity, schedules: Iterable[SubscriptionSchedule], links: Iterable[Link], org_id: str
 ) -> SubscriptionSchedule | None:
     """The schedule of a deal; one that was canceled or is over still counts. Of several, the first by id."""
-    linked = {link.external_id for link in links if link.kind == SCHEDULE and link.subject == opportunity.id}
-    intent = subscription_intent(org_id, opportunity.id)
+    linked, intent = named_schedules(opportunity, links), subscription_intent(org_id, opportunity.id)
     ours = (s for s in schedules if s.id in linked or s.intent == intent or s.opportunity_id == opportunity.id)
     return min(ours, key=lambda schedule: schedule.id, default=None)
 
@@ -103,6 +102,11 @@ def named_subscriptions(opportunity: Opportunity, links: Iterable[Link]) -> set[
     """The subscriptions that the ledger or the Opportunity itself names, whether Stripe shows them or not."""
     linked = {link.external_id for link in links if link.kind == "subscription" and link.subject == opportunity.id}
     return linked | ({opportunity.stripe_subscription_id} if opportunity.stripe_subscription_id else set())
+
+
+def named_schedules(opportunity: Opportunity, links: Iterable[Link]) -> set[str]:
+    """The schedules that the ledger knows the deal to have, whether its Account's customers have them or not."""
+    return {link.external_id for link in links if link.kind == SCHEDULE and link.subject == opportunity.id}
 
 
 def linked_customers(world: World) -> tuple[Customer, ...]:

@@ -39,14 +39,15 @@ def in_parts(world: World, rules: Rules, contracts: Sequence[Contract]) -> World
 
 
 def agreed_parts(world: World, deal: Deal) -> tuple[Agreement, ...]:
-    """How many parts a split deal has, and which lines are this one's: to be remembered as soon as it is billed."""
+    """How many parts a split deal has, and which lines are whose: to be remembered as soon as one of them is billed, or
+    lines of the others would be taken for its own where it has room for them later."""
     opportunity_id = opportunity_of(deal.opportunity.id)
-    count = sum(opportunity_of(each.opportunity.id) == opportunity_id for each in world.deals)
-    if count == 1:
+    parts = [each for each in world.deals if opportunity_of(each.opportunity.id) == opportunity_id]
+    if len(parts) == 1:
         return ()
-    number = canonical.encode(part_number(deal.opportunity.id))
-    lines = (Agreement(line.id, RULE, number) for line in deal.lines)
-    return (Agreement(opportunity_id, RULE, canonical.encode(count)), *lines)
+    numbered = ((line, part_number(part.opportunity.id)) for part in parts for line in part.lines)
+    lines = (Agreement(line.id, RULE, canonical.encode(number)) for line, number in numbered)
+    return (Agreement(opportunity_id, RULE, canonical.encode(len(parts))), *lines)
 
 
 def _parts(

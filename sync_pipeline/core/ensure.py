@@ -10,7 +10,15 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from sync_pipeline.core.charged import charged, not_charged_after_all
 from sync_pipeline.core.commands import Agreement, Command, FieldChange, Review
-from sync_pipeline.core.crosswalk import SCHEDULE, Ambiguous, match_subscription, named_subscriptions, owner_of_named
+from sync_pipeline.core.crosswalk import (
+    SCHEDULE,
+    Ambiguous,
+    match_schedule,
+    match_subscription,
+    named_schedules,
+    named_subscriptions,
+    owner_of_named,
+)
 from sync_pipeline.core.customers import customer_in, customer_slot, named_customer, new_customers
 from sync_pipeline.core.deal import Terms, subscription_intent
 from sync_pipeline.core.deal_parts import agreed_parts
@@ -31,7 +39,7 @@ from sync_pipeline.core.stripe_terms import (
     subscription_params,
 )
 from sync_pipeline.core.unbilled import unbilled_deals
-from sync_pipeline.core.world import Catalogue, Deal, World
+from sync_pipeline.core.world import Billing, Catalogue, Deal, World
 
 
 def ensure_everything(world: World, rules: Rules) -> Iterator[Command | Review]:
@@ -217,10 +225,13 @@ def _missing_subscriptions(world: World) -> Iterator[Review]:
     """Deals that were billed once, by a subscription that the customer does not have: never billed again."""
     if isinstance(world.billing, Unknown):
         return
-    subscriptions = world.billing.value.subscriptions if isinstance(world.billing, Present) else ()
+    billing = world.billing.value if isinstance(world.billing, Present) else Billing()
+    subscriptions = billing.subscriptions
     for deal in world.deals:
         opportunity = deal.opportunity
         named = named_subscriptions(opportunity, world.links)
+        if match_schedule(opportunity, billing.schedules, world.links, world.org_id) is None:
+            named |= named_schedules(opportunity, world.links)
         copied = owner_of_named(opportunity, subscriptions, world.links) is not None
         if named and not copied and match_subscription(opportunity, subscriptions, world.links, world.org_id) is None:
             detail = f"{', '.join(sorted(named))} bills this Opportunity, but the Account's customer does not have it"

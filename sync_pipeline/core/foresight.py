@@ -16,11 +16,13 @@ from typing import Any
 
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.conflict_inbox import with_conflicts
+from sync_pipeline.core.crosswalk import SCHEDULE
 from sync_pipeline.core.foreseen_salesforce import record_changed, record_made
 from sync_pipeline.core.foreseen_stripe import CREATES, DELETES, UPDATES
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.stripe_records import Subscription, SubscriptionSchedule
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Link, World
 
@@ -90,20 +92,24 @@ def shown(world: World, action: str, body: Mapping[str, Any]) -> str | None:
     world shows that it has; None where that cannot be told."""
     try:
         if action == "stripe.create":
-            return _made(world, body["params"]["metadata"])
+            return _made(world, body)
         return str(body["id"]) if UPDATES[body["object"]](world, body) == world else None
     except LookupError:
         # Another version of this program has written it down, in a form that is not used any more.
         return None
 
 
-def _made(world: World, metadata: Mapping[str, str]) -> str | None:
+def _made(world: World, body: Mapping[str, Any]) -> str | None:
+    metadata = body["params"]["metadata"]
+    if body["object"] == "invoiceitem":
+        return world.charged.value.get(metadata["sf_line_id"]) if isinstance(world.charged, Present) else None
     held = world.billing.value if isinstance(world.billing, Present) else Billing()
-    by_intent = {each.intent: each.id for each in held.schedules} | {
-        each.intent: each.id for each in held.subscriptions
+    # A subscription that a schedule has begun has its metadata.
+    of_kind: Mapping[str, Iterable[Subscription | SubscriptionSchedule]] = {
+        "subscription": held.subscriptions,
+        SCHEDULE: held.schedules,
     }
-    charged = world.charged.value if isinstance(world.charged, Present) else {}
-    return charged.get(metadata.get("sf_line_id", "")) or by_intent.get(metadata["sf_intent"])
+    return next((each.id for each in of_kind[body["object"]] if each.intent == metadata["sf_intent"]), None)
 
 
 def _imagine(world: World, command: Command, rules: Rules, billing_of: Callable[[str], Billing]) -> World | None:

@@ -9,6 +9,7 @@ from sync_pipeline.core.amendments import amendments, is_amendment
 from sync_pipeline.core.crosswalk import (
     match_schedule,
     match_subscription,
+    named_schedules,
     named_subscriptions,
     own_billing,
     owner_of_named,
@@ -101,7 +102,8 @@ def _was_billed(world: World, deal: Deal) -> bool:
         return True
     if match_schedule(deal.opportunity, billing.schedules, world.links, world.org_id) is not None:
         return True
-    return bool(named_subscriptions(deal.opportunity, world.links))
+    named = named_subscriptions(deal.opportunity, world.links) | named_schedules(deal.opportunity, world.links)
+    return bool(named)
 
 
 def _rescheduled(world: World, account: Account, rules: Rules) -> tuple[tuple[Deal, Terms, SubscriptionSchedule], ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sync_pipeline.core import canonical
@@ -27,6 +27,7 @@ from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import DeadlinePassed, Guard, Outcome
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.salesforce.writes import Once, Part, Update, Upsert, Write, composite_calls
+from sync_pipeline.systems.stripe.errors import KEY_REUSED
 from sync_pipeline.systems.wire import CONNECT_AND_READ_SECONDS
 
 SEND_WITHIN_US = 20_000_000
@@ -162,6 +163,9 @@ def _send_alone(
         outcome = send(attempt, _guard(engine, attempt.deadline_wall))
     except DeadlinePassed:
         outcome = Outcome("throttled", message="it was not sent in time")
+    if outcome.state == "rejected" and outcome.code != KEY_REUSED and row.kind == "stripe.create" and row.is_unresolved:
+        # What is refused now tells nothing of the request before, which may still arrive and be accepted.
+        outcome = replace(outcome, state="ambiguous")
     with engine.ledger.tx() as conn:
         finish(conn, engine, row, attempt.id, outcome)
         retries.earned(conn, engine, system, [outcome])

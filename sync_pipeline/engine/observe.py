@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sqlalchemy import Connection
+
 from sync_pipeline.core.conflict import Conflict
 from sync_pipeline.core.crosswalk import BY_FIELD, SCHEDULE, Match, match_schedule, match_subscription, own_billing
 from sync_pipeline.core.customers import needs_candidates
@@ -190,8 +192,8 @@ def _followed(engine: Engine, records: Mapping[str, AccountRecords]) -> dict[str
 def _links_elsewhere(
     engine: Engine, records: Mapping[str, AccountRecords], remembered: Mapping[str, Remembered]
 ) -> dict[str, list[Link]]:
-    """By Account the subscriptions of its deals that it was not remembered to have: they make known that a deal is
-    billed already.
+    """By Account the subscriptions and schedules of its deals that it was not remembered to have: they make known that
+    a deal is billed already.
 
     Another Account holds them, because an Opportunity was moved between them; or this one does since somebody else has
     followed a merge, after it was remembered and before Salesforce answered.
@@ -199,10 +201,10 @@ def _links_elsewhere(
     account_of = {o.id: name for name, seen in records.items() for o in seen.opportunities}
     known = {(name, link.external_id) for name in records for link in remembered[name].links}
     with engine.ledger.read() as conn:
-        held = links.of_subjects(conn, "stripe", "subscription", sorted(account_of))
+        held = _what_bills(conn, sorted(account_of))
         moved = [each.subject for each in held if (account_of[each.subject], each.external_id) not in known]
         parts = {part_id(each, n): account_of[each] for each in moved for n in range(2, MAX_PARTS + 1)}
-        held += links.of_subjects(conn, "stripe", "subscription", sorted(parts))
+        held += _what_bills(conn, sorted(parts))
     account_of |= parts
     found: dict[str, list[Link]] = {}
     for each in held:
@@ -210,6 +212,10 @@ def _links_elsewhere(
             link = Link(each.kind, each.subject, each.external_id, each.role)
             found.setdefault(account_of[each.subject], []).append(link)
     return found
+
+
+def _what_bills(conn: Connection, deals: Sequence[str]) -> list[links.Link]:
+    return [each for kind in ("subscription", SCHEDULE) for each in links.of_subjects(conn, "stripe", kind, deals)]
 
 
 def _with_salesforce(

@@ -4,20 +4,21 @@ What moves money waits for the next look, which tells whether it was done, and f
 is still wanted. It is sent again with its own key where the plan wants the same; otherwise it is planned anew, under a
 new key, once it can arrive no more, as is an update whose key Stripe answers with a failure that it has kept
 (settling.py). Other creates are sent again with their own key at once. Where Stripe keeps a create's key no more, has
-answered it with 5xx twice (it saves and repeats a failure), or the plan wants no such thing, the strongly consistent
-list is asked whether the object exists: adopted if it does, a new key if it does not. An update of Salesforce sets
-absolute values: the next look tells all. An alert that may have been sent is never sent twice.
+answered it with 5xx twice (it saves and repeats a failure), refuses now what it may have done before, or the plan wants
+no such thing, the strongly consistent list is asked whether the object exists: adopted if it does, a new key if it does
+not. An update of Salesforce sets absolute values: the next look tells all. An alert that may have been sent is never
+sent twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.commands import Agreement, Plan
+from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.foresight import shown
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
@@ -29,6 +30,8 @@ from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.alerts import UNANSWERED
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed
 
+TURNED_AWAY = (401, 403, 409, 429)
+"""Answers that say nothing of a request, so that its key is as good as before."""
 GRACE_US = 360 * 1_000_000
 """A request that nobody waits for any more arrives within this time of its write-ahead, or never: it leaves within
 `SEND_WITHIN_US`, and five minutes are long for what lies between."""
@@ -65,20 +68,17 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
 
 def by_the_look(
     engine: Engine, claims: Sequence[Claim], worlds: Mapping[str, World], in_doubt: dict[str, list[CommandRow]]
-) -> dict[str, World]:
-    """Takes out of `in_doubt` what is shown to have happened; returns its accounts' worlds with what it set."""
-    found = {}
+) -> list[str]:
+    """Takes out of `in_doubt` what is shown to have happened; returns its accounts, of which more is known now."""
+    settled = []
     for claim in [claim for claim in claims if claim.account in in_doubt and claim.account in worlds]:
-        world, rows = worlds[claim.account], in_doubt.pop(claim.account)
-        for row in rows:
-            if (object_id := shown(world, row.kind, canonical.decode(row.body))) is not None:
+        for row in in_doubt.pop(claim.account):
+            if (object_id := shown(worlds[claim.account], row.kind, canonical.decode(row.body))) is not None:
                 settle(engine, claim, row, Outcome("done", object_id=object_id, message="seen at Stripe"))
-                agreed = (Agreement(**each) for each in canonical.decode(row.agreements))
-                world = replace(world, base={**world.base, **{(a.subject, a.rule): a.value for a in agreed}})
+                settled.append(claim.account)
             else:
                 in_doubt.setdefault(claim.account, []).append(row)
-        found[claim.account] = world
-    return found
+    return list(dict.fromkeys(settled))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +149,10 @@ def _look_again(engine: Engine, claim: Claim, row: CommandRow) -> None:
 
 
 def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
-    failed_twice = (row.attempt_number or 0) > 1 and (row.http_status or 0) >= 500
-    return key_is_old(engine, row) or failed_twice
+    """Whether sending a create again with its key would not tell what became of it."""
+    answered = row.http_status or 0
+    failed = (row.attempt_number or 0) > 1 and answered >= 400 and answered not in TURNED_AWAY
+    return key_is_old(engine, row) or failed
 
 
 def _is_given_up(row: CommandRow, now: int) -> bool:

@@ -150,7 +150,8 @@ class _Rounds:
         rows = [(each, recorded[each.account].rows) for each in self.held.claims if each.account in recorded]
         applied = apply(self.engine, rows, between=self._keep_going, last=self.report.rounds > MAX_ROUNDS)
         self.engine.approval.wrote(worlds, plans, [row for _, some in rows for row in some])
-        self.known = {name: worlds[name] for name, made in recorded.items() if not _touches_stripe(made.rows)}
+        unchanged = [name for name, made in recorded.items() if not made.unlisted and not _touches_stripe(made.rows)]
+        self.known = {name: worlds[name] for name in unchanged}
         self.seen = dict(applied.seen)
         self.report.least += applied.least
         self.report.writes += applied.done + resolved.done
@@ -175,7 +176,8 @@ class _Rounds:
         self.seen_from = began
         names = [claim.account for claim in self.held.claims]
         worlds = observe(self.engine, names, known=self.known, seen=self.seen, listed=listed, between=self._keep_going)
-        worlds |= by_the_look(self.engine, self.held.claims, worlds, in_doubt)
+        if settled := by_the_look(self.engine, self.held.claims, worlds, in_doubt):
+            worlds |= observe(self.engine, settled, between=self._keep_going)
         self.report.least += least_salesforce_reads(salesforce.rows - rows, salesforce.calls - calls)
         self.report.looked += looked_at(world for name, world in worlds.items() if name not in self.known)
         self.report.worlds |= worlds

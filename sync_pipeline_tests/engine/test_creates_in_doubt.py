@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from sync_pipeline.core.rules import Guards
 from sync_pipeline.engine.guard import hold
+from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.engine.resolve import GRACE_US
-from sync_pipeline.ledger.tables import command, conflict, unasked
-from sync_pipeline_tests.engine.installation import Installation, installed
+from sync_pipeline.engine.retention import retain
+from sync_pipeline.ledger.tables import command, conflict, link, unasked
+from sync_pipeline_tests.engine.installation import DAY, Installation, installed
 from sync_pipeline_tests.engine.people import (
     at_stripe,
     create,
@@ -25,7 +28,8 @@ from sync_pipeline_tests.engine.people import (
     requests_since,
     win,
 )
-from sync_pipeline_tests.engine.selling import entry
+from sync_pipeline_tests.engine.selling import entry, sell
+from sync_pipeline_tests.engine.test_updates_in_doubt import arrives, first_request
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 SUBSCRIPTIONS = "^/v1/subscriptions$"
@@ -70,6 +74,30 @@ def test_a_deal_that_is_moved_meanwhile_is_billed_once(sandbox: SandboxHandle, t
         assert billed["metadata"]["sf_account_id"] == (own if happened else other)
         assert len(records(sandbox, "invoice")) == 1
         assert _in_doubt(sync) == []
+        sync.check_books()
+
+
+def test_a_deal_that_is_moved_before_its_service_starts_is_billed_where_it_was_and_told(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    """An attack found it: its new Account never came to rest, and billed it again once the ledger had forgotten how it
+    was billed."""
+    with installed(sandbox, tmp_path) as sync:
+        other = create(sandbox, "Account", Name="Contoso Ltd", BillingCountry="United Kingdom")
+        deal = sell(sandbox, {"product": "Seat", "price": 100}, Service_Start_Date__c="2026-02-15")
+        sync.rest()
+        schedule = only(sandbox, "subscription_schedule")["id"]
+        edit(sandbox, "Opportunity", deal, AccountId=other)
+        sync.wait(60)
+        sync.rest()
+        told = f"{schedule} bills this Opportunity, but the Account's customer does not have it"
+        assert sync.open_reviews()["missing_subscription"] == told
+        sync.wait(91 * DAY)
+        rules = sync.engine.rules
+        retain(sync.ledger, rules, sync.env, run="retention")
+        sync.rest()
+        reconcile(sync.engine)
+        assert len(records(sandbox, "subscription")) == 1
         sync.check_books()
 
 
@@ -144,6 +172,93 @@ def test_a_charge_whose_line_changes_meanwhile(
         sync.check_books()
 
 
+def test_a_refusal_tells_nothing_of_the_request_before_it(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    """An attack found it: the first request arrived after the second was refused and a third had made another."""
+    with installed(sandbox, tmp_path) as sync:
+        win(sandbox)
+        _loses_the_answer(sandbox, sync, SUBSCRIPTIONS, happened=False)
+        body, key = first_request(sync)
+        refused = {"error": {"type": "invalid_request_error", "message": "This account cannot do that at present."}}
+        fault(sandbox, "http", side="stripe", method="POST", path=SUBSCRIPTIONS, status=400, body=refused)
+        sync.wait(20)
+        sync.drain()
+        edit(sandbox, "Opportunity", only(sandbox, "Opportunity")["Id"], NextStep="Call them")
+        sync.wait(60)
+        sync.drain()
+        assert records(sandbox, "subscription") == []
+        assert sum(report.total.parked for report in sync.reports) == 0
+        arrives(sync, body, key)
+        _time_passes(sync)
+        assert len(records(sandbox, "invoice")) == 1
+        sync.check_books()
+
+
+def test_what_is_refused_for_good_is_parked_when_nothing_can_arrive_any_more(
+    sandbox: SandboxHandle, tmp_path: Path
+) -> None:
+    with installed(sandbox, tmp_path) as sync:
+        win(sandbox)
+        _loses_the_answer(sandbox, sync, SUBSCRIPTIONS, happened=False)
+        refused = {"error": {"type": "invalid_request_error", "message": "This account cannot do that at present."}}
+        fault(sandbox, "http", side="stripe", method="POST", path=SUBSCRIPTIONS, status=400, body=refused, times=9)
+        _time_passes(sync)
+        _time_passes(sync)
+        assert _in_doubt(sync) == []
+        assert sum(report.total.parked for report in sync.reports) == 1
+        sandbox.control("DELETE", "/faults")
+        edit(sandbox, "Opportunity", only(sandbox, "Opportunity")["Id"], NextStep="Call them")
+        _time_passes(sync)
+        assert len(records(sandbox, "invoice")) == 1
+        sync.check_books()
+
+
+@pytest.mark.parametrize("happened", [True, False])
+def test_a_ramp_is_told_from_the_subscription_that_it_began(
+    sandbox: SandboxHandle, tmp_path: Path, happened: bool
+) -> None:
+    """The subscription has the metadata of its schedule."""
+    with installed(sandbox, tmp_path) as sync:
+        seats = {"product": "Analyst Seat", "price": 600}
+        sell(
+            sandbox,
+            {**seats, "quantity": 10, "To_Month__c": 12},
+            {**seats, "quantity": 20, "From_Month__c": 13},
+            Term_Months__c=24,
+        )
+        _loses_the_answer(sandbox, sync, "^/v1/subscription_schedules$", happened=happened)
+        _time_passes(sync)
+        linked = {row.kind: row.external_id for row in sync.rows(select(link.c.kind, link.c.external_id))}
+        schedule = only(sandbox, "subscription_schedule")
+        assert linked["subscription_schedule"] == schedule["id"]
+        assert linked["subscription"] == schedule["subscription"]
+        assert sync.open_reviews() == {}
+        sync.check_books()
+
+
+def test_what_arrives_between_the_look_and_the_list_is_looked_at_before_anything_is_told(
+    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with installed(sandbox, tmp_path) as sync:
+        win(sandbox)
+        _loses_the_answer(sandbox, sync, SUBSCRIPTIONS, happened=False)
+        body, key = first_request(sync)
+        (line,) = [each for each in records(sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+        edit(sandbox, "OpportunityLineItem", line["Id"], Quantity=25, UnitPrice=600)
+        find = sync.engine.stripe.find_created
+
+        def late(*args: Any, **options: Any) -> str | None:
+            arrives(sync, body, key)
+            return find(*args, **options)
+
+        monkeypatch.setattr(sync.engine.stripe, "find_created", late)
+        sync.wait(20)
+        sync.serve_once(only(sandbox, "Opportunity")["AccountId"])
+        assert sync.open_reviews() == {}
+        assert only(sandbox, "Opportunity")["Stripe_Subscription_Id__c"] == only(sandbox, "subscription")["id"]
+        _time_passes(sync)
+        sync.check_books()
+
+
 def test_it_counts_once_for_the_guards_however_often_it_is_sent(sandbox: SandboxHandle, tmp_path: Path) -> None:
     with installed(sandbox, tmp_path) as sync:
         win(sandbox)
@@ -162,7 +277,7 @@ def test_it_counts_once_for_the_guards_however_often_it_is_sent(sandbox: Sandbox
 def _loses_the_answer(sandbox: SandboxHandle, sync: Installation, path: str, *, happened: bool) -> None:
     """A create to this path leaves, whether it happens or not, and its answer is lost."""
     fault(sandbox, "drop_after" if happened else "drop_before", side="stripe", method="POST", path=path)
-    sync.serve_once(only(sandbox, "Opportunity")["AccountId"])
+    sync.serve_once(records(sandbox, "Opportunity")[0]["AccountId"])
     assert _in_doubt(sync)
     sandbox.control("DELETE", "/faults")
 

@@ -204,9 +204,12 @@ def first_request(sync: Installation) -> tuple[dict[str, Any], str]:
 
 def arrives(sync: Installation, body: dict[str, Any], key: str) -> None:
     """A request of which nobody waits for an answer takes effect after all."""
-    kind, subscription = body["object"], body.get("subscription")
-    stripe = sync.engine.stripe
-    late = stripe.update(kind, body["id"], body["params"], key=key, guard=lambda: None, subscription=subscription)
+    kind, params, stripe = body["object"], body["params"], sync.engine.stripe
+    if "id" in body:
+        of = body.get("subscription")
+        late = stripe.update(kind, body["id"], params, key=key, guard=lambda: None, subscription=of)
+    else:
+        late = stripe.create(kind, params, key=key, guard=lambda: None)
     assert late.state == "done"
 
 
