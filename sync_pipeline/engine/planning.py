@@ -376,13 +376,10 @@ def _by_items(ahead: Foreseen, command: Command) -> Money | None:
     prices = {price.id: price.unit_amount for price in ahead.after.catalogue.value.prices.values()}
     start = params.get("backdate_start_date")
     # One that begins in the past bills all the periods that have begun since.
-    billed = (
-        []
-        if "trial_end" in params
-        else [(item.unit_amount, item.quantity and item.quantity * _begun(item, start)) for item in items]
-    )
-    billed += [(prices.get(charge["price"]), charge["quantity"]) for charge in params.get("add_invoice_items", ())]
-    if not items or any(amount is None or quantity is None for amount, quantity in billed):
+    billed = [] if "trial_end" in params else [(i.unit_amount, i.quantity, _begun(i, start)) for i in items]
+    billed += [(prices.get(charge["price"]), charge["quantity"], 1) for charge in params.get("add_invoice_items", ())]
+    if not items or any(amount is None or quantity is None for amount, quantity, _ in billed):
         return None
-    total = sum((Fraction(amount or 0) * (quantity or 0) for amount, quantity in billed), Fraction(0))
-    return Money(round_half_even(total), items[0].currency)
+    # Each line of an invoice is a whole number of minor units.
+    lines = ((Fraction(amount or 0) * (quantity or 0), periods) for amount, quantity, periods in billed)
+    return Money(sum(round_half_even(line) * periods for line, periods in lines), items[0].currency)

@@ -125,6 +125,16 @@ def test_the_first_invoice_of_a_deal_that_began_before_bills_every_period_since(
     assert [each.after for each in planned.invoices] == [only(sync.sandbox, "invoice")["total"]] == [180_000]
 
 
+def test_each_line_of_a_first_invoice_is_rounded_by_itself(sync: Installation) -> None:
+    """An attack found it: 30.01 was planned, and 30.00 invoiced."""
+    calls = [{"product": f"Calls {number}", "price": 10.004} for number in range(3)]
+    sell(sync.sandbox, *calls, Billing_Interval__c="Monthly")
+    planned = _plan(sync)
+    apply_plan(sync.engine, planned, allow=False)
+    sync.rest()
+    assert [each.after for each in planned.invoices] == [only(sync.sandbox, "invoice")["total"]] == [3_000]
+
+
 def test_nothing_is_applied_while_a_stop_holds(sync: Installation) -> None:
     _billed(sync)
     sync = _under(sync, Guards(creates=1))
