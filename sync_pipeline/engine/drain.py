@@ -17,7 +17,15 @@ from sync_pipeline.engine.bulk_lane import BulkLane
 from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import calls_so_far
 from sync_pipeline.engine.env import Env
-from sync_pipeline.engine.intake import POLLED, SWEPT, poll_is_due, poll_salesforce, sweep_is_due, sweep_stripe
+from sync_pipeline.engine.intake import (
+    POLLED,
+    SWEPT,
+    charge_waits,
+    poll_is_due,
+    poll_salesforce,
+    sweep_is_due,
+    sweep_stripe,
+)
 from sync_pipeline.engine.lists import Lists
 from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.ledger import commands, cursors, work, workers
@@ -56,7 +64,7 @@ class _Over(Halted):
 @dataclass(slots=True)
 class DrainReport:
     """What a drain did. `new_changes` and `new_events` came from the polls, not from webhooks; `problems` are
-    the polls that failed, in words."""
+    what the polls could not read, in words."""
 
     batches: int = 0
     new_changes: int = 0
@@ -152,7 +160,7 @@ def drain_is_needed(ledger: Ledger, env: Env) -> bool:
     if guard.hold(ledger) is not None:
         return False
     with ledger.read() as conn:
-        if queue.due(conn, wall) == 0 and not bulk_lane.waits(conn, wall):
+        if queue.due(conn, wall) == 0 and not bulk_lane.waits(conn, wall) and not charge_waits(conn, wall):
             return False
         alive = _alive(conn, wall)
     return not any(row.ends_wall is None or row.ends_wall > wall + HAND_OVER_US for row in alive)
@@ -183,7 +191,7 @@ def _look_for_changes(engine: Engine, plan: DrainPlan, report: DrainReport) -> N
             _note(engine, POLLED, failure, report)
     if sweep_is_due(ledger, env, plan.sweep_seconds):
         try:
-            report.new_events += sweep_stripe(ledger, engine.stripe, env)
+            report.new_events += sweep_stripe(ledger, engine.stripe, env, report.problems.add)
         except ReadFailed as failure:
             _note(engine, SWEPT, failure, report)
 

@@ -6,7 +6,8 @@ twice, and the queue of dirty accounts.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -18,6 +19,7 @@ from sync_pipeline.ledger import attempts, commands, cursors, inbox, links, work
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.inbox import InboxEvent
+from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.reads import Change
 from sync_pipeline.systems.stripe.client import Stripe
@@ -30,6 +32,10 @@ SWEPT = "stripe.swept_wall"
 OVERLAP_US = 10 * 60 * 1_000_000
 FRESH_US = 5 * 1_000_000
 UNRESOLVED_PER_PASS = 5_000
+# Charges are read one by one, and whoever reads them does nothing else meanwhile.
+CHARGES_PER_PASS = 50
+LOOK_AGAIN_US = 5 * 60 * 1_000_000
+CHARGES = ("ch_", "py_")
 # As many as one call asks for. What somebody edits in a churn record is found by the next full comparison.
 POLLED_RECORDS = tuple(name for name in SALESFORCE_RECORDS if name != "churn_record")
 UNRESOLVED_FOR_US = 3 * 86_400 * 1_000_000
@@ -110,7 +116,7 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
             type=f"{change.object}.changed",
             object_ids=(change.id,),
             created_at=change.modified_at,
-            account=left.get(change.id, change.account_id),
+            account=left.get(change.id, change.account_id) or inbox.NO_ACCOUNT,
         )
         for change in changes
     ]
@@ -140,19 +146,21 @@ def poll_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     return env.wall() - polled >= every_seconds * 1_000_000
 
 
-def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env) -> int:
+def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[str], None]) -> int:
     """Reads Stripe's own list of events for those whose webhook never came; returns how many were new.
 
-    Also resolves earlier events whose customer has become known meanwhile.
+    An event that cannot be read is told and left out: the next full comparison finds what it was about. Also resolves
+    earlier events whose customer has become known meanwhile. Raises ReadFailed.
     """
     now = env.now()
     with ledger.read() as conn:
         mark = int(cursors.get(conn, "stripe.swept") or now - OVERLAP_US)
-    hints = [hint(event) for event in stripe.events_since(mark - OVERLAP_US)]
+    hints = list(_readable(stripe.events_since(mark - OVERLAP_US), tell))
     with ledger.tx() as conn:
         new = _receive(conn, hints, env)
-        _resolve_waiting(conn, env)
         cursors.put(conn, "stripe.swept", str(now), now)
+    _resolve_waiting(ledger, stripe, env, tell)
+    with ledger.tx() as conn:
         cursors.put(conn, SWEPT, str(env.wall()), now)
     return new
 
@@ -160,7 +168,22 @@ def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env) -> int:
 def sweep_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     with ledger.read() as conn:
         swept = int(cursors.get(conn, SWEPT) or 0)
-    return env.wall() - swept >= every_seconds * 1_000_000
+        return env.wall() - swept >= every_seconds * 1_000_000 or charge_waits(conn, env.wall())
+
+
+def charge_waits(conn: Connection, now_wall: int) -> bool:
+    """Whether Stripe has to be asked whose charge an event is about: it came after the last sweep, or that one could
+    not learn it and was some minutes ago."""
+    came, swept = inbox.newest_without_customer(conn), int(cursors.get(conn, SWEPT) or 0)
+    return came is not None and (came > swept or now_wall - swept >= LOOK_AGAIN_US)
+
+
+def _readable(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) -> Iterator[Hint]:
+    for event in events:
+        try:
+            yield hint(event)
+        except ValueError as error:
+            tell(str(error))
 
 
 def _receive(conn: Connection, hints: list[Hint], env: Env) -> int:
@@ -175,26 +198,50 @@ def _receive(conn: Connection, hints: list[Hint], env: Env) -> int:
             type=each.type,
             object_ids=each.object_ids,
             created_at=each.created_at,
-            account=linked.get(each.customer or "") or left.get(each.account_id or "", each.account_id),
+            account=linked.get(each.customer or "")
+            or left.get(each.account_id or "", each.account_id)
+            or (None if each.customer or each.charge else inbox.NO_ACCOUNT),
         )
         for each in hints
     ]
     return inbox.receive(conn, events, received_wall=env.wall(), priority=lambda event: priorities[event.event_id])
 
 
-def _resolve_waiting(conn: Connection, env: Env) -> None:
+def _resolve_waiting(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[str], None]) -> None:
     """Gives waiting events to the Accounts that their customers are linked to by now.
 
-    What nobody claims within three days, or names no customer at all, is dismissed: the Account that gets the
-    customer one day is looked at as a whole then.
+    Where an event names only a charge, that is asked for its customer. What is then known to be nobody's, or is claimed
+    by nobody within three days, is dismissed: the Account that gets the customer one day is looked at as a whole then.
     """
-    waiting = inbox.unresolved(conn, UNRESOLVED_PER_PASS)
-    customers = {each for event in waiting for each in event.object_ids if each.startswith("cus_")}
-    linked = links.accounts_of(conn, "stripe", "customer", customers)
-    for event in waiting:
-        account = next((linked[each] for each in event.object_ids if each in linked), None)
-        if account is not None:
-            urgency = int(Priority.WRITE_BACK)
-            inbox.resolve(conn, event.source, event.event_id, account, priority=urgency, now_wall=env.wall())
-        elif env.now() - event.created_at > UNRESOLVED_FOR_US or not customers.intersection(event.object_ids):
-            inbox.dismiss(conn, event.source, event.event_id)
+    with ledger.read() as conn:
+        without = inbox.unresolved(conn, CHARGES_PER_PASS, of_customer=False)
+    charges = {each for event in without for each in event.object_ids if each.startswith(CHARGES)}
+    payers = _payers(stripe, sorted(charges), env, tell)
+    with ledger.tx() as conn:
+        waiting = inbox.unresolved(conn, UNRESOLVED_PER_PASS, of_customer=True)
+        customers = {each for event in waiting for each in event.object_ids if each.startswith("cus_")}
+        linked = links.accounts_of(conn, "stripe", "customer", customers.union(filter(None, payers.values())))
+        unsettled = customers | (charges - payers.keys())
+        for event in [*without, *waiting]:
+            named = (payers.get(each, each) for each in event.object_ids)
+            account = next((linked[each] for each in named if each in linked), None)
+            if account is not None:
+                urgency = int(Priority.WRITE_BACK)
+                inbox.resolve(conn, event.source, event.event_id, account, priority=urgency, now_wall=env.wall())
+            elif env.now() - event.created_at > UNRESOLVED_FOR_US or not unsettled.intersection(event.object_ids):
+                inbox.dismiss(conn, event.source, event.event_id)
+
+
+def _payers(stripe: Stripe, charges: Sequence[str], env: Env, tell: Callable[[str], None]) -> dict[str, str | None]:
+    """The customers of those of the charges that can be read, None where a charge has none."""
+
+    def look(charge: str) -> dict[str, str | None]:
+        try:
+            return {charge: stripe.payer(charge)}
+        except ReadFailed as failure:
+            if failure.access:
+                raise
+            tell(str(failure))
+            return {}
+
+    return {charge: payer for seen in env.each(look, charges) for charge, payer in seen.items()}

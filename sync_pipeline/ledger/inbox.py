@@ -21,6 +21,8 @@ Source = Literal["stripe", "salesforce"]
 
 # account = '': looked up, and the event concerns none of our accounts.
 NO_ACCOUNT = ""
+_WAITS = inbox.c.account.is_(None)
+_NAMES_CUSTOMER = inbox.c.object_ids.contains('"cus_', autoescape=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +90,24 @@ def newest_of(conn: Connection, account: str, object_id: str) -> InboxEvent | No
     return _event(row) if row is not None else None
 
 
-def unresolved(conn: Connection, limit: int) -> list[InboxEvent]:
-    """Events whose account is not known yet, the longest-waiting first."""
+def unresolved(conn: Connection, limit: int, *, of_customer: bool) -> list[InboxEvent]:
+    """Events whose account is not known yet, the longest-waiting first: those that name a customer, or the others."""
     rows = conn.execute(
         select(inbox)
-        .where(inbox.c.account.is_(None))
+        .where(_WAITS, _NAMES_CUSTOMER if of_customer else ~_NAMES_CUSTOMER)
         .order_by(inbox.c.received_wall, inbox.c.source, inbox.c.event_id)
         .limit(limit)
     )
     return [_event(row) for row in rows]
+
+
+def newest_without_customer(conn: Connection) -> int | None:
+    """When the newest was received of the events that wait and name no customer."""
+    newest: int | None = conn.execute(_NEWEST_WITHOUT_CUSTOMER).scalar()
+    return newest
+
+
+_NEWEST_WITHOUT_CUSTOMER = select(func.max(inbox.c.received_wall)).where(_WAITS, ~_NAMES_CUSTOMER)
 
 
 def resolve(conn: Connection, source: Source, event_id: str, account: str, *, priority: int, now_wall: int) -> None:
@@ -112,12 +123,11 @@ def dismiss(conn: Connection, source: Source, event_id: str) -> None:
 
 def status(conn: Connection) -> InboxStatus:
     """Counts for people and metrics."""
-    open_ = inbox.c.account.is_(None)
     row = conn.execute(
         select(
             func.count().label("total"),
-            func.count().filter(open_).label("unresolved"),
-            func.min(inbox.c.received_wall).filter(open_).label("oldest"),
+            func.count().filter(_WAITS).label("unresolved"),
+            func.min(inbox.c.received_wall).filter(_WAITS).label("oldest"),
         )
     ).one()
     return InboxStatus(row.total, row.unresolved, row.oldest)

@@ -59,7 +59,7 @@ def test_two_merges_into_each_other_move_nothing_in_circles(sqlite_ledger: Ledge
 
 def test_an_event_that_names_the_account_that_is_gone_is_heard_by_the_other(sqlite_ledger: Ledger) -> None:
     def event(number: int) -> Hint:
-        return Hint(f"evt_{number}", "invoice.paid", 1, ("in_1",), "cus_unknown", A, Priority.WRITE_BACK)
+        return Hint(f"evt_{number}", "invoice.paid", 1, ("in_1",), "cus_unknown", None, A, Priority.WRITE_BACK)
 
     with sqlite_ledger.tx() as conn:
         follow_merges(conn, {A: B}, 1)

@@ -44,14 +44,29 @@ def test_an_event_of_an_unknown_account_waits_for_it(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         inbox.receive(conn, [event(2, None)], received_wall=2, priority=1)
         inbox.receive(conn, [event(1, None), event(3)], received_wall=5, priority=1)
-        assert inbox.unresolved(conn, 9) == [event(2, None), event(1, None)]
-        assert inbox.unresolved(conn, 1) == [event(2, None)]
+        assert inbox.unresolved(conn, 9, of_customer=False) == [event(2, None), event(1, None)]
+        assert inbox.unresolved(conn, 1, of_customer=False) == [event(2, None)]
         assert inbox.status(conn) == inbox.InboxStatus(total=3, unresolved=2, oldest_unresolved_wall=2)
         inbox.resolve(conn, "stripe", "evt_2", "found", priority=0, now_wall=7)
         inbox.dismiss(conn, "stripe", "evt_1")
         assert inbox.status(conn) == inbox.InboxStatus(total=3, unresolved=0, oldest_unresolved_wall=None)
         claims = work.claim(conn, owner="me", limit=9, now_wall=7, lease_us=1)
     assert [item.account for item in claims] == ["found", "acct"]
+
+
+def test_events_that_name_a_customer_wait_apart_from_those_that_do_not(ledger: Ledger) -> None:
+    """An id may hold the prefix of a customer's without being one."""
+    billed = InboxEvent("stripe", "evt_1", "invoice.paid", ("in_1", "cus_1"), 1, None)
+    disputed = InboxEvent("stripe", "evt_2", "charge.dispute.created", ("du_cus_1", "ch_1"), 1, None)
+    with ledger.tx() as conn:
+        assert inbox.newest_without_customer(conn) is None
+        inbox.receive(conn, [disputed], received_wall=2, priority=1)
+        inbox.receive(conn, [billed, event(3)], received_wall=5, priority=1)
+        assert inbox.unresolved(conn, 9, of_customer=True) == [billed]
+        assert inbox.unresolved(conn, 9, of_customer=False) == [disputed]
+        assert inbox.newest_without_customer(conn) == 2
+        inbox.dismiss(conn, "stripe", "evt_2")
+        assert inbox.newest_without_customer(conn) is None
 
 
 def test_pruning_keeps_what_is_young_or_unresolved(ledger: Ledger) -> None:

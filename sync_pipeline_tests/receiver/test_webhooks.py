@@ -168,7 +168,7 @@ def test_an_event_of_an_unknown_customer_waits_until_the_customer_is_linked(
         "POST", "/humans", {"system": "salesforce", "object": "Account", "id": account, "fields": body}
     )
     sync.rest()
-    sweep_stripe(sync.ledger, sync.engine.stripe, sync.env)
+    sweep_stripe(sync.ledger, sync.engine.stripe, sync.env, pytest.fail)
     assert sync.rows(waiting) == []
     (row,) = sync.rows(select(inbox.c.account).where(inbox.c.source == "stripe", inbox.c.type == "customer.created"))
     assert row.account == account

@@ -169,6 +169,21 @@ def refund(**changed: Any) -> dict[str, Any]:
     return body | changed
 
 
+def dispute(**changed: Any) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "id": "du_1",
+        "object": "dispute",
+        "amount": 500,
+        "charge": "ch_1",
+        "created": CREATED,
+        "currency": "gbp",
+        "metadata": {},
+        "payment_intent": "pi_1",
+        "status": "lost",
+    }
+    return body | changed
+
+
 def event(kind: str, thing: dict[str, Any], **changed: Any) -> dict[str, Any]:
     body: dict[str, Any] = {
         "id": "evt_1",

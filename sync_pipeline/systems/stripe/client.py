@@ -105,6 +105,13 @@ class Stripe:
             return Absent(f"404 for {customer_id}")
         return Present(parse.customer(raw))
 
+    def payer(self, charge_id: str) -> str | None:
+        """The customer of a charge; None where it has none, or there is no such charge. Raises ReadFailed."""
+        try:
+            return parse.id_of(self._get(f"/v1/charges/{charge_id}").get("customer"))
+        except _Missing:
+            return None
+
     def customers_like(self, account_id: str, name: str, now: int) -> list[Customer]:
         """Customers that may belong to an Account: found by our metadata or by name.
 
