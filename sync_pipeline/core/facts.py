@@ -19,6 +19,8 @@ SETTLED = "settled_"
 """Before the kind of a cash fact: what Stripe settled for the same object, in another currency."""
 MONEY = CASH | {SETTLED + kind for kind in CASH}
 """The kinds of facts that are movements of money; the others note that something happened."""
+BEYOND = 2**63
+"""The first number that is too large for the ledger, and for a column of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,11 @@ class Fact:
     amount_minor: int
     occurred_at: int
     attributes: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not -BEYOND <= self.amount_minor < BEYOND:
+            # What adds up to more than the ledger can hold must not be found out where all accounts' facts are stored.
+            raise OverflowError(f"{self.kind} {self.external_id}")
 
 
 def corrections(known: Iterable[Fact], observed: Iterable[Fact], now: int) -> list[Fact]:

@@ -30,4 +30,17 @@ class Unknown:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands in a list in the place of a record that has a shape which this version cannot read.
+
+    `owner` is what such records are looked up by: an Account, a customer, a subscription; None where that cannot be
+    told either. `why` names the record, never a value.
+    """
+
+    id: str
+    owner: str | None
+    why: str
+
+
 Observation = Present[T] | Absent | Unknown

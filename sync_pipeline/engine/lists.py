@@ -21,7 +21,7 @@ from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.retries import delay_us
 from sync_pipeline.ledger import cursors, links, work
 from sync_pipeline.ledger.work import Claim
-from sync_pipeline.systems.outcomes import ReadFailed
+from sync_pipeline.systems.outcomes import UNKNOWN_SHAPE, ReadFailed
 from sync_pipeline.systems.stripe import listings
 from sync_pipeline.systems.stripe.client import Stripe, after
 from sync_pipeline.systems.stripe.holdings import LISTS
@@ -39,7 +39,6 @@ TRIES = 3
 NOT_AGAIN_FOR_US = 10 * 60 * 1_000_000
 PAGES = "stripe.pages"
 """Cursor: how many pages the lists have, as the last one who read them found."""
-UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 Turn = tuple[int, int]
 

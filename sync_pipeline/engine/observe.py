@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 from sqlalchemy import Connection
 
@@ -18,7 +20,7 @@ from sync_pipeline.core.deal_parts import in_parts
 from sync_pipeline.core.discount_terms import changed_discounts
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.late_charges import charged_rates, customers_to_look_at
-from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
+from sync_pipeline.core.observation import Absent, Observation, Present, Unknown, Unreadable
 from sync_pipeline.core.part_ids import MAX_PARTS, opportunity_of, part_id
 from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.product_names import told_products
@@ -32,9 +34,10 @@ from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.engine.context import Engine, SalesforceReads, StripeReads
+from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.merges import follow_merges
 from sync_pipeline.ledger import base, commands, conflicts, facts, links, work
-from sync_pipeline.systems.outcomes import ReadFailed
+from sync_pipeline.systems.outcomes import UNKNOWN_SHAPE, ReadFailed
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 
 ACCOUNTS_PER_READ = 1_000
@@ -42,7 +45,9 @@ ACCOUNTS_PER_BREATH = 20
 NOTHING_KNOWN: Mapping[str, World] = {}
 NOTHING_SEEN: Mapping[str, AccountRecords] = {}
 NOTHING_LISTED: Mapping[str, StripeReads] = {}
-UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+NONE: frozenset[str] = frozenset()
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,17 @@ def find_merges(engine: Engine, account_ids: Sequence[str]) -> dict[str, str]:
     for start in range(0, len(account_ids), ACCOUNTS_PER_READ):
         left |= _followed(engine, engine.salesforce.accounts(account_ids[start : start + ACCOUNTS_PER_READ]))
     return left
+
+
+def proved_facts(world: World, rules: Rules) -> tuple[World, list[Fact]]:
+    """The money facts that a world proves and the ledger does not have."""
+    return _of_billing(world, partial(unrecorded_facts, world, rules), [])
+
+
+def _of_billing(world: World, work: Callable[[], Found], nothing: Found) -> tuple[World, Found]:
+    """What is found out from what Stripe shows; where that goes wrong, the world is as if Stripe had not been read."""
+    found = contained(world.account_id, work)
+    return (replace(world, billing=found), nothing) if isinstance(found, Unknown) else (world, found)
 
 
 def found_links(world: World) -> list[Link]:
@@ -231,6 +247,8 @@ def _with_salesforce(
         account = Unknown(failure or "not read")
     elif seen.account is None:
         account = Absent(_why_absent(seen))
+    elif isinstance(seen.account, Unreadable):
+        account = Unknown(seen.account.why)
     else:
         account = Present(seen.account)
     return World(
@@ -365,10 +383,12 @@ def look_further(rules: Rules, world: World, stripe: StripeReads) -> World:
 
 def _with_listed(engine: Engine, worlds: Sequence[World]) -> list[World]:
     """Adds the price book entries of products that are billed and on no line: few deals have any."""
-    products = {world.account_id: products_to_look_up(world, engine.rules.commercial) for world in worlds}
-    wanted = frozenset().union(*products.values())
+    looks = [_of_billing(each, partial(products_to_look_up, each, engine.rules.commercial), NONE) for each in worlds]
+    worlds = [world for world, _ in looks]
+    products = {world.account_id: found for world, found in looks}
+    wanted = NONE.union(*products.values())
     if not wanted:
-        return list(worlds)
+        return worlds
     try:
         listed = engine.salesforce.price_book_entries(wanted)
     except ReadFailed as error:
@@ -414,7 +434,9 @@ def _known_customers(world: World, account: Account) -> list[str]:
 
 def _with_facts(engine: Engine, worlds: dict[str, World]) -> dict[str, World]:
     """Appends the money facts that the worlds prove and returns the worlds with them."""
-    new = {name: found for name, world in worlds.items() if (found := unrecorded_facts(world, engine.rules))}
+    proofs = {name: proved_facts(world, engine.rules) for name, world in worlds.items()}
+    worlds = {name: world for name, (world, _) in proofs.items()}
+    new = {name: found for name, (_, found) in proofs.items() if found}
     if not new:
         return worlds
     with engine.ledger.tx() as conn:

@@ -6,7 +6,7 @@ It can be kept, read by people, and applied later: `apply_plan.py` writes only w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any, Literal
@@ -14,18 +14,19 @@ from typing import Any, Literal
 import msgspec
 
 from sync_pipeline.core import canonical
-from sync_pipeline.core.commands import Command
+from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.foreseen_stripe import LENGTHS, MICROS
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.guards import recurring
 from sync_pipeline.core.money import Money, round_half_even
-from sync_pipeline.core.observation import Present
+from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.stripe_records import SubscriptionItem
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import salesforce_write
 from sync_pipeline.engine.binding import bound
 from sync_pipeline.engine.context import Engine, StripeReads
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
+from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.lists import by_cost
 from sync_pipeline.engine.observe import look_further, observe
 from sync_pipeline.frames.plan import planned_writes
@@ -164,10 +165,19 @@ def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
 
 
 def foresee_one(engine: Engine, world: World, stripe: StripeReads) -> Foreseen:
-    """The same for an account that was looked at; `stripe` tells what later rounds need."""
-    return foresee(
-        world, engine.rules, engine.personal_key, stripe.billing, lambda now: look_further(engine.rules, now, stripe)
-    )
+    """The same for an account that was looked at; `stripe` tells what later rounds need.
+
+    One that cannot be planned is as if it had not been read.
+    """
+
+    def look(now: World) -> World:
+        return look_further(engine.rules, now, stripe)
+
+    ahead = contained(world.account_id, lambda: foresee(world, engine.rules, engine.personal_key, stripe.billing, look))
+    if isinstance(ahead, Unknown):
+        unread = replace(world, account=ahead)
+        return Foreseen(unread, unread, Plan(), (), is_whole=True)
+    return ahead
 
 
 def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True) -> PlanDocument:

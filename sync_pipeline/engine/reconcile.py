@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import account_currency
 from sync_pipeline.core.differences import DifferenceClass, class_of_figure
@@ -18,19 +20,19 @@ from sync_pipeline.core.facts import lifetime_value
 from sync_pipeline.core.foresight import Foreseen
 from sync_pipeline.core.money import MoneyError, minor_units
 from sync_pipeline.core.mrr import monthly_recurring_revenue
-from sync_pipeline.core.observation import Absent, Present
+from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Priority
-from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import Cost, calls_so_far
+from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.guard import check_everything
 from sync_pipeline.engine.intake import try_again
 from sync_pipeline.engine.lists import by_cost, keep_count
-from sync_pipeline.engine.observe import find_merges, observe
-from sync_pipeline.engine.planning import foresee_one
+from sync_pipeline.engine.observe import find_merges, observe, proved_facts
+from sync_pipeline.engine.planning import foresee_one, not_read
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import (
     ACCOUNT_FIGURES,
@@ -48,16 +50,19 @@ from sync_pipeline.ledger import commands, links, reviews, work
 class Compared:
     """All accounts that billing concerns, with what is ahead of each as the tables show it.
 
-    Of `unrecorded` the ledger does not know the money in full; of `untold` not everything that a person has to decide.
+    Of `unrecorded` the ledger does not know the money in full; of `untold` not everything that a person has to decide;
+    of `unread` the tables do not tell what they need.
     """
 
     ahead: Mapping[str, Foreseen]
     unrecorded: frozenset[str]
     untold: frozenset[str]
+    unread: frozenset[str]
 
     def different(self) -> list[str]:
-        """Accounts with something to write, to link or to put into the ledger."""
-        return sorted({name for name, each in self.ahead.items() if each.rounds} | self.unrecorded | self.untold)
+        """Accounts with something to write, to link or to put into the ledger, or that have to be looked at again."""
+        to_write = {name for name, each in self.ahead.items() if each.rounds}
+        return sorted(to_write | self.unrecorded | self.untold | self.unread)
 
 
 @dataclass(slots=True)
@@ -138,11 +143,13 @@ def compare(engine: Engine, tables: Tables) -> Compared:
         linked = [moved.get(each, each) for each in linked]
     names = sorted({*salesforce.to_compare(), *linked})
     worlds = observe(engine, names, salesforce=salesforce, stripe=stripe)
-    found = {name: facts for name, world in worlds.items() if (facts := unrecorded_facts(world, engine.rules))}
-    worlds |= {name: replace(worlds[name], facts=(*worlds[name].facts, *facts)) for name, facts in found.items()}
+    proofs = {name: proved_facts(world, engine.rules) for name, world in worlds.items()}
+    worlds = {name: replace(world, facts=(*world.facts, *facts)) for name, (world, facts) in proofs.items()}
     ahead = {name: foresee_one(engine, world, stripe) for name, world in worlds.items()}
     untold = (name for name, each in ahead.items() if any((name, r.key) not in told for r in each.now.reviews))
-    return Compared(ahead, frozenset(found), frozenset(untold))
+    unread = (each.account_id for each in not_read(each.before for each in ahead.values()))
+    unrecorded = (name for name, (_, facts) in proofs.items() if facts)
+    return Compared(ahead, frozenset(unrecorded), frozenset(untold), frozenset(unread))
 
 
 def repair(engine: Engine, accounts: Iterable[str], *, allow: bool = False) -> BatchReport:
@@ -168,8 +175,13 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
     )
     for name, before in compared.ahead.items():
         world = fresh.get(name, before.before)
-        planned = plan(world, engine.rules, engine.personal_key) if name in fresh else before.now
-        left = [Left(name, c.target, c.reason + refused.get((name, c.key), "")) for c in planned.commands]
+        planned: Plan | Unknown = before.now
+        if name in fresh:
+            planned = contained(name, partial(plan, world, engine.rules, engine.personal_key))
+        if isinstance(planned, Unknown):
+            world, planned = replace(world, account=planned), Plan()
+        left = [Left(name, name, each.why) for each in not_read([world])]
+        left += [Left(name, c.target, c.reason + refused.get((name, c.key), "")) for c in planned.commands]
         left += [Left(name, review.subject, review.detail) for review in planned.reviews]
         left += _without_customer(world)
         certificate.left.extend(left)

@@ -6,11 +6,12 @@ delay. What one account does never stops another; only missing access stops ever
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sync_pipeline.core.commands import Plan
+from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, apply
@@ -24,6 +25,7 @@ from sync_pipeline.engine.cost import (
     least_salesforce_reads,
     looked_at,
 )
+from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.leases import LEASE_US, Held
 from sync_pipeline.engine.lists import FRESH_US, FromLists, Lists
 from sync_pipeline.engine.observe import observe
@@ -249,13 +251,11 @@ def _plans(engine: Engine, worlds: Mapping[str, World], report: BatchReport) -> 
     """The plans of the accounts. One that cannot be planned, by a defect of ours, waits and stops nobody else."""
     plans = {}
     for name, world in worlds.items():
-        try:
-            plans[name] = plan(world, engine.rules, engine.personal_key)
-        except Exception as defect:
-            # Only the place is told: the message of an unexpected error may quote data.
-            place = traceback.extract_tb(defect.__traceback__)[-1]
-            where = f"{type(defect).__name__} in {place.name}, line {place.lineno}"
-            report.problems.add(f"Account {name} cannot be planned ({where}); it is tried again later")
+        planned = contained(name, partial(plan, world, engine.rules, engine.personal_key))
+        if isinstance(planned, Unknown):
+            report.problems.add(planned.why)
+        else:
+            plans[name] = planned
     return plans
 
 

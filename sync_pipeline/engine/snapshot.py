@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sync_pipeline.core.observation import Absent, Observation, Present
+from sync_pipeline.core.observation import Absent, Observation, Present, Unreadable
 from sync_pipeline.core.salesforce_records import (
     Account,
     ChurnRecord,
@@ -38,13 +38,14 @@ from sync_pipeline.core.stripe_records import (
 )
 from sync_pipeline.core.world import Billing, Catalogue
 from sync_pipeline.engine.cost import Calls, least_salesforce_reads
+from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe import listings
 from sync_pipeline.systems.stripe.client import PAGE, Stripe
 
 Tables = Mapping[str, Sequence[Any]]
-"""Records by table name (`salesforce/accounts`)."""
+"""Records by table name (`salesforce/accounts`), and Unreadable in the places of those that cannot be read."""
 
 TABLES: Mapping[str, type[Any]] = {
     "salesforce/accounts": Account,
@@ -135,8 +136,8 @@ class SalesforceTables:
         found = {}
         for account_id in ids:
             opportunities = self._opportunities[account_id]
-            found[account_id] = AccountRecords(
-                account=self._accounts.get(account_id),
+            found[account_id] = AccountRecords.of(
+                self._accounts.get(account_id),
                 opportunities=tuple(opportunities),
                 lines=tuple(line for o in opportunities for line in self._lines[o.id]),
                 contracts=tuple(self._contracts[account_id]),
@@ -151,10 +152,15 @@ class SalesforceTables:
         return [account_id for account_id in ids if account_id not in self._accounts]
 
     def to_compare(self) -> Iterator[str]:
-        """Accounts that billing concerns: they have a won deal, name a Stripe customer, or show money."""
+        """Accounts that billing concerns: they have a won deal, name a Stripe customer, or show money; and those of
+        which that cannot be read."""
         for account_id, account in self._accounts.items():
+            deals = self._opportunities[account_id]
+            if any(isinstance(each, Unreadable) for each in (account, *deals)):
+                yield account_id
+                continue
             shows_money = any(getattr(account, field) for field in ACCOUNT_FIGURES)
-            if account.stripe_customer_id or shows_money or any(o.is_won for o in self._opportunities[account_id]):
+            if account.stripe_customer_id or shows_money or any(o.is_won for o in deals):
                 yield account_id
 
 
@@ -162,14 +168,17 @@ class StripeTables:
     """Stripe as a snapshot shows it. The snapshot is complete, so what is not in it does not exist.
 
     `pages` is how many pages Stripe's lists of the customers and of what is theirs have. No table has invoice items,
-    which hardly anybody asks for: `live` reads them.
+    which hardly anybody asks for: `live` reads them. What belongs to nobody (products, prices, coupons) and cannot be
+    read is not there either: whoever needs it is looked at again before anything is written.
+
+    Raises ReadFailed for a customer of which something cannot be read.
     """
 
     def __init__(self, tables: Tables, live: Stripe) -> None:
         self._live = live
         self._customers = {customer.id: customer for customer in tables["stripe/customers"]}
         self._by_account = _grouped(tables["stripe/customers"], lambda c: c.account_id)
-        self._by_name = _grouped(tables["stripe/customers"], lambda c: (c.name or "").strip().casefold())
+        self._by_name = _grouped(_readable(tables["stripe/customers"]), lambda c: (c.name or "").strip().casefold())
         self._subscriptions = _grouped(tables["stripe/subscriptions"], lambda s: s.customer)
         self._items = _grouped(tables["stripe/subscription_items"], lambda item: item.subscription)
         self._discounts = _grouped(tables["stripe/discounts"], lambda discount: discount.subscription)
@@ -180,9 +189,9 @@ class StripeTables:
         self._disputes = _grouped(tables["stripe/disputes"], lambda dispute: dispute.customer)
         self._credit_notes = _grouped(tables["stripe/credit_notes"], lambda note: note.customer)
         self._schedules = _grouped(tables["stripe/subscription_schedules"], lambda schedule: schedule.customer)
-        self._coupons = {coupon.id: coupon for coupon in tables["stripe/coupons"]}
-        self._products = {product.id: product.name for product in tables["stripe/products"]}
-        self._prices = {p.lookup_key: p for p in tables["stripe/prices"] if p.lookup_key}
+        self._coupons = {coupon.id: coupon for coupon in _readable(tables["stripe/coupons"])}
+        self._products = {product.id: product.name for product in _readable(tables["stripe/products"])}
+        self._prices = {p.lookup_key: p for p in _readable(tables["stripe/prices"]) if p.lookup_key}
         self.pages = sum(_pages(tables, f"stripe/{table}") for table in OF_CUSTOMERS)
 
     def customer(self, customer_id: str) -> Observation[Customer]:
@@ -190,25 +199,25 @@ class StripeTables:
         if known is None and any(each[customer_id] for each in (self._subscriptions, self._invoices, self._charges)):
             # Stripe lists no customer that was deleted, and still lists what it was billed.
             known = Customer(id=customer_id, deleted=True)
-        return Present(known) if known is not None else Absent("not in the complete snapshot")
+        return Present(*_all_read([known])) if known is not None else Absent("not in the complete snapshot")
 
     def customers_like(self, account_id: str, name: str, now: int) -> list[Customer]:
         found = [*self._by_account[account_id], *self._by_name[name.strip().casefold()]]
-        return sorted({customer.id: customer for customer in found}.values(), key=lambda c: c.id)
+        return sorted({customer.id: customer for customer in _all_read(found)}.values(), key=lambda c: c.id)
 
     def billing(self, customer_id: str) -> Billing:
         subscriptions = self._subscriptions[customer_id]
         return Billing(
-            subscriptions=tuple(subscriptions),
-            items=tuple(item for s in subscriptions for item in self._items[s.id]),
-            discounts=tuple(discount for s in subscriptions for discount in self._discounts[s.id]),
-            invoices=tuple(self._invoices[customer_id]),
-            payments=tuple(self._payments[customer_id]),
-            charges=tuple(self._charges[customer_id]),
-            refunds=tuple(self._refunds[customer_id]),
-            disputes=tuple(self._disputes[customer_id]),
-            credit_notes=tuple(self._credit_notes[customer_id]),
-            schedules=tuple(self._schedules[customer_id]),
+            subscriptions=_all_read(subscriptions),
+            items=_all_read(item for s in subscriptions for item in self._items[s.id]),
+            discounts=_all_read(discount for s in subscriptions for discount in self._discounts[s.id]),
+            invoices=_all_read(self._invoices[customer_id]),
+            payments=_all_read(self._payments[customer_id]),
+            charges=_all_read(self._charges[customer_id]),
+            refunds=_all_read(self._refunds[customer_id]),
+            disputes=_all_read(self._disputes[customer_id]),
+            credit_notes=_all_read(self._credit_notes[customer_id]),
+            schedules=_all_read(self._schedules[customer_id]),
         )
 
     def catalogue(self, products: Iterable[str], lookup_keys: Iterable[str], coupons: Iterable[str] = ()) -> Catalogue:
@@ -228,5 +237,18 @@ class StripeTables:
 def _grouped(records: Iterable[Any], key: Callable[[Any], Any]) -> defaultdict[Any, list[Any]]:
     groups: defaultdict[Any, list[Any]] = defaultdict(list)
     for record in records:
-        groups[key(record)].append(record)
+        groups[record.owner if isinstance(record, Unreadable) else key(record)].append(record)
     return groups
+
+
+def _readable(records: Iterable[Any]) -> list[Any]:
+    return [record for record in records if not isinstance(record, Unreadable)]
+
+
+def _all_read(records: Iterable[Any]) -> tuple[Any, ...]:
+    """The records. Raises ReadFailed when one of them cannot be read."""
+    found = tuple(records)
+    for record in found:
+        if isinstance(record, Unreadable):
+            raise ReadFailed("Stripe", record.why)
+    return found

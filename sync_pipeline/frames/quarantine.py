@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 from pandera.errors import SchemaErrors
 
+from sync_pipeline.core.observation import Unreadable
 from sync_pipeline.frames.columns import Table
 from sync_pipeline.frames.convert import FrameError, to_frame
 from sync_pipeline.frames.rows import QuarantinedRow
@@ -19,6 +20,7 @@ from sync_pipeline.frames.tables import QUARANTINE
 
 _ROW = "row"
 NOT_HELD = "the column cannot hold its value"
+NOT_READ = "it has a shape that cannot be read"
 
 
 def quarantine_of(table: Table) -> Table:
@@ -28,7 +30,15 @@ def quarantine_of(table: Table) -> Table:
 
 
 def convert(records: Sequence[Any], table: Table) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The records as a frame of the table, and the quarantine of those with a value that a column cannot hold."""
+    """The records as a frame of the table, and the quarantine of those that cannot be read, or with a value that a
+    column cannot hold."""
+    if unread := [record for record in records if isinstance(record, Unreadable)]:
+        readable, others = convert([record for record in records if not isinstance(record, Unreadable)], table)
+        key = ", ".join(table.key)
+        rows = [
+            QuarantinedRow(table_name=table.name, row_key=each.id, column_name=key, problem=NOT_READ) for each in unread
+        ]
+        return readable, pl.concat([others, to_frame(rows, QUARANTINE)])
     try:
         return to_frame(records, table), to_frame([], QUARANTINE)
     except FrameError as error:

@@ -48,6 +48,10 @@ class ReadFailed(Exception):
         self.access = access
 
 
+UNKNOWN_SHAPE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What it raises to read an answer that has another shape than this version knows."""
+
+
 class DeadlinePassed(Exception):
     """A write was about to leave after its deadline; it was not sent."""
 

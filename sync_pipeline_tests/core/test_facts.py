@@ -27,6 +27,17 @@ def seen(known: list[Fact], billing: Billing, now: int = NOW) -> list[Fact]:
     return known + corrections(known, proved_cash(ACCOUNT, billing, now), now)
 
 
+def test_more_than_the_ledger_can_hold_is_no_fact() -> None:
+    """The largest number is one; what two of them add up to was found out where all accounts' facts are stored."""
+    largest = 2**63 - 1
+    (paid,) = after([], [payment(amount_paid=largest)], [])
+    assert paid.amount_minor == largest
+    with pytest.raises(OverflowError):
+        replace(paid, amount_minor=largest + 1)
+    with pytest.raises(OverflowError):
+        after([paid], [payment(amount_paid=-2)], [])
+
+
 def charge(**changed: Any) -> Charge:
     values: dict[str, Any] = {
         "id": "ch_1",

@@ -8,10 +8,11 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_pipeline.core.observation import Unreadable
 from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.core.stripe_records import Customer
 from sync_pipeline.frames.convert import to_frame, to_records
-from sync_pipeline.frames.quarantine import NOT_HELD, convert, quarantine_of, set_aside
+from sync_pipeline.frames.quarantine import NOT_HELD, NOT_READ, convert, quarantine_of, set_aside
 from sync_pipeline.frames.schema import violations
 from sync_pipeline.frames.tables import ACCOUNT_CUSTOMERS, QUARANTINE, SNAPSHOTS
 from sync_pipeline_tests.frames.recurring import mapped
@@ -45,6 +46,17 @@ def test_every_bad_row_and_no_other_is_set_aside(bad: list[bool]) -> None:
     frame, cases = convert(records, ACCOUNTS)
     assert frame["id"].to_list() == [f"001{n}" for n, each in enumerate(bad) if not each]
     assert cases.height == sum(bad)
+
+
+def test_what_could_not_be_read_is_set_aside_like_what_does_not_fit() -> None:
+    unread = Unreadable("0019", None, "Salesforce: MRR__c of Account 0019 cannot be read")
+    records = [Account(id="0010"), unread, Account(id="0015", mrr=TOO_LARGE)]
+    frame, cases = convert(records, ACCOUNTS)
+    assert to_records(frame, ACCOUNTS) == records[:1]
+    assert shown(cases) == [
+        ("snapshot/salesforce/accounts", "0015", "mrr", NOT_HELD),
+        ("snapshot/salesforce/accounts", "0019", "id", NOT_READ),
+    ]
 
 
 def test_of_two_rows_with_one_key_none_is_kept() -> None:

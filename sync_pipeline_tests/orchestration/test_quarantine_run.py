@@ -9,11 +9,12 @@ import pytest
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.frames.convert import to_frame, to_records
-from sync_pipeline.frames.quarantine import NOT_HELD
+from sync_pipeline.frames.quarantine import NOT_HELD, NOT_READ
 from sync_pipeline.frames.tables import QUARANTINE, SNAPSHOTS
 from sync_pipeline.orchestration.table_assets import materialized
 from sync_pipeline.warehouse.parquet import Warehouse
 from sync_pipeline_tests.engine import people
+from sync_pipeline_tests.engine.odd_answers import shown_as
 from sync_pipeline_tests.orchestration.conftest import Installed
 from sync_pipeline_tests.orchestration.runs import metadata, run
 from sync_pipeline_tests.sandbox_process import SandboxHandle
@@ -82,6 +83,28 @@ def test_many_rows_that_do_not_fit_stop_the_run_before_it_writes_and_a_few_are_s
     assert people.only(sandbox, "Opportunity")["Stripe_Subscription_Id__c"] == subscription
     left = {each["Id"]: each["MRR__c"] for each in people.records(sandbox, "Account") if each["Id"] in bad[1:]}
     assert left == dict.fromkeys(bad[1:], TOO_FINE), "nobody has written to what is set aside"
+
+
+def test_what_cannot_be_read_of_either_system_is_set_aside_and_the_night_goes_on(
+    sandbox: SandboxHandle, settings: Settings, memory: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One such record of one customer was enough for the night to come to nothing."""
+    account = people.only(sandbox, "Account")["Id"]
+    odd = people.create(sandbox, "Account", Name="Odd Ltd")
+    people.win(sandbox)
+    customer = people.at_stripe(sandbox, "POST", "/v1/customers", name="Odd Ltd")["id"]
+    invoice = people.at_stripe(sandbox, "POST", "/v1/invoices", customer=customer)["id"]
+    shown_as(monkeypatch, odd, MRR__c="a lot")
+    shown_as(monkeypatch, customer, address="1 High Street")
+    shown_as(monkeypatch, invoice, total=None, created=None)
+    assert run("reconcile", settings, memory).success
+    aside = to_records(Warehouse(settings.warehouse).read(QUARANTINE), QUARANTINE)
+    assert {(row.table_name, row.row_key, row.column_name, row.problem) for row in aside} == {
+        (ACCOUNTS.name, odd, "id", NOT_READ),
+        (SNAPSHOTS["stripe/customers"].name, customer, "id", NOT_READ),
+        (SNAPSHOTS["stripe/invoices"].name, invoice, "id", NOT_READ),
+    }
+    assert people.only(sandbox, "subscription")["metadata"]["sf_account_id"] == account
 
 
 @pytest.mark.parametrize(

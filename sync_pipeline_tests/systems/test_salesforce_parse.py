@@ -32,6 +32,30 @@ def test_a_name_may_lead_to_a_parent_or_to_none() -> None:
     assert parse.record(LineItem, NAMES["line"].fields, row | {"Product2": None}).product_name is None
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("Term_Months__c", "12 months"),
+        ("Term_Months__c", "NaN"),
+        ("Term_Months__c", {"value": 12}),
+        ("CloseDate", "next month"),
+        ("CloseDate", 20260131),
+        ("First_Payment_At__c", "yesterday"),
+        ("First_Payment_At__c", 1_767_603_600),
+        ("First_Payment_At__c", "2026-01-05T09:00:00"),
+    ],
+)
+def test_a_field_that_cannot_be_read_is_named_without_its_value(field: str, value: object) -> None:
+    with pytest.raises(parse.FieldUnreadable) as unreadable:
+        parse.record(Opportunity, NAMES["opportunity"].fields, {"Id": "006A", field: value})
+    assert str(unreadable.value) == field
+
+
+def test_a_number_that_is_written_as_a_text_is_a_number() -> None:
+    found = parse.record(Opportunity, NAMES["opportunity"].fields, {"Id": "006A", "Term_Months__c": "12"})
+    assert found.term_months == Decimal(12)
+
+
 def test_a_name_that_was_not_asked_for_stays_at_its_default() -> None:
     assert parse.record(Account, {"id": "Id"}, {"Id": "001A", "Name": "hidden"}) == Account(id="001A")
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sync_pipeline.core.stripe_records import Customer, Refund
+from sync_pipeline.systems.outcomes import UNKNOWN_SHAPE
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline_tests.systems import raw
 
@@ -158,3 +159,40 @@ def test_a_refund(status: str | None, shown: str) -> None:
         created_at=raw.CREATED * MICROS,
         payment="pi_1",
     )
+
+
+HUGE = 10**30
+
+
+@pytest.mark.parametrize(
+    ("record", "changed"),
+    [
+        (lambda **raws: parse.refund(raw.refund(**raws), "cus_1"), {"amount": None}),
+        (lambda **raws: parse.refund(raw.refund(**raws), "cus_1"), {"amount": "500"}),
+        (lambda **raws: parse.refund(raw.refund(**raws), "cus_1"), {"id": None}),
+        (lambda **raws: parse.invoice_payment(raw.invoice_payment(**raws), "cus_1"), {"amount_paid": "§"}),
+        (lambda **raws: parse.invoice_payment(raw.invoice_payment(**raws), "cus_1"), {"amount_paid": HUGE}),
+        (lambda **raws: parse.invoice_payment(raw.invoice_payment(**raws), "cus_1"), {"amount_paid": True}),
+        (lambda **raws: parse.invoice_payment(raw.invoice_payment(**raws), "cus_1"), {"amount_paid": 1.5}),
+        (lambda **raws: parse.subscription_item(raw.subscription_item(**raws)), {"quantity": HUGE}),
+        (lambda **raws: parse.subscription_item(raw.subscription_item(**raws)), {"current_period_end": "soon"}),
+        (lambda **raws: parse.subscription_item(raw.subscription_item(**raws)), {"current_period_end": 2**62}),
+        (lambda **raws: parse.price(raw.price(**raws)), {"unit_amount_decimal": str(HUGE)}),
+        (lambda **raws: parse.price(raw.price(**raws)), {"unit_amount_decimal": "NaN"}),
+        (lambda **raws: parse.subscription(raw.subscription(**raws)), {"customer": None}),
+        (lambda **raws: parse.subscription(raw.subscription(**raws)), {"customer": {"id": None}}),
+        (lambda **raws: parse.subscription(raw.subscription(**raws)), {"latest_invoice": ["in_1"]}),
+        (lambda **raws: parse.customer(raw.customer(**raws)), {"id": 5}),
+        (lambda **raws: parse.customer(raw.customer(**raws)), {"name": ["Northwind"]}),
+        (lambda **raws: parse.customer(raw.customer(**raws)), {"deleted": True, "id": None}),
+    ],
+)
+def test_a_value_that_its_column_cannot_hold_is_an_unknown_shape(record: Any, changed: dict[str, Any]) -> None:
+    """It was let through, and found where the ledger stores what belongs to all accounts."""
+    assert record() is not None
+    with pytest.raises(UNKNOWN_SHAPE):
+        record(**changed)
+
+
+def test_the_largest_number_that_a_column_holds_is_read() -> None:
+    assert parse.refund(raw.refund(amount=2**63 - 1), "cus_1").amount == 2**63 - 1

@@ -11,11 +11,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import requests
 
+from sync_pipeline.core.observation import Unreadable
 from sync_pipeline.core.org_schema import OrgObject, OrgStage
 from sync_pipeline.core.rules import Names
 from sync_pipeline.core.salesforce_records import (
@@ -29,13 +31,15 @@ from sync_pipeline.core.salesforce_records import (
     PriceBookEntry,
     SyncConflict,
 )
-from sync_pipeline.systems.outcomes import ReadFailed
+from sync_pipeline.systems.outcomes import UNKNOWN_SHAPE, ReadFailed
 from sync_pipeline.systems.salesforce import parse
 from sync_pipeline.systems.salesforce.connection import SUBREQUESTS_PER_CALL, Connection, Login
 from sync_pipeline.systems.salesforce.describe import STAGES, org_object, org_stage
 
 TEAM = "AccountTeamMembers"
 OF_ACCOUNT = ("contract", "churn_record", "sync_conflict")
+OWNERS = ("account_id", "opportunity_id", "id")
+"""Where a record names what it is looked up by: the first of these that it has."""
 LONGEST_ADDRESS = 16_384
 """Bytes that Salesforce takes for an address (414 above), here also for those within a composite call."""
 ID = "001000000000000AAA"
@@ -47,10 +51,12 @@ Key = TypeVar("Key")
 class AccountRecords:
     """Everything that Salesforce shows for one Account; None for an Account that it does not show.
 
-    One that is not shown was `deleted`, perhaps by a merge into another, or this user may not see it.
+    One that is not shown was `deleted`, perhaps by a merge into another, or this user may not see it. Of one with
+    anything that cannot be read only that is told, in the place of the Account: the rest alone would look as if there
+    were no more.
     """
 
-    account: Account | None
+    account: Account | Unreadable | None
     deleted: bool = False
     merged_into: str | None = None
     opportunities: tuple[Opportunity, ...] = ()
@@ -59,6 +65,14 @@ class AccountRecords:
     churn_records: tuple[ChurnRecord, ...] = ()
     tasks: tuple[FailureTask, ...] = ()
     conflicts: tuple[SyncConflict, ...] = ()
+
+    @classmethod
+    def of(cls, account: Account | Unreadable | None, **parts: Any) -> AccountRecords:
+        """The Account with its parts, among which may be some that cannot be read."""
+        for each in (account, *chain.from_iterable(parts.values())):
+            if isinstance(each, Unreadable):
+                return cls(each)
+        return cls(account, **parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +236,8 @@ class Reads(Connection):
             contracts, churn_records, conflicts = (
                 tuple(self.parsed(name, _children(raw, self._children_of("account", name)))) for name in OF_ACCOUNT
             )
-            found[account.id] = AccountRecords(
-                account=account,
+            found[account.id] = AccountRecords.of(
+                account,
                 opportunities=tuple(self.parsed("opportunity", own)),
                 lines=tuple(self.parsed("line", (line for deal in own for line in _children(deal, lines)))),
                 contracts=contracts,
@@ -303,7 +317,11 @@ class Reads(Connection):
         changed = []
         for name, rows in self.query_all(queries, deleted=True).items():
             for raw in rows:
-                stamped = parse.moment(raw["SystemModstamp"]) or 0
+                try:
+                    stamped = parse.moment(raw["SystemModstamp"]) or 0
+                except UNKNOWN_SHAPE:
+                    # The look at its Account tells what is wrong with it.
+                    stamped = 0
                 account_id, merged_into = parse.at_path(raw, paths[name]), raw.get("MasterRecordId")
                 by_us = raw["LastModifiedById"] == self.user_id
                 changed.append(Change(name, raw["Id"], account_id, stamped, merged_into, by_us))
@@ -345,9 +363,17 @@ class Reads(Connection):
         }
 
     def parsed(self, name: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[Any]:
-        """Rows of a query as records."""
+        """Rows of a query as records; Unreadable in the place of one that has a field of an unexpected shape."""
+        fields = self.fields[name]
         for raw in rows:
-            found = parse.record(SALESFORCE_RECORDS[name], self.fields[name], raw)
+            try:
+                found = parse.record(SALESFORCE_RECORDS[name], fields, raw)
+            except parse.FieldUnreadable as field:
+                owner = next(parse.at_path(raw, fields[own]) for own in OWNERS if own in fields)
+                record_id = parse.at_path(raw, fields["id"])
+                why = f"Salesforce: {field} of {self._names[name].object} {record_id} cannot be read"
+                yield Unreadable(record_id, owner, why)
+                continue
             if name == "account":
                 able = (member["UserId"] for member in _children(raw, TEAM) if parse.at_path(member, "User.IsActive"))
                 found = replace(found, team_owner_id=min(able, default=None))

@@ -126,12 +126,15 @@ class Stripe:
         since = now // 1_000_000 - SEARCH_LAG_SECONDS
         for raw in self.pages("/v1/customers", created={"gte": since}, expand=["data.tax_ids"]):
             found[raw["id"]] = raw
-        customers = [parse.customer(raw) for raw in found.values()]
         wanted = name.strip().casefold()
-        return sorted(
-            (c for c in customers if c.account_id == account_id or (c.name or "").strip().casefold() == wanted),
-            key=lambda c: c.id,
-        )
+
+        def is_like(raw: Mapping[str, Any]) -> bool:
+            # Asked before the rest is read: whatever shape the others have is no matter of this Account.
+            metadata, named = raw.get("metadata"), raw.get("name")
+            is_ours = isinstance(metadata, Mapping) and metadata.get("sf_account_id") == account_id
+            return is_ours or (isinstance(named, str) and named.strip().casefold() == wanted)
+
+        return sorted((parse.customer(raw) for raw in found.values() if is_like(raw)), key=lambda c: c.id)
 
     def find_created(self, kind: str, params: Mapping[str, Any], *, since: int) -> str | None:
         """The id of the object that a create with these params made, if it made one.

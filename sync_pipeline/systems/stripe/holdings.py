@@ -40,13 +40,13 @@ def of_subscription(raw: Raw, stripe: Following) -> Billing:
 
 
 def of_invoice(raw: Raw, stripe: Following) -> Billing:
-    customer = str(parse.id_of(raw["customer"]))
+    customer = parse.named(raw["customer"])
     paid = tuple(parse.invoice_payment(payment, customer) for payment in stripe.whole(raw["payments"]))
     return Billing(invoices=(parse.invoice(raw),), payments=paid)
 
 
 def of_charge(raw: Raw, stripe: Following) -> Billing:
-    customer = str(parse.id_of(raw["customer"]))
+    customer = parse.named(raw["customer"])
     refunds = tuple(parse.refund(refund, customer) for refund in stripe.whole(raw["refunds"]))
     return Billing(charges=(parse.charge(raw),), refunds=refunds)
 

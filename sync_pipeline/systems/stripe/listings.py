@@ -1,22 +1,26 @@
 """Listings of a whole Stripe account as tables of records.
 
 What changes all the time is listed at once. Money and events are listed by when their object was created, so that
-every part of them can be read by itself; what belongs to an object is read with it. Objects of test clocks are not in
-Stripe's lists, nor here. Reads of one customer are in `client`.
+every part of them can be read by itself; what belongs to an object is read with it. In the place of what an object
+that cannot be read would add to a table stands one Unreadable. Objects of test clocks are not in Stripe's lists, nor
+here. Reads of one customer are in `client`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sync_pipeline.core.stripe_records import Customer
+from sync_pipeline.core.observation import Unreadable
+from sync_pipeline.core.stripe_records import Customer, Dispute
 from sync_pipeline.core.world import Billing
+from sync_pipeline.systems.outcomes import UNKNOWN_SHAPE
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.holdings import LISTS, WITH_CHARGES, WITH_DISCOUNTS, together
 
+Raw = Mapping[str, Any]
 Rows = Mapping[str, list[Any]]
 """Records by table."""
 
@@ -87,26 +91,66 @@ def state(stripe: Stripe) -> Rows:
     """The tables of what there is now, ended subscriptions included."""
     subscriptions = list(stripe.pages("/v1/subscriptions", status="all", expand=WITH_DISCOUNTS))
     coupons = {raw["id"]: raw for raw in stripe.pages("/v1/coupons", expand=["data.applies_to"])}
+    listed = {name: stripe.pages(f"/v1/{name}") for name in ("products", "prices", "credit_notes")}
+    customers = stripe.pages("/v1/customers", expand=["data.tax_ids"])
+    schedules = stripe.pages("/v1/subscription_schedules")
+    disputes = stripe.pages("/v1/disputes", expand=["data.charge"])
     return {
-        "customers": [parse.customer(raw) for raw in stripe.pages("/v1/customers", expand=["data.tax_ids"])],
-        "products": [parse.product(raw) for raw in stripe.pages("/v1/products")],
-        "prices": [parse.price(raw) for raw in stripe.pages("/v1/prices")],
-        "subscriptions": [parse.subscription(raw) for raw in subscriptions],
-        "subscription_items": [
-            parse.subscription_item(item) for raw in subscriptions for item in stripe.whole(raw["items"])
-        ],
-        "discounts": list(stripe.discounts(subscriptions, coupons.get)),
-        "disputes": [
-            parse.dispute(raw, customer)
-            for raw in stripe.pages("/v1/disputes", expand=["data.charge"])
-            if (customer := parse.id_of(raw["charge"].get("customer"))) is not None
-        ],
-        "credit_notes": [parse.credit_note(raw) for raw in stripe.pages("/v1/credit_notes")],
-        "subscription_schedules": [
-            parse.subscription_schedule(raw) for raw in stripe.pages("/v1/subscription_schedules")
-        ],
-        "coupons": [parse.coupon(raw) for raw in coupons.values()],
+        "customers": _each(customers, parse.customer, _account),
+        "products": _each(listed["products"], parse.product, _itself),
+        "prices": _each(listed["prices"], parse.price, _itself),
+        "subscriptions": _each(subscriptions, parse.subscription, _customer),
+        "subscription_items": _rows(
+            subscriptions, lambda raw: map(parse.subscription_item, stripe.whole(raw["items"])), _itself
+        ),
+        "discounts": _rows(subscriptions, lambda raw: stripe.discounts([raw], coupons.get), _itself),
+        "disputes": _rows(disputes, _dispute, lambda raw: _customer(raw["charge"])),
+        "credit_notes": _each(listed["credit_notes"], parse.credit_note, _customer),
+        "subscription_schedules": _each(schedules, parse.subscription_schedule, _customer),
+        "coupons": _each(coupons.values(), parse.coupon, _itself),
     }
+
+
+def _each(raws: Iterable[Raw], record: Callable[[Raw], Any], owner: Callable[[Raw], str]) -> list[Any]:
+    """The record of each object."""
+    return _rows(raws, lambda raw: [record(raw)], owner)
+
+
+def _rows(raws: Iterable[Raw], rows: Callable[[Raw], Iterable[Any]], owner: Callable[[Raw], str]) -> list[Any]:
+    """What each object adds to a table; `owner` tells by what its rows are looked up."""
+    found: list[Any] = []
+    for raw in raws:
+        try:
+            found += list(rows(raw))
+        except UNKNOWN_SHAPE as error:
+            found.append(_unreadable(raw, owner, error))
+    return found
+
+
+def _unreadable(raw: Raw, owner: Callable[[Raw], str], error: Exception) -> Unreadable:
+    try:
+        known = owner(raw)
+    except UNKNOWN_SHAPE:
+        known = None
+    name = raw.get("id")
+    return Unreadable(str(name), known, f"{raw.get('object')} {name} cannot be read ({type(error).__name__})")
+
+
+def _itself(raw: Raw) -> str:
+    return parse.named(raw)
+
+
+def _customer(raw: Raw) -> str:
+    return parse.named(raw["customer"])
+
+
+def _account(raw: Raw) -> str:
+    return parse.named(raw["metadata"]["sf_account_id"])
+
+
+def _dispute(raw: Raw) -> Iterator[Dispute]:
+    if (customer := parse.id_of(raw["charge"].get("customer"))) is not None:
+        yield parse.dispute(raw, customer)
 
 
 def dated(stripe: Stripe, listing: str, since: int | None = None, until: int | None = None) -> Iterator[Dated]:
@@ -116,8 +160,15 @@ def dated(stripe: Stripe, listing: str, since: int | None = None, until: int | N
     window = {"gte": since, "lt": until}
     created = {name: moment // 1_000_000 for name, moment in window.items() if moment is not None}
     more = {"expand": list(kind.expand)} if kind.expand else {}
+    created_at = 0 if until is None else until - 1
     for raw in stripe.pages(kind.path, **({"created": created} if created else {}), **more):
-        yield Dated(parse.at(raw["created"]), kind.rows(stripe, raw))
+        try:
+            # One that does not tell when it was created stays beside the one before it.
+            created_at = parse.at(raw["created"])
+            rows = kind.rows(stripe, raw)
+        except UNKNOWN_SHAPE as error:
+            rows = {kind.tables[0]: [_unreadable(raw, _customer, error)]}
+        yield Dated(created_at, rows)
 
 
 def _invoice(stripe: Stripe, raw: Mapping[str, Any]) -> Rows:

@@ -1,15 +1,20 @@
 """From Stripe's JSON (API version 2026-10-28.endive) to records. Currencies become upper case, times microseconds.
 
 Shapes follow the current version: periods sit on the items, an invoice names its subscription in `parent`, and
-what was collected is in `invoice.payments`.
+what was collected is in `invoice.payments`. An object of another shape raises one of UNKNOWN_SHAPE: a value that its
+column cannot hold would be found only where it is stored, in the middle of everybody's work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from typing import Any
+from functools import cache, wraps
+from types import UnionType
+from typing import Any, ParamSpec, TypeVar, cast, get_args, get_origin, get_type_hints
 
+from sync_pipeline.core.facts import BEYOND
 from sync_pipeline.core.schedule_phases import phase_form
 from sync_pipeline.core.stripe_records import (
     Charge,
@@ -31,21 +36,75 @@ from sync_pipeline.core.stripe_records import (
 )
 
 Json = Mapping[str, Any]
+Raw = ParamSpec("Raw")
+Record = TypeVar("Record")
 
 
-def micros(seconds: int | None) -> int | None:
-    return None if seconds is None else seconds * 1_000_000
+def checked(parse: Callable[Raw, Record]) -> Callable[Raw, Record]:
+    """Raises ValueError for a record that has a value which is not of its column's type, or beyond 64 bits."""
+
+    @wraps(parse)
+    def parsed(*args: Raw.args, **named: Raw.kwargs) -> Record:
+        record = parse(*args, **named)
+        for name, types in _columns(cast(Any, type(record))) if record is not None else ():
+            value = getattr(record, name)
+            if type(value) not in types or not _fits(value):
+                raise ValueError(f"{type(record).__name__}.{name}")
+        return record
+
+    return parsed
 
 
-def at(seconds: int) -> int:
-    return seconds * 1_000_000
+@cache
+def _columns(kind: Any) -> tuple[tuple[str, frozenset[Any]], ...]:
+    hints = get_type_hints(kind)
+    return tuple((field.name, frozenset(_types(hints[field.name]))) for field in dataclasses.fields(kind))
+
+
+def _types(hint: Any) -> Iterable[Any]:
+    return get_args(hint) if isinstance(hint, UnionType) else [get_origin(hint) or hint]
+
+
+def _fits(value: Any) -> bool:
+    match value:
+        case int():
+            return -BEYOND <= value < BEYOND
+        case Decimal():
+            return value.is_finite() and abs(value) < BEYOND
+        case tuple():
+            return all(type(each) is str for each in value)
+    return True
+
+
+def number(value: Any) -> int:
+    """A whole number, for what is made of it before its record is checked: a text can be multiplied as well."""
+    if type(value) is not int:
+        raise TypeError
+    return value
+
+
+def micros(seconds: Any) -> int | None:
+    return None if seconds is None else at(seconds)
+
+
+def at(seconds: Any) -> int:
+    return number(seconds) * 1_000_000
 
 
 def id_of(value: Any) -> str | None:
     """The id of an expandable field, expanded or not."""
-    return str(value["id"]) if isinstance(value, Mapping) else value
+    return named(value["id"]) if isinstance(value, Mapping) else value
 
 
+def named(value: Any) -> str:
+    """The id of an expandable field that is never empty."""
+    found = id_of(value)
+    if type(found) is not str:
+        raise TypeError
+    return found
+
+
+@checked
 def customer(raw: Json) -> Customer:
     if raw.get("deleted"):
         return Customer(id=raw["id"], deleted=True)
@@ -74,15 +133,17 @@ def customer(raw: Json) -> Customer:
     )
 
 
+@checked
 def product(raw: Json) -> Product:
     return Product(id=raw["id"], name=raw["name"], active=raw["active"])
 
 
+@checked
 def price(raw: Json) -> Price:
     recurring = raw.get("recurring") or {}
     return Price(
         id=raw["id"],
-        product=str(id_of(raw["product"])),
+        product=named(raw["product"]),
         currency=raw["currency"].upper(),
         active=raw["active"],
         lookup_key=raw.get("lookup_key"),
@@ -92,12 +153,13 @@ def price(raw: Json) -> Price:
     )
 
 
+@checked
 def subscription(raw: Json) -> Subscription:
     metadata = raw.get("metadata") or {}
     cancellation = raw.get("cancellation_details") or {}
     return Subscription(
         id=raw["id"],
-        customer=str(id_of(raw["customer"])),
+        customer=named(raw["customer"]),
         status=raw["status"],
         currency=raw["currency"].upper(),
         created_at=at(raw["created"]),
@@ -122,11 +184,12 @@ def subscription(raw: Json) -> Subscription:
     )
 
 
+@checked
 def subscription_schedule(raw: Json) -> SubscriptionSchedule:
     metadata = raw.get("metadata") or {}
     return SubscriptionSchedule(
         id=raw["id"],
-        customer=str(id_of(raw["customer"])),
+        customer=named(raw["customer"]),
         status=raw["status"],
         starts_at=at(raw["phases"][0]["start_date"]),
         phase_starts_at=micros((raw.get("current_phase") or {}).get("start_date")),
@@ -140,10 +203,11 @@ def subscription_schedule(raw: Json) -> SubscriptionSchedule:
 
 
 def _phase(raw: Json) -> str:
-    items = ((str(id_of(item["price"])), item.get("quantity") or 0) for item in raw["items"])
-    return phase_form(raw["start_date"], raw["end_date"], items)
+    items = ((named(item["price"]), number(item.get("quantity") or 0)) for item in raw["items"])
+    return phase_form(number(raw["start_date"]), number(raw["end_date"]), items)
 
 
+@checked
 def coupon(raw: Json) -> Coupon:
     percent, currency = raw.get("percent_off"), raw.get("currency")
     return Coupon(
@@ -163,14 +227,15 @@ def line_ids(raw: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sorted(filter(None, named.split(","))))
 
 
+@checked
 def subscription_item(raw: Json) -> SubscriptionItem:
     priced = raw["price"]
     recurring = priced["recurring"]
     return SubscriptionItem(
         id=raw["id"],
-        subscription=str(id_of(raw["subscription"])),
+        subscription=named(raw["subscription"]),
         price=priced["id"],
-        product=str(id_of(priced["product"])),
+        product=named(priced["product"]),
         currency=priced["currency"].upper(),
         interval=recurring["interval"],
         interval_count=recurring["interval_count"],
@@ -183,6 +248,7 @@ def subscription_item(raw: Json) -> SubscriptionItem:
     )
 
 
+@checked
 def discount(raw: Json, coupon: Json, subscription_id: str, item: str | None, position: int) -> Discount:
     """A discount as a subscription or an item lists it. `coupon` is what was read of its coupon apart from it.
 
@@ -208,6 +274,7 @@ def discount(raw: Json, coupon: Json, subscription_id: str, item: str | None, po
     )
 
 
+@checked
 def invoice_line(raw: Json) -> InvoiceLine | None:
     """A line that bills a subscription item; None for any other."""
     details = (raw.get("parent") or {}).get("subscription_item_details")
@@ -232,13 +299,14 @@ def invoice_line(raw: Json) -> InvoiceLine | None:
     )
 
 
+@checked
 def invoice(raw: Json) -> Invoice:
     parent = raw.get("parent") or {}
     details = parent.get("subscription_details") or {}
     transitions = raw.get("status_transitions") or {}
     return Invoice(
         id=raw["id"],
-        customer=str(id_of(raw["customer"])),
+        customer=named(raw["customer"]),
         status=raw["status"],
         currency=raw["currency"].upper(),
         created_at=at(raw["created"]),
@@ -262,12 +330,13 @@ def invoice(raw: Json) -> Invoice:
     )
 
 
+@checked
 def invoice_payment(raw: Json, customer_id: str) -> InvoicePayment:
     """An invoice payment does not name its customer; the invoice that it was read with does."""
     payment = raw["payment"]
     return InvoicePayment(
         id=raw["id"],
-        invoice=str(id_of(raw["invoice"])),
+        invoice=named(raw["invoice"]),
         customer=customer_id,
         status=raw["status"],
         currency=raw["currency"].upper(),
@@ -277,12 +346,13 @@ def invoice_payment(raw: Json, customer_id: str) -> InvoicePayment:
     )
 
 
+@checked
 def charge(raw: Json) -> Charge:
     outcome = raw.get("outcome") or {}
     settled_currency, settled = _settled([raw.get("balance_transaction")])
     return Charge(
         id=raw["id"],
-        customer=str(id_of(raw["customer"])),
+        customer=named(raw["customer"]),
         status=raw["status"],
         currency=raw["currency"].upper(),
         amount=raw["amount"],
@@ -296,6 +366,7 @@ def charge(raw: Json) -> Charge:
     )
 
 
+@checked
 def refund(raw: Json, customer_id: str) -> Refund:
     """A refund does not name its customer; the charge that it was read with does."""
     settled_currency, settled = _settled([raw.get("balance_transaction")])
@@ -312,6 +383,7 @@ def refund(raw: Json, customer_id: str) -> Refund:
     )
 
 
+@checked
 def dispute(raw: Json, customer_id: str) -> Dispute:
     """A dispute does not name its customer; its charge does."""
     movements = raw["balance_transactions"]
@@ -323,7 +395,7 @@ def dispute(raw: Json, customer_id: str) -> Dispute:
     return Dispute(
         id=raw["id"],
         customer=customer_id,
-        charge=str(id_of(raw["charge"])),
+        charge=named(raw["charge"]),
         status=raw["status"],
         currency=currency,
         amount=raw["amount"],
@@ -336,11 +408,12 @@ def dispute(raw: Json, customer_id: str) -> Dispute:
     )
 
 
+@checked
 def credit_note(raw: Json) -> CreditNote:
     return CreditNote(
         id=raw["id"],
-        customer=str(id_of(raw["customer"])),
-        invoice=str(id_of(raw["invoice"])),
+        customer=named(raw["customer"]),
+        invoice=named(raw["invoice"]),
         status=raw["status"],
         currency=raw["currency"].upper(),
         total=raw["total"],
