@@ -33,6 +33,7 @@ from sync_pipeline.engine.intake import try_again
 from sync_pipeline.engine.lists import by_cost, keep_count
 from sync_pipeline.engine.observe import find_merges, observe, proved_facts
 from sync_pipeline.engine.planning import foresee_one, not_read
+from sync_pipeline.engine.recording import LINK_CONFLICT
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import (
     ACCOUNT_FIGURES,
@@ -44,25 +45,29 @@ from sync_pipeline.engine.snapshot import (
     read_stripe,
 )
 from sync_pipeline.ledger import commands, links, reviews, work
+from sync_pipeline.systems.stripe.errors import KEY_REUSED
+
+OF_THE_LEDGER = (LINK_CONFLICT, KEY_REUSED)
+"""Reviews of what was found when a plan was written down: none of these is in a plan."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
     """All accounts that billing concerns, with what is ahead of each as the tables show it.
 
-    Of `unrecorded` the ledger does not know the money in full; of `untold` not everything that a person has to decide;
-    of `unread` the tables do not tell what they need.
+    Of `unrecorded` the ledger does not know the money in full; of `mistold` it tells people something else than what
+    they have to decide; of `unread` the tables do not tell what they need.
     """
 
     ahead: Mapping[str, Foreseen]
     unrecorded: frozenset[str]
-    untold: frozenset[str]
+    mistold: frozenset[str]
     unread: frozenset[str]
 
     def different(self) -> list[str]:
         """Accounts with something to write, to link or to put into the ledger, or that have to be looked at again."""
         to_write = {name for name, each in self.ahead.items() if each.rounds}
-        return sorted(to_write | self.unrecorded | self.untold | self.unread)
+        return sorted(to_write | self.unrecorded | self.mistold | self.unread)
 
 
 @dataclass(slots=True)
@@ -135,21 +140,24 @@ def compare(engine: Engine, tables: Tables) -> Compared:
     salesforce, stripe = SalesforceTables(tables), StripeTables(tables, engine.stripe)
     with engine.ledger.read() as conn:
         linked = links.all_accounts(conn, "stripe", "customer")
-        told = {(review.account, review.key) for review in reviews.open_reviews(conn)}
+        told: dict[str, set[str]] = {}
+        for review in reviews.open_reviews(conn):
+            if review.rule not in OF_THE_LEDGER:
+                told.setdefault(review.account, set()).add(review.key)
     with engine.ledger.tx() as conn:
         keep_count(conn, stripe.pages, engine.env.now())
     if gone := salesforce.not_shown(linked):
         moved = find_merges(engine, gone)
         linked = [moved.get(each, each) for each in linked]
-    names = sorted({*salesforce.to_compare(), *linked})
+    names = sorted({*salesforce.to_compare(), *linked, *told})
     worlds = observe(engine, names, salesforce=salesforce, stripe=stripe)
     proofs = {name: proved_facts(world, engine.rules) for name, world in worlds.items()}
     worlds = {name: replace(world, facts=(*world.facts, *facts)) for name, (world, facts) in proofs.items()}
     ahead = {name: foresee_one(engine, world, stripe) for name, world in worlds.items()}
-    untold = (name for name, each in ahead.items() if any((name, r.key) not in told for r in each.now.reviews))
+    mistold = (name for name, each in ahead.items() if told.get(name, set()) != {r.key for r in each.now.reviews})
     unread = (each.account_id for each in not_read(each.before for each in ahead.values()))
     unrecorded = (name for name, (_, facts) in proofs.items() if facts)
-    return Compared(ahead, frozenset(unrecorded), frozenset(untold), frozenset(unread))
+    return Compared(ahead, frozenset(unrecorded), frozenset(mistold), frozenset(unread))
 
 
 def repair(engine: Engine, accounts: Iterable[str], *, allow: bool = False) -> BatchReport:

@@ -27,6 +27,7 @@ from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.stripe.errors import KEY_REUSED
 
 ACCOUNTS_PER_TRANSACTION = 100
+LINK_CONFLICT = "link_conflict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,8 @@ def _put_link(conn: Connection, link: links.Link, now: int) -> Review | None:
     try:
         links.put(conn, link, now)
     except links.LinkConflict as conflict:
-        key = f"link_conflict:{link.kind}:{link.external_id}"
-        return Review(key, link.account, "link_conflict", link.subject, str(conflict))
+        key = f"{LINK_CONFLICT}:{link.kind}:{link.external_id}"
+        return Review(key, link.account, LINK_CONFLICT, link.subject, str(conflict))
     return None
 
 
