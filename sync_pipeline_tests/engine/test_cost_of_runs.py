@@ -60,7 +60,7 @@ def seen_from_outside(sync: Installation, since: int) -> Calls:
 def drained(sync: Installation) -> BatchReport:
     """Drains until nobody waits, as long as that takes; the sum."""
     total = BatchReport()
-    for _ in range(12):
+    for _ in range(60):
         total.add(drains.drain(sync.engine, NO_POLLS).total)
         with sync.ledger.read() as conn:
             if not work.status(conn, sync.env.wall()).dirty:
