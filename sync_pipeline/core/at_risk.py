@@ -1,11 +1,15 @@
 """Which subscriptions' revenue is at risk: a payment fails, is overdue, or is being disputed.
 
-A subscription counts once, however many of these are true of it; one that has ended is lost, not at risk.
+A subscription counts once, however many of these are true of it; one that has ended is lost, not at risk. Revenue at
+risk is a part of monthly recurring revenue, never more: who is unpaid, incomplete, paused or in a trial may be lost,
+and no revenue with it.
 """
 
 from __future__ import annotations
 
-from sync_pipeline.core.lifecycle import AT_RISK, has_ended
+from collections.abc import Iterator
+
+from sync_pipeline.core.lifecycle import AT_RISK, EARNING, has_ended
 from sync_pipeline.core.stripe_records import Invoice
 from sync_pipeline.core.world import Billing
 
@@ -14,15 +18,21 @@ CLOSED_DISPUTES = frozenset({"won", "lost", "warning_closed", "prevented"})
 
 def subscriptions_at_risk(billing: Billing, now: int) -> frozenset[str]:
     """Ids of running subscriptions that may be lost over a payment. `now` is microseconds UTC."""
-    unpaid = {invoice.subscription for invoice in billing.invoices if is_failing(invoice, now)}
+    over = {invoice.subscription for invoice in invoices_at_risk(billing, now)}
+    return frozenset(s.id for s in billing.subscriptions if not has_ended(s) and (s.status in AT_RISK or s.id in over))
+
+
+def earning_at_risk(billing: Billing, now: int) -> frozenset[str]:
+    """Ids of those of them that count as monthly recurring revenue. `now` is microseconds UTC."""
+    risky = subscriptions_at_risk(billing, now)
+    return frozenset(s.id for s in billing.subscriptions if s.id in risky and s.status in EARNING)
+
+
+def invoices_at_risk(billing: Billing, now: int) -> Iterator[Invoice]:
+    """Invoices that are not paid as they should be, or whose payment is disputed. `now` is microseconds UTC."""
     intents = {d.payment_intent for d in billing.disputes if d.status not in CLOSED_DISPUTES and d.payment_intent}
-    invoices = {payment.invoice for payment in billing.payments if payment.payment in intents}
-    disputed = {invoice.subscription for invoice in billing.invoices if invoice.id in invoices}
-    return frozenset(
-        s.id
-        for s in billing.subscriptions
-        if not has_ended(s) and (s.status in AT_RISK or s.id in unpaid or s.id in disputed)
-    )
+    disputed = {payment.invoice for payment in billing.payments if payment.payment in intents}
+    return (each for each in billing.invoices if is_failing(each, now) or each.id in disputed)
 
 
 def is_failing(invoice: Invoice, now: int) -> bool:

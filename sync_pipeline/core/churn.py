@@ -13,10 +13,10 @@ from typing import Any
 from sync_pipeline.core import writing
 from sync_pipeline.core.at_risk import subscriptions_at_risk
 from sync_pipeline.core.commands import Command, Entry, Review
-from sync_pipeline.core.contraction import is_contraction
+from sync_pipeline.core.contraction import UNCOUNTED, is_contraction
 from sync_pipeline.core.crosswalk import Match, match_subscription, own_billing
 from sync_pipeline.core.deal import today
-from sync_pipeline.core.lifecycle import has_ended, is_ending
+from sync_pipeline.core.lifecycle import EARNING, has_ended, is_ending, never_began
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.part_ids import opportunity_of
@@ -54,15 +54,17 @@ def churn_records(world: World, rules: Rules) -> Iterator[Entry]:
 
 
 def retention(billing: Billing, now: int) -> str | None:
-    """The Account's retention status; None where nothing was ever billed."""
-    running = [s for s in billing.subscriptions if not has_ended(s)]
+    """The Account's retention status; None where it never was a customer: a first payment that does not come makes no
+    customer, so there is nobody to lose."""
+    begun = [s for s in billing.subscriptions if not never_began(s)]
+    running = [s for s in begun if not has_ended(s)]
     if not running:
-        return "Churned" if billing.subscriptions else None
+        return "Churned" if begun else None
     if any(is_ending(s) for s in running):
         return "Cancel Scheduled"
     if subscriptions_at_risk(billing, now):
         return "At Risk"
-    ends = [s.ended_at for s in billing.subscriptions if s.ended_at is not None]
+    ends = [s.ended_at for s in begun if s.ended_at is not None]
     return "Won Back" if ends and min(ends) < max(s.created_at for s in running) else "Healthy"
 
 
@@ -71,7 +73,7 @@ def _episode(
 ) -> Iterator[Command]:
     last = records[-1] if records else None
     reason = "the cancellation changed"
-    if subscription.status == "incomplete_expired":
+    if never_began(subscription):
         return
     if has_ended(subscription):
         values = _values(world, rules, billing, subscription, "Final") | {
@@ -121,12 +123,29 @@ def _values(world: World, rules: Rules, billing: Billing, subscription: Subscrip
         "opportunity_id": opportunity_of(deal.opportunity.id) if deal else None,
         "subscription_id": subscription.id,
         "effective_date": today(ends_at, rules.commercial).isoformat() if ends_at is not None else None,
-        "lost_mrr": monthly_recurring_revenue(billing, subscription.currency, [subscription]),
+        "lost_mrr": _lost(world, billing, subscription),
         "reason": reason_in_words(subscription),
         "feedback": subscription.cancellation_feedback,
         "comment": subscription.cancellation_comment,
         "is_voluntary": subscription.cancellation_reason in VOLUNTARY,
     }
+
+
+def _lost(world: World, billing: Billing, subscription: Subscription) -> Money:
+    """What it counts for by Stripe's definition just before its end, as derived/churn_records has it.
+
+    Once it has ended, Stripe does not tell whether it earned: the last look while it ran knows, and a trial that it did
+    not outlive. One that no look saw counts, because what was past due and what was given up as unpaid look the same
+    then, in the derived table too.
+    """
+    if has_ended(subscription):
+        trial, end = subscription.trial_end_at, subscription.ended_at
+        levels = (fact for fact in world.facts if (fact.kind, fact.external_id) == (UNCOUNTED, subscription.id))
+        in_trial = trial is not None and end is not None and end <= trial
+        counts = not in_trial and not sum(level.amount_minor for level in levels)
+    else:
+        counts = subscription.status in EARNING
+    return monthly_recurring_revenue(billing, subscription.currency, [subscription] if counts else [])
 
 
 def reason_in_words(subscription: Subscription) -> str | None:

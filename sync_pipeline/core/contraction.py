@@ -1,7 +1,7 @@
 """Contraction: recurring revenue that a customer gave up while the subscription goes on, as churn records of a kind.
 
-The level of each running subscription's recurring revenue is a fact; its corrections are what it gained and lost,
-and when. What is lost within one business day is one record: a slip that is mended the same day rescinds it.
+The level of each subscription's recurring revenue is a fact while it earns; its corrections are what it gained and
+lost, and when. What is lost within one business day is one record: a slip that is mended the same day rescinds it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sync_pipeline.core.commands import Command
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.facts import Fact
-from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.lifecycle import EARNING, has_ended
 from sync_pipeline.core.line_terms import to_be_written
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
@@ -29,20 +29,29 @@ RECURRING = "net_recurring_revenue"
 
 Facts of the kind `recurring_revenue`, which held it before discounts, may be in a ledger and mean nothing any more.
 """
+UNCOUNTED = "uncounted_recurring_revenue"
+"""The kind of the fact that holds what does not count, because the subscription does not earn: in a trial, or unpaid.
+
+Once a subscription has ended, Stripe does not tell any more whether it earned until then.
+"""
 KIND = "Contraction"
 
 
 def recurring_revenue(account_id: str, billing: Billing) -> Iterator[Fact]:
-    """The level of every running subscription at this moment, as revision 0."""
+    """The levels of every running subscription at this moment, as revision 0."""
     for subscription in billing.subscriptions:
-        if has_ended(subscription) or subscription.status == "incomplete":
+        if has_ended(subscription):
             continue
         try:
             level = monthly_recurring_revenue(billing, subscription.currency, [subscription])
         except MoneyError:
             continue
+        earns = subscription.status in EARNING
+        levels = {RECURRING: level.minor, UNCOUNTED: 0} if earns else {UNCOUNTED: level.minor}
         at = subscription.created_at
-        yield Fact(RECURRING, subscription.id, 0, account_id, level.currency, level.minor, at)
+        yield from (
+            Fact(kind, subscription.id, 0, account_id, level.currency, each, at) for kind, each in levels.items()
+        )
 
 
 def contractions(world: World, rules: Rules, changing: Collection[str] = ()) -> Iterator[Command]:

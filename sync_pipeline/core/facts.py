@@ -69,29 +69,30 @@ def lifetime_value(facts: Iterable[Fact], currency: str) -> Money:
 
     What was not settled in `currency` is not in it; `uncounted` says what that is.
     """
-    return Money(sum(amount.minor for amount in _valued(facts, currency) if amount.currency == currency), currency)
+    return Money(sum(fact.amount_minor for fact in valued(facts, currency) if fact.currency == currency), currency)
 
 
 def uncounted(facts: Iterable[Fact], currency: str) -> Mapping[str, Money]:
     """Cash in other currencies that has no exact value in `currency`, so that `lifetime_value` leaves it out."""
     sums: dict[str, Money] = {}
-    for amount in _valued(facts, currency):
-        if amount.currency != currency and amount.minor:
-            sums[amount.currency] = sums.get(amount.currency, Money(0, amount.currency)) + amount
+    for fact in valued(facts, currency):
+        if fact.currency != currency and fact.amount_minor:
+            amount = Money(fact.amount_minor, fact.currency)
+            sums[fact.currency] = sums.get(fact.currency, Money(0, fact.currency)) + amount
     return sums
 
 
-def _valued(facts: Iterable[Fact], currency: str) -> Iterator[Money]:
-    """Every cash fact in `currency` where it was paid or settled in that, else as it was paid."""
-    foreign: dict[tuple[str, str], list[Money]] = {}
-    settled: dict[tuple[str, str], list[Money]] = {}
+def valued(facts: Iterable[Fact], currency: str) -> Iterator[Fact]:
+    """The facts that say what all cash comes to: in `currency` where it was paid or settled in that, else as it was
+    paid."""
+    foreign: dict[tuple[str, str], list[Fact]] = {}
+    settled: dict[tuple[str, str], list[Fact]] = {}
     for fact in facts:
-        amount = Money(fact.amount_minor, fact.currency)
         if fact.kind in CASH and fact.currency == currency:
-            yield amount
+            yield fact
         elif fact.kind in CASH:
-            foreign.setdefault((fact.kind, fact.external_id), []).append(amount)
+            foreign.setdefault((fact.kind, fact.external_id), []).append(fact)
         elif fact.kind.startswith(SETTLED) and fact.currency == currency:
-            settled.setdefault((fact.kind.removeprefix(SETTLED), fact.external_id), []).append(amount)
+            settled.setdefault((fact.kind.removeprefix(SETTLED), fact.external_id), []).append(fact)
     for key, paid in foreign.items():
         yield from settled.get(key, paid)

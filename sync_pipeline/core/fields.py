@@ -125,7 +125,7 @@ def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, persona
             return
         reason = f"put back after an edit by hand: {rule.why}" if edited else rule.why
         name, of = field_name(rules, rule), subject.id if edited else None
-        behind = invoices_behind(world, rule.source, subject)
+        behind = invoices_behind(world, rules, rule.source, subject)
         change = FieldChange(
             name, found.shown, found.wanted, rule.target, reason, rule.personal, put_back=of, invoices=behind
         )

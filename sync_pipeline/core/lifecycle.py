@@ -62,4 +62,9 @@ def ends_at(subscription: Subscription, items: Iterable[SubscriptionItem]) -> in
 
 
 def has_ended(subscription: Subscription) -> bool:
-    return subscription.status in ("canceled", "incomplete_expired")
+    return subscription.status == "canceled" or never_began(subscription)
+
+
+def never_began(subscription: Subscription) -> bool:
+    """Its first payment did not come in time."""
+    return subscription.status == "incomplete_expired"

@@ -15,7 +15,7 @@ from typing import Any
 
 from sync_pipeline.core.addresses import billing_address
 from sync_pipeline.core.amendments import Amendment, amendments, is_amendment, pending_until
-from sync_pipeline.core.at_risk import subscriptions_at_risk
+from sync_pipeline.core.at_risk import earning_at_risk
 from sync_pipeline.core.billed_items import agreed_rate
 from sync_pipeline.core.billed_lines import taken_back
 from sync_pipeline.core.churn import retention
@@ -38,7 +38,7 @@ from sync_pipeline.core.part_ids import is_further_part, opportunity_of
 from sync_pipeline.core.rates import OUR_PRODUCT
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.salesforce_records import Account, LineItem
-from sync_pipeline.core.stripe_records import Invoice, Subscription, SubscriptionItem
+from sync_pipeline.core.stripe_records import Invoice, InvoicePayment, Subscription, SubscriptionItem
 from sync_pipeline.core.term import months_of_contract, whole_months
 from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Billing, Deal, World
@@ -85,7 +85,8 @@ def _account(world: World) -> Account:
     return world.account.value
 
 
-def _subscription(world: World, subject: Subject) -> Subscription | None:
+def own_subscription(world: World, subject: Subject) -> Subscription | None:
+    """The subscription that bills the deal of a record, ended ones included."""
     return None if subject.deal is None else subscription_of(world, subject.deal)
 
 
@@ -104,9 +105,19 @@ def _of_all_parts(world: World, subject: Subject) -> list[Subscription]:
     return [found for deal in parts if (found := subscription_of(world, deal)) is not None]
 
 
-def _invoices(world: World, subject: Subject) -> list[Invoice]:
+def invoices_of(world: World, subject: Subject) -> list[Invoice]:
+    """The invoices of all parts of an Opportunity."""
     billing, names = own_billing(world), {each.id for each in _of_all_parts(world, subject)}
     return [invoice for invoice in billing.invoices if invoice.subscription in names] if billing is not None else []
+
+
+def payments_of(world: World, subject: Subject) -> list[tuple[int, InvoicePayment]]:
+    """The money that came in for an Opportunity, a part of an invoice included: when, in that order, and what."""
+    billing, invoices = own_billing(world), {invoice.id for invoice in invoices_of(world, subject)}
+    paid = (
+        p for p in (billing or Billing()).payments if p.invoice in invoices and p.status == "paid" and p.amount_paid
+    )
+    return sorted(((p.paid_at, p) for p in paid if p.paid_at is not None), key=lambda each: (each[0], each[1].id))
 
 
 def _earning_items(billing: Billing) -> list[SubscriptionItem]:
@@ -155,7 +166,7 @@ def account_mrr(world: World, rules: Rules, subject: Subject) -> Observation[Any
 
 
 def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """Recurring revenue of the subscriptions whose payment is failing, overdue or disputed."""
+    """The part of the recurring revenue whose payment is failing, overdue or disputed."""
     billing = own_billing(world)
     if billing is None:
         return NOT_BILLED
@@ -164,7 +175,7 @@ def account_mrr_at_risk(world: World, rules: Rules, subject: Subject) -> Observa
 
 
 def _revenue_at_risk(billing: Billing, currency: str, now: int) -> Money:
-    risky = subscriptions_at_risk(billing, now)
+    risky = earning_at_risk(billing, now)
     return monthly_recurring_revenue(billing, currency, (s for s in billing.subscriptions if s.id in risky))
 
 
@@ -238,8 +249,9 @@ def _largest_product(world: World, rules: Rules, billing: Billing) -> str | None
 
 def account_retention(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     billing = own_billing(world)
-    status = retention(billing, world.now) if billing is not None else None
-    return NOT_BILLED if status is None else Present(status)
+    if billing is None or not billing.subscriptions:
+        return NOT_BILLED
+    return Present(retention(billing, world.now))
 
 
 def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -265,7 +277,7 @@ def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[A
 
 def subscription_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """A sound amendment shares the subscription of the deal that it amends."""
-    subscription = _subscription(world, subject)
+    subscription = own_subscription(world, subject)
     amendment = _amendment(world, rules, subject)
     if subscription is None and amendment is not None and not amendment.faults:
         subscription = amendment.subscription
@@ -299,7 +311,7 @@ def service_end(world: World, rules: Rules, subject: Subject) -> Observation[Any
 
 
 def _of_kept_contract(world: World, rules: Rules, subject: Subject) -> Subscription | None:
-    return None if rules.commercial.contracts == "leave" else _subscription(world, subject)
+    return None if rules.commercial.contracts == "leave" else own_subscription(world, subject)
 
 
 def opportunity_billing_status(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
@@ -327,7 +339,7 @@ def opportunity_billing_message(world: World, rules: Rules, subject: Subject) ->
         message = pending_until(amendment, world.now)
     if message is not None:
         return Present(message if len(message) <= 255 else message[:252] + "...")
-    settled = _subscription(world, subject) is not None or not subject.record.is_won
+    settled = own_subscription(world, subject) is not None or not subject.record.is_won
     return Present(None) if settled else NOT_BILLED
 
 
@@ -353,25 +365,22 @@ def _amendment(world: World, rules: Rules, subject: Subject) -> Amendment | None
 
 def activation(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """An amendment has none: what was paid first was paid for the deal that it amends."""
-    if _subscription(world, subject) is None or _amendment(world, rules, subject) is not None:
+    if own_subscription(world, subject) is None or _amendment(world, rules, subject) is not None:
         return NOT_BILLED
-    paid = any(invoice.status == "paid" and invoice.amount_paid > 0 for invoice in _invoices(world, subject))
+    paid = any(invoice.status == "paid" and invoice.amount_paid > 0 for invoice in invoices_of(world, subject))
     return Present("Activated" if paid else "Pending")
 
 
 def first_payment_at(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
     """When the first money came in, a part of an invoice included."""
-    billing, subscription = own_billing(world), _subscription(world, subject)
-    if billing is None or subscription is None or _amendment(world, rules, subject) is not None:
+    if own_subscription(world, subject) is None or _amendment(world, rules, subject) is not None:
         return NOT_BILLED
-    invoices = {invoice.id for invoice in _invoices(world, subject)}
-    paid = [p for p in billing.payments if p.invoice in invoices and p.status == "paid" and p.amount_paid]
-    moments = [payment.paid_at for payment in paid if payment.paid_at is not None]
-    return Present(min(moments)) if moments else NOT_BILLED
+    paid = payments_of(world, subject)
+    return Present(paid[0][0]) if paid else NOT_BILLED
 
 
 def item_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    billing, subscription = own_billing(world), _subscription(world, subject)
+    billing, subscription = own_billing(world), own_subscription(world, subject)
     if billing is None or subscription is None or has_ended(subscription):
         return NOT_BILLED
     line: LineItem = subject.record

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from sync_pipeline.core.amendments import amendments, is_amendment
 from sync_pipeline.core.crosswalk import (
+    Match,
     match_schedule,
     match_subscription,
     named_schedules,
@@ -16,11 +17,15 @@ from sync_pipeline.core.crosswalk import (
 )
 from sync_pipeline.core.customers import home_currency
 from sync_pipeline.core.deal import Incomplete, Terms, is_billable, terms
+from sync_pipeline.core.lifecycle import never_began
 from sync_pipeline.core.observation import Present, Unknown
+from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.core.stripe_records import SubscriptionSchedule
 from sync_pipeline.core.world import Billing, Deal, World
+
+SELL_ANEW = "what was billed once is never billed again: win it as a new Opportunity, or mark this one as lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def unbilled_deals(world: World, rules: Rules) -> Unbilled:
     ]
     ready = [(deal, agreed) for deal, agreed in waiting if isinstance(agreed, Terms)]
     incomplete = {deal.opportunity.id: agreed for deal, agreed in waiting if isinstance(agreed, Incomplete)}
-    incomplete |= dict(_copies(world, rules)) | dict(_never_begun(world))
+    incomplete |= dict(_copies(world, rules)) | dict(_never_begun(world)) | dict(_never_paid(world, rules))
     incomplete |= {each.id: Incomplete(each.faults) for each in amendments(world, rules) if each.faults}
     home = home_currency(world, account, rules.commercial, {agreed.currency for _, agreed in ready})
     if rules.commercial.other_currencies == "refuse":
@@ -88,11 +93,20 @@ def _never_begun(world: World) -> Iterable[tuple[str, Incomplete]]:
             continue
         begun = schedule.subscription or named_subscriptions(opportunity, world.links)
         if not begun and match_subscription(opportunity, billing.subscriptions, world.links, world.org_id) is None:
-            detail = (
-                f"{schedule.id}, which was to begin it, was canceled at Stripe; what was billed once is never billed "
-                "again: win it as a new Opportunity, or mark this one as lost"
-            )
+            detail = f"{schedule.id}, which was to begin it, was canceled at Stripe; {SELL_ANEW}"
             yield opportunity.id, Incomplete((detail,))
+
+
+def _never_paid(world: World, rules: Rules) -> Iterable[tuple[str, Incomplete]]:
+    """Won deals whose subscription expired at Stripe because its first payment did not come."""
+    billing = world.billing.value if isinstance(world.billing, Present) else Billing()
+    expired = {each.id for each in billing.subscriptions if never_began(each)}
+    for deal in sorted(world.deals, key=lambda each: each.opportunity.id):
+        found = match_subscription(deal.opportunity, billing.subscriptions, world.links, world.org_id)
+        is_own = is_billable(deal, rules.commercial) and not is_amendment(world, deal, rules.commercial)
+        if isinstance(found, Match) and found.id in expired and is_own:
+            detail = f"{found.id} expired at Stripe, because its first payment did not come; {SELL_ANEW}"
+            yield opportunity_of(deal.opportunity.id), Incomplete((detail,))
 
 
 def _was_billed(world: World, deal: Deal) -> bool:

@@ -197,7 +197,7 @@ def _by_rules(engine: Engine, world: World, subject: Subject, writes: Sequence[W
             wanted=known.wanted if known else None,
             agreed=_plain(known.base) if known else None,
             verdict=_verdict(judged, rule),
-            behind=evidence(world, rule.source, subject),
+            behind=evidence(world, engine.rules, rule.source, subject),
             writes=tuple(each for each in writes if each.field == name),
         )
 

@@ -43,8 +43,7 @@ def _lines(each: Explanation) -> Iterator[str]:
         yield f"  rule     {_rule(each.rule) if each.rule is not None else each.authority}"
     for n, behind in enumerate(each.behind):
         yield f"  {'from' if n == 0 else '':8} {_evidence(behind)}"
-    if total := _total(each.behind):
-        yield f"  {'':8} {total}"
+    yield from (f"  {'':8} {total}" for total in _totals(each.behind))
     for n, written in enumerate(each.writes):
         yield f"  {'written' if n == 0 else '':8} {_written(each, written)}"
     older = f"since {_moment(each.known_since)}; older entries were removed" if each.known_since is not None else ""
@@ -84,12 +83,15 @@ def _evidence(behind: Evidence) -> str:
     return "  ".join(part for part in parts if part)
 
 
-def _total(behind: Sequence[Evidence]) -> str:
-    """The sum of the amounts, where they are of one currency and more than one."""
-    amounts = [each.amount for each in behind if each.amount is not None]
-    if len(amounts) < 2 or len({amount.currency for amount in amounts}) > 1:
-        return ""
-    return f"= {_amount(Money(sum(amount.minor for amount in amounts), amounts[0].currency))}"
+def _totals(behind: Sequence[Evidence]) -> Iterator[str]:
+    """What the parts of each figure add up to, where there is more than one."""
+    parts: dict[tuple[str, str], list[int]] = {}
+    for each in behind:
+        if each.amount is not None and each.figure is not None:
+            parts.setdefault((each.figure, each.amount.currency), []).append(each.amount.minor)
+    for (figure, currency), amounts in parts.items():
+        if len(amounts) > 1:
+            yield f"= {_amount(Money(sum(amounts), currency))} {figure}"
 
 
 def _written(each: Explanation, written: Written) -> str:

@@ -111,8 +111,9 @@ def _by_stripe(money: Money, own: pl.DataFrame, mapping: pl.DataFrame) -> pl.Dat
     )
     risky = money.at_risk.filter(pl.col("cause").is_in(CAUSES[:3]))
     by = ("account_id", "currency")
-    monthly = total(items.filter(pl.col("status").is_in(sorted(EARNING))), by)
-    at_risk = total(items.join(risky, on="subscription", how="semi"), by)
+    earning = items.filter(pl.col("status").is_in(sorted(EARNING)))
+    monthly = total(earning, by)
+    at_risk = total(earning.join(risky, on="subscription", how="semi"), by)
     entries = (
         money.cash.join(account_of(mapping), left_on="customer", right_on="customer_id")
         .join(own, on="account_id")

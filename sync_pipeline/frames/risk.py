@@ -1,8 +1,9 @@
 """Monthly recurring revenue at risk: which running subscriptions may be lost, and over what.
 
 A subscription has one cause, the first that holds in the order of CAUSES, so that amounts add up without counting
-twice; the others stand beside it. The first three are core.at_risk's, and a property test holds the two against
-each other.
+twice; the others stand beside it. One that does not count as recurring revenue stands there with nothing, so that what
+is at risk is never more than there is. The first three causes are core.at_risk's, and a property test holds the two
+against each other.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from sync_pipeline.core.at_risk import CLOSED_DISPUTES
 from sync_pipeline.core.lifecycle import AT_RISK
 from sync_pipeline.core.mrr_definitions import STRIPE
 from sync_pipeline.frames.exact import rounded, total
-from sync_pipeline.frames.mrr import Recurring
+from sync_pipeline.frames.mrr import ENDED, Recurring
 from sync_pipeline.frames.schema import DTYPES, dtypes
 from sync_pipeline.frames.tables import MRR_AT_RISK
 
 CAUSES = ("failing_payment", "overdue_invoice", "dispute", "scheduled_cancel", "trial_without_payment_method")
-_COUNTED = (*STRIPE.statuses, *sorted(AT_RISK), "trialing")
 
 
 def mrr_at_risk(
@@ -30,18 +30,14 @@ def mrr_at_risk(
     disputes: pl.DataFrame,
     at: int,
 ) -> pl.DataFrame:
-    """derived/mrr_at_risk at a moment (microseconds UTC).
-
-    Amounts are Stripe's definition of what the subscription bills, also where its status (unpaid, in trial) keeps it
-    from counting there.
-    """
+    """derived/mrr_at_risk at a moment (microseconds UTC); amounts are Stripe's definition."""
     moment = pl.lit(at).cast(DTYPES["moment"])
     unpaid = _unpaid(invoices, moment)
     card = customers.filter(pl.col("payment_method").is_not_null()).select(pl.col("id").alias("customer"))
     sent = pl.col("collection_method") == "send_invoice"
     late = pl.col("status").is_in(sorted(AT_RISK))
     at_stake = (
-        subscriptions.filter(pl.col("status").is_in(_COUNTED))
+        subscriptions.filter(~pl.col("status").is_in(ENDED))
         .rename({"id": "subscription"})
         .join(unpaid, on="subscription", how="left")
         .join(_disputed(invoices, payments, disputes), on="subscription", how="left")
@@ -62,14 +58,15 @@ def mrr_at_risk(
     risky = at_stake.with_columns(causes.alias("causes")).filter(pl.col("causes").list.len() > 0)
     amounts = found.amounts(len(STRIPE.discounts)).join(risky.select("subscription"), on="subscription", how="semi")
     by = ("subscription", "payer", "account_id", "currency")
+    counts = pl.col("status").is_in(sorted(STRIPE.statuses))
     return (
         total(amounts, by)
-        .with_columns(rounded().alias("mrr_minor"))
         .join(risky.drop("account_id", "currency"), on="subscription")
         .with_columns(
             pl.col("causes").list.first().alias("cause"),
             pl.col("causes").list.slice(1).alias("other_causes"),
-            pl.col("status").is_in(sorted(STRIPE.statuses)).alias("in_mrr"),
+            counts.alias("in_mrr"),
+            pl.when(counts).then(rounded()).otherwise(0).alias("mrr_minor"),
             pl.col("open_minor").fill_null(0),
         )
         .select(pl.col(name).cast(dtype) for name, dtype in dtypes(MRR_AT_RISK).items())

@@ -249,7 +249,7 @@ class ExchangeRate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MrrAtRisk:
-    """A running subscription that may be lost, with the one cause under which its revenue is counted."""
+    """A running subscription that may be lost, with the one cause under which its revenue is counted, if it has any."""
 
     subscription: Column[str, "Stripe subscription (sub_...)"]
     customer: Column[str, "Stripe customer (cus_...)"]
@@ -260,7 +260,7 @@ class MrrAtRisk:
     cause: Column[RiskCause, "Why it is at risk: the first of these that holds"]
     other_causes: Column[tuple[str, ...], "Further causes that hold; they are not counted again"]
     in_mrr: Column[bool, "It counts as recurring revenue in Stripe's definition; unpaid ones and trials do not"]
-    mrr_minor: Column[int, "What it bills a month by Stripe's definition, minor units"]
+    mrr_minor: Column[int, "What it counts for by Stripe's definition, minor units; 0 where it does not"]
     open_minor: Column[int, "Of invoices that are failing or overdue, minor units"]
     oldest_due_at: Column[int | None, "When the oldest of them was due, microseconds UTC"]
 

@@ -12,9 +12,11 @@ import pytest
 from sync_pipeline.core import canonical
 from sync_pipeline.core.churn import churn_records, retention
 from sync_pipeline.core.commands import Command
+from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.salesforce_records import ChurnRecord
 from sync_pipeline.core.stripe_records import Invoice
+from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
@@ -205,6 +207,28 @@ def test_a_subscription_that_never_started_did_not_churn() -> None:
     assert list(churn_records(canceling(status="incomplete_expired"), RULES)) == []
 
 
+@pytest.mark.parametrize(("status", "lost"), [("active", "3750.00"), ("trialing", "0.00"), ("unpaid", "0.00")])
+def test_an_end_that_is_ahead_loses_what_counts_now(status: str, lost: str) -> None:
+    assert only(canceling(**SCHEDULED, status=status)).body["fields"]["Lost_MRR__c"] == Decimal(lost)
+
+
+def test_an_end_at_the_end_of_a_trial_loses_nothing() -> None:
+    """No look saw the trial: its own dates say that nothing was ever due."""
+    assert only(canceling(**ENDED, trial_end_at=END)).body["fields"]["Lost_MRR__c"] == 0
+    after = only(canceling(**ENDED, trial_end_at=END - DAY))
+    assert after.body["fields"]["Lost_MRR__c"] == Decimal("3750.00")
+
+
+def test_an_end_after_it_was_given_up_as_unpaid_loses_nothing_and_one_that_was_paid_again_does() -> None:
+    held: tuple[Fact, ...] = ()
+    lost = []
+    for status in ("past_due", "unpaid", "active"):
+        before = replace(canceling(status=status), facts=held)
+        held = (*held, *unrecorded_facts(before, RULES))
+        lost.append(only(replace(canceling(**ENDED), facts=held)).body["fields"]["Lost_MRR__c"])
+    assert lost == [Decimal(3750), 0, Decimal(3750)]
+
+
 def test_the_tenth_episode_follows_the_ninth() -> None:
     records = [record(n, status="Rescinded") for n in range(1, 10)]
     command = only(canceling(*reversed(records), **SCHEDULED))
@@ -216,6 +240,9 @@ def test_the_tenth_episode_follows_the_ninth() -> None:
     [
         ([], None),
         ([{}], "Healthy"),
+        ([{"status": "incomplete_expired", "ended_at": NOW}], None),
+        ([{"status": "incomplete_expired", "ended_at": NOW - DAY}, {}], "Healthy"),
+        ([{"status": "incomplete_expired", "ended_at": NOW}, {"status": "canceled", "ended_at": NOW}], "Churned"),
         ([{"status": "past_due"}], "At Risk"),
         ([{"status": "past_due", "cancel_at": END}], "Cancel Scheduled"),
         ([{"status": "canceled", "ended_at": NOW}], "Churned"),

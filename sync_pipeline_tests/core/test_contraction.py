@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -124,6 +125,15 @@ def test_five_seats_less_are_250_pounds_a_month_given_up() -> None:
         },
     }
     assert list(contractions(replace(after, churn_records=(record(),)), RULES)) == []
+
+
+@pytest.mark.parametrize("status", ["trialing", "unpaid", "paused"])
+def test_seats_that_did_not_count_are_not_given_up(status: str) -> None:
+    """Nor are they later, when what is left of them is paid: revenue that never was cannot be lost."""
+    trial = seen(25, MONDAY, status=status)
+    fewer = seen(20, MONDAY + DAY, trial.facts, status=status)
+    assert list(contractions(fewer, RULES)) == []
+    assert list(contractions(seen(20, MONDAY + 2 * DAY, fewer.facts), RULES)) == []
 
 
 def test_more_seats_are_no_contraction() -> None:

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
 from sync_pipeline.engine.reconcile import reconcile
-from sync_pipeline_tests.engine.installation import DAY, Installation
+from sync_pipeline_tests.engine.installation import DAY, NOW, Installation, installed
 from sync_pipeline_tests.engine.people import at_stripe, edit, mark, only, pay, records, win, writes_since
 from sync_pipeline_tests.engine.selling import sell
+from sync_pipeline_tests.engine.test_failed_payments import billing, on_card, until_renewed, will_fail
+from sync_pipeline_tests.sandbox_process import SandboxHandle, start_sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox_that_gives_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxHandle]:
+    """After the last attempt a subscription stays, unpaid."""
+    settings = tmp_path_factory.mktemp("unpaid") / "vendors.json"
+    settings.write_text(json.dumps({"stripe": {"final_action": "unpaid"}}), "utf-8")
+    with start_sandbox("--data", "story", "--now", str(NOW), "--settings", str(settings)) as handle:
+        yield handle
 
 
 def settled_for_good(sync: Installation) -> None:
@@ -56,6 +73,75 @@ def test_an_end_at_once_tells_why_and_what_is_owed_until_that_is_paid(sync: Inst
     sync.rest()
     assert only(sync.sandbox, "Churn_Record__c")["Open_Debt__c"] == 0.0
     assert only(sync.sandbox, "Account")["Lifetime_Value__c"] == 45_000.0
+    settled_for_good(sync)
+
+
+def test_who_leaves_in_the_free_months_takes_no_revenue_along(sync: Installation) -> None:
+    sell(sync.sandbox, {"product": "Platform Two", "price": 1_200}, Free_Months__c=2, Billing_Interval__c="Monthly")
+    sync.rest()
+    assert only(sync.sandbox, "Account")["MRR__c"] == 0.0
+    at_stripe(sync.sandbox, "DELETE", f"/v1/subscriptions/{only(sync.sandbox, 'subscription')['id']}")
+    sync.rest()
+    churned = only(sync.sandbox, "Churn_Record__c")
+    assert (churned["Status__c"], churned["Lost_MRR__c"]) == ("Final", 0.0)
+    settled_for_good(sync)
+
+
+def test_seats_that_an_unpaid_subscription_gained_are_neither_at_risk_nor_lost(
+    sandbox_that_gives_up: SandboxHandle, tmp_path: Path
+) -> None:
+    with installed(sandbox_that_gives_up, tmp_path) as sync:
+        subscription = on_card(sync)
+        will_fail(sync, "insufficient_funds", times=20)
+        until_renewed(sync, subscription)
+        sync.rest()
+        assert billing(sync) == ("Past Due", 3_750.0, "At Risk")
+        sync.wait(20 * DAY)
+        sync.rest()
+        assert billing(sync) == ("Unpaid", 0.0, "At Risk")
+        (line,) = (each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20)
+        edit(sync.sandbox, "OpportunityLineItem", line["Id"], Quantity=25, UnitPrice=600)
+        sync.wait(60)
+        sync.rest()
+        account = only(sync.sandbox, "Account")
+        assert (account["MRR__c"], account["MRR_At_Risk__c"]) == (0.0, 0.0)
+        at_stripe(sync.sandbox, "DELETE", f"/v1/subscriptions/{subscription['id']}")
+        sync.rest()
+        churned = only(sync.sandbox, "Churn_Record__c")
+        assert (churned["Kind__c"], churned["Status__c"], churned["Lost_MRR__c"]) == ("Churn", "Final", 0.0)
+        settled_for_good(sync)
+
+
+def test_a_first_payment_that_never_comes_is_told_to_a_person_and_loses_no_customer(sync: Installation) -> None:
+    customer = at_stripe(
+        sync.sandbox,
+        "POST",
+        "/v1/customers",
+        name="Northwind Analytics Ltd",
+        payment_method="pm_card_chargeCustomerFail",
+        invoice_settings={"default_payment_method": "pm_card_chargeCustomerFail"},
+    )
+    edit(sync.sandbox, "Account", only(sync.sandbox, "Account")["Id"], Stripe_Customer_Id__c=customer["id"])
+    deal = sell(sync.sandbox, {"product": "Platform Two", "price": 1_200}, Collection_Method__c="Charge Automatically")
+    sync.rest()
+    subscription = only(sync.sandbox, "subscription")
+    assert subscription["status"] == "incomplete"
+    assert billing(sync) == ("Incomplete", 0.0, "At Risk")
+    sync.wait(2 * DAY)
+    sync.rest()
+    assert only(sync.sandbox, "subscription")["status"] == "incomplete_expired"
+    account = only(sync.sandbox, "Account")
+    assert (account.get("Retention_Status__c"), account["MRR__c"]) == (None, 0.0)
+    assert records(sync.sandbox, "Churn_Record__c") == []
+    (won,) = (each for each in records(sync.sandbox, "Opportunity") if each["Id"] == deal)
+    told = f"Not billed: {subscription['id']} expired at Stripe, because its first payment did not come; "
+    assert won["Billing_Status__c"] == "Needs Attention"
+    assert won["Billing_Message__c"].startswith(told)
+    assert sync.open_reviews()["incomplete_deal"].startswith(told)
+    assert not reconcile(sync.engine).agrees
+    edit(sync.sandbox, "Opportunity", deal, StageName="Closed Lost")
+    sync.rest()
+    assert sync.open_reviews() == {}
     settled_for_good(sync)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sync_pipeline.engine.explain import explain
+from sync_pipeline.engine.explain_text import as_text
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline_tests.engine.installation import NOW, Installation, installed
 from sync_pipeline_tests.engine.people import at_stripe, mark, only, records, win, writes_since
@@ -57,6 +59,30 @@ def test_a_pound_deal_and_a_euro_deal_have_a_customer_each_and_all_of_it_agrees(
     assert reconcile(sync.engine).agrees
     assert writes_since(sandbox, start) == []
     sync.check_books()
+
+
+def test_each_figure_is_explained_by_what_adds_up_to_it(sync: Installation) -> None:
+    """45,000 pounds were collected and 450 given back; of 1,200 euros 100.01 were, and nothing of them is in pounds."""
+    sandbox, account = sync.sandbox, only(sync.sandbox, "Account")["Id"]
+    for customer in records(sandbox, "customer"):
+        sandbox.control("POST", "/payments", {"customer": customer["id"], "outcome": "succeed"})
+    back = {"gbp": 45_000, "eur": 10_001}
+    for payment in records(sandbox, "payment_intent"):
+        at_stripe(sandbox, "POST", "/v1/refunds", payment_intent=payment["id"], amount=back[payment["currency"]])
+    sync.rest()
+    told = {
+        name: as_text(explain(sync.engine, f"Account/{account}", name))
+        for name in ("Lifetime_Value__c", "MRR__c", "Other_Currencies__c")
+    }
+    assert "Lifetime_Value__c = 44550" in told["Lifetime_Value__c"]
+    assert "= GBP 44,550.00 collected" in told["Lifetime_Value__c"]
+    assert "it does not count, because nothing was settled in GBP for it" in told["Lifetime_Value__c"]
+    assert "= EUR" not in told["Lifetime_Value__c"]
+    assert "= GBP 3,750.00 MRR" in told["MRR__c"]
+    assert "EUR" not in told["MRR__c"]
+    assert "Other_Currencies__c = EUR: MRR 100.00, collected 1,099.99" in told["Other_Currencies__c"]
+    assert "= EUR 1,099.99 collected" in told["Other_Currencies__c"]
+    assert "EUR 100.00  si_" in told["Other_Currencies__c"]
 
 
 def test_a_deleted_customer_of_one_currency_leaves_the_other_alone(sync: Installation) -> None:

@@ -14,7 +14,7 @@ from sync_pipeline.engine.explain_text import as_data, as_text
 from sync_pipeline.engine.explanation import target_of
 from sync_pipeline.ledger import audit, audit_retention
 from sync_pipeline.systems.outcomes import ReadFailed
-from sync_pipeline_tests.engine.installation import Installation
+from sync_pipeline_tests.engine.installation import DAY, NOW, Installation
 from sync_pipeline_tests.engine.people import at_stripe, delete, edit, fault, only, pay, records, win
 
 
@@ -52,6 +52,46 @@ def test_lifetime_value_is_traced_to_its_facts_its_rule_and_its_writes(paid: Ins
     deal = only(paid.sandbox, "Opportunity")["Id"]
     (first,) = explain(paid.engine, f"Opportunity/{deal}", "First_Payment_At__c")
     assert [each.evidence["invoices"] for each in first.writes] == [[invoice]]
+
+
+def test_what_a_disputed_account_may_lose_is_explained_from_its_items_and_the_invoice(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    invoice, customer = only(sync.sandbox, "invoice"), only(sync.sandbox, "customer")["id"]
+    card = at_stripe(sync.sandbox, "POST", "/v1/payment_methods/pm_card_createDispute/attach", customer=customer)
+    at_stripe(sync.sandbox, "POST", f"/v1/invoices/{invoice['id']}/pay", payment_method=card["id"])
+    sync.wait(61)
+    sync.rest()
+    text = as_text(explain(sync.engine, f"Account/{only(sync.sandbox, 'Account')['Id']}", "MRR_At_Risk__c"))
+    assert "MRR_At_Risk__c = 3750" in text
+    assert "= GBP 3,750.00 MRR at risk" in text
+    assert f"GBP 45,000.00  {invoice['id']}  invoice {invoice['number']} is disputed" in text
+
+
+def test_the_first_payment_is_explained_from_the_part_that_came_first(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    invoice, deal = only(sync.sandbox, "invoice")["id"], only(sync.sandbox, "Opportunity")["Id"]
+    reported = {
+        "amount_requested": {"value": 1_000_000, "currency": "gbp"},
+        "customer_details": {"customer": only(sync.sandbox, "customer")["id"]},
+        "payment_method_details": {"type": "custom"},
+        "initiated_at": NOW,
+        "outcome": "guaranteed",
+        "guaranteed": {"guaranteed_at": NOW},
+    }
+    part = at_stripe(sync.sandbox, "POST", "/v1/payment_records/report_payment", **reported)
+    at_stripe(sync.sandbox, "POST", f"/v1/invoices/{invoice}/attach_payment", payment_record=part["id"])
+    sync.rest()
+    (found,) = explain(sync.engine, f"Opportunity/{deal}", "First_Payment_At__c")
+    assert [each.amount for each in found.behind] == [Money(1_000_000, "GBP")]
+    sync.wait(20 * DAY)
+    at_stripe(sync.sandbox, "POST", f"/v1/invoices/{invoice}/pay", paid_out_of_band=True)
+    sync.rest()
+    (then,) = explain(sync.engine, f"Opportunity/{deal}", "First_Payment_At__c")
+    assert [each.amount for each in then.behind] == [Money(1_000_000, "GBP"), Money(3_500_000, "GBP")]
+    assert then.behind[0] == found.behind[0]
+    assert then.shown == found.shown == (found.behind[0].at or 0) // 1_000_000
 
 
 def test_an_edit_by_hand_is_told_apart_from_a_value_that_is_not_written_yet(paid: Installation) -> None:

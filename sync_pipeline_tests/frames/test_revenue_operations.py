@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sync_pipeline.core import churn
 from sync_pipeline.core.at_risk import subscriptions_at_risk
+from sync_pipeline.core.commands import Command
+from sync_pipeline.core.contraction import recurring_revenue
+from sync_pipeline.core.lifecycle import STATUS_WORDS
+from sync_pipeline.core.money import Money
+from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.readings import Subject, account_mrr_at_risk
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.salesforce_records import ChurnRecord, Opportunity
 from sync_pipeline.core.stripe_records import Customer, Dispute, Invoice, InvoicePayment, Refund, Subscription
@@ -33,7 +43,18 @@ from sync_pipeline.frames.tables import (
     RENEWAL_PIPELINE,
     SNAPSHOTS,
 )
-from sync_pipeline_tests.core.making import ACCOUNT, CUSTOMER, NOW, OPPORTUNITY, SUBSCRIPTION, item, subscription
+from sync_pipeline_tests.core.making import (
+    ACCOUNT,
+    CUSTOMER,
+    NOW,
+    OPPORTUNITY,
+    RULES,
+    SUBSCRIPTION,
+    account,
+    billed,
+    item,
+    subscription,
+)
 from sync_pipeline_tests.frames.recurring import DAY, mapped, what_recurs
 from sync_pipeline_tests.frames.test_history import MONTHS, SAME, ZONE, at, look, period, running
 
@@ -142,7 +163,7 @@ def test_each_cause_by_itself() -> None:
         ("sub_leaving", "scheduled_cancel", 1_000),
         ("sub_leaving_too", "scheduled_cancel", 1_000),
         ("sub_overdue", "overdue_invoice", 1_000),
-        ("sub_trial", "trial_without_payment_method", 1_000),
+        ("sub_trial", "trial_without_payment_method", 0),
         ("sub_tried", "failing_payment", 1_000),
     ]
 
@@ -166,7 +187,7 @@ def test_with_every_cause_at_once_it_counts_once() -> None:
 
 
 @given(
-    st.sampled_from(["active", "past_due", "unpaid", "trialing", "canceled"]),
+    st.sampled_from([*STATUS_WORDS, "of_the_future"]),
     st.sampled_from(["send_invoice", "charge_automatically"]),
     st.sampled_from(["open", "paid", "draft", "void"]),
     st.integers(0, 2),
@@ -181,9 +202,18 @@ def test_the_first_three_causes_are_those_of_the_planner(
     other = invoice(2, status="paid", amount_remaining=0)
     payments = [paid(2, payment="pi_1")]
     disputes = [dispute(status=disputed)] if disputed else []
-    billing = Billing(subscriptions=(sub,), invoices=(bill, other), payments=tuple(payments), disputes=tuple(disputes))
-    found = {name for name, cause, _ in at_risk([sub], [bill, other], payments, disputes) if cause in CAUSES[:3]}
-    assert found == subscriptions_at_risk(billing, NOW)
+    billing = Billing(
+        subscriptions=(sub,),
+        items=(item(),),
+        invoices=(bill, other),
+        payments=tuple(payments),
+        disputes=tuple(disputes),
+    )
+    found = {n: minor for n, cause, minor in at_risk([sub], [bill, other], payments, disputes) if cause in CAUSES[:3]}
+    assert found.keys() == subscriptions_at_risk(billing, NOW)
+    shown = account_mrr_at_risk(billed(billing=Present(billing)), RULES, Subject("account", ACCOUNT, account()))
+    assert shown == Present(Money(sum(found.values()), "GBP"))
+    assert sum(found.values()) <= monthly_recurring_revenue(billing, "GBP").minor
 
 
 def test_churn_is_what_counted_just_before_the_end() -> None:
@@ -219,6 +249,51 @@ def test_churn_is_what_counted_just_before_the_end() -> None:
     )
     assert (row.is_voluntary, row.feedback) == (True, "too_expensive")
     assert (row.churn_record_id, row.episode, row.salesforce_lost_mrr_minor) == ("a01", 2, 4_000)
+
+
+PAID = SAME
+FREE = [period(start, end, amount=0) for start, end in MONTHS]
+
+
+@pytest.mark.parametrize(
+    ("status", "seen", "more", "lost"),
+    [
+        ("active", True, 0, 1_000),
+        ("past_due", True, 0, 1_000),
+        ("unpaid", True, 0, 0),
+        ("unpaid", True, 12, 0),
+        ("paused", True, 0, 0),
+        ("trialing", True, 0, 0),
+        ("active", False, 0, 1_000),
+        ("past_due", False, 0, 1_000),
+        ("trialing", False, 0, 0),
+    ],
+)
+def test_what_an_end_loses_is_the_same_in_salesforce_and_in_the_table(
+    status: str, seen: bool, more: int, lost: int
+) -> None:
+    """`more` seats were added while it was unpaid; the last look before the end was on 5 March, or there was none."""
+    in_trial = status in ("trialing", "paused")
+    trial = {"trial_end_at": at("2026-03-04" if status == "paused" else "2026-04-01")} if in_trial else {}
+    before, ended = running(status=status, **trial), running(status="canceled", ended_at=at("2026-03-10"), **trial)
+    items, lines = [item(quantity=1 + more)], FREE if in_trial else SAME
+    known = look("2026-03-05", items, lines, [before]) if seen else None
+    history = look("2026-03-20", items, lines, [ended], known=known, before="2026-03-05" if seen else None)
+    frame = churn_records(
+        snapshot("stripe/subscriptions", ended),
+        snapshot("stripe/subscription_items", *items),
+        history,
+        snapshot("salesforce/churn_records"),
+        mapped(),
+        ZONE,
+    )
+    (row,) = fitting(frame, CHURN_RECORDS)
+    billing = Billing(subscriptions=(before,), items=tuple(items))
+    facts = tuple(recurring_revenue(ACCOUNT, billing)) if seen else ()
+    world = billed(billing=Present(replace(billing, subscriptions=(ended,))), now=at("2026-03-20"), facts=facts)
+    (record,) = churn.churn_records(world, RULES)
+    assert isinstance(record, Command)
+    assert (row.lost_mrr_minor, record.body["fields"]["Lost_MRR__c"] * 100) == (lost, lost)
 
 
 def test_an_end_that_is_ahead_is_open_and_one_that_was_never_paid_is_none() -> None:
