@@ -14,10 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sync_pipeline.core import canonical
+from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import retries
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
+from sync_pipeline.engine.defects import contained, together
 from sync_pipeline.engine.gathering import gather
 from sync_pipeline.engine.settling import finish, still_ours
 from sync_pipeline.ledger import attempts, bulk_jobs
@@ -43,7 +45,8 @@ class Applied:
 
     `gathered` counts by account what has joined a bulk job and will be answered by that; `held` are accounts with
     something that waits for the end of a job under way; `in_doubt` are by account the writes to Stripe of which the
-    next look may tell. `seen` are Accounts as Salesforce showed them in the call of the last write to it.
+    next look may tell. `seen` are Accounts as Salesforce showed them in the call of the last write to it. `problems`
+    are what went wrong with one account alone, in words.
     """
 
     done: int = 0
@@ -55,6 +58,7 @@ class Applied:
     in_doubt: dict[str, list[CommandRow]] = field(default_factory=dict)
     lost: set[str] = field(default_factory=set)
     parked: list[str] = field(default_factory=list)
+    problems: set[str] = field(default_factory=set)
     halted: str | None = None
 
     def note(self, account: str, outcome: Outcome) -> None:
@@ -68,6 +72,10 @@ class Applied:
         elif outcome.state != "stale":
             self.waiting.add(account)
 
+    def failed(self, account: str, failure: Unknown) -> None:
+        self.problems.add(failure.why)
+        self.waiting.add(account)
+
     def add(self, other: Applied) -> None:
         self.done += other.done
         self.gathered += other.gathered
@@ -76,6 +84,7 @@ class Applied:
         self.held |= other.held
         self.lost |= other.lost
         self.parked += other.parked
+        self.problems |= other.problems
         self.halted = self.halted or other.halted
 
 
@@ -119,7 +128,9 @@ def _serve_stripe(engine: Engine, claim: Claim, rows: Sequence[CommandRow]) -> A
     """Sends an account's Stripe commands in order, until one does not take effect."""
     ours = [row for row in rows if row.system == "stripe"]
     result = Applied(least=Calls(stripe_writes=len(ours)))
-    all(_send_to_stripe(engine, claim, row, result) for row in ours)
+    sent = contained(claim.account, lambda: all(_send_to_stripe(engine, claim, row, result) for row in ours))
+    if isinstance(sent, Unknown):
+        result.failed(claim.account, sent)
     return result
 
 
@@ -213,15 +224,21 @@ def _send_one_call(
     result.seen, outcomes = sent.seen, sent.outcomes
     calls = engine.salesforce.calls - before
     by_account = sorted(outcomes, key=lambda index: (pooled[index][1].account, index))
-    with engine.ledger.tx() as conn:
-        for index in by_account:
-            row = pooled[index][1]
-            # The call counts once, however many records travelled in it.
-            finish(conn, engine, row, made[row.id].id, outcomes[index], calls=calls)
-            calls = 0
-        retries.earned(conn, engine, "salesforce", outcomes.values())
+
+    def write_down(indexes: Sequence[int]) -> None:
+        with engine.ledger.tx() as conn:
+            for index in indexes:
+                row = pooled[index][1]
+                # The call counts once, however many records travelled in it.
+                finish(
+                    conn, engine, row, made[row.id].id, outcomes[index], calls=calls if index == by_account[0] else 0
+                )
+            retries.earned(conn, engine, "salesforce", [outcomes[index] for index in indexes])
+
     for index in by_account:
         result.note(pooled[index][1].account, outcomes[index])
+    for index, failure in together(by_account, lambda index: pooled[index][1].account, write_down):
+        result.failed(pooled[index][1].account, failure)
 
 
 def _begin(engine: Engine, sendings: Sequence[tuple[Claim, CommandRow]], result: Applied) -> dict[str, Attempt]:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+from sqlalchemy.exc import OperationalError
+
 from sync_pipeline.core.observation import Unknown
+from sync_pipeline.engine.context import Halted
 from sync_pipeline.systems.outcomes import ReadFailed
 
 Found = TypeVar("Found")
+Item = TypeVar("Item")
+DEFECT = "a defect of this program"
+OF_EVERYBODY = (Halted, OperationalError)
+"""What has nothing to do with the account at hand: a stop, a database that does not answer."""
 
 
 def contained(account_id: str, work: Callable[[], Found]) -> Found | Unknown:
     """What the work on an account finds, or why that cannot be told. Raises ReadFailed for missing access."""
     try:
         return work()
+    except OF_EVERYBODY:
+        raise
     except ReadFailed as error:
         if error.access:
             raise
@@ -24,4 +33,21 @@ def contained(account_id: str, work: Callable[[], Found]) -> Found | Unknown:
         # Only the place is told: the message of an unexpected error may quote data.
         place = traceback.extract_tb(defect.__traceback__)[-1]
         where = f"{type(defect).__name__} in {place.name}, line {place.lineno}"
-        return Unknown(f"Account {account_id} cannot be planned ({where}); it is tried again later")
+        return Unknown(f"Account {account_id} cannot be served: {DEFECT} ({where}); it is tried again later")
+
+
+def together(
+    items: Sequence[Item], account_of: Callable[[Item], str], work: Callable[[Sequence[Item]], None]
+) -> Iterator[tuple[Item, Unknown]]:
+    """Work that is done on all items in one transaction; where that goes wrong, on each in one of its own.
+
+    What goes wrong then is returned with its item.
+    """
+    try:
+        work(items)
+    except OF_EVERYBODY:
+        raise
+    except Exception:
+        for item in items:
+            if isinstance(found := contained(account_of(item), lambda one=item: work([one])), Unknown):
+                yield item, found

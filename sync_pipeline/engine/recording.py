@@ -6,7 +6,7 @@ systems have come to agree on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -18,6 +18,7 @@ from sync_pipeline.core.deal import customer_intent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.defects import together
 from sync_pipeline.engine.observe import found_links
 from sync_pipeline.engine.resolve import by_the_plan
 from sync_pipeline.engine.settling import LINKED_KINDS
@@ -49,22 +50,31 @@ def record_all(
     worlds: Mapping[str, World],
     plans: Mapping[str, Plan],
     in_doubt: Mapping[str, Sequence[CommandRow]],
+    tell: Callable[[str], None],
 ) -> dict[str, Recorded]:
     """Writes the plans into the ledger, some accounts in a transaction.
 
     Of what is `in_doubt` that may be sent again which the plans still want.
-    An account that is not ours any more is left out: then its new holder's plan stands, and nothing is written.
+    An account that is not ours any more is left out: then its new holder's plan stands, and nothing is written. One
+    whose plan cannot be written down is told, and waits.
     """
-    recorded = {}
-    ordered = sorted(claims, key=lambda claim: claim.account)
-    for start in range(0, len(ordered), ACCOUNTS_PER_TRANSACTION):
-        some = ordered[start : start + ACCOUNTS_PER_TRANSACTION]
+    recorded: dict[str, Recorded] = {}
+
+    def record(some: Sequence[Claim]) -> None:
         with engine.ledger.tx() as conn:
             ours = work.held(conn, some, now_wall=engine.env.wall(), margin_us=0)
             stopped = commands.parked_with(conn, ours, error=KEY_REUSED, code_version=engine.code_version)
-            for name in sorted(ours):
-                doubted = in_doubt.get(name, ())
-                recorded[name] = _record(conn, engine, worlds[name], plans[name], stopped.get(name, ()), doubted)
+            recorded.update(
+                (name, _record(conn, engine, worlds[name], plans[name], stopped.get(name, ()), in_doubt.get(name, ())))
+                for name in sorted(ours)
+            )
+
+    ordered = sorted(claims, key=lambda claim: claim.account)
+    for start in range(0, len(ordered), ACCOUNTS_PER_TRANSACTION):
+        some = ordered[start : start + ACCOUNTS_PER_TRANSACTION]
+        for claim, failure in together(some, lambda each: each.account, record):
+            tell(failure.why)
+            recorded[claim.account] = Recorded([], 0, leads_on=False, holds=True)
     return recorded
 
 

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import Connection
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.foresight import shown
+from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.settling import finish, settle, still_ours
 from sync_pipeline.ledger import attempts, bulk_jobs, commands
 from sync_pipeline.ledger.commands import CommandRow
@@ -47,23 +50,29 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
         open_rows = commands.unresolved(conn, [claim.account for claim in claims])
     for claim in [claim for claim in claims if claim.account in open_rows]:
         between()
-        for row in open_rows[claim.account]:
-            if row.job is not None:
-                if not _taken_out(engine, claim, row, row.job):
-                    result.held.add(claim.account)
-            elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
-                result.waiting.add(claim.account)
-            elif row.system == "salesforce":
-                _look_again(engine, claim, row)
-            elif row.kind == "stripe.create" and _key_is_spent(engine, row):
-                probe(engine, claim, row, result)
-            elif row.moves_money:
-                result.in_doubt.setdefault(claim.account, []).append(row)
-            elif row.kind == "alert.send":
-                settle(engine, claim, row, UNANSWERED)
-            else:
-                resend(engine, claim, row, result)
+        tried = contained(claim.account, partial(_resolve_one, engine, claim, open_rows[claim.account], result))
+        if isinstance(tried, Unknown):
+            result.failed(claim.account, tried)
     return result
+
+
+def _resolve_one(engine: Engine, claim: Claim, rows: Sequence[CommandRow], result: Applied) -> None:
+    for row in rows:
+        if row.job is not None:
+            if not _taken_out(engine, claim, row, row.job):
+                result.held.add(claim.account)
+        elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
+            result.waiting.add(claim.account)
+        elif row.system == "salesforce":
+            _look_again(engine, claim, row)
+        elif row.kind == "stripe.create" and _key_is_spent(engine, row):
+            probe(engine, claim, row, result)
+        elif row.moves_money:
+            result.in_doubt.setdefault(claim.account, []).append(row)
+        elif row.kind == "alert.send":
+            settle(engine, claim, row, UNANSWERED)
+        else:
+            resend(engine, claim, row, result)
 
 
 def by_the_look(

@@ -144,7 +144,8 @@ class _Rounds:
         approved = self.engine.approval.approved(worlds, plans)
         _give_back(self.engine, [each for each in self.held.claims if each.account not in approved], self.report)
         self.held.claims = [claim for claim in self.held.claims if claim.account in approved]
-        recorded = record_all(self.engine, self.held.claims, worlds, plans, resolved.in_doubt)
+        tell = self.report.problems.add
+        recorded = record_all(self.engine, self.held.claims, worlds, plans, resolved.in_doubt, tell)
         for claim in self.held.claims:
             for row in recorded[claim.account].unlisted if claim.account in recorded else ():
                 probe(self.engine, claim, row, resolved)
@@ -158,6 +159,7 @@ class _Rounds:
         self.report.least += applied.least
         self.report.writes += applied.done + resolved.done
         self.report.parked += len(applied.parked) + len(resolved.parked)
+        self.report.problems |= applied.problems | resolved.problems
         _stop_if_halted(applied)
         self._part(worlds, plans, recorded, applied, resolved)
 

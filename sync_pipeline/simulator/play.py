@@ -30,6 +30,7 @@ from sync_pipeline.core.plan import plan as plan_now
 from sync_pipeline.core.rules import Guards, Retention, Rules
 from sync_pipeline.engine.assembly import without_alerts
 from sync_pipeline.engine.context import Engine, Halted, build_engine
+from sync_pipeline.engine.defects import DEFECT
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import receive
@@ -281,9 +282,11 @@ class _Play:
             yield f"I18: {written} writes {when}: {'; '.join(last)}"
 
     def _looked(self, worker: str, done: BatchReport) -> None:
-        """Whatever a batch tells is told; I19 of what it has read."""
+        """Whatever a batch tells is told; no account has found a defect; I19 of what it has read."""
         for problem in sorted(done.problems):
             self._stage.say(problem)
+            if DEFECT in problem:
+                self._watch.breaks(f"liveness: {problem}")
         self._watch.bound.looked(worker, done.accounts, done.rounds)
 
     def _work(self, name: str) -> None:

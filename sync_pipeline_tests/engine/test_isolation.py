@@ -8,18 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from sync_pipeline.core.observation import Observation
 from sync_pipeline.core.readings import READINGS, Subject
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.world import World
-from sync_pipeline.engine import observe
+from sync_pipeline.core.world import Link, World
+from sync_pipeline.engine import observe, recording
 from sync_pipeline.engine.context import Halted
+from sync_pipeline.engine.defects import DEFECT
 from sync_pipeline.engine.intake import resync
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts
 from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
-from sync_pipeline.ledger import commands, work
+from sync_pipeline.ledger import commands, inbox, work
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline_tests.engine.installation import NOW, Installation, installed
 from sync_pipeline_tests.engine.odd_answers import shown_as
@@ -292,7 +293,7 @@ def _broken_reading(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
 
 def _is_told(problem: str, broken: str) -> bool:
     """By its place, without the message, which may quote data."""
-    begin = f"Account {broken} cannot be planned (ZeroDivisionError in defective"
+    begin = f"Account {broken} cannot be served: {DEFECT} (ZeroDivisionError in defective"
     return problem.startswith(begin) and "name" not in problem.partition("(")[2]
 
 
@@ -310,6 +311,38 @@ def test_an_account_that_cannot_be_planned_stops_nobody_else(
     monkeypatch.undo()
     sync.rest()
     assert len(records(sync.sandbox, "subscription")) == 2
+
+
+@pytest.mark.parametrize("where", ["written down", "answered"])
+def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Both happen for many accounts in one transaction."""
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+    links_of, events_of = recording.found_links, inbox.latest
+
+    def found_links(world: World) -> list[Link]:
+        return links_of(world) if world.account_id != broken else [1 // 0]  # type: ignore[list-item]
+
+    def latest(conn: Connection, account: str, limit: int) -> list[str]:
+        return events_of(conn, account, limit if account != broken else limit // 0)
+
+    if where == "written down":
+        monkeypatch.setattr(recording, "found_links", found_links)
+    else:
+        monkeypatch.setattr(inbox, "latest", latest)
+    report = sync.drain()
+    assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
+    place = {"written down": "found_links", "answered": "latest"}[where]
+    told = f"Account {broken} cannot be served: {DEFECT} (ZeroDivisionError in {place}, line "
+    assert report.total.problems
+    assert all(problem.startswith(told) for problem in report.total.problems)
+    monkeypatch.undo()
+    sync.wait(700)
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 2
+    sync.check_books()
 
 
 def test_the_nightly_comparison_goes_on_past_an_account_that_cannot_be_planned(
