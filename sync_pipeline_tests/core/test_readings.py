@@ -203,6 +203,17 @@ def test_a_country_that_is_not_known_makes_no_address() -> None:
     assert billing_address(account(billing_country="Atlantis")) is None
 
 
+def test_a_won_deal_whose_first_payment_never_came_says_so_and_its_account_lost_nobody() -> None:
+    never = subscription(status="incomplete_expired", ended_at=NOW, opportunity_id=OPPORTUNITY)
+    of = billed(never, deals=(deal(),))
+    assert reading("opportunity_billing_status", of, "opportunity") == "Needs Attention"
+    told = f"Not billed: {SUBSCRIPTION} expired at Stripe, because its first payment did not come; "
+    assert reading("opportunity_billing_message", of, "opportunity").startswith(told)
+    assert reading("account_retention", of) is None
+    lost = replace(of, deals=(deal(is_won=False),))
+    assert reading("opportunity_billing_message", lost, "opportunity") is None
+
+
 def test_a_long_message_fits_its_field() -> None:
     lines = [each for n in range(1, 9) for each in [story_lines()[0]]]
     broken = deal(

@@ -287,7 +287,7 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
         plan(*PAID),
         put(readings, "lifetime_value", lambda f, c: Money(facts.lifetime_value(f, c).minor // 2, c)),
     ),
-    "who has paid is not activated": ("I9", plan(*PAID), put(readings, "_invoices", lambda *_: [])),
+    "who has paid is not activated": ("I9", plan(*PAID), put(readings, "invoices_of", lambda *_: [])),
     "what has ended is not churn": (
         "I10",
         plan(*DEAL, Action(HOUR, "cancel at once", 0, 0)),
