@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy.exc import OperationalError
@@ -49,5 +50,5 @@ def together(
         raise
     except Exception:
         for item in items:
-            if isinstance(found := contained(account_of(item), lambda one=item: work([one])), Unknown):
+            if isinstance(found := contained(account_of(item), partial(work, [item])), Unknown):
                 yield item, found

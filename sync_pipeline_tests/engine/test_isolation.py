@@ -320,7 +320,7 @@ def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
     """Both happen for many accounts in one transaction."""
     win(sync.sandbox)
     broken, _ = another_deal(sync.sandbox, "Broken")
-    links_of, events_of = recording.found_links, inbox.latest
+    links_of, events_of = observe.found_links, inbox.latest
 
     def found_links(world: World) -> list[Link]:
         return links_of(world) if world.account_id != broken else [1 // 0]  # type: ignore[list-item]
