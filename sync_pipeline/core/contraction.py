@@ -24,10 +24,11 @@ from sync_pipeline.core.salesforce_records import ChurnRecord
 from sync_pipeline.core.world import Billing, World
 
 RULE = "contraction"
-RECURRING = "net_recurring_revenue"
+RECURRING = "earned_recurring_revenue"
 """The kind of the fact that holds a subscription's monthly recurring revenue after discounts, minor units.
 
-Facts of the kind `recurring_revenue`, which held it before discounts, may be in a ledger and mean nothing any more.
+Facts of the kinds `recurring_revenue`, which held it before discounts, and `net_recurring_revenue`, which held it also
+while it did not count, may be in a ledger and mean nothing any more.
 """
 UNCOUNTED = "uncounted_recurring_revenue"
 """The kind of the fact that holds what does not count, because the subscription does not earn: in a trial, or unpaid.

@@ -6,7 +6,7 @@ When service begins, and how many months are free, is billed already: an edit is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,9 +15,9 @@ from sync_pipeline.core.billed_items import RunningDeal, running_deals, why_fixe
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.conflict import About
-from sync_pipeline.core.deal import collection
+from sync_pipeline.core.deal import COLLECTION_METHODS, collection, today
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.part_ids import opportunity_of
+from sync_pipeline.core.part_ids import opportunity_of, part_number
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.salesforce_records import Opportunity
 from sync_pipeline.core.two_way import Term, decide
@@ -48,18 +48,14 @@ def keep_deal_terms(world: World, rules: Rules) -> Iterator[Entry]:
 def _keep_collection(world: World, commercial: Commercial, running: RunningDeal) -> Iterator[Entry]:
     opportunity, subscription = running.deal.opportunity, running.subscription
     missing: list[str] = []
-    wanted: list[Any] = list(collection(opportunity, commercial, missing))
+    collection(opportunity, commercial, missing)
     if missing:
         yield _review(world, COLLECTED, running, f"{subscription.id} is collected as before: {'; '.join(missing)}")
         return
     known = world.base.get((opportunity.id, COLLECTED))
     base = canonical.decode(known) if known is not None else None
     has = [subscription.collection_method, subscription.days_until_due]
-    if base is None or base["said"] == _said(opportunity):
-        # It says what it said when it was agreed on: other rules for new deals change no deal that is billed. Where it
-        # says nothing, Stripe's word stands.
-        says_nothing = _said(opportunity) == SAYS_NOTHING
-        wanted = has if says_nothing else base["agreed"] if base is not None else wanted
+    wanted = _wanted(_said(opportunity), base, has, commercial)
     term = Term(
         subject=opportunity.id,
         rule=COLLECTED,
@@ -71,12 +67,30 @@ def _keep_collection(world: World, commercial: Commercial, running: RunningDeal)
         about=_about(running),
         keeps="Stripe",
     )
-    decision = decide(world, commercial, term, "review", carries=commercial.changes_after_billing == "carry")
+    carries = base is not None and commercial.changes_after_billing == "carry"
+    decision = decide(world, commercial, term, "review", carries=carries)
     yield from decision.told
     if decision.move == "agree":
         yield _collected(opportunity, wanted)
     elif decision.writes_stripe:
         yield _collect(world, commercial, running, wanted)
+
+
+def _wanted(
+    said: list[str | None], base: Mapping[str, Any] | None, has: list[Any], commercial: Commercial
+) -> list[Any]:
+    """How the deal is to be collected. What it never said is as Stripe has it, whatever the rules say for new deals;
+    what it does not say any more is as the rules say."""
+    before = SAYS_NOTHING if base is None else base["said"]
+    if base is not None and said == before != SAYS_NOTHING:
+        return list(base["agreed"])
+    method: str = COLLECTION_METHODS.get(said[0] or "", commercial.collection_method)
+    net_days = commercial.days_until_due if said[1] is None else int(said[1])
+    if said[0] is before[0] is None:
+        method = has[0]
+    if said[1] is before[1] is None and has[1] is not None:
+        net_days = has[1]
+    return [method, None if method == "charge_automatically" else net_days]
 
 
 def _collect(world: World, commercial: Commercial, running: RunningDeal, wanted: list[Any]) -> Entry:
@@ -115,16 +129,23 @@ def _has_payment_method(world: World, running: RunningDeal) -> bool:
 
 def _keep_beginning(world: World, commercial: Commercial, running: RunningDeal) -> Iterator[Entry]:
     opportunity = running.deal.opportunity
-    says = _begins(opportunity)
+    if part_number(opportunity.id) > 1:
+        # All parts of a deal begin together.
+        return
     known = world.base.get((opportunity.id, BEGINS))
-    agreed = says if known is None else canonical.decode(known)
+    # A deal that says no day begins when it is billed.
+    began = today(running.subscription.start_at, commercial).isoformat()
+    says, agreed = (
+        [day or began, free]
+        for day, free in (_begins(opportunity), _begins(opportunity) if known is None else canonical.decode(known))
+    )
     words = f"the deal says {_begins_in_words(says)}, it was billed {_begins_in_words(agreed)}"
     term = Term(
         subject=opportunity.id,
         rule=BEGINS,
         salesforce=canonical.encode(says),
         stripe=canonical.encode(agreed),
-        base=known,
+        base=None if known is None else canonical.encode(agreed),
         words=f"{words}, and goes on so; credit or invoice the difference by hand",
         said=(_begins_in_words(agreed), _begins_in_words(says), _begins_in_words(agreed)),
         about=_about(running),
@@ -159,7 +180,7 @@ def _in_words(collected: list[Any]) -> str:
 
 def _begins_in_words(begins: list[Any]) -> str:
     day, free = begins
-    return f"from {day or 'the day on which it was won'}" + (f" with {free} free months" if free else "")
+    return f"from {day}" + (f" with {free} free months" if free else "")
 
 
 def _about(running: RunningDeal) -> About:

@@ -52,11 +52,15 @@ class _Failing:
 
     @property
     def is_missing_a_charge(self) -> bool:
-        """Whether Stripe has counted an attempt that nothing tells of. It also counts those that it does not make after
-        a hard decline (attempt_count, docs.stripe.com/api/invoices/object)."""
+        """Whether Stripe has counted an attempt that nothing tells of.
+
+        After a hard decline it also counts those that it does not make (attempt_count, docs.stripe.com/api/invoices/
+        object), until a failure that was noted since tells how many it had counted by then.
+        """
         if self.invoice.status != "open" or self.invoice.collection_method != "charge_automatically":
             return False
-        if self.failed and is_hard(self.failed[-1].failure_code, self.failed[-1].advice_code):
+        hard = [each.created_at for each in self.failed if is_hard(each.failure_code, each.advice_code)]
+        if hard and not any(fact.occurred_at > hard[-1] for fact in self.noted):
             return False
         known = {fact.external_id for fact in self.noted}
         new = sum(charge.id not in known for charge in self.charges)

@@ -35,6 +35,7 @@ from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.engine.context import Engine, SalesforceReads, StripeReads
 from sync_pipeline.engine.defects import contained
+from sync_pipeline.engine.leases import LEASE_US
 from sync_pipeline.engine.merges import follow_merges
 from sync_pipeline.ledger import base, commands, conflicts, facts, links, work
 from sync_pipeline.systems.outcomes import UNKNOWN_SHAPE, ReadFailed
@@ -116,8 +117,9 @@ def observe(
             breath = chunk[place : place + ACCOUNTS_PER_BREATH]
             begun = [_with_salesforce(engine, each, remembered[each], records, failure) for each in breath]
             whole = engine.env.each(look, begun)
-            worlds.update((world.account_id, world) for world in _with_listed(engine, whole))
-    return _with_facts(engine, worlds) if stripe is None else worlds
+            seen_now = {world.account_id: world for world in _with_listed(engine, whole)}
+            worlds |= _with_facts(engine, seen_now) if stripe is None else seen_now
+    return worlds
 
 
 def find_merges(engine: Engine, account_ids: Sequence[str]) -> dict[str, str]:
@@ -433,10 +435,15 @@ def _known_customers(world: World, account: Account) -> list[str]:
 
 
 def _with_facts(engine: Engine, worlds: dict[str, World]) -> dict[str, World]:
-    """Appends the money facts that the worlds prove and returns the worlds with them."""
+    """Appends the money facts that the worlds prove and returns the worlds with them.
+
+    What was seen by a process that stood still meanwhile is not: facts tell the moment of the look, and it is repeated
+    before anything is written.
+    """
     proofs = {name: proved_facts(world, engine.rules) for name, world in worlds.items()}
     worlds = {name: world for name, (world, _) in proofs.items()}
-    new = {name: found for name, (_, found) in proofs.items() if found}
+    now = engine.env.now()
+    new = {name: found for name, (world, found) in proofs.items() if found and now - world.now <= LEASE_US}
     if not new:
         return worlds
     with engine.ledger.tx() as conn:

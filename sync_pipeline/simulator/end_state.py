@@ -14,6 +14,8 @@ from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.oracle import rows
 
 STRIPE_ID = re.compile(r"\b(cus|sub|si|ch|in|ii|il|pi|py|re|pm|txi|coupon|price|card|src|inpay)_[A-Za-z0-9]{8,}")
+INVOICE_NUMBER = re.compile(r"\b[0-9A-Z]{8}-(\d{4})\b")
+"""Stripe gives each customer a prefix of its own, and one that is made later another."""
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+\d{4})?|\b\d\d:\d\d\b|\b1[789]\d{8}\b")
 SYSTEM_FIELDS = frozenset(
     "Id attributes CreatedDate CreatedById LastModifiedDate LastModifiedById SystemModstamp IsDeleted".split()
@@ -65,4 +67,4 @@ def _is_proration(line: dict[str, Any]) -> bool:
 
 def _line(kind: str, values: Mapping[str, Any]) -> str:
     told = json.dumps({name: value for name, value in values.items() if value is not None}, sort_keys=True, default=str)
-    return f"{kind} " + MOMENT.sub("a moment", STRIPE_ID.sub(r"\1_", told))
+    return f"{kind} " + MOMENT.sub("a moment", INVOICE_NUMBER.sub(r"\1", STRIPE_ID.sub(r"\1_", told)))

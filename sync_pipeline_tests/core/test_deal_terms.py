@@ -171,7 +171,6 @@ def test_a_subscription_that_somebody_else_made_is_collected_as_it_is() -> None:
             {"free_months": Decimal(2)},
             "the deal says from 2026-11-23 with 2 free months, it was billed from 2026-11-23",
         ),
-        ({"service_start_date": None}, "the deal says from the day on which it was won, it was billed from 2026-11-23"),
     ],
 )
 def test_a_beginning_that_is_billed_already_is_for_a_person(says: dict[str, Any], words: str) -> None:
@@ -181,6 +180,58 @@ def test_a_beginning_that_is_billed_already_is_for_a_person(says: dict[str, Any]
     assert of(ruled(running(**says), "Stripe")) == []
     (told,) = [each for each in of(ruled(running(**says), "Salesforce")) if isinstance(each, Review)]
     assert told.detail.startswith("what was billed cannot begin on another day: ")
+
+
+@pytest.mark.parametrize("said", ["2026-11-23", None])
+def test_a_day_that_is_filled_in_or_emptied_is_no_other_day(said: str | None) -> None:
+    """A deal without a day began on the day on which it was billed, and says the same with it."""
+    unsaid = agreed_deal_terms(opportunity(service_start_date=None), "send_invoice", 30)
+    base = {(each.subject, each.rule): each.value for each in unsaid}
+    assert of(running(base, service_start_date=said)) == []
+    assert of(running(service_start_date=said)) == []
+
+
+def test_all_parts_of_a_deal_begin_together() -> None:
+    world = running(service_start_date="2026-12-01")
+    (first,) = world.deals
+    second = replace(first, opportunity=replace(first.opportunity, id=f"{OPPORTUNITY}:2"))
+    made = subscription(id="sub_2", intent="sub:2", opportunity_id=second.opportunity.id)
+    assert isinstance(world.billing, Present)
+    both = replace(world.billing.value, subscriptions=(*world.billing.value.subscriptions, made))
+    base = {**world.base, (second.opportunity.id, BEGINS): world.base[OPPORTUNITY, BEGINS]}
+    world = replace(world, deals=(first, second), billing=Present(both), base=base)
+    assert [each.standing.subject for each in of(world) if isinstance(each, Clash)] == [OPPORTUNITY]
+
+
+@pytest.mark.parametrize(
+    ("has", "says"),
+    [
+        # The customer pays by card since, which the deal did not speak of, and does not now.
+        ({"collection_method": "charge_automatically", "days_until_due": None}, NET_30),
+        # Finance gave it 45 days, which the deal did not speak of, and does not now.
+        ({"days_until_due": 45}, {"collection_method": "Send Invoice"}),
+    ],
+)
+def test_saying_one_half_overwrites_nothing_of_the_other(has: dict[str, Any], says: dict[str, Any]) -> None:
+    """An attack found it: the half that the deal does not say was taken from the rules."""
+    (followed, _) = agreed_deal_terms(
+        opportunity(), has.get("collection_method", "send_invoice"), has["days_until_due"]
+    )
+    base = {**AGREED, (OPPORTUNITY, COLLECTED): followed.value}
+    for by in (RULES, rules(days_until_due=14, collection_method="charge_automatically")):
+        assert of(running(base, has=has, **says), by) == []
+
+
+def test_days_are_carried_whatever_the_rules_say_of_the_method_by_now() -> None:
+    (command,) = of(running(net_days=Decimal(45)), rules(collection_method="charge_automatically"))
+    assert command.body["params"] == {"collection_method": "send_invoice", "days_until_due": 45}
+
+
+def test_what_was_never_agreed_on_is_for_a_person() -> None:
+    """After an upgrade nobody knows whether the deal or Stripe was edited: nothing is overwritten."""
+    (clash,) = of(running({}, has={"days_until_due": 45}, net_days=Decimal(60)))
+    assert isinstance(clash, Clash)
+    assert clash.winner is None
 
 
 def test_no_free_months_are_none() -> None:

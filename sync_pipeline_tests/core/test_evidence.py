@@ -54,7 +54,7 @@ def movement(kind: str, number: int, currency: str, minor: int, revision: int = 
 
 MOVEMENTS = st.builds(
     movement,
-    st.sampled_from(["payment", "refund", "settled_payment", "settled_refund", "net_recurring_revenue"]),
+    st.sampled_from(["payment", "refund", "settled_payment", "settled_refund", "earned_recurring_revenue"]),
     st.integers(1, 4),
     st.sampled_from(["GBP", "EUR", "JPY"]),
     st.integers(-1000, 1000),

@@ -303,6 +303,16 @@ def test_retries_that_stripe_counts_but_does_not_make_after_a_hard_decline_are_n
     assert [command.key for command in commands(world)] == ["attempt:ch_1"]
 
 
+def test_what_stripe_counted_after_a_hard_decline_is_no_attempt_either_once_another_card_is_tried() -> None:
+    """An attack found it: "nothing could be charged" was told beside the decline of the new card."""
+    stolen, declined = charge(1, failure_code="stolen_card"), charge(2, created_at=NOW + 9 * DAY)
+    world = later(failing(stolen, attempt_count=1), stolen, declined, days=10, attempt_count=4)
+    assert [command.key for command in commands(world)] == ["attempt:ch_2"]
+    last = later(world, stolen, declined, days=12, attempt_count=5)
+    assert [command.key for command in commands(last)] == ["unconfirmed:in_1:5"]
+    assert [c.key for c in commands(failing(stolen, charge(2), attempt_count=4))] == ["attempt:ch_1", "attempt:ch_2"]
+
+
 def test_stripe_is_given_a_moment_to_name_the_next_attempt() -> None:
     """With automations, next_payment_attempt comes in a later update than the failure."""
     fresh = failing(charge(1, created_at=NOW - 10 * MICROS), next_attempt_at=None)

@@ -263,3 +263,24 @@ def test_attempts_by_hand_hide_no_attempt_that_needs_the_customer(sync: Installa
     sync.rest()
     assert len(records(sync.sandbox, "Task")) == 3
     settled_for_good(sync)
+
+
+def test_who_stood_still_during_a_look_tells_no_moment_before_the_failure(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A simulated story found it: the Task was due a month before the payment failed."""
+    subscription = on_card(sync)
+    will_fail(sync, "insufficient_funds")
+    read, asked = sync.engine.stripe.customer, list[str]()
+
+    def slowly(customer: str) -> Any:
+        asked.append(customer)
+        if len(asked) == 1:
+            until_renewed(sync, subscription)
+        return read(customer)
+
+    monkeypatch.setattr(sync.engine.stripe, "customer", slowly)
+    sync.serve_once(only(sync.sandbox, "Account")["Id"])
+    sync.rest()
+    (task,) = records(sync.sandbox, "Task")
+    assert task["ActivityDate"] == day(sync)
