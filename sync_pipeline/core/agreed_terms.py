@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sync_pipeline.core import stripe_writing
 from sync_pipeline.core.amendments import is_amendment
 from sync_pipeline.core.billed_items import priced_for, running_deals
 from sync_pipeline.core.canon import text
@@ -82,21 +83,16 @@ def _ended(world: World, rules: Rules, billing: Billing, deal: Deal, subscriptio
     periods = [item.period_end for item in billing.items if item.subscription == subscription.id and item.period_end]
     if not periods:
         return
-    end, target = max(periods), f"stripe/subscription/{subscription.id}"
+    end = max(periods)
     reason = "a person ruled that the deal is lost"
-    yield Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="stripe.update",
+    yield stripe_writing.update(
+        world,
+        "subscription",
+        subscription.id,
+        {"cancel_at": end // 1_000_000, "proration_behavior": "none"},
+        subject=deal.opportunity.id,
         priority=Priority.CREATE,
         reason=reason,
-        subject=deal.opportunity.id,
-        body={
-            "object": "subscription",
-            "id": subscription.id,
-            "params": {"cancel_at": end // 1_000_000, "proration_behavior": "none"},
-        },
         changes=(FieldChange("cancel_at", None, today(end, rules.commercial).isoformat(), NOT_WON, reason),),
     )
 

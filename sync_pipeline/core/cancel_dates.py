@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 
-from sync_pipeline.core import canonical, writing
+from sync_pipeline.core import canonical, stripe_writing, writing
 from sync_pipeline.core.canon import CANON
-from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import ruling_on, standing_on
 from sync_pipeline.core.crosswalk import own_billing
@@ -126,7 +126,6 @@ def _to_stripe(
     if world.now < quiet_until:
         yield LookAgain(quiet_until)
         return
-    target = f"stripe/subscription/{subscription.id}"
     reason = "the Contract's cancel date was " + ("taken away" if day is None else "entered")
     if day is not None:
         end: int | str = _last_moment(day, commercial, billing, subscription)
@@ -138,15 +137,14 @@ def _to_stripe(
         params = {"cancel_at": "", "proration_behavior": commercial.cancel_proration}
     shown = ends_at(subscription, billing.items)
     before = today(shown, commercial).isoformat() if shown is not None else None
-    yield Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="stripe.update",
+    yield stripe_writing.update(
+        world,
+        "subscription",
+        subscription.id,
+        params,
+        subject=contract.id,
         priority=Priority.CREATE,
         reason=reason,
-        subject=contract.id,
-        body={"object": "subscription", "id": subscription.id, "params": params},
         changes=(FieldChange("cancel_at", before, asked, RULE, reason),),
         agreements=(Agreement(contract.id, RULE, canonical.encode(asked)),),
     )

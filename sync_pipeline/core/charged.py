@@ -25,8 +25,9 @@ def charged(deal: Deal, line: LineItem) -> Agreement:
 
 def charged_lines(world: World, deal: Deal) -> Iterator[tuple[str, str]]:
     """The lines that were charged for the deal, by id, each with the unit price that it had."""
-    for (subject, rule), value in sorted(world.base.items()):
-        if rule == CHARGED and value != NOT_CHARGED:
+    remembered = ((subject, value) for (subject, rule), value in world.base.items() if rule == CHARGED)
+    for subject, value in sorted(remembered):
+        if value != NOT_CHARGED:
             opportunity_id, price = canonical.decode(value)
             if opportunity_id == deal.opportunity.id:
                 yield subject, price

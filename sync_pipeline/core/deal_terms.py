@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sync_pipeline.core import canonical
+from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.billed_items import RunningDeal, running_deals, why_fixed
 from sync_pipeline.core.canon import number, text
-from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.conflict import About
 from sync_pipeline.core.deal import COLLECTION_METHODS, collection, today
 from sync_pipeline.core.observation import Present
@@ -105,17 +105,16 @@ def _collect(world: World, commercial: Commercial, running: RunningDeal, wanted:
         detail = f"{subscription.customer} has no default payment method to charge; add one at Stripe"
         return _review(world, COLLECTED, running, detail)
     params = {"collection_method": method} | ({} if net_days is None else {"days_until_due": net_days})
-    target, reason = f"stripe/subscription/{subscription.id}", "how the deal is collected was edited in Salesforce"
+    reason = "how the deal is collected was edited in Salesforce"
     before = _in_words([subscription.collection_method, subscription.days_until_due])
-    return Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="stripe.update",
+    return stripe_writing.update(
+        world,
+        "subscription",
+        subscription.id,
+        params,
+        subject=opportunity.id,
         priority=Priority.WRITE_BACK,
         reason=reason,
-        subject=opportunity.id,
-        body={"object": "subscription", "id": subscription.id, "params": params},
         changes=(FieldChange("collection_method", before, _in_words(wanted), COLLECTED, reason),),
         agreements=(_collected(opportunity, wanted),),
     )

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sync_pipeline.core import canonical
+from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.billed_items import RunningDeal, running_deals, why_fixed
-from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
+from sync_pipeline.core.commands import Agreement, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About
 from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount
@@ -148,18 +148,16 @@ def _write(world: World, found: _Discounted) -> Iterator[Entry]:
     params: dict[str, Any] = {"discounts": entries or ""}
     if discounted_items := sorted({each.item for each in found.has if each.item is not None}):
         params["items"] = [{"id": item, "discounts": ""} for item in discounted_items]
-    target = f"stripe/subscription/{subscription.id}"
     reason = "the discount was put back" if put_back else "the discount was edited in Salesforce"
     before, after = ", ".join(sorted(map(_name, found.has))) or None, agreed.coupon if agreed else None
-    yield Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="stripe.update",
+    yield stripe_writing.update(
+        world,
+        "subscription",
+        subscription.id,
+        params,
+        subject=subject,
         priority=Priority.WRITE_BACK,
         reason=reason,
-        subject=subject,
-        body={"object": "subscription", "id": subscription.id, "params": params},
         changes=(FieldChange("discounts", before, after, RULE, reason, put_back=subject if put_back else None),),
         agreements=agreed_on(subject, agreed),
     )

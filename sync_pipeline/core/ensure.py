@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from sync_pipeline.core import stripe_writing
 from sync_pipeline.core.charged import charged, not_charged_after_all
 from sync_pipeline.core.commands import Agreement, Command, FieldChange, Review
 from sync_pipeline.core.crosswalk import (
@@ -140,26 +141,21 @@ def _reschedule(
 ) -> Iterator[Command | Review]:
     """A deal that was edited before its service starts: its schedule says the new terms from then on."""
     for deal, agreed, schedule in changed:
-        opportunity_id, target = deal.opportunity.id, f"stripe/{SCHEDULE}/{schedule.id}"
+        opportunity_id = deal.opportunity.id
         if fault := catalogue_fault(catalogue, agreed):
             yield from _reviews(world, opportunity_id, fault)
             continue
         prices = {rate.lookup_key: catalogue.prices[rate.lookup_key].id for rate in agreed.rates}
         metadata = deal_metadata(world, opportunity_id)
         reason = "the deal was edited before its service starts"
-        yield Command(
-            key=f"set:{target}",
-            account=world.account_id,
-            target=target,
-            action="stripe.update",
+        yield stripe_writing.update(
+            world,
+            SCHEDULE,
+            schedule.id,
+            reschedule_params(agreed, prices, metadata, rules.commercial, world.now),
+            subject=opportunity_id,
             priority=Priority.WRITE_BACK,
             reason=reason,
-            subject=opportunity_id,
-            body={
-                "object": SCHEDULE,
-                "id": schedule.id,
-                "params": reschedule_params(agreed, prices, metadata, rules.commercial, world.now),
-            },
             changes=(FieldChange("terms", schedule.terms, agreed.digest, "schedule.terms", reason),),
             agreements=(
                 *_agreed_once(deal, agreed),

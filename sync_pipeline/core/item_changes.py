@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from sync_pipeline.core import canonical
+from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.billed_items import (
     RATE,
     RunningDeal,
@@ -22,7 +22,7 @@ from sync_pipeline.core.billed_items import (
     remembered_rate,
 )
 from sync_pipeline.core.canon import number
-from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import Ruling, is_kept, ruling_on, standing_on
 from sync_pipeline.core.deal import Incomplete
@@ -290,19 +290,18 @@ def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: It
         periods = [(b.item.period_start, b.item.period_end) for b in running.items]
         start, end = periods[0] if periods else (None, None)
         params |= within(start, end, moment)
-    # Not one request with a change of the subscription's end, which has a proration of its own.
-    target = f"stripe/subscription/{subscription.id}/items"
-    yield Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="stripe.update",
+    yield stripe_writing.update(
+        world,
+        "subscription",
+        subscription.id,
+        params,
+        subject=now[0].subject,
         priority=Priority.SEATS,
         reason="; ".join(dict.fromkeys(change.what.reason for change in now)),
-        subject=now[0].subject,
-        body={"object": "subscription", "id": subscription.id, "params": params},
-        changes=tuple(change.what for change in now),
-        agreements=tuple(agreed for change in now for agreed in change.agreements),
+        changes=(change.what for change in now),
+        agreements=(agreed for change in now for agreed in change.agreements),
+        # Not one request with a change of the subscription's end, which has a proration of its own.
+        part="items",
     )
 
 

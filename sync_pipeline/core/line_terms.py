@@ -12,6 +12,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from sync_pipeline.core import stripe_writing
 from sync_pipeline.core.billed_items import (
     QUANTITY,
     RATE,
@@ -179,19 +180,18 @@ def _to_stripe(
             params |= within(item.period_start, item.period_end, _counts_from(rules, billed, quantity, prices))
     if billed.names_are_stale:
         params["metadata"] = line_names(billed.lines)
-    target = f"stripe/subscription_item/{item.id}"
     reasons = dict.fromkeys(change.reason for change in made) or {"the lines that it bills changed": None}
-    yield Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="stripe.update",
+    yield stripe_writing.update(
+        world,
+        "subscription_item",
+        item.id,
+        params,
+        subject=billed.lines[0].id,
         priority=Priority.SEATS,
         reason="; ".join(reasons),
-        subject=billed.lines[0].id,
-        body={"object": "subscription_item", "id": item.id, "subscription": item.subscription, "params": params},
-        changes=tuple(made),
-        agreements=tuple(agreements),
+        changes=made,
+        agreements=agreements,
+        subscription=item.subscription,
     )
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sync_pipeline.core import canonical
+from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.billed_items import RunningDeal, running_deals
-from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, match_schedule, own_billing
 from sync_pipeline.core.deal import Incomplete, Terms, terms
 from sync_pipeline.core.ensure import agreements_of, catalogue_fault, deal_metadata
@@ -174,7 +174,7 @@ def _write(world: World, change: RampChange) -> Iterator[Entry]:
     running, schedule, agreed, catalogue = change.running, change.schedule, change.agreed, world.catalogue.value
     yield from rate_card(world, catalogue, agreed.rates)
     yield from coupons(world, catalogue, [agreed.discount] if agreed.discount is not None else [])
-    subject, target = running.deal.opportunity.id, f"stripe/{SCHEDULE}/{schedule.id}"
+    subject = running.deal.opportunity.id
     if fault := catalogue_fault(catalogue, agreed):
         rule, detail = fault
         if detail:
@@ -196,21 +196,14 @@ def _write(world: World, change: RampChange) -> Iterator[Entry]:
     if change.puts_back:
         agreed_phases = canonical.decode(world.base[schedule.id, RULE])
         changed = FieldChange("phases", list(schedule.phases), agreed_phases, RULE, reason, put_back=schedule.id)
-    yield Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="stripe.update",
+    yield stripe_writing.update(
+        world,
+        SCHEDULE,
+        schedule.id,
+        running_schedule_params(agreed, prices, deal_metadata(world, subject), phase, world.now // MICROS),
+        subject=subject,
         priority=Priority.SEATS,
         reason=reason,
-        subject=subject,
-        body={
-            "object": SCHEDULE,
-            "id": schedule.id,
-            "params": running_schedule_params(
-                agreed, prices, deal_metadata(world, subject), phase, world.now // MICROS
-            ),
-        },
         changes=(changed,),
         agreements=(*agreements_of(running.deal, agreed), Agreement(schedule.id, RULE, "null")),
     )

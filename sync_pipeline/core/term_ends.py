@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 
-from sync_pipeline.core import canonical
+from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.commands import Agreement, Command, FieldChange
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import today
@@ -74,17 +74,15 @@ def _write(
     """The end, or an empty text that takes it away; nothing is credited for it, and nothing billed again."""
     details = {"comment": comment}
     params = {"cancel_at": cancel_at, "proration_behavior": "none", "cancellation_details": details}
-    target = f"stripe/subscription/{subscription.id}"
     before, after = (day.isoformat() if day is not None else None for day in days)
-    return Command(
-        key=f"set:{target}",
-        account=world.account_id,
-        target=target,
-        action="stripe.update",
+    return stripe_writing.update(
+        world,
+        "subscription",
+        subscription.id,
+        params,
+        subject=deal.opportunity.id,
         priority=Priority.CREATE,
         reason=reason,
-        subject=deal.opportunity.id,
-        body={"object": "subscription", "id": subscription.id, "params": params},
         changes=(FieldChange("cancel_at", before, after, RULE, reason),),
         agreements=(Agreement(deal.opportunity.id, RULE, canonical.encode(after or before)),),
     )

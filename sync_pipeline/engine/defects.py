@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -39,7 +39,7 @@ def contained(account_id: str, work: Callable[[], Found]) -> Found | Unknown:
 
 def together(
     items: Sequence[Item], account_of: Callable[[Item], str], work: Callable[[Sequence[Item]], None]
-) -> Iterator[tuple[Item, Unknown]]:
+) -> list[tuple[Item, Unknown]]:
     """Work that is done on all items in one transaction; where that goes wrong, on each in one of its own.
 
     What goes wrong then is returned with its item.
@@ -49,6 +49,6 @@ def together(
     except OF_EVERYBODY:
         raise
     except Exception:
-        for item in items:
-            if isinstance(found := contained(account_of(item), partial(work, [item])), Unknown):
-                yield item, found
+        alone = [(item, contained(account_of(item), partial(work, [item]))) for item in items]
+        return [(item, found) for item, found in alone if isinstance(found, Unknown)]
+    return []

@@ -28,7 +28,8 @@ from sync_pipeline.engine.context import Engine, StripeReads
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.lists import by_cost
-from sync_pipeline.engine.observe import look_further, observe
+from sync_pipeline.engine.observe import observe
+from sync_pipeline.engine.stripe_side import look_further
 from sync_pipeline.frames.plan import planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
 from sync_pipeline.ledger import commands

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from sync_pipeline.config.settings import Settings, load_settings, sandbox_environment
+from sync_pipeline.core import canonical
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import queue
 from sync_pipeline.engine.assembly import open_engine
@@ -104,6 +105,22 @@ class Installation:
         """rule -> detail of the matters that wait for a person."""
         rows = self.rows(select(review.c.rule, review.c.detail).where(review.c.closed_at.is_(None)))
         return {row.rule: row.detail for row in rows}
+
+    def in_doubt(self) -> tuple[dict[str, Any], str]:
+        """The body and the key of the one request that has no answer."""
+        sent = select(command.c.body, attempt.c.idempotency_key).join(attempt, attempt.c.command_id == command.c.id)
+        (row,) = self.rows(sent.where(command.c.state == "ambiguous"))
+        return canonical.decode(row.body), row.idempotency_key
+
+    def arrives(self, body: Mapping[str, Any], key: str) -> None:
+        """A request for whose answer nobody waits takes effect after all."""
+        kind, params, stripe = body["object"], body["params"], self.engine.stripe
+        if "id" in body:
+            of = body.get("subscription")
+            late = stripe.update(kind, body["id"], params, key=key, guard=lambda: None, subscription=of)
+        else:
+            late = stripe.create(kind, params, key=key, guard=lambda: None)
+        assert late.state == "done"
 
     def check_books(self) -> None:
         """What must hold of the ledger after anything: outcomes for all attempts, one audit row each, whole chains."""

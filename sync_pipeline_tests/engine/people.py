@@ -52,6 +52,27 @@ def win(sandbox: SandboxHandle) -> None:
     edit(sandbox, "Opportunity", only(sandbox, "Opportunity")["Id"], StageName="Closed Won")
 
 
+def another_deal(sandbox: SandboxHandle, name: str, **account: Any) -> tuple[str, str]:
+    """Another Account with a won deal of one seat line; the ids of both."""
+    book = records(sandbox, "Pricebook2")[0]["Id"]
+    entry = next(line for line in records(sandbox, "PricebookEntry") if line["UnitPrice"] == 720)
+    account_id = create(sandbox, "Account", Name=name, **account)
+    deal = create(
+        sandbox,
+        "Opportunity",
+        AccountId=account_id,
+        Name=f"{name} deal",
+        StageName="Prospecting",
+        CloseDate="2026-01-20",
+        Pricebook2Id=book,
+        Billing_Interval__c="Annual",
+        Term_Months__c=12,
+    )
+    create(sandbox, "OpportunityLineItem", OpportunityId=deal, PricebookEntryId=entry["Id"], Quantity=2, UnitPrice=600)
+    edit(sandbox, "Opportunity", deal, StageName="Closed Won")
+    return account_id, deal
+
+
 def pay(sandbox: SandboxHandle, days: int = 4) -> None:
     """Days later the customer pays."""
     sandbox.control("POST", "/clock", {"advance_seconds": days * 86_400})

@@ -18,8 +18,7 @@ from sync_pipeline.ledger import audit, work
 from sync_pipeline.ledger.tables import command
 from sync_pipeline_tests.databases import ledger_database
 from sync_pipeline_tests.engine.installation import installed
-from sync_pipeline_tests.engine.people import only, records, win
-from sync_pipeline_tests.engine.test_isolation import another_deal
+from sync_pipeline_tests.engine.people import another_deal, only, records, win
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 ACCOUNTS = 30

@@ -29,7 +29,6 @@ from sync_pipeline_tests.engine.people import (
     win,
 )
 from sync_pipeline_tests.engine.selling import entry, sell
-from sync_pipeline_tests.engine.test_updates_in_doubt import arrives, first_request
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 SUBSCRIPTIONS = "^/v1/subscriptions$"
@@ -177,7 +176,7 @@ def test_a_refusal_tells_nothing_of_the_request_before_it(sandbox: SandboxHandle
     with installed(sandbox, tmp_path) as sync:
         win(sandbox)
         _loses_the_answer(sandbox, sync, SUBSCRIPTIONS, happened=False)
-        body, key = first_request(sync)
+        body, key = sync.in_doubt()
         refused = {"error": {"type": "invalid_request_error", "message": "This account cannot do that at present."}}
         fault(sandbox, "http", side="stripe", method="POST", path=SUBSCRIPTIONS, status=400, body=refused)
         sync.wait(20)
@@ -187,7 +186,7 @@ def test_a_refusal_tells_nothing_of_the_request_before_it(sandbox: SandboxHandle
         sync.drain()
         assert records(sandbox, "subscription") == []
         assert sum(report.total.parked for report in sync.reports) == 0
-        arrives(sync, body, key)
+        sync.arrives(body, key)
         _time_passes(sync)
         assert len(records(sandbox, "invoice")) == 1
         sync.check_books()
@@ -241,13 +240,13 @@ def test_what_arrives_between_the_look_and_the_list_is_looked_at_before_anything
     with installed(sandbox, tmp_path) as sync:
         win(sandbox)
         _loses_the_answer(sandbox, sync, SUBSCRIPTIONS, happened=False)
-        body, key = first_request(sync)
+        body, key = sync.in_doubt()
         (line,) = [each for each in records(sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
         edit(sandbox, "OpportunityLineItem", line["Id"], Quantity=25, UnitPrice=600)
         find = sync.engine.stripe.find_created
 
         def late(*args: Any, **options: Any) -> str | None:
-            arrives(sync, body, key)
+            sync.arrives(body, key)
             return find(*args, **options)
 
         monkeypatch.setattr(sync.engine.stripe, "find_created", late)

@@ -15,8 +15,7 @@ from sync_pipeline.engine.guard import GuardTripped, hold
 from sync_pipeline.engine.planning import document, foresee_accounts
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline_tests.engine.installation import ONCE, Installation
-from sync_pipeline_tests.engine.people import edit, fault, mark, only, records, win, writes_since
-from sync_pipeline_tests.engine.test_isolation import another_deal
+from sync_pipeline_tests.engine.people import another_deal, edit, fault, mark, only, records, win, writes_since
 
 HOUR = 3600
 

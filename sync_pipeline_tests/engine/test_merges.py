@@ -28,9 +28,8 @@ from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe.events import Hint
 from sync_pipeline_tests.databases import sqlite_ledger
 from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation, installed
-from sync_pipeline_tests.engine.people import create, edit, fault, only, records, win
+from sync_pipeline_tests.engine.people import another_deal, create, edit, fault, only, records, win
 from sync_pipeline_tests.engine.selling import sell
-from sync_pipeline_tests.engine.test_isolation import another_deal
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 __all__ = ["sqlite_ledger"]

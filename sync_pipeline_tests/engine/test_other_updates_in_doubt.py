@@ -12,7 +12,7 @@ from sync_pipeline.ledger.tables import command, conflict
 from sync_pipeline_tests.engine.installation import Installation, installed
 from sync_pipeline_tests.engine.people import create, edit, fault, only, records, win
 from sync_pipeline_tests.engine.selling import entry, sell
-from sync_pipeline_tests.engine.test_updates_in_doubt import GIVEN_UP_SECONDS, arrives, first_request, line_of
+from sync_pipeline_tests.engine.test_updates_in_doubt import GIVEN_UP_SECONDS, line_of
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 
@@ -40,11 +40,11 @@ def test_a_discount_that_was_taken_off_since_does_not_come_late(sandbox: Sandbox
         deal = _billed(sandbox, sync)
         _discount(sandbox, deal, 10)
         _loses_the_answer(sandbox, sync, "subscriptions", happened=False)
-        body, key = first_request(sync)
+        body, key = sync.in_doubt()
         edit(sandbox, "Opportunity", deal, Discount_Percent__c=None, Discount_Duration__c=None)
         sync.wait(5)
         sync.drain()
-        arrives(sync, body, key)
+        sync.arrives(body, key)
         for _ in range(3):
             sync.wait(GIVEN_UP_SECONDS)
             sync.drain()

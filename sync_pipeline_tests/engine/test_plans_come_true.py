@@ -19,9 +19,8 @@ from sync_pipeline.engine.guard import GuardTripped, hold
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts, from_json
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline_tests.engine.installation import DAY, Installation
-from sync_pipeline_tests.engine.people import create, edit, mark, only, pay, records, win, writes_since
+from sync_pipeline_tests.engine.people import another_deal, create, edit, mark, only, pay, records, win, writes_since
 from sync_pipeline_tests.engine.selling import entry, sell
-from sync_pipeline_tests.engine.test_isolation import another_deal
 
 OF_AN_AMENDMENT = {"Service_Start_Date__c": None, "Term_Months__c": None}
 

@@ -26,8 +26,7 @@ from sync_pipeline.systems.outcomes import Burden, NotNow
 from sync_pipeline.systems.stripe.client import burdens_on
 from sync_pipeline_tests.databases import ledger_database
 from sync_pipeline_tests.engine.installation import ONCE, Installation, installed
-from sync_pipeline_tests.engine.people import edit, fault, mark, only, records, requests_since, win
-from sync_pipeline_tests.engine.test_isolation import another_deal
+from sync_pipeline_tests.engine.people import another_deal, edit, fault, mark, only, records, requests_since, win
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 SECOND = 1_000_000

@@ -38,8 +38,7 @@ from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline.ledger.tables import work as work_table
 from sync_pipeline_tests.databases import ledger_database
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, installed
-from sync_pipeline_tests.engine.people import edit, fault, records
-from sync_pipeline_tests.engine.test_isolation import another_deal
+from sync_pipeline_tests.engine.people import another_deal, edit, fault, records
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 WORKERS = 6

@@ -19,8 +19,17 @@ from sync_pipeline.ledger import allowances, work
 from sync_pipeline.ledger.allowances import Allowance
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, ONCE, Installation
-from sync_pipeline_tests.engine.people import create, edit, fault, mark, only, records, requests_since, win
-from sync_pipeline_tests.engine.test_isolation import another_deal
+from sync_pipeline_tests.engine.people import (
+    another_deal,
+    create,
+    edit,
+    fault,
+    mark,
+    only,
+    records,
+    requests_since,
+    win,
+)
 
 WAVE = [f"001WAVE{number:08d}" for number in range(100_000)]
 URGENT = "001URGENT00000000"

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.rules import Guards
 from sync_pipeline.engine.guard import hold
@@ -118,11 +117,11 @@ def test_a_second_request_that_is_turned_away_tells_nothing_of_the_first(
     """Another body went out under the key of the first, which arrived late, and the account stopped for good."""
     with installed(sandbox, tmp_path) as sync:
         _in_doubt(sandbox, sync, happened=False)
-        body, key = first_request(sync)
+        body, key = sync.in_doubt()
         fault(sandbox, turned_away, **ITEMS)
         sync.wait(5)
         sync.drain()
-        arrives(sync, body, key)
+        sync.arrives(body, key)
         edit(sandbox, "OpportunityLineItem", line_of(sandbox, 25)["Id"], Quantity=27, UnitPrice=600)
         sync.wait(60)
         for _ in range(3):
@@ -193,24 +192,6 @@ def test_an_update_whose_account_was_merged_during_the_look_is_left_to_the_other
             assert [row.id for row in commands.unresolved(conn, ["001Aa0000000999AAA"])["001Aa0000000999AAA"]] == [
                 row.id for row in rows
             ]
-
-
-def first_request(sync: Installation) -> tuple[dict[str, Any], str]:
-    """The body and the key of what is in doubt."""
-    sent = select(command.c.body, attempt.c.idempotency_key).join(attempt, attempt.c.command_id == command.c.id)
-    (row,) = sync.rows(sent.where(command.c.state == "ambiguous"))
-    return canonical.decode(row.body), row.idempotency_key
-
-
-def arrives(sync: Installation, body: dict[str, Any], key: str) -> None:
-    """A request of which nobody waits for an answer takes effect after all."""
-    kind, params, stripe = body["object"], body["params"], sync.engine.stripe
-    if "id" in body:
-        of = body.get("subscription")
-        late = stripe.update(kind, body["id"], params, key=key, guard=lambda: None, subscription=of)
-    else:
-        late = stripe.create(kind, params, key=key, guard=lambda: None)
-    assert late.state == "done"
 
 
 def _in_doubt(sandbox: SandboxHandle, sync: Installation, *, happened: bool) -> int:

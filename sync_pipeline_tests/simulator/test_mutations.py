@@ -39,7 +39,7 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import World
-from sync_pipeline.engine import apply, intake, observe, reconcile, resolve, rounds
+from sync_pipeline.engine import apply, intake, observe, reconcile, resolve, rounds, stripe_side
 from sync_pipeline.engine.snapshot import SalesforceTables
 from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, inbox
 from sync_pipeline.ledger.tables import audit_head
@@ -222,7 +222,7 @@ def _churns_each_time(patch: pytest.MonkeyPatch) -> None:
 
 PARAMS, NAME = customers._customer_params, fields.field_name
 PLAN = planner.plan
-SEND, RECORDS, BILLING, CHURN = Salesforce.send, Part.records, observe._with_billing, churn.churn_records
+SEND, RECORDS, BILLING, CHURN = Salesforce.send, Part.records, stripe_side._with_billing, churn.churn_records
 
 HOUR, DAY = 3600, 86_400
 DEAL = (Action(0, "win", 0, 0),)
@@ -397,7 +397,7 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
         put(prices, "_decide", lambda *_: two_way.Decision("leave")),
     ),
     "every call to Salesforce is made twice": ("I19", plan(*DEAL), put(Salesforce, "send", _sends_twice)),
-    "a customer is read three times": ("I19", plan(*DEAL), put(observe, "_with_billing", _reads_three_times)),
+    "a customer is read three times": ("I19", plan(*DEAL), put(stripe_side, "_with_billing", _reads_three_times)),
     "a record goes along that nobody wrote ahead": ("I12", plan(*DEAL), put(Part, "records", _one_record_more)),
     "the outbox forgets nothing": ("I22", plan(*DEAL), put(commands, "prune", lambda *_: 0)),
     "customers name another Account": (

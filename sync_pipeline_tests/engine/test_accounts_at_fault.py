@@ -1,0 +1,300 @@
+"""An account that cannot be served, because of a defect of ours or a record that cannot be read, stops nobody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection
+
+from sync_pipeline.core.observation import Observation
+from sync_pipeline.core.readings import READINGS, Subject
+from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.world import Link, World
+from sync_pipeline.engine import observe, recording
+from sync_pipeline.engine.defects import DEFECT
+from sync_pipeline.engine.intake import resync
+from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts
+from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
+from sync_pipeline.ledger import inbox
+from sync_pipeline_tests.engine.installation import Installation
+from sync_pipeline_tests.engine.odd_answers import shown_as
+from sync_pipeline_tests.engine.people import (
+    another_deal,
+    at_stripe,
+    edit,
+    only,
+    pay,
+    records,
+    win,
+)
+from sync_pipeline_tests.sandbox_process import SandboxHandle
+
+
+def _account(sandbox: SandboxHandle, account: str) -> dict[str, Any]:
+    return next(record for record in records(sandbox, "Account") if record["Id"] == account)
+
+
+def _broken_reading(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """A defect of ours in one rule for one record."""
+    reading = READINGS["account_name"]
+
+    def defective(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
+        if world.account_id == broken:
+            raise ZeroDivisionError("a customer's name")
+        return reading(world, rules, subject)
+
+    monkeypatch.setitem(READINGS, "account_name", defective)
+
+
+def _is_told(problem: str, broken: str) -> bool:
+    """By its place, without the message, which may quote data."""
+    begin = f"Account {broken} cannot be served: {DEFECT} (ZeroDivisionError in defective"
+    return problem.startswith(begin) and "name" not in problem.partition("(")[2]
+
+
+def test_an_account_that_cannot_be_planned_stops_nobody_else(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others are billed, and the place of the defect is told."""
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+    _broken_reading(monkeypatch, broken)
+    report = sync.drain()
+    assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
+    (problem,) = report.total.problems
+    assert _is_told(problem, broken)
+    monkeypatch.undo()
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 2
+
+
+@pytest.mark.parametrize("where", ["written down", "answered"])
+def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Both happen for many accounts in one transaction."""
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+    links_of, events_of = observe.found_links, inbox.latest
+
+    def found_links(world: World) -> list[Link]:
+        return links_of(world) if world.account_id != broken else [1 // 0]  # type: ignore[list-item]
+
+    def latest(conn: Connection, account: str, limit: int) -> list[str]:
+        return events_of(conn, account, limit if account != broken else limit // 0)
+
+    if where == "written down":
+        monkeypatch.setattr(recording, "found_links", found_links)
+    else:
+        monkeypatch.setattr(inbox, "latest", latest)
+    report = sync.drain()
+    assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
+    place = {"written down": "found_links", "answered": "latest"}[where]
+    told = f"Account {broken} cannot be served: {DEFECT} (ZeroDivisionError in {place}, line "
+    assert report.total.problems
+    assert all(problem.startswith(told) for problem in report.total.problems)
+    monkeypatch.undo()
+    sync.wait(700)
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 2
+    sync.check_books()
+
+
+def test_the_nightly_comparison_goes_on_past_an_account_that_cannot_be_planned(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the certificate from everybody: only a drain held such a defect to its Account."""
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+    _broken_reading(monkeypatch, broken)
+    certificate = reconcile(sync.engine)
+    assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
+    ((account, what),) = [(each.account, each.what) for each in certificate.left]
+    assert account == broken
+    assert _is_told(what, broken)
+    assert (certificate.accounts, certificate.repaired, certificate.agrees) == (2, 1, False)
+    monkeypatch.undo()
+    assert reconcile(sync.engine).agrees
+
+
+def _plan(sync: Installation, *, of_all: bool) -> PlanDocument:
+    accounts = [record["Id"] for record in records(sync.sandbox, "Account")]
+    if of_all:
+        return document(sync.engine, list(compare(sync.engine, read_tables(sync.engine)).ahead.values()))
+    return document(sync.engine, foresee_accounts(sync.engine, accounts))
+
+
+@pytest.mark.parametrize("of_all", [True, False])
+def test_a_plan_tells_the_account_that_cannot_be_planned_and_plans_the_others(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, of_all: bool
+) -> None:
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+    _broken_reading(monkeypatch, broken)
+    planned = _plan(sync, of_all=of_all)
+    (unread,) = planned.unread
+    assert unread.account_id == broken
+    assert _is_told(unread.why, broken)
+    written = {write.account_id for write in planned.writes}
+    assert written == {record["Id"] for record in records(sync.sandbox, "Account")} - {broken}
+
+
+SALESFORCE_SHAPES = [
+    ("Opportunity", "Term_Months__c", "12 months"),
+    ("Opportunity", "SystemModstamp", "yesterday"),
+    ("Opportunity", "Service_Start_Date__c", "as soon as possible"),
+    ("OpportunityLineItem", "UnitPrice", "n/a"),
+    ("Account", "MRR__c", "NaN"),
+]
+
+
+def _odd_record(sync: Installation, monkeypatch: pytest.MonkeyPatch, kind: str, **fields: Any) -> tuple[str, str]:
+    """Another Account with a deal of which one record has these fields; its id and that record's."""
+    account, deal = another_deal(sync.sandbox, "Odd")
+    of = {"Account": ("Id", account), "Opportunity": ("Id", deal), "OpportunityLineItem": ("OpportunityId", deal)}
+    name, value = of[kind]
+    (record,) = [each["Id"] for each in records(sync.sandbox, kind) if each[name] == value]
+    shown_as(monkeypatch, record, **fields)
+    return account, record
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), SALESFORCE_SHAPES)
+def test_a_salesforce_record_of_an_unknown_shape_stops_only_its_account(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, kind: str, field: str, value: str
+) -> None:
+    """A field that another package made a text: the parse of a whole chunk of Accounts died of it."""
+    win(sync.sandbox)
+    odd, record = _odd_record(sync, monkeypatch, kind, **{field: value})
+    report = sync.drain()
+    assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != odd
+    assert report.total.problems == {f"Salesforce: {field} of {kind} {record} cannot be read"}
+    assert report.total.deferred >= 1
+    assert sync.open_reviews() == {}
+    monkeypatch.undo()
+    sync.wait(700)
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 2
+    sync.check_books()
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), SALESFORCE_SHAPES)
+def test_a_salesforce_record_of_an_unknown_shape_is_told_by_the_certificate_and_by_a_plan(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, kind: str, field: str, value: str
+) -> None:
+    win(sync.sandbox)
+    odd, record = _odd_record(sync, monkeypatch, kind, **{field: value})
+    why = f"Salesforce: {field} of {kind} {record} cannot be read"
+    for planned in (_plan(sync, of_all=True), _plan(sync, of_all=False)):
+        assert [(each.account_id, each.why) for each in planned.unread] == [(odd, why)]
+        assert {write.account_id for write in planned.writes} == {records(sync.sandbox, "Account")[0]["Id"]}
+    certificate = reconcile(sync.engine)
+    assert [(each.account, each.what) for each in certificate.left] == [(odd, why)]
+    assert (certificate.repaired, certificate.agrees) == (1, False)
+    assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != odd
+    monkeypatch.undo()
+    assert reconcile(sync.engine).agrees
+
+
+HUGE = 10**30
+BARELY_HELD = 2**62
+STRIPE_SHAPES = [
+    ("refund", {"amount": None}),
+    ("refund", {"amount": "a few pounds"}),
+    ("invoice_payment", {"amount_paid": "all"}),
+    ("invoice_payment", {"amount_paid": HUGE}),
+    ("invoice_payment", {"id": None}),
+    ("subscription_item", {"quantity": HUGE}),
+    ("subscription_item", {"quantity": BARELY_HELD}),
+    ("price", {"unit_amount_decimal": str(HUGE)}),
+    ("subscription", {"currency": None}),
+    ("subscription", {"start_date": None}),
+    ("subscription", {"items": None}),
+    ("customer", {"address": "1 High Street"}),
+    ("invoice", {"created": None}),
+    ("charge", {"status": 5}),
+]
+
+
+def _odd_at_stripe(sync: Installation, monkeypatch: pytest.MonkeyPatch, kind: str, fields: dict[str, Any]) -> str:
+    """The story's customer has paid, and got something back; one of its objects has these fields. The Account's id."""
+    sandbox = sync.sandbox
+    win(sandbox)
+    sync.rest()
+    pay(sandbox)
+    at_stripe(sandbox, "POST", "/v1/refunds", charge=only(sandbox, "charge")["id"], amount=100)
+    item = only(sandbox, "subscription")["items"]["data"][0]
+    of_item = {"subscription_item": item["id"], "price": item["price"]["id"]}
+    shown_as(monkeypatch, of_item.get(kind) or only(sandbox, kind)["id"], **fields)
+    return str(only(sandbox, "Account")["Id"])
+
+
+@pytest.mark.parametrize(("kind", "fields"), STRIPE_SHAPES)
+def test_an_object_of_stripe_of_an_unknown_shape_stops_only_its_account(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, kind: str, fields: dict[str, Any]
+) -> None:
+    """What no column can hold was found only where the money facts of all Accounts are stored together."""
+    odd = _odd_at_stripe(sync, monkeypatch, kind, fields)
+    other, _ = another_deal(sync.sandbox, "Next plc")
+    resync(sync.ledger, [odd, other], sync.env)
+    report = sync.drain()
+    assert _account(sync.sandbox, other)["MRR__c"] == 100.0
+    (problem,) = report.total.problems
+    assert odd in problem
+    monkeypatch.undo()
+    sync.wait(700)
+    sync.rest()
+    assert _account(sync.sandbox, odd)["Lifetime_Value__c"] == 44999.0
+    sync.check_books()
+
+
+@pytest.mark.parametrize(("kind", "fields"), STRIPE_SHAPES)
+def test_an_object_of_stripe_of_an_unknown_shape_is_told_by_the_certificate(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, kind: str, fields: dict[str, Any]
+) -> None:
+    """It took the certificate from everybody: a list was read as a whole or not at all."""
+    odd = _odd_at_stripe(sync, monkeypatch, kind, fields)
+    other, _ = another_deal(sync.sandbox, "Next plc")
+    certificate = reconcile(sync.engine)
+    assert {each.account for each in certificate.left} == {odd}
+    assert (certificate.accounts, certificate.repaired, certificate.agrees) == (2, 1, False)
+    assert _account(sync.sandbox, other)["MRR__c"] == 100.0
+    monkeypatch.undo()
+    assert reconcile(sync.engine).agrees
+
+
+def test_a_customer_of_an_unknown_shape_that_was_made_just_now_stops_no_new_deal(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever needs a customer looks through all that were made in the last hour, because search lags behind."""
+    odd = at_stripe(sync.sandbox, "POST", "/v1/customers", name="Somebody else")["id"]
+    shown_as(monkeypatch, odd, address="1 High Street", name=["Somebody", "else"])
+    win(sync.sandbox)
+    assert sync.drain().total.problems == set()
+    assert only(sync.sandbox, "Account")["MRR__c"] == 3750.0
+
+
+@pytest.mark.parametrize("step", ["unrecorded_facts", "products_to_look_up"])
+def test_a_defect_in_what_is_found_out_from_the_billing_of_one_account_stops_nobody_else(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    broken, other = only(sync.sandbox, "Account")["Id"], another_deal(sync.sandbox, "Next plc")[0]
+    whole = getattr(observe, step)
+
+    def defective(world: World, of: Any) -> Any:
+        if world.account_id == broken:
+            raise ZeroDivisionError("a customer's name")
+        return whole(world, of)
+
+    monkeypatch.setattr(observe, step, defective)
+    resync(sync.ledger, [broken, other], sync.env)
+    (problem,) = sync.drain().total.problems
+    assert _is_told(problem, broken)
+    assert _account(sync.sandbox, other)["MRR__c"] == 100.0
+    edit(sync.sandbox, "Account", other, MRR__c=1)
+    ((account, what),) = [(each.account, each.what) for each in reconcile(sync.engine).left]
+    assert account == broken
+    assert _is_told(what, broken)
+    assert _account(sync.sandbox, other)["MRR__c"] == 100.0
