@@ -10,9 +10,10 @@ import pytest
 from sqlalchemy import select
 
 from sync_pipeline.engine.drain import DrainPlan, drain, drain_is_needed
-from sync_pipeline.engine.intake import LOOK_AGAIN_US, receive
+from sync_pipeline.engine.intake import CHARGES_PER_PASS, LOOK_AGAIN_US, receive
 from sync_pipeline.ledger.inbox import NO_ACCOUNT
 from sync_pipeline.ledger.tables import inbox
+from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.events import HEARD, hint
 from sync_pipeline_tests.engine.installation import DAY, Installation
@@ -157,6 +158,32 @@ def test_a_charge_that_cannot_be_read_is_told_and_asked_for_later(
     assert drain(sync.engine, NO_POLLS).problems == set()
     assert _account(sync)["MRR_At_Risk__c"] == 3_750.0
     assert _waiting(sync) == []
+
+
+def test_disputes_whose_charges_cannot_be_read_keep_no_other_from_its_turn(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest were asked for again and again, and whoever came behind them was heard in the night."""
+    _disputed(sync)
+    ours = next(event for event in sync.engine.stripe.events_since(0) if event["type"] == "charge.dispute.created")
+    odd = [{"id": f"du_{n}", "object": "dispute", "charge": f"ch_odd{n}"} for n in range(CHARGES_PER_PASS + 10)]
+    unreadable = [{**ours, "id": f"evt_{each['id']}", "data": {"object": each}} for each in odd]
+    receive(sync.ledger, map(hint, unreadable), sync.env)
+    sync.wait(1)
+    _webhooks(sync, "charge.dispute.created")
+    arriving(monkeypatch, _nothing)
+    payer = Stripe.payer
+
+    def readable(stripe: Stripe, charge: str) -> str | None:
+        if "odd" in charge:
+            raise ReadFailed("Stripe", f"{charge} cannot be read")
+        return payer(stripe, charge)
+
+    monkeypatch.setattr(Stripe, "payer", readable)
+    for _ in range(2):
+        drain(sync.engine, NO_POLLS)
+        sync.wait(LOOK_AGAIN_SECONDS)
+    assert _account(sync)["MRR_At_Risk__c"] == 3_750.0
 
 
 def test_a_dispute_of_somebody_else_is_asked_for_once(sync: Installation) -> None:
