@@ -140,12 +140,23 @@ def _lost(world: World, billing: Billing, subscription: Subscription) -> Money:
     """
     if has_ended(subscription):
         trial, end = subscription.trial_end_at, subscription.ended_at
-        levels = (fact for fact in world.facts if (fact.kind, fact.external_id) == (UNCOUNTED, subscription.id))
         in_trial = trial is not None and end is not None and end <= trial
-        counts = not in_trial and not sum(level.amount_minor for level in levels)
+        counts = not in_trial and not _last_seen_uncounted(world, billing, subscription)
     else:
         counts = subscription.status in EARNING
     return monthly_recurring_revenue(billing, subscription.currency, [subscription] if counts else [])
+
+
+def _last_seen_uncounted(world: World, billing: Billing, subscription: Subscription) -> bool:
+    """Whether it did not count at the last look; an invoice after its trial says more than a look before that."""
+    levels = [f for f in world.facts if (f.kind, f.external_id) == (UNCOUNTED, subscription.id)]
+    if not sum(level.amount_minor for level in levels):
+        return False
+    trial, seen_at = subscription.trial_end_at, max(level.occurred_at for level in levels)
+    if trial is None or seen_at >= trial:
+        return True
+    billed = (i for i in billing.invoices if i.subscription == subscription.id and i.total > 0)
+    return all((invoice.finalized_at or 0) < trial for invoice in billed)
 
 
 def reason_in_words(subscription: Subscription) -> str | None:

@@ -180,6 +180,9 @@ def _ruled(
     if standing.keeps == side and shown != value:
         # What was to stay as it is has gone since, by a ruling for the other side.
         return _overtaken(world, conflict)
+    if standing.keeps not in (None, side) and standing.salesforce == standing.stripe != value:
+        # Nothing writes such a field but the people who made both sides equal.
+        return _overtaken(world, conflict)
     if standing.keeps != side and not standing.salesforce == standing.stripe == value:
         return conflict
     if conflict.ruling:

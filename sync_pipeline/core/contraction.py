@@ -38,8 +38,8 @@ Once a subscription has ended, Stripe does not tell any more whether it earned u
 KIND = "Contraction"
 
 
-def recurring_revenue(account_id: str, billing: Billing) -> Iterator[Fact]:
-    """The levels of every running subscription at this moment, as revision 0."""
+def recurring_revenue(account_id: str, billing: Billing, now: int) -> Iterator[Fact]:
+    """The levels of every running subscription at this moment (microseconds UTC), as revision 0."""
     for subscription in billing.subscriptions:
         if has_ended(subscription):
             continue
@@ -48,11 +48,10 @@ def recurring_revenue(account_id: str, billing: Billing) -> Iterator[Fact]:
         except MoneyError:
             continue
         earns = subscription.status in EARNING
-        levels = {RECURRING: level.minor, UNCOUNTED: 0} if earns else {UNCOUNTED: level.minor}
-        at = subscription.created_at
-        yield from (
-            Fact(kind, subscription.id, 0, account_id, level.currency, each, at) for kind, each in levels.items()
-        )
+        if earns:
+            yield Fact(RECURRING, subscription.id, 0, account_id, level.currency, level.minor, subscription.created_at)
+        uncounted = 0 if earns else level.minor
+        yield Fact(UNCOUNTED, subscription.id, 0, account_id, level.currency, uncounted, now)
 
 
 def contractions(world: World, rules: Rules, changing: Collection[str] = ()) -> Iterator[Command]:

@@ -16,5 +16,8 @@ def unrecorded_facts(world: World, rules: Rules) -> list[Fact]:
     billing = own_billing(world)
     if billing is None:
         return []
-    proved = [*proved_cash(world.account_id, billing, world.now), *recurring_revenue(world.account_id, billing)]
+    proved = [
+        *proved_cash(world.account_id, billing, world.now),
+        *recurring_revenue(world.account_id, billing, world.now),
+    ]
     return corrections(world.facts, proved, world.now) + new_failures(world, rules)

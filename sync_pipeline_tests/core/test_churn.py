@@ -229,6 +229,25 @@ def test_an_end_after_it_was_given_up_as_unpaid_loses_nothing_and_one_that_was_p
     assert lost == [Decimal(3750), 0, Decimal(3750)]
 
 
+@pytest.mark.parametrize(("total", "lost"), [(4_500_000, Decimal(3750)), (0, 0)])
+def test_a_trial_that_was_billed_before_anybody_looked_again_is_lost(total: int, lost: Decimal | int) -> None:
+    """Without an invoice it was paused when its trial ended, for want of a card to charge."""
+    trial = {"trial_end_at": NOW + 14 * DAY}
+    seen = unrecorded_facts(canceling(status="trialing", **trial), RULES)
+    ended = replace(canceling(**ENDED, **trial), facts=tuple(seen))
+    setup = replace(owing("paid", 0), finalized_at=NOW + DAY)
+    first = replace(setup, id="in_2", total=total, finalized_at=NOW + 15 * DAY)
+    assert only(with_invoices(ended, setup, first)).body["fields"]["Lost_MRR__c"] == lost
+
+
+def test_one_that_was_given_up_as_unpaid_long_after_its_trial_loses_nothing() -> None:
+    trial = {"trial_end_at": NOW - 60 * DAY}
+    seen = unrecorded_facts(canceling(status="unpaid", **trial), RULES)
+    ended = replace(canceling(**ENDED, **trial), facts=tuple(seen))
+    once_paid = replace(owing("paid", 0), finalized_at=NOW - 50 * DAY)
+    assert only(with_invoices(ended, once_paid)).body["fields"]["Lost_MRR__c"] == 0
+
+
 def test_the_tenth_episode_follows_the_ninth() -> None:
     records = [record(n, status="Rescinded") for n in range(1, 10)]
     command = only(canceling(*reversed(records), **SCHEDULED))

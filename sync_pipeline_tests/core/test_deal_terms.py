@@ -182,6 +182,14 @@ def test_a_beginning_that_is_billed_already_is_for_a_person(says: dict[str, Any]
     assert told.detail.startswith("what was billed cannot begin on another day: ")
 
 
+def test_a_ruling_that_cannot_be_carried_out_is_over_when_the_deal_is_put_back() -> None:
+    edited = ruled(running(service_start_date="2026-12-01"), "Salesforce")
+    back = replace(edited, deals=running().deals)
+    (asked,) = [each for each in edited.conflicts if each.rule == BEGINS]
+    (over,) = [each for each in plan(back, RULES, b"").conflicts if each.rule == BEGINS]
+    assert (over.key, over.status, over.winner) == (asked.key, "Overtaken", None)
+
+
 @pytest.mark.parametrize("said", ["2026-11-23", None])
 def test_a_day_that_is_filled_in_or_emptied_is_no_other_day(said: str | None) -> None:
     """A deal without a day began on the day on which it was billed, and says the same with it."""

@@ -108,7 +108,10 @@ class TwoSystems:
         billing: Observation[Billing] = Absent("no customer")
         if living:
             billing = Present(sum(map(self._billing, living), Billing()))
-            observed = [*proved_cash(ACCOUNT, billing.value, self.now), *recurring_revenue(ACCOUNT, billing.value)]
+            observed = [
+                *proved_cash(ACCOUNT, billing.value, self.now),
+                *recurring_revenue(ACCOUNT, billing.value, self.now),
+            ]
             self.facts += corrections(self.facts, observed, self.now)
         similar = sorted(
             (

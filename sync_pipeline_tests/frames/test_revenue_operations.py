@@ -289,7 +289,7 @@ def test_what_an_end_loses_is_the_same_in_salesforce_and_in_the_table(
     )
     (row,) = fitting(frame, CHURN_RECORDS)
     billing = Billing(subscriptions=(before,), items=tuple(items))
-    facts = tuple(recurring_revenue(ACCOUNT, billing)) if seen else ()
+    facts = tuple(recurring_revenue(ACCOUNT, billing, at("2026-03-19"))) if seen else ()
     world = billed(billing=Present(replace(billing, subscriptions=(ended,))), now=at("2026-03-20"), facts=facts)
     (record,) = churn.churn_records(world, RULES)
     assert isinstance(record, Command)
