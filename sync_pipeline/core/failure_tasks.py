@@ -82,7 +82,9 @@ def story(fact: Fact, commercial: Commercial) -> str:
     lines = [" ".join(sentences)]
     if "at_risk_minor" in told:
         at_risk = shown(int(told["at_risk_minor"]), told["at_risk_currency"])
-        lines.append(f"Monthly recurring revenue at risk: {at_risk}.")
+        status = told.get("uncounted", "").replace("_", " ")
+        uncounted = f" (billing is {status}, so MRR and MRR At Risk do not count it)" if status else ""
+        lines.append(f"Monthly recurring revenue at risk: {at_risk}{uncounted}.")
     return "\n".join(lines)
 
 

@@ -16,7 +16,7 @@ from sync_pipeline.core.at_risk import is_overdue
 from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.declines import is_hard
 from sync_pipeline.core.facts import Fact
-from sync_pipeline.core.lifecycle import has_ended
+from sync_pipeline.core.lifecycle import EARNING, has_ended
 from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.rules import Commercial, Rules
@@ -196,11 +196,13 @@ def _fact(
 
 
 def _revenue_at_risk(billing: Billing, subscription: Subscription | None) -> dict[str, str]:
-    """The monthly recurring revenue of the invoice's subscription, minor units; nothing where it has no value."""
+    """The monthly recurring revenue of the invoice's subscription, minor units, and why the Account's figures do not
+    count it; nothing where it has no value."""
     if subscription is None:
         return {}
     try:
         revenue = monthly_recurring_revenue(billing, subscription.currency, [subscription])
     except MoneyError:
         return {}
-    return {"at_risk_minor": str(revenue.minor), "at_risk_currency": revenue.currency}
+    uncounted = {} if subscription.status in EARNING else {"uncounted": subscription.status}
+    return {"at_risk_minor": str(revenue.minor), "at_risk_currency": revenue.currency} | uncounted

@@ -7,7 +7,7 @@ with the lines that moved; what follows from the first writes follows as planned
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sync_pipeline.core.commands import Plan
@@ -100,7 +100,9 @@ class _AsPlanned(Approval):
     guard: Approval
     begun: set[str] = field(default_factory=set)
 
-    def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
+    def approved(
+        self, worlds: Mapping[str, World], plans: Mapping[str, Plan], tell: Callable[[str], None]
+    ) -> Collection[str]:
         unread = {each.account_id: each.why for each in not_read(worlds.values()) if each.account_id not in self.begun}
         self.report.unread |= unread
         for name in plans.keys() - self.begun - unread.keys():
@@ -112,7 +114,7 @@ class _AsPlanned(Approval):
             self.report.moved.extend(moved)
             if not moved:
                 self.begun.add(name)
-        return self.guard.approved(worlds, {name: plans[name] for name in self.begun & plans.keys()})
+        return self.guard.approved(worlds, {name: plans[name] for name in self.begun & plans.keys()}, tell)
 
     def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
         self.guard.wrote(worlds, plans, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -59,8 +59,11 @@ class Halted(Exception):
 class Approval(Protocol):
     """Who has the last word before plans are written."""
 
-    def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
-        """The accounts whose plans may be written; the others are left for another time. Raises Halted."""
+    def approved(
+        self, worlds: Mapping[str, World], plans: Mapping[str, Plan], tell: Callable[[str], None]
+    ) -> Collection[str]:
+        """The accounts whose plans may be written; the others are left for another time, and `tell` hears what is wrong
+        with them. Raises Halted."""
 
     def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
         """Called after each round: what of the approved plans was in the outbox to be sent."""
@@ -70,7 +73,9 @@ class Approval(Protocol):
 class EverythingApproved(Approval):
     """Every plan may be written."""
 
-    def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
+    def approved(
+        self, worlds: Mapping[str, World], plans: Mapping[str, Plan], tell: Callable[[str], None]
+    ) -> Collection[str]:
         return plans.keys()
 
 

@@ -8,13 +8,16 @@ still to be written is within the guards.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
 
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.foresight import Foreseen, imagine
 from sync_pipeline.core.guards import breaches, counted, share_breaches
+from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Approval, Engine, Halted
+from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_one
 from sync_pipeline.ledger import commands, cursors, unasked
 from sync_pipeline.ledger.commands import CommandRow
@@ -49,15 +52,26 @@ class RunGuard(Approval):
         self._engine = engine
         self._counted: dict[str, tuple[int, Counter[str], list[Command]]] = {}
 
-    def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
-        """The accounts whose plans may be written now. Raises GuardTripped, Halted while another stop holds."""
+    def approved(
+        self, worlds: Mapping[str, World], plans: Mapping[str, Plan], tell: Callable[[str], None]
+    ) -> Collection[str]:
+        """The accounts whose plans may be written now. Raises GuardTripped, Halted while another stop holds.
+
+        What cannot be counted is not written.
+        """
         engine = self._engine
         fresh = _not_counted_yet(engine, {name: planned.commands for name, planned in plans.items()})
-        counts = {name: _count(engine, worlds[name], writes) for name, writes in fresh.items()}
+        counts: dict[str, Counter[str]] = {}
+        for name, writes in fresh.items():
+            count = contained(name, partial(_count, engine, worlds[name], writes))
+            if isinstance(count, Unknown):
+                tell(count.why)
+            else:
+                counts[name] = count
         total = sum(counts.values(), Counter())
         if not total:
             refuse_if_held(engine.ledger)
-            return plans.keys()
+            return counts.keys()
         with engine.ledger.tx() as conn:
             held = cursors.take(conn, HOLD, engine.env.now())
             wall = engine.env.wall()
@@ -68,9 +82,9 @@ class RunGuard(Approval):
         if held:
             raise Halted(held)
         if found:
-            stop(engine, found, [worlds[name] for name, planned in plans.items() if planned.commands])
+            stop(engine, found, [worlds[name] for name in counts if plans[name].commands])
         self._counted |= {name: (wall, count, fresh[name]) for name, count in counts.items() if count}
-        return plans.keys()
+        return counts.keys()
 
     def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
         """Takes back what was counted and has certainly not taken effect."""
@@ -81,9 +95,11 @@ class RunGuard(Approval):
             known = commands.get_all(conn, [row.id for row in rows if row.account in counts])
             took = {row.key for row in known.values() if row.state == "done" or row.is_unresolved}
             for name, (wall, count, planned) in counts.items():
-                more = _count(self._engine, worlds[name], [each for each in planned if each.key in took])
-                more.subtract(count)
-                unasked.add(conn, name, more, at_wall=wall)
+                written = [each for each in planned if each.key in took]
+                more = contained(name, partial(_count, self._engine, worlds[name], written))
+                if isinstance(more, Counter):
+                    more.subtract(count)
+                    unasked.add(conn, name, more, at_wall=wall)
 
 
 def check(engine: Engine, ahead: Collection[Foreseen], *, among: int | None = None, remedy: str = REMEDY) -> None:
@@ -92,7 +108,13 @@ def check(engine: Engine, ahead: Collection[Foreseen], *, among: int | None = No
     `among` is how many Accounts there are, where the share of those that are written to counts as well.
     """
     fresh = _not_counted_yet(engine, {each.before.account_id: each.commands for each in ahead})
-    counts = sum((counted(fresh[each.before.account_id], each.before, each.after) for each in ahead), Counter())
+    counts: Counter[str] = Counter()
+    for each in ahead:
+        name = each.before.account_id
+        count = contained(name, partial(counted, fresh[name], each.before, each.after))
+        if isinstance(count, Counter):
+            # What cannot be counted is not written: whoever is about to write it counts it once more.
+            counts += count
     guards = engine.rules.guards
     with engine.ledger.tx() as conn:
         found = breaches(unasked.since(conn, _began(engine, engine.env.wall())) + counts, guards)

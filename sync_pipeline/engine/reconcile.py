@@ -183,11 +183,10 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
     )
     for name, before in compared.ahead.items():
         world = fresh.get(name, before.before)
-        planned: Plan | Unknown = before.now
-        if name in fresh:
-            planned = contained(name, partial(plan, world, engine.rules, engine.personal_key))
-        if isinstance(planned, Unknown):
-            world, planned = replace(world, account=planned), Plan()
+        judged = contained(name, partial(_judge, engine, before, fresh.get(name)))
+        if isinstance(judged, Unknown):
+            world, judged = replace(world, account=judged), (Plan(), [], [])
+        planned, differed, figures = judged
         left = [Left(name, name, each.why) for each in not_read([world])]
         left += [Left(name, c.target, c.reason + refused.get((name, c.key), "")) for c in planned.commands]
         left += [Left(name, review.subject, review.detail) for review in planned.reviews]
@@ -195,16 +194,24 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
         certificate.left.extend(left)
         certificate.agreed += not left and name not in fresh
         certificate.repaired += not left and name in fresh
-        now = {figure.measure: figure for figure in _figures(engine, world)}
-        for figure in _figures(engine, before.before):
-            if figure.difference:
-                after = now.get(figure.measure, figure)
-                certificate.differences.append(replace(figure, left=after.difference))
-        for figure in now.values():
+        now = {figure.measure: figure for figure in figures}
+        for figure in differed:
+            after = now.get(figure.measure, figure)
+            certificate.differences.append(replace(figure, left=after.difference))
+        for figure in figures:
             total = certificate.totals.setdefault(figure.measure, {}).setdefault(figure.currency, Total())
             total.salesforce += figure.salesforce
             total.stripe += figure.stripe
     return certificate
+
+
+def _judge(engine: Engine, before: Foreseen, fresh: World | None) -> tuple[Plan, list[Figure], list[Figure]]:
+    """What is still to be done for an account, the figures that differed when it was compared, and those of now."""
+    compared = list(_figures(engine, before.before))
+    differed = [figure for figure in compared if figure.difference]
+    if fresh is None:
+        return before.now, differed, compared
+    return plan(fresh, engine.rules, engine.personal_key), differed, list(_figures(engine, fresh))
 
 
 def reconcile(engine: Engine, *, allow: bool = False) -> Certificate:

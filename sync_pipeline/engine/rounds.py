@@ -141,10 +141,10 @@ class _Rounds:
         resolved = resolve(self.engine, self.held.claims, between=self._keep_going)
         _stop_if_halted(resolved)
         worlds, plans = self._look_and_plan(resolved.in_doubt)
-        approved = self.engine.approval.approved(worlds, plans)
+        tell = self.report.problems.add
+        approved = self.engine.approval.approved(worlds, plans, tell)
         _give_back(self.engine, [each for each in self.held.claims if each.account not in approved], self.report)
         self.held.claims = [claim for claim in self.held.claims if claim.account in approved]
-        tell = self.report.problems.add
         recorded = record_all(self.engine, self.held.claims, worlds, plans, resolved.in_doubt, tell)
         for claim in self.held.claims:
             for row in recorded[claim.account].unlisted if claim.account in recorded else ():

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.foresight import Foreseen, imagine
+from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.undo import Stays, Written, reverse
@@ -19,6 +21,7 @@ from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine import guard, queue
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine, Halted
+from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.plan_text import shown
 from sync_pipeline.engine.planning import not_read
@@ -75,15 +78,24 @@ def plan_undo(engine: Engine, run: str) -> Undo:
         for name, world in worlds.items():
             if name in undo.unread:
                 continue
-            undone, stays = _reversed(engine, undo, world)
+            found = contained(name, partial(_of_account, engine, undo, world))
+            if isinstance(found, Unknown):
+                undo.unread[name] = found.why
+                continue
+            undone, stays, again, ahead = found
             undo.stays += stays
             if undone:
                 undo.commands[name] = undone
-                after, is_whole = imagine(world, undone, engine.rules, lambda _: Billing())
-                planned = plan(after, engine.rules, engine.personal_key)
-                undo.ahead.append(Foreseen(world, after, Plan(tuple(undone)), (tuple(undone),), is_whole))
-                undo.again.extend(_written_again(planned, undone))
+                undo.ahead.append(ahead)
+                undo.again += again
     return undo
+
+
+def _of_account(engine: Engine, undo: Undo, world: World) -> tuple[list[Command], list[Stays], list[Stays], Foreseen]:
+    undone, stays = _reversed(engine, undo, world)
+    after, is_whole = imagine(world, undone, engine.rules, lambda _: Billing())
+    again = list(_written_again(plan(after, engine.rules, engine.personal_key), undone))
+    return undone, stays, again, Foreseen(world, after, Plan(tuple(undone)), (tuple(undone),), is_whole)
 
 
 def carry_out(engine: Engine, undo: Undo, *, allow: bool = False) -> Undone:
@@ -122,8 +134,12 @@ def _set_back(engine: Engine, undo: Undo, claims: Sequence[Claim], undone: Undon
     unread = {each.account_id for each in not_read(worlds.values())}
     found: dict[str, list[Command]] = {}
     told = set(undo.stays)
-    for name in worlds.keys() - unread:
-        found[name], stays = _reversed(engine, undo, worlds[name])
+    for name in sorted(worlds.keys() - unread):
+        reversed_now = contained(name, partial(_reversed, engine, undo, worlds[name]))
+        if isinstance(reversed_now, Unknown):
+            unread.add(name)
+            continue
+        found[name], stays = reversed_now
         undone.stays += [each for each in stays if each not in told]
     with engine.ledger.tx() as conn:
         now = engine.env.now()

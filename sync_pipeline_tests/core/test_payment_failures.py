@@ -154,6 +154,21 @@ def test_a_failed_attempt_becomes_a_task_and_its_marker() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        ("active", ""),
+        ("incomplete", " (billing is incomplete, so MRR and MRR At Risk do not count it)"),
+        ("unpaid", " (billing is unpaid, so MRR and MRR At Risk do not count it)"),
+    ],
+)
+def test_what_is_at_risk_and_no_revenue_of_the_account_is_told_as_that(status: str, why: str) -> None:
+    world = failing(charge(1))
+    assert isinstance(world.billing, Present)
+    billing = replace(world.billing.value, subscriptions=(subscription(status=status),))
+    assert f"Monthly recurring revenue at risk: GBP 3,750.00{why}." in said(replace(world, billing=Present(billing)))
+
+
 def test_every_attempt_has_its_own_task_with_its_number() -> None:
     found = commands(failing(charge(2), charge(1), charge(3)))
     told = {command.key: task(command)["Description"].split(" to collect")[0] for command in found}

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
 
+from sync_pipeline.core import deal, guards
+from sync_pipeline.core import undo as core_undo
+from sync_pipeline.core.commands import Command
 from sync_pipeline.core.observation import Observation
 from sync_pipeline.core.readings import READINGS, Subject
-from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.core.world import Link, World
-from sync_pipeline.engine import observe, recording
+from sync_pipeline.engine import guard, observe, recording, undo
+from sync_pipeline.engine import reconcile as certificates
 from sync_pipeline.engine.defects import DEFECT
 from sync_pipeline.engine.intake import resync
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts
@@ -138,6 +145,72 @@ def test_a_plan_tells_the_account_that_cannot_be_planned_and_plans_the_others(
     assert _is_told(unread.why, broken)
     written = {write.account_id for write in planned.writes}
     assert written == {record["Id"] for record in records(sync.sandbox, "Account")} - {broken}
+
+
+def test_what_the_guards_cannot_count_is_not_written_and_stops_nobody_else(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+
+    def counted(commands: Iterable[Command], before: World, after: World) -> Counter[str]:
+        if before.account_id == broken:
+            raise ZeroDivisionError("a customer's name")
+        return guards.counted(commands, before, after)
+
+    monkeypatch.setattr(guard, "counted", counted)
+    (problem,) = sync.drain().total.problems
+    assert problem.startswith(f"Account {broken} cannot be served: {DEFECT} (ZeroDivisionError in counted")
+    assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
+    certificate = reconcile(sync.engine)
+    assert {each.account for each in certificate.left} == {broken}
+    assert len(records(sync.sandbox, "subscription")) == 1
+    monkeypatch.undo()
+    sync.wait(700)
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 2
+
+
+def test_what_cannot_be_set_back_of_one_account_is_of_the_others(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+    sync.rest()
+
+    def reverse(world: World, *more: Any) -> Iterator[Any]:
+        if world.account_id == broken:
+            raise ZeroDivisionError("a customer's name")
+        return core_undo.reverse(world, *more)
+
+    whole = undo.plan_undo(sync.engine, "test")
+    monkeypatch.setattr(undo, "reverse", reverse)
+    planned = undo.plan_undo(sync.engine, "test")
+    assert planned.unread.keys() == {broken} == whole.commands.keys() - planned.commands.keys()
+    (other,) = planned.commands
+    done = undo.carry_out(sync.engine, whole, allow=True).total
+    assert done.waiting == {broken}
+    assert "MRR__c" not in _account(sync.sandbox, other)
+    assert _account(sync.sandbox, broken)["MRR__c"] == 100.0
+
+
+def test_figures_that_cannot_be_told_of_one_account_are_left_out_of_the_certificate(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    win(sync.sandbox)
+    broken, _ = another_deal(sync.sandbox, "Broken")
+    sync.rest()
+
+    def account_currency(account: Account, commercial: Commercial) -> str:
+        if account.id == broken:
+            raise ZeroDivisionError("a customer's name")
+        return deal.account_currency(account, commercial)
+
+    monkeypatch.setattr(certificates, "account_currency", account_currency)
+    certificate = reconcile(sync.engine)
+    assert [each.account for each in certificate.left] == [broken]
+    assert certificate.totals["mrr"]["GBP"].stripe == 375_000
+    assert not certificate.agrees
 
 
 SALESFORCE_SHAPES = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
@@ -128,7 +128,9 @@ class TheOther(Approval):
     account: str
     made: list[str] = field(default_factory=list)
 
-    def approved(self, worlds: Mapping[str, World], plans: Mapping[str, Plan]) -> Collection[str]:
+    def approved(
+        self, worlds: Mapping[str, World], plans: Mapping[str, Plan], tell: Callable[[str], None]
+    ) -> Collection[str]:
         wanted = [
             replace(as_new_command(each, {}), account=self.account)
             for planned in plans.values()
