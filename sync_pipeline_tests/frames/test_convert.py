@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_pipeline.core.salesforce_records import Account, Opportunity
@@ -34,6 +34,7 @@ INVOICE = Invoice(
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys())
+@settings(max_examples=30)
 @given(data=st.data())
 def test_records_come_back_equal(table: Table, data: st.DataObject) -> None:
     records = data.draw(st.lists(rows(table), max_size=4))

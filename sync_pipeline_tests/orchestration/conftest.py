@@ -20,6 +20,17 @@ NOW = 1_768_471_200
 Installed = Callable[..., Settings]
 
 
+def settings_of(sandbox: SandboxHandle, folder: Path, **variables: str) -> Settings:
+    """Settings for a sandbox with an own home; keyword arguments are environment variables."""
+    environment: Mapping[str, str] = {
+        **sandbox_environment(sandbox.ready),
+        "SYNC_HOME": str(folder / "home"),
+        "SYNC_LINGER_SECONDS": "1",
+        **variables,
+    }
+    return load_settings(environment)
+
+
 @pytest.fixture(scope="package")
 def running_sandbox() -> Iterator[SandboxHandle]:
     with start_sandbox("--data", "story", "--now", str(NOW)) as handle:
@@ -38,13 +49,7 @@ def installed(sandbox: SandboxHandle, tmp_path: Path) -> Installed:
     """Makes settings for the sandbox with an own home; keyword arguments are environment variables."""
 
     def make(**variables: str) -> Settings:
-        environment: Mapping[str, str] = {
-            **sandbox_environment(sandbox.ready),
-            "SYNC_HOME": str(tmp_path / "home"),
-            "SYNC_LINGER_SECONDS": "1",
-            **variables,
-        }
-        return load_settings(environment)
+        return settings_of(sandbox, tmp_path, **variables)
 
     return make
 
