@@ -83,7 +83,8 @@ def to_be_written(world: World, rules: Rules) -> frozenset[str]:
 def _keep_item(
     world: World, rules: Rules, running: RunningDeal, billed: BilledItem, ramp: RampAhead, changes: ItemChanges
 ) -> Iterator[Entry]:
-    before = _without_joining(billed)
+    # Lines that join where others are gone stand for them.
+    before = _without_joining(billed) if not billed.gone else None
     if before is not None and decide_quantity(world, rules, before).move != "agree":
         # What both sides had comes first: a line that joins is added to it, and must not look like a conflict.
         billed = before

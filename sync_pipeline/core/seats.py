@@ -40,18 +40,21 @@ def decide_quantity(world: World, rules: Rules, billed: BilledItem) -> Decision:
     base = _base(world, billed)
     left, right = (canonical.encode(number(value)) for value in (wanted, shown))
     last_edited = max(billed.lines, key=lambda line: line.modified_at or 0)
+    taken_off = bool(agreed_quantity(world, billed.gone)) and base is not None and wanted < quantity_of(base)
+    words = f"{wanted} in Salesforce, {shown} at Stripe"
     term = Term(
         subject=billed.item.id,
         rule=QUANTITY,
         salesforce=left,
         stripe=right,
         base=base,
-        words=f"{wanted} in Salesforce, {shown} at Stripe",
+        words=f"{words}, since lines of it were taken off the deal" if taken_off else words,
         said=(canonical.decode(base) if base else None, str(wanted), str(shown)),
         about=billed.about(last_edited),
     )
     # Of a subscription that was found nobody knows which of the two it was meant to have.
-    carries = base is not None or billed.made_by_us
+    is_ours = base is not None or billed.made_by_us
+    carries = is_ours and (rules.commercial.removed_lines == "carry" or not taken_off)
     decision = decide(world, rules.commercial, term, rules.commercial.on_stripe_quantity, carries=carries)
     if decision.value is not None and spread(billed.lines, quantity_of(decision.value)) is None:
         detail = f"{quantity_of(decision.value)} are fewer than there are lines of it; take lines off the deal"

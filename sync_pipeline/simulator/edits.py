@@ -27,6 +27,7 @@ QUANTITY, CANCEL_DATE = "item.quantity", "contract.cancel_requested_on"
 FIELDS = (QUANTITY, CANCEL_DATE)
 OF_STRIPE = ("si_", "sub_")
 LEASE_SECONDS = 120
+WHATEVER = "whatever"
 Name = tuple[str, str]
 """Rule and subject, as a conflict has them."""
 
@@ -36,12 +37,14 @@ class Term:
     """A two-way field: both values (canonical), and the ids of the records that show them.
 
     `joined` is what Salesforce has together with lines that join the others, which are no edit of what both sides had.
+    `taken_off`: lines of it are not on the deal any more, which a person is asked about even if only one side moved.
     """
 
     salesforce: str
     stripe: str
     records: tuple[str, ...]
     joined: str
+    taken_off: bool = False
 
     @property
     def values(self) -> tuple[str, str]:
@@ -80,9 +83,13 @@ class Edits:
                 self._since[name] = self._stage.micros
             # What both sides agreed on may become known only after they have edited it: a worker stood still.
             now = (agreed_on, *term.values)
-            if agreed_on is not None and len(set(now)) == 3 and self._told.get(name) != now:
-                self.clashes[name][agreed_on, *term.values] += 1
-                self._stage.sometimes[f"both sides edited {name[0]}"] += 1
+            if agreed_on is not None and self._told.get(name) != now:
+                if len(set(now)) == 3:
+                    self.clashes[name][agreed_on, *term.values] += 1
+                    self._stage.sometimes[f"both sides edited {name[0]}"] += 1
+                elif term.taken_off:
+                    # Whatever is on the deal then: a line that was put on since may come to the same item.
+                    self.clashes[name][agreed_on, WHATEVER, term.stripe] += 1
             self._told[name] = now
 
     def at_rest(self) -> Iterator[str]:
@@ -92,7 +99,8 @@ class Edits:
             rows = conn.execute(select(conflict).where(conflict.c.rule.in_(FIELDS))).all()
         found = Counter((row.rule, row.subject, row.base, row.salesforce, row.stripe) for row in rows)
         for (rule, subject, *values), count in found.items():
-            times = self.clashes[rule, subject][values[0] or NOTHING, values[1], values[2]]
+            known, base = self.clashes[rule, subject], values[0] or NOTHING
+            times = known[base, values[1], values[2]] + known[base, WHATEVER, values[2]]
             if count > times:
                 yield f"I16: {count} conflicts about {rule} of {subject} with {values}, which clashed {times} times"
         for row in rows:
@@ -166,15 +174,19 @@ class Edits:
         salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
         lines = {key: row for key, row in salesforce.table("OpportunityLineItem").items() if not row.get("IsDeleted")}
         for item in stripe.table("subscription_item").values():
-            billed = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each in lines]
+            told = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
+            billed = [each for each in told if each in lines or (QUANTITY, each) in agreed]
             names = [each for each in billed if (QUANTITY, each) in agreed] or billed
             if names and not item.get("deleted"):
                 agreed_ones, all_of_them = (
-                    _canonical(sum((Decimal(str(lines[each]["Quantity"])) for each in some), Decimal(0)))
+                    _canonical(
+                        sum((Decimal(str(lines[each]["Quantity"])) for each in some if each in lines), Decimal(0))
+                    )
                     for some in (names, billed)
                 )
                 both = agreed_ones, _canonical(item["quantity"])
-                yield (QUANTITY, item["id"]), Term(*both, (item["id"], *names), all_of_them)
+                taken_off = any(each not in lines for each in names)
+                yield (QUANTITY, item["id"]), Term(*both, (item["id"], *names), all_of_them, taken_off)
         subscriptions = stripe.table("subscription")
         deals = {row.get("ContractId"): key for key, row in salesforce.table("Opportunity").items()}
         billing = {each["metadata"].get("sf_opportunity_id"): key for key, each in subscriptions.items()}

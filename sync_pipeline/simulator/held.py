@@ -22,10 +22,11 @@ from sync_pipeline.simulator.oracle import owners
 Row = Mapping[str, Any]
 NOTHING = canonical.encode(None)
 
+LINE = "OpportunityLineItem"
 RECORDS = {
     "account": "Account",
     "opportunity": "Opportunity",
-    "line": "OpportunityLineItem",
+    "line": LINE,
     "contract": "Contract",
 }
 OBJECTS = ("customer", "subscription", "subscription_item")
@@ -62,6 +63,7 @@ class Held:
         self._salesforce: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._stripe: dict[tuple[str, str], set[str]] = defaultdict(set)
         self._joint: set[str] = set()
+        self._billed: dict[str, list[str]] = {}
 
     def look(self) -> None:
         """Every row that is another one than at the last look."""
@@ -69,6 +71,9 @@ class Held:
         for kind, table in RECORDS.items():
             for record in self._moved(table, salesforce.table(table)):
                 self._record(kind, record)
+        for line in self._known[LINE].keys() - salesforce.table(LINE).keys():
+            # One that was taken off its deal is in no bin.
+            self._record("line", {**self._known[LINE].pop(line), "IsDeleted": True})
         moved = {kind: list(self._moved(kind, stripe.table(kind))) for kind in OBJECTS}
         for customer in moved["customer"]:
             self._customer(customer)
@@ -158,14 +163,20 @@ class Held:
             self._salesforce[subject, field] = self._salesforce["", field]
 
     def _item(self, item: Row) -> None:
+        if item.get("deleted"):
+            # Nothing is left of it but its id.
+            for line in self._billed.pop(item["id"], ()):
+                self._stripe[line, "item.quantity"].add(_number(0))
+            return
         self._stripe["", "line.stripe_item_id"].add(canonical.encode(item["id"]))
         lines = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
+        self._billed[item["id"]] = lines
         price = self._sandbox.stripe.world.store.table("price")[item["_price"]]
         if len(lines) > 1:
             self._joint.update(lines)
         self._stripe[price["product"], "item.unit_price"].add(_number(Decimal(price["unit_amount_decimal"])))
         for line in lines:
-            self._stripe[line, "item.quantity"].add(_number(0 if item.get("deleted") else item["quantity"]))
+            self._stripe[line, "item.quantity"].add(_number(item["quantity"]))
 
     def _ends(self) -> None:
         """The days on which subscriptions are to end: of the Contracts that name them, or could come to do so."""

@@ -23,6 +23,8 @@ from sync_pipeline.simulator.people import CANARY, People
 
 TOLD_FOR_SECONDS = 14 * 86_400
 ENDED = ("canceled", "incomplete_expired")
+ON_ONE_SIDE = ("item_on_no_line", "line_not_billed")
+"""Conflicts that a person may leave as they are."""
 Rows = list[dict[str, Any]]
 
 
@@ -39,12 +41,16 @@ def at_rest(
     with ledger.read() as conn:
         told = set(conn.execute(select(review.c.key).where(review.c.closed_at.is_(None))).scalars())
         open_ones = select(conflict.c.rule, conflict.c.subject).where(conflict.c.status == "Open")
-        told |= {f"{rule}:{subject}" for rule, subject in conn.execute(open_ones)}
+        kept = select(conflict.c.rule, conflict.c.subject).where(
+            conflict.c.rule.in_(ON_ONE_SIDE), conflict.c.status == "Decided", conflict.c.winner == "Stripe"
+        )
+        told |= {f"{rule}:{subject}" for each in (open_ones, kept) for rule, subject in conn.execute(each)}
         of_seats = select(conflict.c.account).where(conflict.c.rule == "item.quantity")
         clashed = set(conn.execute(of_seats).scalars())
     yield from _creation(salesforce, stripe, owners(sandbox), told)
     yield from _seats(salesforce, stripe, told)
     yield from _edits(salesforce, stripe, people, clashed)
+    yield from _terms_of_payment(salesforce, stripe, told)
     yield from _failures(sandbox, salesforce)
     yield from _figures(sandbox, salesforce, stripe)
     yield from _churn(salesforce, _of_accounts(sandbox, stripe["subscription"]), taken_back)
@@ -110,17 +116,21 @@ def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set
     """`told` are the differences that a person was told of, as rule:subject."""
     quantity = {line["Id"]: Fraction(str(line["Quantity"])) for line in salesforce["OpportunityLineItem"]}
     won = {o["Id"] for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
-    amount = {o["Id"]: o["Amount"] for o in salesforce["Opportunity"]}
+    shown: dict[str, Fraction] = defaultdict(Fraction)
+    for line in salesforce["OpportunityLineItem"]:
+        if f"line_not_billed:{line['Id']}" not in told:
+            shown[line["OpportunityId"]] += quantity[line["Id"]] * Fraction(str(line["UnitPrice"])) * 100
     for subscription in stripe["subscription"]:
         opportunity = subscription["metadata"].get("sf_opportunity_id")
-        if subscription["status"] in ENDED or opportunity not in won or f"missing_subscription:{opportunity}" in told:
+        matters = {f"missing_subscription:{opportunity}", f"last_item:{opportunity}"}
+        if subscription["status"] in ENDED or opportunity not in won or not matters.isdisjoint(told):
             continue
-        known = [f"item.quantity:{item['id']}" in told for item in subscription["items"]["data"]]
-        billed = sum((_amount(item) for item in subscription["items"]["data"]), Fraction(0))
-        shown = Fraction(str(amount[opportunity] or 0)) * 100
-        if shown != billed and not any(known):
-            yield f"I4: the Amount of {opportunity} is {shown}, billed is {billed}"
-        for item in subscription["items"]["data"]:
+        items = [each for each in subscription["items"]["data"] if f"item_on_no_line:{each['id']}" not in told]
+        known = [f"item.quantity:{item['id']}" in told for item in items]
+        billed = sum(map(_amount, items), Fraction(0))
+        if shown[opportunity] != billed and not any(known):
+            yield f"I4: the lines of {opportunity} come to {shown[opportunity]}, billed is {billed}"
+        for item in items:
             lines = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
             total = sum((quantity.get(each, Fraction(0)) for each in lines), Fraction(0))
             if lines and total != item["quantity"] and f"item.quantity:{item['id']}" not in told:
@@ -147,6 +157,17 @@ def _edits(
             yield f"I16: {account} was edited in {side} only, and has a conflict of seats"
         if {each[:2] for each in edits} == {(side, name)} and quantity.get(name, wanted) != wanted:
             yield f"I16: {account} was edited in {side} only, to {wanted}, and {name} has {quantity[name]}"
+
+
+def _terms_of_payment(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set[str]) -> Iterator[str]:
+    """I16: what sales edit of the days until an invoice is due counts at Stripe, or a person is told."""
+    said = {o["Id"]: o.get("Net_Days__c") for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
+    for subscription in stripe["subscription"]:
+        deal, has = subscription["metadata"].get("sf_opportunity_id"), subscription["days_until_due"]
+        is_sent = subscription["status"] not in ENDED and subscription["collection_method"] == "send_invoice"
+        matters = {f"subscription.collection:{deal}", f"missing_subscription:{deal}"}
+        if is_sent and said.get(deal) not in (None, has) and matters.isdisjoint(told):
+            yield f"I16: {deal} is to be paid after {said[deal]} days, {subscription['id']} has {has}"
 
 
 def _failures(sandbox: Sandbox, salesforce: Mapping[str, Rows]) -> Iterator[str]:

@@ -29,6 +29,7 @@ OFTEN_FOLLOWED_BY = {
     "enter a cancel date": ("take the cancel date away",),
     "delete the Account": ("restore the Account",),
     "change a rule": ("delete the Account",),
+    "take a line off": ("put a line on",),
 }
 OPEN = "Negotiation/Review"
 
@@ -87,7 +88,8 @@ def _following(action: Action, chance: random.Random) -> list[Action]:
 class People:
     """Whoever works in the two systems, and who keeps the rules of the sync.
 
-    `seat_edits` are by Account: which system, which line or item, how many. `amended` are Accounts whose deal was.
+    `seat_edits` are by Account: which system, which line or item, how many. `amended` are Accounts whose deal has
+    other lines since.
     """
 
     def __init__(self, sandbox: Sandbox) -> None:
@@ -183,6 +185,28 @@ def _seats_on_both_sides(people: People, account: str, n: int) -> Any:
 def _price_in_salesforce(people: People, account: str, n: int) -> Any:
     lines = people.lines(account)
     return people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {"UnitPrice": 10 * n}) if lines else False
+
+
+def _line_off(people: People, account: str, n: int) -> Any:
+    lines = people.lines(account)
+    people.amended.add(account)
+    return people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {}, delete=True) if lines else False
+
+
+def _line_on(people: People, account: str, n: int) -> Any:
+    """A line of a product that some deal has, with the price that it has there: also one that was taken off before."""
+    deal = people.opportunity(account)
+    known = people.desk.query("SELECT PricebookEntryId, UnitPrice FROM OpportunityLineItem ORDER BY Id")
+    if deal is None or not known:
+        return False
+    people.amended.add(account)
+    line = {**_plain(known[n % len(known)]), "OpportunityId": deal["Id"], "Quantity": n}
+    return people.desk.create("OpportunityLineItem", line)
+
+
+def _terms_of_payment(people: People, account: str, n: int) -> Any:
+    found = people.opportunity(account)
+    return people.desk.edit("Opportunity", found["Id"], {"Net_Days__c": n}) if found else False
 
 
 def _amend(people: People, account: str, n: int) -> Any:
@@ -334,6 +358,9 @@ VERBS: Mapping[str, Callable[[People, str, int], Any]] = {
     "edit seats at Stripe": _seats_at_stripe,
     "edit seats on both sides": _seats_on_both_sides,
     "edit a price in Salesforce": _price_in_salesforce,
+    "take a line off": _line_off,
+    "put a line on": _line_on,
+    "edit the terms of payment": _terms_of_payment,
     "rename the Account": _rename,
     "edit figures by hand": _edit_by_hand,
     "reopen the deal": _reopen,

@@ -432,8 +432,8 @@ def test_people_amend_where_the_rule_says_so() -> None:
     assert (message(both), deal_lines(both)) == (f"Not billed: {told}", {})
 
 
-def amended_and_billed() -> TwoSystems:
-    both = running()
+def amended_and_billed(**settings: Any) -> TwoSystems:
+    both = running(**settings)
     both.now = at("2027-02-21T15:00:00")
     amended(both, ("Analyst Seat", 5))
     rest(both)
@@ -469,7 +469,7 @@ def test_seats_that_the_customer_gave_back_do_not_come_again_with_the_amendment(
 
 
 def test_a_line_that_was_taken_off_the_deal_is_not_brought_a_second_time() -> None:
-    both = amended_and_billed()
+    both = amended_and_billed(removed_lines="carry")
     (brought,) = [key for key, x in both.records.items() if isinstance(x, LineItem) and x.amends_line_id]
     del both.records[brought]
     rest(both)

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from sync_pipeline.core.conflict import Side
+from sync_pipeline.core.salesforce_records import LineItem, SyncConflict
 from sync_pipeline_tests.core.disturbances import ANALYST, MINUTE, MORE_ANALYSTS, at_rest
 from sync_pipeline_tests.core.two_systems import TwoSystems
 
@@ -113,3 +115,48 @@ def test_seats_that_are_bought_meanwhile_are_on_record() -> None:
     assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
     (conflict,) = both.conflicts.values()
     assert (conflict.status, conflict.winner, conflict.stripe) == ("Decided", "Salesforce", '"27"')
+
+
+@pytest.mark.parametrize(
+    ("rule", "side", "left"),
+    [
+        ("carry", None, (20, (ANALYST,))),
+        ("review", None, (25, TOGETHER)),
+        ("review", "Salesforce", (20, (ANALYST,))),
+        ("review", "Stripe", (25, (ANALYST,))),
+    ],
+)
+def test_a_line_that_is_taken_off_a_shared_item_follows_the_rule_of_removed_lines(
+    rule: str, side: Side | None, left: tuple[int, tuple[str, ...]]
+) -> None:
+    """A simulated seed (60174) found it: only a line with an item of its own was asked about."""
+    both = at_rest(removed_lines=rule)
+    del both.records[MORE_ANALYSTS]
+    both.now += MINUTE
+    both.settle()
+    told = [each.detail for each in both.step().reviews]
+    asked = "20 in Salesforce, 25 at Stripe, since lines of it were taken off the deal; make them equal"
+    assert told == ([asked] if rule == "review" else [])
+    if side is not None:
+        both.now += MINUTE
+        (conflict,) = [each for each in both.records.values() if isinstance(each, SyncConflict)]
+        both.edit(conflict.id, ruling=side, modified_at=both.now)
+        both.settle()
+    assert [(quantity, lines) for quantity, _, lines in analysts(both)] == [left]
+    assert [both.step().commands for _ in range(3)] == [(), (), ()]
+
+
+@pytest.mark.parametrize("seats", [5, 9])
+def test_a_line_that_stands_for_one_that_is_gone_is_no_line_that_was_taken_off(seats: int) -> None:
+    """Quotes are synced by deleting lines and making them again."""
+    both = at_rest()
+    gone = both.records.pop(MORE_ANALYSTS)
+    assert isinstance(gone, LineItem)
+    again = replace(gone, id="00kAa0000000009IAA", quantity=Decimal(seats), modified_at=both.now)
+    both.put(replace(again, stripe_item_id=None))
+    both.now += MINUTE
+    begun = len(both.requests)
+    both.settle()
+    assert [(quantity, lines) for quantity, _, lines in analysts(both)] == [(20 + seats, (ANALYST, again.id))]
+    asked = [fields for system, _, _, fields in both.requests[begun:] if system == "stripe"]
+    assert [fields["quantity"] for fields in asked if "quantity" in fields] == ([] if seats == 5 else [29])
