@@ -173,11 +173,12 @@ class Edits:
     def _all(self, agreed: Mapping[Name, str]) -> Iterator[tuple[Name, Term]]:
         salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
         lines = {key: row for key, row in salesforce.table("OpportunityLineItem").items() if not row.get("IsDeleted")}
-        for item in stripe.table("subscription_item").values():
+        items = (each for each in stripe.table("subscription_item").values() if not each.get("deleted"))
+        for item in items:
             told = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
             billed = [each for each in told if each in lines or (QUANTITY, each) in agreed]
             names = [each for each in billed if (QUANTITY, each) in agreed] or billed
-            if names and not item.get("deleted"):
+            if names:
                 agreed_ones, all_of_them = (
                     _canonical(
                         sum((Decimal(str(lines[each]["Quantity"])) for each in some if each in lines), Decimal(0))

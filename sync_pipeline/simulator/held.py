@@ -199,7 +199,7 @@ def scheduled_end(sandbox: Sandbox, subscription: Row, zone: ZoneInfo) -> str | 
     end = subscription.get("cancel_at")
     if end is None and subscription["cancel_at_period_end"]:
         items = sandbox.stripe.world.store.table("subscription_item").values()
-        end = max(each["current_period_end"] for each in items if each["subscription"] == subscription["id"])
+        end = max(each["current_period_end"] for each in items if each.get("subscription") == subscription["id"])
     return datetime.fromtimestamp(end, zone).date().isoformat() if end is not None else None
 
 

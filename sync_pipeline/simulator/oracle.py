@@ -363,7 +363,7 @@ def recurring_minor(sandbox: Sandbox, *, merged: bool = True) -> dict[str, int]:
     }
     total: dict[str, Fraction] = defaultdict(Fraction)
     for item in store.table("subscription_item").values():
-        if (account := running.get(item["subscription"])) and not item.get("deleted"):
+        if not item.get("deleted") and (account := running.get(item["subscription"])):
             price = store.table("price")[item["_price"]]
             recurring = price["recurring"]
             months = recurring["interval_count"] * {"month": 1, "year": 12}[recurring["interval"]]
