@@ -62,12 +62,26 @@ class _Failing:
         hard = [each.created_at for each in self.failed if is_hard(each.failure_code, each.advice_code)]
         if hard and not any(fact.occurred_at > hard[-1] for fact in self.noted):
             return False
+        return self._newly_counted > self._new
+
+    @property
+    def is_not_counted_yet(self) -> bool:
+        """Whether the invoice does not count all of its new attempts: it was read a moment before they were made, or
+        Stripe updates it a moment after. Those by hand it never counts."""
+        return self._newly_counted < self._new
+
+    @property
+    def _new(self) -> int:
         known = {fact.external_id for fact in self.noted}
-        new = sum(charge.id not in known for charge in self.charges)
+        return sum(charge.id not in known for charge in self.charges)
+
+    @property
+    def _newly_counted(self) -> int:
+        """The attempts that Stripe has counted since the last failure that was noted."""
         told = [dict(fact.attributes) for fact in self.noted]
         # Facts of earlier versions have only the number of the attempt.
         counted = max((int(each.get("counted", each["attempt"])) for each in told), default=0)
-        return self.invoice.attempt_count - counted > new
+        return self.invoice.attempt_count - counted
 
 
 def failure_key(fact: Fact) -> str:
@@ -140,13 +154,14 @@ def _of_invoice(world: World, rules: Rules, billing: Billing, failing: _Failing)
 
 
 def _is_too_fresh(failing: _Failing, charge: Charge, commercial: Commercial, now: int) -> bool:
-    """Stripe may name the next attempt in a later update of the invoice than the one that tells of the failure."""
+    """Stripe may count an attempt, and name the next one, in a later update of the invoice than the one that tells of
+    the failure."""
     recurring = failing.subscription is not None and failing.subscription.status in ("active", "past_due")
     retry_may_come = failing.invoice.status == "open" and failing.invoice.next_attempt_at is None and recurring
     retries_left = len(failing.failed) <= len(commercial.retry_days)
     hard = is_hard(charge.failure_code, charge.advice_code)
     recent = now < charge.created_at + commercial.quiet_seconds * 1_000_000
-    return recent and retry_may_come and retries_left and not hard
+    return recent and ((retry_may_come and retries_left and not hard) or failing.is_not_counted_yet)
 
 
 def _retry(failing: _Failing, hard: bool) -> dict[str, str]:

@@ -75,6 +75,7 @@ def failing(
         "subscription": SUBSCRIPTION,
         "number": "NW-0002",
         "collection_method": "charge_automatically",
+        "attempt_count": sum(each.status != "succeeded" for each in charges),
         "next_attempt_at": NOW + 2 * DAY,
         "hosted_url": "https://invoice.example/in_1",
     }
@@ -203,7 +204,7 @@ def test_a_payment_that_worked_is_no_task() -> None:
 
 
 def test_a_charge_of_no_invoice_is_no_task() -> None:
-    assert entries(failing(charge(1, payment_intent="pi_other"))) == []
+    assert entries(failing(charge(1, payment_intent="pi_other"), attempt_count=0)) == []
 
 
 def test_a_backlog_is_not_told() -> None:
@@ -338,6 +339,25 @@ def test_stripe_is_given_a_moment_to_name_the_next_attempt() -> None:
     assert "No retry is planned." in said(later)
 
 
+def test_an_attempt_that_is_not_counted_yet_is_told_when_it_is() -> None:
+    """Invoices are read before charges: an attempt between the two was told twice, the second time as one without a
+    charge."""
+    first = noted(failing(charge(1)))
+    second = charge(4, created_at=NOW)
+    torn = replace(failing(charge(1), second, attempt_count=1), facts=first.facts, once=frozenset({"attempt:ch_1"}))
+    assert entries(torn) == [LookAgain(NOW + 45 * MICROS)]
+    whole = replace(failing(charge(1), second, attempt_count=2), facts=noted(torn).facts, once=torn.once)
+    assert [command.key for command in commands(whole)] == ["attempt:ch_4"]
+    settled = replace(whole, facts=noted(whole).facts, once=whole.once | {"attempt:ch_4"}, now=NOW + DAY)
+    assert commands(settled) == []
+
+
+def test_an_attempt_by_hand_is_never_counted_and_is_told_after_a_moment() -> None:
+    by_hand = failing(charge(4, created_at=NOW), attempt_count=0)
+    assert entries(by_hand) == [LookAgain(NOW + 45 * MICROS)]
+    assert [command.key for command in commands(replace(by_hand, now=NOW + 46 * MICROS))] == ["attempt:ch_4"]
+
+
 @pytest.mark.parametrize(
     ("status", "more", "words"),
     [
@@ -438,7 +458,7 @@ charges = st.lists(
         st.integers(1, 9),
         status=st.sampled_from(["failed", "failed", "succeeded", "pending"]),
         failure_code=st.sampled_from([None, "insufficient_funds", "stolen_card", "of_the_future"]),
-        created_at=st.integers(NOW - 16 * DAY, NOW),
+        created_at=st.integers(NOW - 16 * DAY, NOW - RULES.commercial.quiet_seconds * MICROS),
     ),
     max_size=6,
     unique_by=lambda each: each.id,

@@ -19,6 +19,7 @@ from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.ledger.tables import audit
 from sync_pipeline.systems.alerts import Alerts
 from sync_pipeline.systems.outcomes import Guard, Outcome
+from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline_tests.alert_hook import Hook, serving
 from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation, installed
 from sync_pipeline_tests.engine.people import at_stripe, create, edit, mark, only, pay, records, win, writes_since
@@ -284,3 +285,29 @@ def test_who_stood_still_during_a_look_tells_no_moment_before_the_failure(
     sync.rest()
     (task,) = records(sync.sandbox, "Task")
     assert task["ActivityDate"] == day(sync)
+
+
+@pytest.mark.parametrize("read_next", ["/v1/invoices", "/v1/charges"])
+def test_a_retry_in_the_middle_of_a_look_is_one_failure(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, read_next: str
+) -> None:
+    subscription = on_card(sync)
+    will_fail(sync, "insufficient_funds", times=2)
+    until_renewed(sync, subscription)
+    sync.rest()
+    (unpaid,) = [each for each in records(sync.sandbox, "invoice") if each["status"] == "open"]
+    sync.wait(unpaid["next_payment_attempt"] - sync.sandbox.control("GET", "/clock")["now"] - 5)
+    page = Stripe.page
+
+    def torn(stripe: Stripe, path: str, **params: Any) -> Any:
+        if path == read_next:
+            monkeypatch.undo()
+            sync.sandbox.control("POST", "/clock", {"advance_seconds": 10})
+        return page(stripe, path, **params)
+
+    monkeypatch.setattr(Stripe, "page", torn)
+    sync.serve_once(only(sync.sandbox, "Account")["Id"])
+    sync.wait(300)
+    sync.rest()
+    told = [task["Description"].partition(" to collect")[0] for task in records(sync.sandbox, "Task")]
+    assert sorted(told) == ["Attempt 1", "Attempt 2"]
