@@ -105,8 +105,12 @@ class RunningDeal:
         return frozenset(line.id for each in self.items for line in each.leaving)
 
     @property
+    def all_items(self) -> tuple[SubscriptionItem, ...]:
+        return (*(each.item for each in self.items), *self.unlined)
+
+    @property
     def period_ends(self) -> tuple[int | None, ...]:
-        return tuple(item.period_end for item in (*(each.item for each in self.items), *self.unlined))
+        return tuple(item.period_end for item in self.all_items)
 
 
 def running_deals(world: World, commercial: Commercial) -> Iterator[RunningDeal]:

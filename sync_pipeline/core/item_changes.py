@@ -287,7 +287,7 @@ def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: It
         "proration_behavior": rules.commercial.proration,
     }
     if moment is not None:
-        periods = [(b.item.period_start, b.item.period_end) for b in running.items]
+        periods = [(item.period_start, item.period_end) for item in running.all_items]
         start, end = periods[0] if periods else (None, None)
         params |= within(start, end, moment)
     yield stripe_writing.update(

@@ -38,8 +38,8 @@ def products_to_look_up(world: World, commercial: Commercial) -> frozenset[str]:
     found = set()
     for running in running_deals(world, commercial):
         sold = {line.product_id for line in running.deal.lines}
-        items = (*(billed.item for billed in running.items), *running.unlined)
-        found |= {product for item in items if (product := product_of(item)) is not None and product not in sold}
+        billed = {product for item in running.all_items if (product := product_of(item)) is not None}
+        found |= billed - sold
     return frozenset(found)
 
 

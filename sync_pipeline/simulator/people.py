@@ -22,6 +22,7 @@ GAPS = (0, 5, 20, 50, 5 * MINUTE, 40 * MINUTE, 3 * HOUR, 23 * HOUR + 50 * MINUTE
 CUSTOMERS = 3
 CANARY = "Canary"
 OFTEN_FOLLOWED_BY = {
+    "win": ("pay", "fail to pay"),
     "pay": ("refund", "dispute a payment"),
     "dispute a payment": ("win a dispute", "lose a dispute"),
     "edit seats on both sides": ("rule on a conflict",),
@@ -80,9 +81,12 @@ def script(chance: random.Random) -> list[Action]:
 
 
 def _following(action: Action, chance: random.Random) -> list[Action]:
-    """What often comes after an action, because it makes sense only then."""
-    then = [verbs for verb, verbs in OFTEN_FOLLOWED_BY.items() if verb == action.verb and chance.random() < 0.5]
-    return [replace(action, verb=chance.choice(verbs), after=chance.choice(GAPS[4:9])) for verbs in then]
+    """What often comes after an action, because it makes sense only then; and after that."""
+    verbs = OFTEN_FOLLOWED_BY.get(action.verb)
+    if verbs is None or chance.random() >= 0.5:
+        return []
+    then = replace(action, verb=chance.choice(verbs), after=chance.choice(GAPS[4:9]))
+    return [then, *_following(then, chance)]
 
 
 class People:

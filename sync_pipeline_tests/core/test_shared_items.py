@@ -12,6 +12,7 @@ import pytest
 from sync_pipeline.core.conflict import Side
 from sync_pipeline.core.salesforce_records import LineItem, SyncConflict
 from sync_pipeline_tests.core.disturbances import ANALYST, MINUTE, MORE_ANALYSTS, at_rest
+from sync_pipeline_tests.core.making import MICROS, line
 from sync_pipeline_tests.core.two_systems import TwoSystems
 
 TOGETHER = (ANALYST, MORE_ANALYSTS)
@@ -160,3 +161,20 @@ def test_a_line_that_stands_for_one_that_is_gone_is_no_line_that_was_taken_off(s
     assert [(quantity, lines) for quantity, _, lines in analysts(both)] == [(20 + seats, (ANALYST, again.id))]
     asked = [fields for system, _, _, fields in both.requests[begun:] if system == "stripe"]
     assert [fields["quantity"] for fields in asked if "quantity" in fields] == ([] if seats == 5 else [29])
+
+
+def test_a_line_that_comes_to_a_deal_without_any_is_billed_within_the_running_period() -> None:
+    """A simulated seed (31) found it: the period was read off the items that bill lines, of which there were none, and
+    Stripe refused a proration from the period before."""
+    both = at_rest()
+    for each in [key for key, record in both.records.items() if isinstance(record, LineItem)]:
+        del both.records[each]
+    added = both.now
+    both.put(line(4, product_name="Training", unit_price=Decimal(80), quantity=Decimal(3), modified_at=added))
+    both.now += MINUTE
+    begins = both.now - MINUTE // 2
+    both.items = {key: replace(each, period_start=begins) for key, each in both.items.items()}
+    begun = len(both.requests)
+    both.settle()
+    dates = [fields["proration_date"] for _, _, _, fields in both.requests[begun:] if "proration_date" in fields]
+    assert dates == [begins // MICROS]

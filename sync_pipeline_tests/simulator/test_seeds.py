@@ -11,7 +11,7 @@ from sync_pipeline.simulator.campaign import campaign
 from sync_pipeline.simulator.play import Plan, Result, plan_of, play
 from sync_pipeline.simulator.shrink import shrink
 
-SEEDS = range(1, 41)
+SEEDS = range(41, 71)
 RARE = {
     "a worker was killed",
     "a worker stood still longer than its lease",
@@ -46,6 +46,9 @@ RARE = {
     "people: restore the Account",
     "people: delete the customer",
     "people: change a rule",
+    "people: take a line off",
+    "people: put a line on",
+    "people: edit the terms of payment",
     "both sides edited item.quantity",
     "both sides edited contract.cancel_requested_on",
     "refused: a signature by a strange secret",
