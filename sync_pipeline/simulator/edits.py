@@ -150,6 +150,9 @@ class Edits:
         since, now = self._since.get(name, 0), self._stage.micros
         looks = [self._looks.get((writer, record), -1) for record in was.records]
         is_fresh = any(look < since and now - look < LEASE_SECONDS * MICROS for look in looks)
+        if was.taken_off and _number(is_now.stripe) < _number(was.stripe) and not self._is_known(name, was):
+            self._breaks(f"I16: lines of {name[1]} were taken off the deal, and nobody was asked before that ended")
+            return
         if agreed_on is None or was.records != is_now.records or is_fresh:
             return
         if was.salesforce == was.stripe and set(is_now.values) <= {was.stripe, is_now.joined}:
@@ -206,7 +209,11 @@ def _agreed_on(name: Name, term: Term, agreed: Mapping[Name, str]) -> str | None
     if rule == CANCEL_DATE:
         return agreed.get((rule, subject), NOTHING)
     known = [agreed[rule, line] for line in term.records[1:] if (rule, line) in agreed]
-    return _canonical(sum((Decimal(canonical.decode(each)) for each in known), Decimal(0))) if known else None
+    return _canonical(sum((_number(each) for each in known), Decimal(0))) if known else None
+
+
+def _number(value: str) -> Decimal:
+    return Decimal(canonical.decode(value))
 
 
 def _canonical(value: Decimal | int) -> str:

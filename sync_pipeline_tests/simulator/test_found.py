@@ -17,6 +17,30 @@ from sync_pipeline.simulator.play import Plan, play
 from sync_pipeline.simulator.stage import Weather
 
 FOUND: dict[str, Plan] = {
+    "seed 60174: a line that was taken off a shared item was ended without asking anybody": Plan(
+        60174,
+        (
+            Action(0, "win", 1, 0),
+            Action(10800, "win an amendment", 1, 33),
+            Action(86400, "take a line off", 1, 59),
+        ),
+        (),
+        Weather(),
+        by_card=False,
+    ),
+    "seed 31: a line that came to a deal without any was to be billed from the period before": Plan(
+        31,
+        (
+            Action(50, "win", 2, 0),
+            Action(2400, "pay", 2, 0),
+            Action(15897620, "take a line off", 2, 3),
+            Action(85800, "put a line on", 2, 3),
+            Action(15897600, "delete the Account", 1, 34),
+        ),
+        (),
+        Weather(kill=0.02, pause=0.005),
+        by_card=False,
+    ),
     "seed 103: who resent a command before he had signed in did so inside the write-ahead's transaction": Plan(
         103,
         (
