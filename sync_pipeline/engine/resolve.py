@@ -2,12 +2,12 @@
 
 What moves money waits for the next look, which tells whether it was done, and for the next plan, which tells whether it
 is still wanted. It is sent again with its own key where the plan wants the same; otherwise it is planned anew, under a
-new key, once it can arrive no more, as is an update whose key Stripe answers with a failure that it has kept
-(settling.py). Other creates are sent again with their own key at once. Where Stripe keeps a create's key no more, has
-answered it with 5xx twice (it saves and repeats a failure), refuses now what it may have done before, or the plan wants
-no such thing, the strongly consistent list is asked whether the object exists: adopted if it does, a new key if it does
-not. An update of Salesforce sets absolute values: the next look tells all. An alert that may have been sent is never
-sent twice.
+new key, once it can arrive no more, as is an update that Stripe refuses now: that tells nothing of the request before.
+An update whose key Stripe answers with a failure that it has kept is planned anew at once (settling.py). Other creates
+are sent again with their own key at once. Where Stripe keeps a create's key no more, has answered it with 5xx twice (it
+saves and repeats a failure), refuses now what it may have done before, or the plan wants no such thing, the strongly
+consistent list is asked whether the object exists: adopted if it does, a new key if it does not. An update of
+Salesforce sets absolute values: the next look tells all. An alert that may have been sent is never sent twice.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def by_the_plan(
     bodies = {command.key: canonical.encode(command.body) for command in planned.commands}
     doubts = Doubts()
     for row in in_doubt:
-        if bodies.get(row.key) == row.body and not key_is_old(engine, row):
+        if bodies.get(row.key) == row.body and not _key_is_spent(engine, row):
             doubts.again.append(row)
         elif world.unknown_parts or (row.kind == "stripe.update" and not _is_given_up(row, world.now)):
             doubts.left.append(row)
@@ -158,10 +158,13 @@ def _look_again(engine: Engine, claim: Claim, row: CommandRow) -> None:
 
 
 def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
-    """Whether sending a create again with its key would not tell what became of it."""
+    """Whether sending it again with its key would not tell what became of it.
+
+    A failure of Stripe itself is no such answer to an update: one that was kept is known as such (settling.py).
+    """
     answered = row.http_status or 0
-    failed = (row.attempt_number or 0) > 1 and answered >= 400 and answered not in TURNED_AWAY
-    return key_is_old(engine, row) or failed
+    of_the_key = 400 <= answered < (600 if row.kind == "stripe.create" else 500) and answered not in TURNED_AWAY
+    return key_is_old(engine, row) or ((row.attempt_number or 0) > 1 and of_the_key)
 
 
 def _is_given_up(row: CommandRow, now: int) -> bool:
