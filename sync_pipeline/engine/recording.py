@@ -148,6 +148,8 @@ def _record(
         new_id=engine.env.token,
     )
     unlisted = doubts.unlisted
+    # What was kept from a record by a write that can arrive no more is planned by the next round.
+    leads_on |= any(row.target in world.blocked and row not in doubts.left for row in in_doubt)
     return Recorded([*doubts.again, *rows], linked, leads_on or bool(unlisted), bool(doubts.left) or waits, unlisted)
 
 
