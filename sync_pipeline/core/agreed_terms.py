@@ -1,4 +1,5 @@
-"""Deals that are billed and are no deals any more: not won after all, gone, on another interval, in another currency.
+"""Deals that are billed as they should not be: not won after all, gone, twice, by another interval or in another
+currency.
 
 Each is told to a person and nothing is changed, because a CRM record that vanished must never cancel billing. While
 one is open the two systems do not agree. Of a deal that is lost after all a person may rule: billing goes on, or ends
@@ -16,8 +17,8 @@ from sync_pipeline.core.canon import text
 from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
-from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscription, own_billing
-from sync_pipeline.core.deal import Incomplete, terms, today
+from sync_pipeline.core.crosswalk import Ambiguous, Match, match_schedule, match_subscription, own_billing
+from sync_pipeline.core.deal import Incomplete, subscription_intent, terms, today
 from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Priority, Rules
@@ -41,6 +42,8 @@ def unapplied_changes(world: World, rules: Rules) -> Iterator[Entry]:
             continue
         if isinstance(found, Match) and found.id in running:
             yield from _still_won(world, rules, billing, deal, running[found.id])
+        if not isinstance(found, Ambiguous):
+            yield from _billed_twice(world, billing, deal)
         yield from _not_begun(world, rules, billing, deal)
     for link in sorted(world.links, key=lambda each: each.external_id):
         if link.kind == "subscription" and link.external_id in running and link.subject not in known:
@@ -48,6 +51,20 @@ def unapplied_changes(world: World, rules: Rules) -> Iterator[Entry]:
             yield _review(world, "billed_deal_gone", link.subject, detail)
     yield from _intervals(world, rules)
     yield from _currencies(world, rules)
+
+
+def _billed_twice(world: World, billing: Billing, deal: Deal) -> Iterator[Review]:
+    """What goes on billing a deal, or will begin to, by its own word beside another: each deal has an intent of its
+    own, and so has each part of one. A schedule that has begun is its subscription."""
+    intent = subscription_intent(world.org_id, deal.opportunity.id)
+    ours = [each.id for each in billing.subscriptions if each.intent == intent and not has_ended(each)]
+    ours += [each.id for each in billing.schedules if each.intent == intent and each.status == "not_started"]
+    if len(ours) > 1:
+        detail = (
+            f"{', '.join(sorted(ours))} each bill it, by their sf_intent; cancel all but one at Stripe, or take "
+            "sf_intent off what bills something else"
+        )
+        yield _review(world, "billed_twice", deal.opportunity.id, detail)
 
 
 def _still_won(world: World, rules: Rules, billing: Billing, deal: Deal, subscription: Subscription) -> Iterator[Entry]:

@@ -44,6 +44,14 @@ def record_changed(world: World, rules: Rules, body: Mapping[str, Any]) -> World
     )
 
 
+def record_has(world: World, rules: Rules, body: Mapping[str, Any]) -> bool:
+    """Whether a record of the Account or of its deals is there and has these values."""
+    account = [world.account.value] if isinstance(world.account, Present) else []
+    deals = [each for deal in world.deals for each in (deal.opportunity, *deal.lines, deal.contract) if each]
+    named = [each for each in (*account, *deals) if each.id == body["id"]]
+    return any(_with_fields(rules, each, body["fields"]) == each for each in named)
+
+
 def record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World | None:
     """A churn or conflict record, a renewal, a Contract or a line; of others nothing is planned."""
     kind = next((k for k in ONCE_ONLY if rules.salesforce[k].object == body["object"]), None)

@@ -17,7 +17,7 @@ from typing import Any
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.conflict_inbox import with_conflicts
 from sync_pipeline.core.crosswalk import SCHEDULE
-from sync_pipeline.core.foreseen_salesforce import record_changed, record_made
+from sync_pipeline.core.foreseen_salesforce import record_changed, record_has, record_made
 from sync_pipeline.core.foreseen_stripe import CREATES, DELETES, UPDATES
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
@@ -87,12 +87,14 @@ def imagine(
     return replace(world, facts=(*world.facts, *unrecorded_facts(world, rules))), is_whole
 
 
-def shown(world: World, action: str, body: Mapping[str, Any]) -> str | None:
-    """The object that an update of Stripe has changed, or a create has made that customers are billed for, where the
+def shown(world: World, rules: Rules, action: str, body: Mapping[str, Any]) -> str | None:
+    """The object that an update has changed, or a create at Stripe has made that customers are billed for, where the
     world shows that it has; None where that cannot be told."""
     try:
         if action == "stripe.create":
             return _made(world, body)
+        if action == "salesforce.update":
+            return str(body["id"]) if record_has(world, rules, body) else None
         return str(body["id"]) if UPDATES[body["object"]](world, body) == world else None
     except LookupError:
         # Another version of this program has written it down, in a form that is not used any more.

@@ -113,16 +113,16 @@ class Link:
 class World:
     """One account as observed. `base` holds the last agreed canonical values by (subject, rule name).
 
-    `customers` are those that the account is linked to, and the one that it names where its first slot is
-    free, each by its id; `candidates` are customers that might be the account's, looked up only when a deal
-    needs one in a currency in which there is none; `charged` are the invoice items at Stripe by the lines that they
-    name, read only where a line may have to be charged; `listed` are the active price book entries of products that are
-    billed and on no line; `product_names` is what Stripe calls products of which a person is told, or that an Account's
-    plan is named after, where no line sells them. `blocked` are targets with a command whose outcome is not known, and
-    cannot be told by a look; `untaxed` are creates of customers whose tax registration Stripe refused; `once` are the
-    keys of what was made once and is never made again; `reverts` says when a field (subject, rule name) was put back
-    of late; `record_types` are the ids, by DeveloperName, of the record types that an Opportunity can be made with;
-    `conflicts` are all that the ledger knows of the account, `conflict_records` those that Salesforce shows.
+    `customers` are those that the account is linked to, and the one that it names where its first slot is free, each by
+    its id; `candidates` are customers that might be the account's, looked up only when a deal needs one in a currency
+    in which there is none; `charged` are the invoice items at Stripe by the lines that they name, read only where a
+    line may have to be charged; `listed` are the active price book entries of products that are billed and on no line;
+    `product_names` is what Stripe calls products of which a person is told, or that an Account's plan is named after,
+    where no line sells them. `blocked` are targets with a command whose outcome is not known, to which nothing is
+    written meanwhile; `untaxed` are creates of customers whose tax registration Stripe refused; `once` are the keys of
+    what was made once and is never made again; `reverts` says when a field (subject, rule name) was put back of late;
+    `record_types` are the ids, by DeveloperName, of the record types that an Opportunity can be made with; `conflicts`
+    are all that the ledger knows of the account, `conflict_records` those that Salesforce shows.
     `now` and moments are microseconds UTC.
     """
 

@@ -174,7 +174,8 @@ def _send_alone(
         outcome = send(attempt, _guard(engine, attempt.deadline_wall))
     except DeadlinePassed:
         outcome = Outcome("throttled", message="it was not sent in time")
-    if outcome.state == "rejected" and outcome.code != KEY_REUSED and row.kind == "stripe.create" and row.is_unresolved:
+    refused = outcome.state in ("rejected", "stale") and outcome.code != KEY_REUSED
+    if refused and row.is_unresolved and row.kind in ("stripe.create", "stripe.update"):
         # What is refused now tells nothing of the request before, which may still arrive and be accepted.
         outcome = replace(outcome, state="ambiguous")
     with engine.ledger.tx() as conn:

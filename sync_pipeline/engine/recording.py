@@ -128,12 +128,16 @@ def _record(
         # A plan from half a look wants less than there is: what it does not mention is not settled by it.
         reviews.reconcile(conn, world.account_id, open_reviews, now)
         commands.retire(conn, world.account_id, wanted=[command.key for command in sendable], now=now)
+    creates = {each.key: each.body["object"] for each in sendable if each.action == "stripe.create"}
+    newest = commands.newest(conn, creates)
     # Who had this deal before may have finished only after this look: a merge moves it while it is worked on.
-    once = [each.key for each in sendable if each.action == "stripe.create" and each.body["object"] in LINKED_KINDS]
-    newest = commands.newest(conn, once)
-    if made := {key for key, row in newest.items() if row.has_made}:
+    if made := {key for key, row in newest.items() if row.has_made and creates[key] in LINKED_KINDS}:
         sendable = [command for command in sendable if command.key not in made]
         leads_on = True
+    for key, row in newest.items():
+        if row.has_made and key not in made and not row.moves_money and row.changed_at <= world.now:
+            # What it made is gone again, as this look shows: the old key would only repeat the old answer.
+            attempts.next_generation(conn, row.id)
     # Whoever has a deal since it was moved waits for what is in doubt where it was.
     waits = any(row.is_unresolved and row.account != world.account_id for row in newest.values())
     rows = commands.propose(
@@ -144,6 +148,8 @@ def _record(
         new_id=engine.env.token,
     )
     unlisted = doubts.unlisted
+    # What was kept from a record by a write that can arrive no more is planned by the next round.
+    leads_on |= any(row.target in world.blocked and row not in doubts.left for row in in_doubt)
     return Recorded([*doubts.again, *rows], linked, leads_on or bool(unlisted), bool(doubts.left) or waits, unlisted)
 
 

@@ -2,12 +2,14 @@
 
 What moves money waits for the next look, which tells whether it was done, and for the next plan, which tells whether it
 is still wanted. It is sent again with its own key where the plan wants the same; otherwise it is planned anew, under a
-new key, once it can arrive no more, as is an update whose key Stripe answers with a failure that it has kept
-(settling.py). Other creates are sent again with their own key at once. Where Stripe keeps a create's key no more, has
-answered it with 5xx twice (it saves and repeats a failure), refuses now what it may have done before, or the plan wants
-no such thing, the strongly consistent list is asked whether the object exists: adopted if it does, a new key if it does
-not. An update of Salesforce sets absolute values: the next look tells all. An alert that may have been sent is never
-sent twice.
+new key, once it can arrive no more, as is an update that Stripe refuses now: that tells nothing of the request before.
+An update whose key Stripe answers with a failure that it has kept is planned anew at once (settling.py). Other creates
+are sent again with their own key at once. Where Stripe keeps a create's key no more, has answered it with 5xx twice (it
+saves and repeats a failure), refuses now what it may have done before, or the plan wants no such thing, the strongly
+consistent list is asked whether the object exists: adopted if it does, a new key if it does not. An update of
+Salesforce sets absolute values, and the next look tells all: only what goes both ways holds its record until it is
+shown there or can arrive no more, because late it would be taken for an edit of sales. An alert that may have been sent
+is never sent twice.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.defects import contained
-from sync_pipeline.engine.settling import finish, settle, still_ours
+from sync_pipeline.engine.settling import finish, sets_what_sales_edit, settle, still_ours
 from sync_pipeline.ledger import attempts, bulk_jobs, commands
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
@@ -38,6 +40,8 @@ TURNED_AWAY = (401, 403, 409, 429)
 GRACE_US = 360 * 1_000_000
 """A request that nobody waits for any more arrives within this time of its write-ahead, or never: it leaves within
 `SEND_WITHIN_US`, and five minutes are long for what lies between."""
+SALESFORCE_GRACE_US = 630 * 1_000_000
+"""The same for a call of Salesforce, which works on one for ten minutes at most, whether anybody waits or not."""
 
 
 def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], None]) -> Applied:
@@ -63,12 +67,12 @@ def _resolve_one(engine: Engine, claim: Claim, rows: Sequence[CommandRow], resul
                 result.held.add(claim.account)
         elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
             result.waiting.add(claim.account)
-        elif row.system == "salesforce":
-            _look_again(engine, claim, row)
         elif row.kind == "stripe.create" and _key_is_spent(engine, row):
             probe(engine, claim, row, result)
-        elif row.moves_money:
+        elif row.moves_money or sets_what_sales_edit(engine, row):
             result.in_doubt.setdefault(claim.account, []).append(row)
+        elif row.system == "salesforce":
+            _look_again(engine, claim, row)
         elif row.kind == "alert.send":
             settle(engine, claim, row, UNANSWERED)
         else:
@@ -82,8 +86,9 @@ def by_the_look(
     settled = []
     for claim in [claim for claim in claims if claim.account in in_doubt and claim.account in worlds]:
         for row in in_doubt.pop(claim.account):
-            if (object_id := shown(worlds[claim.account], row.kind, canonical.decode(row.body))) is not None:
-                settle(engine, claim, row, Outcome("done", object_id=object_id, message="seen at Stripe"))
+            found = shown(worlds[claim.account], engine.rules, row.kind, canonical.decode(row.body))
+            if found is not None:
+                settle(engine, claim, row, Outcome("done", object_id=found, message="seen by a look"))
                 settled.append(claim.account)
             else:
                 in_doubt.setdefault(claim.account, []).append(row)
@@ -111,9 +116,9 @@ def by_the_plan(
     bodies = {command.key: canonical.encode(command.body) for command in planned.commands}
     doubts = Doubts()
     for row in in_doubt:
-        if bodies.get(row.key) == row.body and not key_is_old(engine, row):
+        if bodies.get(row.key) == row.body and not _key_is_spent(engine, row):
             doubts.again.append(row)
-        elif world.unknown_parts or (row.kind == "stripe.update" and not _is_given_up(row, world.now)):
+        elif world.unknown_parts or (row.kind != "stripe.create" and not _is_given_up(row, world.now)):
             doubts.left.append(row)
         elif row.kind == "stripe.create":
             doubts.unlisted.append(row)
@@ -158,12 +163,16 @@ def _look_again(engine: Engine, claim: Claim, row: CommandRow) -> None:
 
 
 def _key_is_spent(engine: Engine, row: CommandRow) -> bool:
-    """Whether sending a create again with its key would not tell what became of it."""
+    """Whether sending it again with its key would not tell what became of it.
+
+    A failure of Stripe itself is no such answer to an update: one that was kept is known as such (settling.py).
+    """
     answered = row.http_status or 0
-    failed = (row.attempt_number or 0) > 1 and answered >= 400 and answered not in TURNED_AWAY
-    return key_is_old(engine, row) or failed
+    of_the_key = 400 <= answered < (600 if row.kind == "stripe.create" else 500) and answered not in TURNED_AWAY
+    return key_is_old(engine, row) or ((row.attempt_number or 0) > 1 and of_the_key)
 
 
 def _is_given_up(row: CommandRow, now: int) -> bool:
     """Whether its last request, if it ever arrives, had arrived at this moment."""
-    return row.last_sent is None or now - row.last_sent >= GRACE_US
+    grace = SALESFORCE_GRACE_US if row.system == "salesforce" else GRACE_US
+    return row.last_sent is None or now - row.last_sent >= grace

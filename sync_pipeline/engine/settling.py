@@ -44,6 +44,13 @@ def settle(engine: Engine, claim: Claim, row: CommandRow, outcome: Outcome) -> N
             finish(conn, engine, row, attempt_id, outcome)
 
 
+def sets_what_sales_edit(engine: Engine, row: CommandRow) -> bool:
+    """Whether it sets values of Salesforce that go both ways: set late, they would be taken for an edit and billed."""
+    one_way = {rule.target for rule in engine.rules.fields}
+    agreed = canonical.decode(row.agreements) if row.kind == "salesforce.update" else ()
+    return any(each["rule"] not in one_way for each in agreed)
+
+
 def finish(
     conn: Connection, engine: Engine, row: CommandRow, attempt_id: str, outcome: Outcome, calls: int = 1
 ) -> None:
@@ -51,7 +58,8 @@ def finish(
     now = engine.env.now()
     # Its key answers for a day with the failure that it was answered with first.
     spent = outcome.replayed_failure and outcome.state == "ambiguous" and row.kind != "stripe.create"
-    if spent or (outcome.state == "ambiguous" and row.system == "salesforce"):
+    may_follow = outcome.http_status is None and sets_what_sales_edit(engine, row)
+    if spent or (outcome.state == "ambiguous" and row.system == "salesforce" and not may_follow):
         # It set absolute values: the next look tells whether it has to be sent again.
         outcome = replace(outcome, state="throttled")
     account = attempts.finish(

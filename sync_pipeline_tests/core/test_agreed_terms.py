@@ -14,8 +14,11 @@ from sync_pipeline.core.billed_items import RATE
 from sync_pipeline.core.commands import Review
 from sync_pipeline.core.conflict import Clash, Side, Standing
 from sync_pipeline.core.conflict_inbox import with_conflicts
+from sync_pipeline.core.deal import subscription_intent
 from sync_pipeline.core.observation import Present
+from sync_pipeline.core.part_ids import part_id
 from sync_pipeline.core.plan import plan
+from sync_pipeline.core.stripe_records import Subscription, SubscriptionSchedule
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
@@ -88,6 +91,51 @@ def test_what_has_ended_is_no_matter_any_more(status: str) -> None:
     assert isinstance(world.billing, Present)
     ended = replace(world.billing.value, subscriptions=(subscription(status=status),))
     assert told(replace(world, billing=Present(ended))) == {}
+
+
+INTENT = subscription_intent(ORG, OPPORTUNITY)
+SECOND = subscription(id="sub_second", intent=INTENT)
+BEGINS = SubscriptionSchedule(
+    id="sub_sched_2", customer=CUSTOMER, status="not_started", starts_at=NOW + MICROS, intent=INTENT
+)
+
+
+@pytest.mark.parametrize("second", [SECOND, replace(SECOND, status="past_due"), BEGINS])
+def test_what_bills_a_deal_beside_its_subscription_is_told(second: Subscription | SubscriptionSchedule) -> None:
+    """Whatever made it: the link shows one subscription only, and the customer pays for both."""
+    assert told(beside(second)) == {
+        f"billed_twice:{OPPORTUNITY}": (
+            f"{SUBSCRIPTION}, {second.id} each bill it, by their sf_intent; cancel all but one at Stripe, or take "
+            "sf_intent off what bills something else"
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        replace(SECOND, status="canceled"),
+        replace(SECOND, intent=None),
+        replace(SECOND, intent=subscription_intent(ORG, part_id(OPPORTUNITY, 2))),
+        replace(BEGINS, status="active", subscription=SUBSCRIPTION),
+        replace(BEGINS, status="canceled"),
+    ],
+)
+def test_what_does_not_bill_the_deal_a_second_time_is_not(second: Subscription | SubscriptionSchedule) -> None:
+    """What has ended, was adopted, bills another part of it, or has begun the subscription that there is."""
+    assert told(beside(second)) == {}
+
+
+def beside(second: Subscription | SubscriptionSchedule) -> World:
+    """A deal with the subscription that it was given, and one more of these."""
+    world = billed()
+    assert isinstance(world.billing, Present)
+    held = replace(world.billing.value, subscriptions=(subscription(intent=INTENT),))
+    if isinstance(second, Subscription):
+        held = replace(held, subscriptions=(*held.subscriptions, second))
+    else:
+        held = replace(held, schedules=(second,))
+    return replace(world, billing=Present(held))
 
 
 @pytest.mark.parametrize("interval", ["Monthly", None])

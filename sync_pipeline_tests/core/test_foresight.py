@@ -197,7 +197,7 @@ def test_an_update_is_shown_where_it_would_change_nothing(what: str) -> None:
         items=(item(id="si_1", quantity=20, line_ids=(line(1).id,)),),
         customer=Present(customer(name="Northwind")),
     )
-    assert shown(seen, "stripe.update", body) == (body["id"] if is_shown else None)
+    assert shown(seen, RULES, "stripe.update", body) == (body["id"] if is_shown else None)
 
 
 @pytest.mark.parametrize(("quantity", "is_shown"), [(5, True), (6, False)])
@@ -213,14 +213,14 @@ def test_an_added_item_is_shown_where_one_bills_the_same(quantity: int, is_shown
     body = {"object": "subscription", "id": first.subscription, "params": {"items": [entry]}}
     # Once an item is there, nobody reads the catalogue for it.
     seen = replace(seen, billing=Present(billing), catalogue=NOT_READ)
-    assert shown(seen, "stripe.update", body) == (first.subscription if is_shown else None)
+    assert shown(seen, RULES, "stripe.update", body) == (first.subscription if is_shown else None)
 
 
 def test_a_create_is_shown_by_what_it_was_made_for() -> None:
     seen = billed(subscription(intent="sub:ours:1"), charged=Present({line(1).id: "ii_1"}))
 
     def made(kind: str, **metadata: str) -> str | None:
-        return shown(seen, "stripe.create", {"object": kind, "params": {"metadata": metadata}})
+        return shown(seen, RULES, "stripe.create", {"object": kind, "params": {"metadata": metadata}})
 
     assert made("subscription", sf_intent="sub:ours:1") == SUBSCRIPTION
     assert made("subscription", sf_intent="sub:ours:2") is None
@@ -229,6 +229,7 @@ def test_a_create_is_shown_by_what_it_was_made_for() -> None:
     assert (
         shown(
             replace(seen, billing=NOT_READ, charged=NOT_READ),
+            RULES,
             "stripe.create",
             {"object": "subscription", "params": {"metadata": {"sf_intent": "sub:ours:1"}}},
         )

@@ -171,13 +171,17 @@ def test_a_charge_whose_line_changes_meanwhile(
         sync.check_books()
 
 
-def test_a_refusal_tells_nothing_of_the_request_before_it(sandbox: SandboxHandle, tmp_path: Path) -> None:
+@pytest.mark.parametrize("code", [None, "resource_missing"])
+def test_a_refusal_tells_nothing_of_the_request_before_it(
+    sandbox: SandboxHandle, tmp_path: Path, code: str | None
+) -> None:
     """An attack found it: the first request arrived after the second was refused and a third had made another."""
     with installed(sandbox, tmp_path) as sync:
         win(sandbox)
         _loses_the_answer(sandbox, sync, SUBSCRIPTIONS, happened=False)
         body, key = sync.in_doubt()
-        refused = {"error": {"type": "invalid_request_error", "message": "This account cannot do that at present."}}
+        error = {"type": "invalid_request_error", "code": code, "message": "This account cannot do that at present."}
+        refused = {"error": error}
         fault(sandbox, "http", side="stripe", method="POST", path=SUBSCRIPTIONS, status=400, body=refused)
         sync.wait(20)
         sync.drain()
