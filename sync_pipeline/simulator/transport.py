@@ -141,6 +141,7 @@ class Transport(requests.adapters.BaseAdapter):
 
     def _late(self, call: Call, name: str) -> None:
         self._stage.say(f"{name} of somebody who has given up takes effect")
+        self._watch.comes_late(self._side)
         self._answer(call, None)
 
 

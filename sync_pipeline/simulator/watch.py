@@ -227,6 +227,13 @@ class Watch:
                     self.breaks(f"I8: the first payment of {row['Id']} moved from {before} to {paid_at}")
                 self._first_payment[row["Id"]] = paid_at
 
+    def comes_late(self, side: str) -> None:
+        """A write that nobody waits for is about to take effect: in Salesforce it may set back what only goes forward,
+        which the next look puts right. What holds at rest is not touched by it."""
+        if side == "salesforce":
+            self._activated.clear()
+            self._first_payment.clear()
+
     def _note_figures(self, *, merged: bool) -> None:
         collected, recurring = (read(self._sandbox, merged=merged) for read in (collected_minor, recurring_minor))
         for account in rows(self._sandbox, "salesforce", "Account"):
