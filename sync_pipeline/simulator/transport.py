@@ -51,7 +51,8 @@ def is_write(side: str, call: Call) -> bool:
 
 
 class Watch(Protocol):
-    """Who sees every call: before it can take effect, when it has, and when the caller hears of it or gives up."""
+    """Who sees every call: before it can take effect, when it has, and when the caller hears of it or gives up. One
+    whose caller has given up may take effect all the same, and comes late."""
 
     def sent(self, side: str, call: Call) -> None: ...
 
@@ -60,6 +61,8 @@ class Watch(Protocol):
     def answered(self, side: str, call: Call, reply: Reply) -> None: ...
 
     def given_up(self) -> None: ...
+
+    def comes_late(self, side: str) -> None: ...
 
 
 @dataclass
