@@ -79,10 +79,10 @@ def mark_dirty_with(conn: Connection, priorities: Mapping[str, int], *, now_wall
 
 
 def wake(conn: Connection, accounts: Iterable[str], *, now_wall: int) -> None:
-    """Those of the accounts that wait for a moment ahead are due now; clean ones stay so."""
+    """Those of the accounts that wait are due now, also when whoever has one gives it back; clean ones stay so."""
     for batch in batches(accounts):
-        waiting = (work.c.account.in_(batch), _WAITING, work.c.due_at_wall > now_wall)
-        conn.execute(update(work).where(*waiting).values(due_at_wall=now_wall))
+        conn.execute(_LOCKED, {"some": batch})
+        conn.execute(_WOKEN, {"some": batch, "now_wall": now_wall})
 
 
 def claim(
@@ -233,6 +233,16 @@ _OF_OWNER = (
     .where(_AMONG, work.c.lease_owner == bindparam("owner"), work.c.lease_until_wall > bindparam("now_wall"))
     .order_by(work.c.account)
     .with_for_update()
+)
+_LOCKED = select(work.c.account).where(_AMONG).order_by(work.c.account).with_for_update()
+_WOKEN = (
+    update(work)
+    .where(_AMONG, _WAITING)
+    .values(
+        # Whoever has it may be about to give it back for long, because of what has just ended.
+        dirty_seq=work.c.dirty_seq + 1,
+        due_at_wall=case((work.c.due_at_wall < bindparam("now_wall"), work.c.due_at_wall), else_=bindparam("now_wall")),
+    )
 )
 _EXTENDED = update(work).where(_AMONG).values(lease_until_wall=bindparam("until"))
 _STATUS = select(

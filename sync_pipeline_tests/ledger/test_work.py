@@ -99,6 +99,22 @@ def test_an_event_before_the_deferral_makes_it_due_as_well(ledger: Ledger) -> No
         assert [item.fails for item in claim_all(conn, 3)] == [1]
 
 
+def test_what_an_account_is_to_wait_for_may_end_before_it_waits(ledger: Ledger) -> None:
+    """A holder is told that a bulk job has the account; the job ends, and then the account is given back for long."""
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, ["a", "waiting"], priority=1, now_wall=1)
+        held, other = claim_all(conn, 1)
+        work.defer(conn, other, due_at_wall=9_000, now_wall=2)
+        work.wake(conn, ["a", "waiting", "unknown"], now_wall=3)
+        work.defer(conn, held, due_at_wall=9_000, now_wall=4)
+        woken = claim_all(conn, 4)
+        assert [item.account for item in woken] == ["waiting", "a"]
+        for item in woken:
+            work.release(conn, item, now=5, now_wall=5)
+        work.wake(conn, ["a", "waiting"], now_wall=6)
+        assert claim_all(conn, 6) == [], "clean ones stay so"
+
+
 def test_a_release_resets_the_failures(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         work.mark_dirty(conn, ["a"], priority=1, now_wall=1)
