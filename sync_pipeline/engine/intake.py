@@ -29,7 +29,9 @@ from sync_pipeline.systems.stripe.events import Hint, hint
 # Cursors: when (process time) the two polls were last made.
 POLLED = "salesforce.polled_wall"
 SWEPT = "stripe.swept_wall"
-# The event whose charge was asked for last: those that cannot be read do not keep the others from their turn.
+# The events that were looked at last whose customer has to be linked, and whose charge has to be asked for: those of
+# nobody, and those that cannot be read, do not keep the others from their turn.
+SOUGHT = "stripe.sought_event"
 ASKED = "stripe.asked_event"
 OVERLAP_US = 10 * 60 * 1_000_000
 FRESH_US = 5 * 1_000_000
@@ -216,13 +218,15 @@ def _resolve_waiting(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[s
     by nobody within three days, is dismissed: the Account that gets the customer one day is looked at as a whole then.
     """
     with ledger.read() as conn:
-        without = inbox.naming_no_customer(conn, CHARGES_PER_PASS, cursors.get(conn, ASKED) or "")
+        seen = cursors.get_all(conn, (SOUGHT, ASKED))
+        waiting = inbox.waiting(conn, UNRESOLVED_PER_PASS, after=seen.get(SOUGHT, ""), with_customer=True)
+        without = inbox.waiting(conn, CHARGES_PER_PASS, after=seen.get(ASKED, ""), with_customer=False)
     charges = {each for event in without for each in event.object_ids if each.startswith(CHARGES)}
     payers = _payers(stripe, sorted(charges), env, tell)
     with ledger.tx() as conn:
-        if without:
-            cursors.put(conn, ASKED, without[-1].event_id, env.now())
-        waiting = inbox.naming_customers(conn, UNRESOLVED_PER_PASS)
+        for mark, events in ((SOUGHT, waiting), (ASKED, without)):
+            if events:
+                cursors.put(conn, mark, events[-1].event_id, env.now())
         customers = {each for event in waiting for each in event.object_ids if each.startswith("cus_")}
         linked = links.accounts_of(conn, "stripe", "customer", customers.union(filter(None, payers.values())))
         unsettled = customers | (charges - payers.keys())
