@@ -24,7 +24,7 @@ from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.reads import Change
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.errors import KEY_REUSED
-from sync_pipeline.systems.stripe.events import Hint, hint
+from sync_pipeline.systems.stripe.events import Hint, hint, urgency
 
 # Cursors: when (process time) the two polls were last made.
 POLLED = "salesforce.polled_wall"
@@ -124,10 +124,10 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
         )
         for change in changes
     ]
-    urgency = {event.event_id: int(_urgency(change, billed)) for event, change in zip(events, changes, strict=True)}
+    priorities = {event.event_id: int(_urgency(change, billed)) for event, change in zip(events, changes, strict=True)}
     newest = {name: max([c.modified_at for c in changes if c.object == name], default=0) for name in POLLED_RECORDS}
     with ledger.tx() as conn:
-        new = inbox.receive(conn, events, received_wall=env.wall(), priority=lambda event: urgency[event.event_id])
+        new = inbox.receive(conn, events, received_wall=env.wall(), priority=lambda event: priorities[event.event_id])
         for name, mark in newest.items():
             if mark > marks[name]:
                 cursors.put(conn, f"salesforce.{name}", str(mark), env.now())
@@ -234,8 +234,8 @@ def _resolve_waiting(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[s
             named = (payers.get(each, each) for each in event.object_ids)
             account = next((linked[each] for each in named if each in linked), None)
             if account is not None:
-                urgency = int(Priority.WRITE_BACK)
-                inbox.resolve(conn, event.source, event.event_id, account, priority=urgency, now_wall=env.wall())
+                priority = int(urgency(event.type))
+                inbox.resolve(conn, event.source, event.event_id, account, priority=priority, now_wall=env.wall())
             elif env.now() - event.created_at > UNRESOLVED_FOR_US or not unsettled.intersection(event.object_ids):
                 inbox.dismiss(conn, event.source, event.event_id)
 
