@@ -165,12 +165,13 @@ def defer(conn: Connection, claim: Claim, *, due_at_wall: int, now_wall: int) ->
     return _give_back(conn, _DEFERRED, claim, due=due_at_wall, now_wall=now_wall)
 
 
-def rest(conn: Connection, claim: Claim, *, due_at_wall: int, now: int, now_wall: int) -> bool:
+def rest(conn: Connection, claim: Claim, *, due_at_wall: int, priority: int, now: int, now_wall: int) -> bool:
     """The account was observed at `now`, and what is left to do comes later by itself: due again at `due_at_wall`.
 
-    Or now if an event came meanwhile. It may wait for months, which is no failure. False when the claim was lost.
+    Then at `priority`: how urgent it was is over. Or now if an event came meanwhile, as urgent as all together. It may
+    wait for months, which is no failure. False when the claim was lost.
     """
-    return _give_back(conn, _RESTING, claim, due=due_at_wall, now=now, now_wall=now_wall)
+    return _give_back(conn, _RESTING, claim, due=due_at_wall, by_itself=priority, now=now, now_wall=now_wall)
 
 
 def most_urgent(conn: Connection, now_wall: int) -> int | None:
@@ -306,7 +307,12 @@ _RELEASED = _GIVEN_BACK.values(
     clean_seq=bindparam("seen"), fails=0, last_observed_at=bindparam("now"), due_at_wall=bindparam("now_wall")
 )
 _DEFERRED = _GIVEN_BACK.values(fails=work.c.fails + 1, due_at_wall=_DUE)
-_RESTING = _GIVEN_BACK.values(fails=0, last_observed_at=bindparam("now"), due_at_wall=_DUE)
+_RESTING = _GIVEN_BACK.values(
+    fails=0,
+    last_observed_at=bindparam("now"),
+    due_at_wall=_DUE,
+    priority=case((work.c.dirty_seq > bindparam("seen"), work.c.priority), else_=bindparam("by_itself")),
+)
 
 
 def _give_back(conn: Connection, statement: Update, claim: Claim, **values: int) -> bool:
