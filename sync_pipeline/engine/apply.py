@@ -180,7 +180,7 @@ def _send_alone(
         outcome = replace(outcome, state="ambiguous")
     with engine.ledger.tx() as conn:
         finish(conn, engine, row, attempt.id, outcome)
-        retries.earned(conn, engine, system, [outcome])
+        retries.settled(conn, engine, system, [(row, outcome)])
     result.note(row.account, outcome)
     return outcome.state == "done"
 
@@ -258,7 +258,8 @@ def _send_one_call(
                 finish(
                     conn, engine, row, made[row.id].id, outcomes[index], calls=calls if index == by_account[0] else 0
                 )
-            retries.earned(conn, engine, "salesforce", [outcomes[index] for index in indexes])
+            answered = [(pooled[index][1], outcomes[index]) for index in indexes]
+            retries.settled(conn, engine, "salesforce", answered)
 
     for index in by_account:
         result.note(pooled[index][1].account, outcomes[index])
