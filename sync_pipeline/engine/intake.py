@@ -147,7 +147,7 @@ def _urgency(change: Change, billed: Collection[str]) -> Priority:
 def poll_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     with ledger.read() as conn:
         polled = int(cursors.get(conn, POLLED) or 0)
-    return env.wall() - polled >= every_seconds * 1_000_000
+    return _is_past(polled, env.wall(), every_seconds * 1_000_000)
 
 
 def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[str], None]) -> int:
@@ -172,14 +172,19 @@ def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[str],
 def sweep_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     with ledger.read() as conn:
         swept = int(cursors.get(conn, SWEPT) or 0)
-        return env.wall() - swept >= every_seconds * 1_000_000 or charge_waits(conn, env.wall())
+        return _is_past(swept, env.wall(), every_seconds * 1_000_000) or charge_waits(conn, env.wall())
 
 
 def charge_waits(conn: Connection, now_wall: int) -> bool:
     """Whether Stripe has to be asked whose charge an event is about: it came after the last sweep, or that one could
     not learn it and was some minutes ago."""
     came, swept = inbox.newest_without_customer(conn), int(cursors.get(conn, SWEPT) or 0)
-    return came is not None and (came > swept or now_wall - swept >= LOOK_AGAIN_US)
+    return came is not None and (came > swept or _is_past(swept, now_wall, LOOK_AGAIN_US))
+
+
+def _is_past(mark: int, now_wall: int, every_us: int) -> bool:
+    """Whether a mark is so far away: behind us, or ahead, where a clock has put it that was wrong."""
+    return abs(now_wall - mark) >= every_us
 
 
 def _readable(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) -> Iterator[Hint]:

@@ -216,6 +216,16 @@ def test_a_failed_payment_that_waited_for_its_customer_is_as_urgent_as_any(sync:
         assert work.most_urgent(conn, sync.env.wall()) == Priority.PAYMENT_FAILED
 
 
+def test_marks_of_a_clock_that_was_ahead_keep_no_poll_waiting(sync: Installation) -> None:
+    sync.env.sleep(3_600)
+    sync.drain()
+    assert not intake.poll_is_due(sync.ledger, sync.env, 30)
+    assert not intake.sweep_is_due(sync.ledger, sync.env, 300)
+    sync.env.ahead_us -= 3_600 * 1_000_000
+    assert intake.poll_is_due(sync.ledger, sync.env, 30)
+    assert intake.sweep_is_due(sync.ledger, sync.env, 300)
+
+
 def test_a_dispute_of_somebody_else_is_asked_for_once(sync: Installation) -> None:
     """The customer of another business of this Stripe account, and a charge that has no customer at all."""
     win(sync.sandbox)
