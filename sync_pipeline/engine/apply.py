@@ -8,9 +8,10 @@ Salesforce writes of all accounts go together, whatever failed at Stripe.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from typing import Any
 
 from sync_pipeline.core import canonical
@@ -20,7 +21,7 @@ from sync_pipeline.engine import retries
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.defects import contained, together
-from sync_pipeline.engine.gathering import gather
+from sync_pipeline.engine.gathering import Sending, gather
 from sync_pipeline.engine.settling import finish, still_ours
 from sync_pipeline.ledger import attempts, bulk_jobs
 from sync_pipeline.ledger.attempts import Attempt
@@ -103,7 +104,7 @@ def apply(
     `between` is called every now and then while nothing is in flight, because many writes outlast a lease.
     """
     result = Applied()
-    pooled: list[tuple[Claim, CommandRow]] = []
+    pooled: list[Sending] = []
     for place in range(0, len(work), ACCOUNTS_PER_BREATH):
         between()
         breath = work[place : place + ACCOUNTS_PER_BREATH]
@@ -180,32 +181,56 @@ def _send_alone(
         outcome = replace(outcome, state="ambiguous")
     with engine.ledger.tx() as conn:
         finish(conn, engine, row, attempt.id, outcome)
-        retries.earned(conn, engine, system, [outcome])
+        retries.settled(conn, engine, system, [(row, outcome)])
     result.note(row.account, outcome)
     return outcome.state == "done"
 
 
 def _send_to_salesforce(
     engine: Engine,
-    pooled: Sequence[tuple[Claim, CommandRow]],
+    pooled: Sequence[Sending],
     result: Applied,
     between: Callable[[], None],
     look: Sequence[str],
 ) -> None:
     """Sends what is pooled. The Accounts `look` are looked at in the same call, if it is the only one."""
-    writes = [salesforce_write(row.kind, row.account, canonical.decode(row.body)) for _, row in pooled]
-    result.least += Calls(salesforce_writes=least_salesforce_writes(writes))
-    calls = list(composite_calls(writes))
-    for parts in calls:
-        between()
-        _send_one_call(engine, pooled, parts, result, look if len(calls) == 1 else ())
-        if result.halted:
-            return
+    result.least += Calls(salesforce_writes=least_salesforce_writes(_writes(pooled)))
+    for some in _shares(pooled, result):
+        calls = list(composite_calls(_writes(some)))
+        for parts in calls:
+            between()
+            _send_one_call(engine, some, parts, result, look if len(calls) == 1 and len(some) == len(pooled) else ())
+            if result.halted:
+                return
+
+
+def _shares(pooled: Sequence[Sending], result: Applied) -> Iterator[list[Sending]]:
+    """What is sent together, all records of an Account in one share.
+
+    One record can make its whole call fail: the more often writes were sent in vain, the fewer Accounts share a call;
+    twice as many do as soon as one has worked, because after an outage all have failed.
+    """
+    of: dict[str, list[Sending]] = defaultdict(list)
+    for sending in pooled:
+        of[sending[1].account].append(sending)
+    tries = {account: max(row.attempt_number or 0 for _, row in some) for account, some in of.items()}
+    for times, accounts in groupby(sorted(of, key=lambda account: (tries[account], account)), key=tries.__getitem__):
+        left = list(accounts)
+        size = max(1, len(left) >> times)
+        while left:
+            some, left = left[:size], left[size:]
+            before = result.done
+            yield [sending for account in some for sending in of[account]]
+            size *= 2 if result.done > before else 1
+
+
+def _writes(sendings: Sequence[Sending]) -> list[Write]:
+    return [salesforce_write(row.kind, row.account, canonical.decode(row.body)) for _, row in sendings]
 
 
 def _send_one_call(
     engine: Engine,
-    pooled: Sequence[tuple[Claim, CommandRow]],
+    pooled: Sequence[Sending],
     parts: Sequence[Part],
     result: Applied,
     look: Sequence[str],
@@ -234,7 +259,8 @@ def _send_one_call(
                 finish(
                     conn, engine, row, made[row.id].id, outcomes[index], calls=calls if index == by_account[0] else 0
                 )
-            retries.earned(conn, engine, "salesforce", [outcomes[index] for index in indexes])
+            answered = [(pooled[index][1], outcomes[index]) for index in indexes]
+            retries.settled(conn, engine, "salesforce", answered)
 
     for index in by_account:
         result.note(pooled[index][1].account, outcomes[index])

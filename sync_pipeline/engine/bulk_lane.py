@@ -218,8 +218,9 @@ class BulkLane:
             states = {row.account: outcomes[row.id].state for row in ours}
             open_ones = [account for account, state in states.items() if state not in ("done", "rejected")]
             wall = self.engine.env.wall()
-            work.mark_dirty(conn, sorted(open_ones), priority=int(Priority.BULK), now_wall=wall)
+            # First all, in their order: whoever locks several accounts does so in it.
             work.wake(conn, states, now_wall=wall)
+            work.mark_dirty(conn, open_ones, priority=int(Priority.BULK), now_wall=wall)
         report.writes += sum(outcome.state == "done" for outcome in outcomes.values())
         report.parked += sum(outcome.state == "rejected" for outcome in outcomes.values())
 

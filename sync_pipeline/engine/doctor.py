@@ -16,6 +16,7 @@ from sync_pipeline.engine.env import ClockUnreachable
 from sync_pipeline.engine.guard import hold
 from sync_pipeline.engine.org_check import check_org
 from sync_pipeline.ledger import migrations
+from sync_pipeline.ledger.buckets import LONGEST_LEAD_US
 from sync_pipeline.ledger.database import LedgerError
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
@@ -52,7 +53,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield Finding("go-live", "warning", detail)
     yield from _salesforce(settings, file)
     yield from _stripe(settings)
-    yield _clock(settings)
+    if settings.clock_url is not None:
+        yield _virtual_clock(settings)
 
 
 def _ledger(settings: Settings) -> Finding:
@@ -81,6 +83,8 @@ def _salesforce(settings: Settings, file: RulesFile) -> Iterator[Finding]:
     yield signed_in
     if signed_in.verdict != "ok":
         return
+    if settings.clock_url is None and (told_at := salesforce.told_at) is not None:
+        yield _clock(build_env(settings).wall() - told_at)
     expected = settings.expect_org_id
     if expected is None:
         detail = f"set SYNC_EXPECT_ORG_ID={salesforce.org_id}, so that a copy of the org is never written to"
@@ -156,14 +160,21 @@ def _endpoints(stripe: Stripe) -> Iterator[Finding]:
             yield Finding(check, "ok", f"{endpoint.id} sends what is heard, in the shapes of {API_VERSION}")
 
 
-def _clock(settings: Settings) -> Finding:
+def _clock(ahead_us: int) -> Finding:
+    """Of a machine whose clock is so far ahead of Salesforce's, which counts seconds."""
+    apart = f"{abs(ahead_us) // 1_000_000} s {'ahead of' if ahead_us >= 0 else 'behind'} Salesforce's"
+    if abs(ahead_us) > LONGEST_LEAD_US:
+        return Finding("clock", "failed", f"the machine's clock is {apart}: let it be set by NTP")
+    return Finding("clock", "ok", f"the machine's clock, {apart}")
+
+
+def _virtual_clock(settings: Settings) -> Finding:
     env = build_env(settings)
     try:
         apart = abs(env.now() - env.wall()) // 1_000_000
     except ClockUnreachable as error:
         return Finding("clock", "failed", str(error))
-    kind = "the sandbox's virtual clock" if settings.clock_url else "the machine's clock"
-    return Finding("clock", "ok", f"{kind}, {apart} s from wall time")
+    return Finding("clock", "ok", f"the sandbox's virtual clock, {apart} s from wall time")
 
 
 def _answered(check: str, ask: Callable[[], str]) -> Finding:

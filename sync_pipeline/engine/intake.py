@@ -24,12 +24,14 @@ from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.reads import Change
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline.systems.stripe.errors import KEY_REUSED
-from sync_pipeline.systems.stripe.events import Hint, hint
+from sync_pipeline.systems.stripe.events import Hint, hint, urgency
 
 # Cursors: when (process time) the two polls were last made.
 POLLED = "salesforce.polled_wall"
 SWEPT = "stripe.swept_wall"
-# The event whose charge was asked for last: those that cannot be read do not keep the others from their turn.
+# The events that were looked at last whose customer has to be linked, and whose charge has to be asked for: those of
+# nobody, and those that cannot be read, do not keep the others from their turn.
+SOUGHT = "stripe.sought_event"
 ASKED = "stripe.asked_event"
 OVERLAP_US = 10 * 60 * 1_000_000
 FRESH_US = 5 * 1_000_000
@@ -122,10 +124,10 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
         )
         for change in changes
     ]
-    urgency = {event.event_id: int(_urgency(change, billed)) for event, change in zip(events, changes, strict=True)}
+    priorities = {event.event_id: int(_urgency(change, billed)) for event, change in zip(events, changes, strict=True)}
     newest = {name: max([c.modified_at for c in changes if c.object == name], default=0) for name in POLLED_RECORDS}
     with ledger.tx() as conn:
-        new = inbox.receive(conn, events, received_wall=env.wall(), priority=lambda event: urgency[event.event_id])
+        new = inbox.receive(conn, events, received_wall=env.wall(), priority=lambda event: priorities[event.event_id])
         for name, mark in newest.items():
             if mark > marks[name]:
                 cursors.put(conn, f"salesforce.{name}", str(mark), env.now())
@@ -145,7 +147,7 @@ def _urgency(change: Change, billed: Collection[str]) -> Priority:
 def poll_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     with ledger.read() as conn:
         polled = int(cursors.get(conn, POLLED) or 0)
-    return env.wall() - polled >= every_seconds * 1_000_000
+    return _is_past(polled, env.wall(), every_seconds * 1_000_000)
 
 
 def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[str], None]) -> int:
@@ -170,14 +172,19 @@ def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[str],
 def sweep_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
     with ledger.read() as conn:
         swept = int(cursors.get(conn, SWEPT) or 0)
-        return env.wall() - swept >= every_seconds * 1_000_000 or charge_waits(conn, env.wall())
+        return _is_past(swept, env.wall(), every_seconds * 1_000_000) or charge_waits(conn, env.wall())
 
 
 def charge_waits(conn: Connection, now_wall: int) -> bool:
     """Whether Stripe has to be asked whose charge an event is about: it came after the last sweep, or that one could
     not learn it and was some minutes ago."""
     came, swept = inbox.newest_without_customer(conn), int(cursors.get(conn, SWEPT) or 0)
-    return came is not None and (came > swept or now_wall - swept >= LOOK_AGAIN_US)
+    return came is not None and (came > swept or _is_past(swept, now_wall, LOOK_AGAIN_US))
+
+
+def _is_past(mark: int, now_wall: int, every_us: int) -> bool:
+    """Whether a mark is so far away: behind us, or ahead, where a clock has put it that was wrong."""
+    return abs(now_wall - mark) >= every_us
 
 
 def _readable(events: Iterable[Mapping[str, Any]], tell: Callable[[str], None]) -> Iterator[Hint]:
@@ -216,13 +223,15 @@ def _resolve_waiting(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[s
     by nobody within three days, is dismissed: the Account that gets the customer one day is looked at as a whole then.
     """
     with ledger.read() as conn:
-        without = inbox.naming_no_customer(conn, CHARGES_PER_PASS, cursors.get(conn, ASKED) or "")
+        seen = cursors.get_all(conn, (SOUGHT, ASKED))
+        waiting = inbox.waiting(conn, UNRESOLVED_PER_PASS, after=seen.get(SOUGHT, ""), with_customer=True)
+        without = inbox.waiting(conn, CHARGES_PER_PASS, after=seen.get(ASKED, ""), with_customer=False)
     charges = {each for event in without for each in event.object_ids if each.startswith(CHARGES)}
     payers = _payers(stripe, sorted(charges), env, tell)
     with ledger.tx() as conn:
-        if without:
-            cursors.put(conn, ASKED, without[-1].event_id, env.now())
-        waiting = inbox.naming_customers(conn, UNRESOLVED_PER_PASS)
+        for mark, events in ((SOUGHT, waiting), (ASKED, without)):
+            if events:
+                cursors.put(conn, mark, events[-1].event_id, env.now())
         customers = {each for event in waiting for each in event.object_ids if each.startswith("cus_")}
         linked = links.accounts_of(conn, "stripe", "customer", customers.union(filter(None, payers.values())))
         unsettled = customers | (charges - payers.keys())
@@ -230,8 +239,8 @@ def _resolve_waiting(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[s
             named = (payers.get(each, each) for each in event.object_ids)
             account = next((linked[each] for each in named if each in linked), None)
             if account is not None:
-                urgency = int(Priority.WRITE_BACK)
-                inbox.resolve(conn, event.source, event.event_id, account, priority=urgency, now_wall=env.wall())
+                priority = int(urgency(event.type))
+                inbox.resolve(conn, event.source, event.event_id, account, priority=priority, now_wall=env.wall())
             elif env.now() - event.created_at > UNRESOLVED_FOR_US or not unsettled.intersection(event.object_ids):
                 inbox.dismiss(conn, event.source, event.event_id)
 

@@ -1,7 +1,8 @@
 """When something is tried again: the delay of an account that failed, and the budget of retries of a system.
 
 The outbox is the only layer that retries. The budget (after the AWS SDKs' standard mode) keeps an outage from being
-answered with more calls than good days have: every retry costs, every success earns a little, and time gives back.
+answered with more calls than good days have: every retry costs, every success earns a little, and time gives back. What
+the gate does not let through is no call.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def delay_us(fails: int, jitter: float) -> int:
 
 def allowed(engine: Engine, system: str, together: Sequence[CommandRow]) -> bool:
     """Whether what leaves in one call may leave; a call with something that was sent before is a retry."""
-    cost = max(map(_cost, together), default=0)
+    cost = _costs(together)
     if not cost:
         return True
     now = engine.env.wall()
@@ -40,10 +41,19 @@ def allowed(engine: Engine, system: str, together: Sequence[CommandRow]) -> bool
         return not isinstance(buckets.take(conn, {_budget(system): cost}, now_wall=now), Bucket)
 
 
-def earned(conn: Connection, engine: Engine, system: str, outcomes: Iterable[Outcome]) -> None:
-    """A call that had an effect earns a token."""
-    if any(outcome.state == "done" for outcome in outcomes):
-        buckets.give(conn, _budget(system), tokens=1, now_wall=engine.env.wall())
+def settled(conn: Connection, engine: Engine, system: str, together: Sequence[tuple[CommandRow, Outcome]]) -> None:
+    """A call that had an effect earns a token; one that was not made at all gets back what it was to cost."""
+    tokens = 0
+    if any(outcome.state == "done" for _, outcome in together):
+        tokens = 1
+    elif not any(outcome.was_sent for _, outcome in together):
+        tokens = _costs(row for row, _ in together)
+    if tokens:
+        buckets.give(conn, _budget(system), tokens=tokens, now_wall=engine.env.wall())
+
+
+def _costs(together: Iterable[CommandRow]) -> int:
+    return max(map(_cost, together), default=0)
 
 
 def _cost(row: CommandRow) -> int:

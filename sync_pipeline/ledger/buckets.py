@@ -18,6 +18,8 @@ from sync_pipeline.ledger.statements import insert_for
 from sync_pipeline.ledger.tables import bucket
 
 TOKEN = 1_000_000
+LONGEST_LEAD_US = 10_000_000
+"""A clock that is further ahead of another one is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,11 @@ def _find(conn: Connection, each: Bucket, now_wall: int) -> tuple[int, int]:
     full = each.capacity * TOKEN
     conn.execute(_new(conn.dialect.name), {"name": each.name, "level": full, "at_wall": now_wall})
     found = conn.execute(_STANDS, {"of": each.name}).one()
-    # Another process's clock may be ahead of ours: time never flows twice into a bucket.
-    passed = max(0, now_wall - found.at_wall)
-    return int(min(full, found.level + passed * each.tokens // each.seconds)), max(now_wall, found.at_wall)
+    # Another process's clock may be ahead of ours: time never flows twice into a bucket. But nobody waits until ours is
+    # where a wrong one was, which may take days; while that one runs, the system's own limits hold us back.
+    at_wall = found.at_wall if found.at_wall - now_wall <= LONGEST_LEAD_US else now_wall
+    passed = max(0, now_wall - at_wall)
+    return int(min(full, found.level + passed * each.tokens // each.seconds)), max(now_wall, at_wall)
 
 
 def _put(conn: Connection, name: str, level: int, at_wall: int) -> None:

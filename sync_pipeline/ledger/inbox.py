@@ -90,21 +90,14 @@ def newest_of(conn: Connection, account: str, object_id: str) -> InboxEvent | No
     return _event(row) if row is not None else None
 
 
-def naming_customers(conn: Connection, limit: int) -> list[InboxEvent]:
-    """Events whose account is not known yet and that name a customer, the longest-waiting first."""
-    oldest = (inbox.c.received_wall, inbox.c.source, inbox.c.event_id)
-    return [
-        _event(row) for row in conn.execute(select(inbox).where(_WAITS, _NAMES_CUSTOMER).order_by(*oldest).limit(limit))
-    ]
+def waiting(conn: Connection, limit: int, *, after: str, with_customer: bool) -> list[InboxEvent]:
+    """Events whose account is not known yet, those that name a customer or the others.
 
-
-def naming_no_customer(conn: Connection, limit: int, after: str) -> list[InboxEvent]:
-    """The others whose account is not known yet, by their ids: from the one `after` this on, and round again."""
+    By their ids, from the one `after` this on, and round again: what waits for long keeps nothing from its turn.
+    """
+    wanted = _NAMES_CUSTOMER if with_customer else ~_NAMES_CUSTOMER
     in_turn = (inbox.c.event_id <= after, inbox.c.event_id)
-    return [
-        _event(row)
-        for row in conn.execute(select(inbox).where(_WAITS, ~_NAMES_CUSTOMER).order_by(*in_turn).limit(limit))
-    ]
+    return [_event(row) for row in conn.execute(select(inbox).where(_WAITS, wanted).order_by(*in_turn).limit(limit))]
 
 
 def newest_without_customer(conn: Connection) -> int | None:

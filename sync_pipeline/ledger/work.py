@@ -79,10 +79,10 @@ def mark_dirty_with(conn: Connection, priorities: Mapping[str, int], *, now_wall
 
 
 def wake(conn: Connection, accounts: Iterable[str], *, now_wall: int) -> None:
-    """Those of the accounts that wait for a moment ahead are due now; clean ones stay so."""
+    """Those of the accounts that wait are due now, also when whoever has one gives it back; clean ones stay so."""
     for batch in batches(accounts):
-        waiting = (work.c.account.in_(batch), _WAITING, work.c.due_at_wall > now_wall)
-        conn.execute(update(work).where(*waiting).values(due_at_wall=now_wall))
+        conn.execute(_LOCKED, {"some": batch})
+        conn.execute(_WOKEN, {"some": batch, "now_wall": now_wall})
 
 
 def claim(
@@ -165,12 +165,13 @@ def defer(conn: Connection, claim: Claim, *, due_at_wall: int, now_wall: int) ->
     return _give_back(conn, _DEFERRED, claim, due=due_at_wall, now_wall=now_wall)
 
 
-def rest(conn: Connection, claim: Claim, *, due_at_wall: int, now: int, now_wall: int) -> bool:
+def rest(conn: Connection, claim: Claim, *, due_at_wall: int, priority: int, now: int, now_wall: int) -> bool:
     """The account was observed at `now`, and what is left to do comes later by itself: due again at `due_at_wall`.
 
-    Or now if an event came meanwhile. It may wait for months, which is no failure. False when the claim was lost.
+    Then at `priority`: how urgent it was is over. Or now if an event came meanwhile, as urgent as all together. It may
+    wait for months, which is no failure. False when the claim was lost.
     """
-    return _give_back(conn, _RESTING, claim, due=due_at_wall, now=now, now_wall=now_wall)
+    return _give_back(conn, _RESTING, claim, due=due_at_wall, by_itself=priority, now=now, now_wall=now_wall)
 
 
 def most_urgent(conn: Connection, now_wall: int) -> int | None:
@@ -234,6 +235,16 @@ _OF_OWNER = (
     .order_by(work.c.account)
     .with_for_update()
 )
+_LOCKED = select(work.c.account).where(_AMONG).order_by(work.c.account).with_for_update()
+_WOKEN = (
+    update(work)
+    .where(_AMONG, _WAITING)
+    .values(
+        # Whoever has it may be about to give it back for long, because of what has just ended.
+        dirty_seq=work.c.dirty_seq + 1,
+        due_at_wall=case((work.c.due_at_wall < bindparam("now_wall"), work.c.due_at_wall), else_=bindparam("now_wall")),
+    )
+)
 _EXTENDED = update(work).where(_AMONG).values(lease_until_wall=bindparam("until"))
 _STATUS = select(
     func.count().filter(_WAITING).label("dirty"),
@@ -296,7 +307,12 @@ _RELEASED = _GIVEN_BACK.values(
     clean_seq=bindparam("seen"), fails=0, last_observed_at=bindparam("now"), due_at_wall=bindparam("now_wall")
 )
 _DEFERRED = _GIVEN_BACK.values(fails=work.c.fails + 1, due_at_wall=_DUE)
-_RESTING = _GIVEN_BACK.values(fails=0, last_observed_at=bindparam("now"), due_at_wall=_DUE)
+_RESTING = _GIVEN_BACK.values(
+    fails=0,
+    last_observed_at=bindparam("now"),
+    due_at_wall=_DUE,
+    priority=case((work.c.dirty_seq > bindparam("seen"), work.c.priority), else_=bindparam("by_itself")),
+)
 
 
 def _give_back(conn: Connection, statement: Update, claim: Claim, **values: int) -> bool:

@@ -33,6 +33,11 @@ class Outcome:
     replayed_failure: bool = False
     advice: str = ""
 
+    @property
+    def was_sent(self) -> bool:
+        """Whether anything of it may have left this machine; nothing has where the gate or a deadline stopped it."""
+        return self.state != "throttled" or self.http_status is not None
+
     def in_words(self) -> str | None:
         """The refusal for a person; None when there is nothing to say."""
         code = self.code if self.code and self.code not in self.message else ""

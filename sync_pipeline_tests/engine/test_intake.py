@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.engine import intake
 from sync_pipeline.engine.drain import DrainPlan, drain, drain_is_needed
-from sync_pipeline.engine.intake import CHARGES_PER_PASS, LOOK_AGAIN_US, receive
+from sync_pipeline.engine.intake import CHARGES_PER_PASS, LOOK_AGAIN_US, receive, sweep_stripe
+from sync_pipeline.ledger import links, work
 from sync_pipeline.ledger.inbox import NO_ACCOUNT
 from sync_pipeline.ledger.tables import inbox
 from sync_pipeline.systems.outcomes import ReadFailed
@@ -184,6 +187,43 @@ def test_disputes_whose_charges_cannot_be_read_keep_no_other_from_its_turn(
         drain(sync.engine, NO_POLLS)
         sync.wait(LOOK_AGAIN_SECONDS)
     assert _account(sync)["MRR_At_Risk__c"] == 3_750.0
+
+
+def _linked_later(sync: Installation, ours: str, *others: str) -> None:
+    """Payments of these customers fail, ours last, which is linked to the Account after that."""
+    for customer in (*others, ours):
+        failed = {"object": "invoice", "id": f"in_{customer}", "customer": customer}
+        event = {"id": f"evt_{customer}", "type": "invoice.payment_failed", "data": {"object": failed}}
+        receive(sync.ledger, [hint(event | {"created": sync.env.now() // 1_000_000})], sync.env)
+    account = _account(sync)["Id"]
+    with sync.ledger.tx() as conn:
+        links.put(conn, links.Link(account, "stripe", "customer", ours, subject=account), sync.env.now())
+
+
+def test_events_of_nobody_keep_no_other_from_its_turn(sync: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The Stripe account bills others as well; a customer of ours is linked while its event waits behind theirs."""
+    monkeypatch.setattr(intake, "UNRESOLVED_PER_PASS", 10)
+    _linked_later(sync, "cus_ours", *(f"cus_{number}" for number in range(15)))
+    for _ in range(2):
+        sweep_stripe(sync.ledger, sync.engine.stripe, sync.env, print)
+    assert len(_waiting(sync)) == 15
+
+
+def test_a_failed_payment_that_waited_for_its_customer_is_as_urgent_as_any(sync: Installation) -> None:
+    _linked_later(sync, "cus_ours")
+    sweep_stripe(sync.ledger, sync.engine.stripe, sync.env, print)
+    with sync.ledger.read() as conn:
+        assert work.most_urgent(conn, sync.env.wall()) == Priority.PAYMENT_FAILED
+
+
+def test_marks_of_a_clock_that_was_ahead_keep_no_poll_waiting(sync: Installation) -> None:
+    sync.env.sleep(3_600)
+    sync.drain()
+    assert not intake.poll_is_due(sync.ledger, sync.env, 30)
+    assert not intake.sweep_is_due(sync.ledger, sync.env, 300)
+    sync.env.ahead_us -= 3_600 * 1_000_000
+    assert intake.poll_is_due(sync.ledger, sync.env, 30)
+    assert intake.sweep_is_due(sync.ledger, sync.env, 300)
 
 
 def test_a_dispute_of_somebody_else_is_asked_for_once(sync: Installation) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from sync_pipeline.engine.context import Halted
 from sync_pipeline.engine.intake import resync
 from sync_pipeline.ledger import commands, work
 from sync_pipeline.ledger.tables import attempt
+from sync_pipeline.systems.outcomes import Outcome
+from sync_pipeline.systems.salesforce.client import Sent
+from sync_pipeline.systems.salesforce.writes import Part, Update
 from sync_pipeline_tests.engine.installation import NOW, Installation, installed
 from sync_pipeline_tests.engine.people import (
     another_deal,
@@ -98,6 +102,61 @@ def test_a_tax_registration_that_stripe_refuses_stops_neither_its_deal_nor_the_n
     sync.wait(3600)
     sync.drain()
     assert writes_since(sandbox, since) == []
+    sync.check_books()
+
+
+def failing(sync: Installation, patch: pytest.MonkeyPatch, is_broken: Callable[[set[str]], bool]) -> list[set[str]]:
+    """Calls that write to Salesforce do nothing, and say so with a 500, where the ids of their records are broken.
+
+    Returns the records of all calls, as they are made.
+    """
+    send, calls = sync.engine.salesforce.send, []
+
+    def sending(parts: Sequence[Part], **how: Any) -> Sent:
+        written = {write.id for part in parts for write in part.writes if isinstance(write, Update)}
+        calls.append(written)
+        if not is_broken(written):
+            return send(parts, **how)
+        unknown = Outcome("ambiguous", http_status=500, code="UNKNOWN_EXCEPTION", message="An unexpected error")
+        return Sent({index: unknown for part in parts for index in part.indexes})
+
+    patch.setattr(sync.engine.salesforce, "send", sending)
+    return calls
+
+
+def test_a_record_that_breaks_its_call_stops_nobody_else(sync: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who failed with it come back with it; as soon as they fail again, fewer share a call."""
+    sandbox = sync.sandbox
+    win(sandbox)
+    poison = only(sandbox, "Account")["Id"]
+    others = [another_deal(sandbox, f"Other {number}")[0] for number in range(4)]
+    failing(sync, monkeypatch, lambda written: poison in written)
+    for _ in range(4):
+        sync.drain()
+        sync.wait(60)
+    assert [_account(sandbox, account)["MRR__c"] for account in others] == [100.0] * 4
+    assert _account(sandbox, poison).get("MRR__c") is None
+    monkeypatch.undo()
+    sync.rest()
+    assert _account(sandbox, poison)["MRR__c"] == 3750.0
+    sync.check_books()
+
+
+def test_after_an_outage_of_writes_all_share_a_call_again(sync: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    sandbox = sync.sandbox
+    accounts = [another_deal(sandbox, f"Other {number}")[0] for number in range(8)]
+    sync.drain()
+    calls = failing(sync, monkeypatch, lambda _: True)
+    for account in accounts:
+        edit(sandbox, "Account", account, MRR__c=1)
+    for _ in range(5):
+        sync.drain()
+        sync.wait(700)
+    monkeypatch.undo()
+    calls = failing(sync, monkeypatch, lambda _: False)
+    sync.rest()
+    assert [_account(sandbox, account)["MRR__c"] for account in accounts] == [100.0] * 8
+    assert [len(written.intersection(accounts)) for written in calls] == [1, 2, 4, 1]
     sync.check_books()
 
 

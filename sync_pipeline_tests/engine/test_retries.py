@@ -22,7 +22,7 @@ from sync_pipeline.engine.retries import LONGEST_DELAY_SECONDS, delay_us
 from sync_pipeline.ledger import breakers, buckets, commands
 from sync_pipeline.ledger.breakers import FAILURES_TO_OPEN
 from sync_pipeline.ledger.commands import CommandRow
-from sync_pipeline.systems.outcomes import Burden, NotNow
+from sync_pipeline.systems.outcomes import Burden, NotNow, Outcome
 from sync_pipeline.systems.stripe.client import burdens_on
 from sync_pipeline_tests.databases import ledger_database
 from sync_pipeline_tests.engine.installation import ONCE, Installation, installed
@@ -66,6 +66,23 @@ def test_first_tries_are_free_and_retries_stop_when_their_budget_is_spent(sync: 
     assert retries.allowed(sync.engine, "salesforce", [lost])
     sync.env.sleep(5)
     assert retries.allowed(sync.engine, "stripe", [throttled])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "more"),
+    [
+        (Outcome("throttled", message="left alone for 5 s"), 50),
+        (Outcome("throttled", http_status=429), 49),
+        (Outcome("ambiguous", message="no answer"), 49),
+        (Outcome("done", http_status=200), 49),
+    ],
+)
+def test_a_retry_that_the_gate_turns_away_costs_nothing(sync: Installation, outcome: Outcome, more: int) -> None:
+    together = [row("planned", "a1"), row("ambiguous", "a2")]
+    assert retries.allowed(sync.engine, "stripe", together)
+    with sync.ledger.tx() as conn:
+        retries.settled(conn, sync.engine, "stripe", [(each, outcome) for each in together])
+    assert sum(retries.allowed(sync.engine, "stripe", [together[1]]) for _ in range(51)) == more
 
 
 def test_an_outage_of_one_endpoint_costs_few_calls_and_heals_by_itself(sync: Installation) -> None:

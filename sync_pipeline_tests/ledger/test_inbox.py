@@ -44,9 +44,9 @@ def test_an_event_of_an_unknown_account_waits_for_it(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         inbox.receive(conn, [event(2, None)], received_wall=2, priority=1)
         inbox.receive(conn, [event(1, None), event(3)], received_wall=5, priority=1)
-        assert inbox.naming_no_customer(conn, 9, "") == [event(1, None), event(2, None)]
-        assert inbox.naming_no_customer(conn, 1, "evt_1") == [event(2, None)]
-        assert inbox.naming_no_customer(conn, 9, "evt_2") == [event(1, None), event(2, None)]
+        assert inbox.waiting(conn, 9, after="", with_customer=False) == [event(1, None), event(2, None)]
+        assert inbox.waiting(conn, 1, after="evt_1", with_customer=False) == [event(2, None)]
+        assert inbox.waiting(conn, 9, after="evt_2", with_customer=False) == [event(1, None), event(2, None)]
         assert inbox.status(conn) == inbox.InboxStatus(total=3, unresolved=2, oldest_unresolved_wall=2)
         inbox.resolve(conn, "stripe", "evt_2", "found", priority=0, now_wall=7)
         inbox.dismiss(conn, "stripe", "evt_1")
@@ -63,8 +63,8 @@ def test_events_that_name_a_customer_wait_apart_from_those_that_do_not(ledger: L
         assert inbox.newest_without_customer(conn) is None
         inbox.receive(conn, [disputed], received_wall=2, priority=1)
         inbox.receive(conn, [billed, event(3)], received_wall=5, priority=1)
-        assert inbox.naming_customers(conn, 9) == [billed]
-        assert inbox.naming_no_customer(conn, 9, "") == [disputed]
+        assert inbox.waiting(conn, 9, after="", with_customer=True) == [billed]
+        assert inbox.waiting(conn, 9, after="", with_customer=False) == [disputed]
         assert inbox.newest_without_customer(conn) == 2
         inbox.dismiss(conn, "stripe", "evt_2")
         assert inbox.newest_without_customer(conn) is None

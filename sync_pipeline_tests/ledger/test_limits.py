@@ -54,6 +54,12 @@ def test_time_flows_once_however_the_clocks_differ(ledger: Ledger) -> None:
     assert take(ledger, CALLS, at=11 * SECOND) == SECOND // 2
 
 
+def test_a_clock_that_was_far_ahead_stops_nobody_after_it_is_gone(ledger: Ledger) -> None:
+    take(ledger, CALLS, at=3600 * SECOND, cost=3)
+    assert take(ledger, CALLS, at=0) == SECOND // 2
+    assert take(ledger, CALLS, at=SECOND) == 0
+
+
 def test_tokens_come_back_up_to_the_capacity_and_penalties_are_waited_for(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         buckets.give(conn, CALLS, tokens=100, now_wall=0)

@@ -99,6 +99,22 @@ def test_an_event_before_the_deferral_makes_it_due_as_well(ledger: Ledger) -> No
         assert [item.fails for item in claim_all(conn, 3)] == [1]
 
 
+def test_what_an_account_is_to_wait_for_may_end_before_it_waits(ledger: Ledger) -> None:
+    """A holder is told that a bulk job has the account; the job ends, and then the account is given back for long."""
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, ["a", "waiting"], priority=1, now_wall=1)
+        held, other = claim_all(conn, 1)
+        work.defer(conn, other, due_at_wall=9_000, now_wall=2)
+        work.wake(conn, ["a", "waiting", "unknown"], now_wall=3)
+        work.defer(conn, held, due_at_wall=9_000, now_wall=4)
+        woken = claim_all(conn, 4)
+        assert [item.account for item in woken] == ["waiting", "a"]
+        for item in woken:
+            work.release(conn, item, now=5, now_wall=5)
+        work.wake(conn, ["a", "waiting"], now_wall=6)
+        assert claim_all(conn, 6) == [], "clean ones stay so"
+
+
 def test_a_release_resets_the_failures(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         work.mark_dirty(conn, ["a"], priority=1, now_wall=1)
@@ -112,14 +128,25 @@ def test_an_account_that_waits_for_a_day_has_not_failed_and_an_event_makes_it_du
     with ledger.tx() as conn:
         work.mark_dirty(conn, ["a"], priority=1, now_wall=1)
         work.defer(conn, claim_all(conn, 1)[0], due_at_wall=2, now_wall=2)
-        assert work.rest(conn, claim_all(conn, 2)[0], due_at_wall=9_000, now=3, now_wall=3)
+        assert work.rest(conn, claim_all(conn, 2)[0], due_at_wall=9_000, priority=4, now=3, now_wall=3)
         assert claim_all(conn, 8_999) == []
         work.mark_dirty(conn, ["a"], priority=1, now_wall=10)
         held = claim_all(conn, 10)[0]
         assert (held.fails, held.dirty_seq) == (0, 2)
         work.mark_dirty(conn, ["a"], priority=1, now_wall=11)
-        work.rest(conn, held, due_at_wall=9_000, now=12, now_wall=12)
+        work.rest(conn, held, due_at_wall=9_000, priority=4, now=12, now_wall=12)
         assert [item.account for item in claim_all(conn, 12)] == ["a"]
+
+
+def test_an_account_that_rests_forgets_that_it_was_urgent_unless_something_came_meanwhile(ledger: Ledger) -> None:
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, ["rests", "busy"], priority=0, now_wall=1)
+        busy, rests = claim_all(conn, 1)
+        work.mark_dirty(conn, ["busy"], priority=5, now_wall=2)
+        for item in (busy, rests):
+            work.rest(conn, item, due_at_wall=9_000, priority=4, now=3, now_wall=3)
+        assert [(item.account, item.priority) for item in claim_all(conn, 3)] == [("busy", 0)]
+        assert [(item.account, item.priority) for item in claim_all(conn, 9_000)][1:] == [("rests", 4)]
 
 
 def test_a_late_holder_can_do_nothing(ledger: Ledger) -> None:

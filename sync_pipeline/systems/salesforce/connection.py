@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -89,6 +90,14 @@ class Connection:
         """Calls used and allowed in the rolling day, as of the last answer."""
         return self._transport.usage
 
+    @property
+    def told_at(self) -> int | None:
+        """The time of the latest answer by Salesforce's own clock, microseconds UTC; None where it did not say."""
+        try:
+            return int(parsedate_to_datetime(self._transport.date).timestamp()) * 1_000_000
+        except ValueError:
+            return None
+
     def news_of_usage(self) -> tuple[int, int] | None:
         """The same, once for every answer that told it; None when nothing has been heard since."""
         news, self._transport.unheard = self._transport.usage if self._transport.unheard else None, False
@@ -168,13 +177,14 @@ class _Transport(requests.adapters.BaseAdapter):
     """Gives every call a timeout, which the SDK does not, and sends it to the sandbox where one is set.
 
     `usage` is what the latest answer said of the daily allowance: calls used, calls allowed; `unheard` says that it
-    was told since somebody last set it back. `user_id` is who has signed in.
+    was told since somebody last set it back. `date` is when that was, in its words. `user_id` is who has signed in.
     """
 
     def __init__(self, base_url: str | None, through: requests.adapters.BaseAdapter) -> None:
         self._base = urlsplit(base_url) if base_url else None
         self.usage: tuple[int, int] | None = None
         self.unheard = False
+        self.date = ""
         self.user_id: str | None = None
         self._through = through
         super().__init__()
@@ -190,6 +200,7 @@ class _Transport(requests.adapters.BaseAdapter):
             target = (self._base.scheme, self._base.netloc, original.path, original.query, original.fragment)
             request.url = urlunsplit(target)
         answer = self._through.send(request, *args, **options)
+        self.date = answer.headers.get("Date", "")
         # Read here and not from the SDK, which forgets it on the very answers that say that nothing is left.
         if found := USAGE.search(answer.headers.get("Sforce-Limit-Info", "")):
             self.usage, self.unheard = (int(found[1]), int(found[2])), True

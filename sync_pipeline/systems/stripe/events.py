@@ -76,7 +76,7 @@ def hint(event: Any) -> Hint:
         customer=customer,
         charge=charge,
         account_id=_account_id(thing),
-        priority=_priority(kind),
+        priority=urgency(kind),
     )
 
 
@@ -102,7 +102,8 @@ def _shaped(value: Any, shape: re.Pattern[str]) -> str | None:
     return value if isinstance(value, str) and shape.fullmatch(value) else None
 
 
-def _priority(kind: str) -> Priority:
+def urgency(kind: str) -> Priority:
+    """Of an event of this type."""
     if kind in URGENT:
         return Priority.PAYMENT_FAILED
     return Priority.SEATS if kind.startswith("customer.subscription.") else Priority.WRITE_BACK
