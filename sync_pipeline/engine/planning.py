@@ -111,6 +111,15 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class InDoubt:
+    """A write that is needed and was sent already: nobody knows yet whether it took effect, and what needs it waits."""
+
+    account_id: str
+    target: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Something agreed on that takes effect later, by itself; `due_at` is microseconds UTC."""
 
@@ -139,6 +148,7 @@ class PlanDocument:
     not_whole: tuple[str, ...] = ()
     refused: tuple[Refused, ...] = ()
     unread: tuple[Unread, ...] = ()
+    in_doubt: tuple[InDoubt, ...] = ()
     calls: Calls = NOTHING
 
 
@@ -166,19 +176,21 @@ def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
 
 
 def foresee_one(engine: Engine, world: World, stripe: StripeReads) -> Foreseen:
-    """The same for an account that was looked at; `stripe` tells what later rounds need.
-
-    One that cannot be planned is as if it had not been read.
-    """
-
-    def look(now: World) -> World:
-        return look_further(engine.rules, now, stripe)
-
-    ahead = contained(world.account_id, lambda: foresee(world, engine.rules, engine.personal_key, stripe.billing, look))
+    """The same for an account that was looked at. One that cannot be planned is as if it had not been read."""
+    ahead = contained(world.account_id, lambda: foresee_world(engine, world, stripe))
     if isinstance(ahead, Unknown):
         unread = replace(world, account=ahead)
         return Foreseen(unread, unread, Plan(), (), is_whole=True)
     return ahead
+
+
+def foresee_world(engine: Engine, world: World, stripe: StripeReads) -> Foreseen:
+    """The same, where a defect of ours is not contained; `stripe` tells what later rounds need."""
+
+    def look(now: World) -> World:
+        return look_further(engine.rules, now, stripe)
+
+    return foresee(world, engine.rules, engine.personal_key, stripe.billing, look)
 
 
 def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True) -> PlanDocument:
@@ -204,6 +216,7 @@ def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True
         not_whole=tuple(each.before.account_id for each in ahead if not each.is_whole),
         refused=tuple(_refused(engine, ahead)),
         unread=tuple(not_read(each.before for each in ahead)),
+        in_doubt=tuple(without_answer(command for each in ahead for command in each.in_doubt)),
         calls=_calls(ahead),
     )
 
@@ -220,6 +233,13 @@ def not_read(worlds: Iterable[World]) -> Iterator[Unread]:
     for world in worlds:
         if why := world.unknown_parts:
             yield Unread(world.account_id, "; ".join(why))
+
+
+def without_answer(writes: Iterable[Command]) -> Iterator[InDoubt]:
+    """The writes that are in doubt, for people."""
+    for each in writes:
+        why = f"{each.reason}; it is in doubt: no answer has come, and it is looked for again"
+        yield InDoubt(each.account, each.target, why)
 
 
 def _refused(engine: Engine, ahead: Sequence[Foreseen]) -> Iterator[Refused]:
