@@ -69,8 +69,11 @@ def plan_undo(engine: Engine, run: str) -> Undo:
     """What would be set back now. Reads both systems. Raises UndoError for a run that wrote nothing."""
     with engine.ledger.read() as conn:
         rows = audit.of_run(conn, run)
+        moved = links.merged_into(conn, {row.account for row in rows})
     if not rows:
         raise UndoError(f"the audit has no write of a run {run!r}; `sync-pipeline undo` lists the runs")
+    # What was an Account's is now that of the one that it was merged into.
+    rows = [replace(row, account=moved.get(row.account, row.account)) for row in rows]
     undo = Undo(run, stays=list(_cannot_be_undone(rows)))
     for each in _written(rows, "salesforce.update"):
         undo.written.setdefault(each.account, []).append(each)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from sync_pipeline.core.undo import NOT_SHOWN
 from sync_pipeline.engine.explain import explain
 from sync_pipeline.engine.guard import HOLD, GuardTripped
 from sync_pipeline.engine.undo import UndoError, carry_out, plan_undo
@@ -14,10 +15,12 @@ from sync_pipeline.ledger import audit, cursors
 from sync_pipeline_tests.engine.installation import Installation
 from sync_pipeline_tests.engine.people import (
     at_stripe,
+    create,
     delete,
     edit,
     fault,
     mark,
+    merge,
     only,
     pay,
     records,
@@ -84,10 +87,35 @@ def test_a_record_that_is_gone_stays_gone(paid: Installation) -> None:
     delete(paid.sandbox, "Opportunity", opportunity)
     undo = plan_undo(paid.engine, "wrong")
     gone = {each.target: each.why for each in undo.stays}
-    assert gone == {f"salesforce/Opportunity/{opportunity}": "the record is not there any more"}
+    assert gone == {f"salesforce/Opportunity/{opportunity}": NOT_SHOWN}
     assert {x.target for commands in undo.commands.values() for x in commands} == {
         f"salesforce/Account/{only(paid.sandbox, 'Account')['Id']}"
     }
+
+
+def test_what_a_merged_account_had_is_set_back_where_it_is_now(paid: Installation) -> None:
+    """An attack found it: the deal had gone along, what was written on it stood, and it was told as gone."""
+    old = str(only(paid.sandbox, "Account")["Id"])
+    new = create(paid.sandbox, "Account", Name="Northwind Group plc")
+    merge(paid.sandbox, old, new)
+    paid.wait(60)
+    paid.rest()
+    deal = only(paid.sandbox, "Opportunity")["Id"]
+    undo = plan_undo(paid.engine, "wrong")
+    assert [x.target for x in undo.commands[new]] == [f"salesforce/Opportunity/{deal}"]
+    assert {each.target for each in undo.stays} == {f"salesforce/Account/{old}"}
+    assert carry_out(paid.engine, undo).total.done == 1
+    assert only(paid.sandbox, "Opportunity")["Activation_Status__c"] == "Pending"
+
+
+def test_a_deal_that_was_moved_is_not_told_as_gone(paid: Installation) -> None:
+    new = create(paid.sandbox, "Account", Name="Contoso Ltd", BillingCountry="United Kingdom")
+    deal = only(paid.sandbox, "Opportunity")["Id"]
+    edit(paid.sandbox, "Opportunity", deal, AccountId=new)
+    paid.wait(60)
+    paid.rest()
+    undo = plan_undo(paid.engine, "wrong")
+    assert {each.why for each in undo.stays if deal in each.target} == {NOT_SHOWN}
 
 
 def test_an_undo_that_writes_to_more_than_a_run_may_asks_first(paid: Installation) -> None:
