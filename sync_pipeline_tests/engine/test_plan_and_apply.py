@@ -207,6 +207,7 @@ def test_amendments_are_foreseen_with_their_seats_and_with_what_waits_for_the_re
     fewer = sell(sync.sandbox, {"product": "Viewer Seat", "price": 200, "quantity": -3}, **amends)
     planned = plan_of(sync)
     assert (planned.not_whole, planned.open_matters) == ((), ())
+    assert (f"salesforce/Opportunity/{more}", "ContractId") in {(each.target, each.field) for each in planned.writes}
     (recurring,) = planned.recurring
     # Five seats at 600 a year; what is taken back is not taken back yet.
     assert (recurring.before, recurring.after) == (375_000, 400_000)
