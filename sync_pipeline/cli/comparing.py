@@ -41,7 +41,7 @@ def reconcile(as_json: bool, allow: bool) -> None:
 def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
     """Show every write that would be made, why, and the money that it moves, without making any.
 
-    Ends with 1 when there is something to write or to decide, or an Account could not be read.
+    Ends with 1 when there is something to write or to decide, an Account could not be read, or a write is in doubt.
     """
     from sync_pipeline.core import canonical
     from sync_pipeline.core.observation import Absent
@@ -71,7 +71,7 @@ def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
         click.echo(as_text(planned, width=max(shutil.get_terminal_size((160, 0)).columns, 100)))
         if out is not None:
             click.echo(f"\nkept in {out}; write it with:  sync-pipeline apply {out}")
-    if planned.writes or planned.open_matters or planned.unread:
+    if planned.writes or planned.open_matters or planned.unread or planned.in_doubt:
         sys.exit(1)
 
 

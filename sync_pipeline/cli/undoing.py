@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,11 @@ RUNS_SHOWN = 20
 def undo(run: str | None, write: bool, allow: bool) -> None:
     """Set back what a run has written to Salesforce, where it still stands. Without RUN: list the newest runs.
 
-    What was changed since stays, and so does what was written to Stripe; both are shown. Mend the rule or the record
-    that the run followed first: the rules have the last word again right after.
+    What was changed since stays, and so does what was written to Stripe; both are shown, and what the rules will write
+    to Stripe because of what is set back. Mend the rule or the record that the run followed first: the rules have the
+    last word again right after.
     """
+    from sync_pipeline.engine.plan_text import as_text
     from sync_pipeline.engine.undo import carry_out, plan_undo
     from sync_pipeline.ledger import audit
 
@@ -44,6 +47,9 @@ def undo(run: str | None, write: bool, allow: bool) -> None:
                 click.echo(f"set back: {command.target} {change.field}: {change.old} -> {_value(change.new)}")
         for line in planned.again:
             click.echo(f"the rules would write it again: {line.target} {line.field} ({line.why})")
+        if planned.leads_to is not None:
+            width = max(shutil.get_terminal_size((160, 0)).columns, 100)
+            click.echo(f"the rules would then write to Stripe:\n{as_text(planned.leads_to, width=width)}")
         _tell_stays(planned.stays)
         for account, why in sorted(planned.unread.items()):
             click.echo(f"left: {account} could not be read: {why}")

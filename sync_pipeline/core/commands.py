@@ -142,7 +142,8 @@ Entry = Command | Review | Agreement | LookAgain | Clash | Standing
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`commands` are all writes that are wanted; `conflicts` are those that are new or moved on.
+    """`commands` are all writes that are wanted and may be sent; `in_doubt` are those that have been sent, and nobody
+    knows whether they took effect; `conflicts` are those that are new or moved on.
 
     `look_again_at` is when the account has to be planned again even if nothing happens; `waits` tells what for.
     """
@@ -153,6 +154,7 @@ class Plan:
     conflicts: tuple[Conflict, ...] = ()
     look_again_at: int | None = None
     waits: tuple[LookAgain, ...] = ()
+    in_doubt: tuple[Command, ...] = ()
 
     @property
     def sent_first(self) -> tuple[Command, ...]:

@@ -19,7 +19,8 @@ from sync_pipeline.core.facts import CASH, Fact, valued
 from sync_pipeline.core.lifecycle import EARNING, billing_status
 from sync_pipeline.core.money import Money, MoneyError, round_half_even
 from sync_pipeline.core.mrr import recurring_items
-from sync_pipeline.core.readings import Subject, invoices_of, own_subscription, payments_of
+from sync_pipeline.core.observation import Present
+from sync_pipeline.core.readings import Subject, invoices_of, own_subscription, payments_of, seat_items
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.stripe_records import Subscription, SubscriptionItem
@@ -106,6 +107,14 @@ def _movement(fact: Fact, figure: str | None, why: str = "") -> Evidence:
 
 def _earning(world: World, rules: Rules, billing: Billing, subject: Subject) -> Iterator[Evidence]:
     return _revenue(billing, (each for each in billing.subscriptions if each.status in EARNING), None)
+
+
+def _seats(world: World, rules: Rules, billing: Billing, subject: Subject) -> Iterator[Evidence]:
+    """The items whose quantities add up to the seats."""
+    items = seat_items(world, rules, billing)
+    for item in items.value if isinstance(items, Present) else ():
+        if item.quantity:
+            yield Evidence(item.id, f"{_rate(item)} of {item.subscription}")
 
 
 def _mrr(world: World, rules: Rules, billing: Billing, subject: Subject) -> Iterator[Evidence]:
@@ -216,7 +225,7 @@ BEHIND: Mapping[str, Callable[[World, Rules, Billing, Subject], Iterator[Evidenc
     "account_lifetime_value": _lifetime_value,
     "account_mrr": _mrr,
     "account_plan": _earning,
-    "account_seats": _earning,
+    "account_seats": _seats,
     "account_mrr_at_risk": _mrr_at_risk,
     "account_other_currencies": _other_currencies,
     "account_billing_status": _subscriptions,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
@@ -36,7 +36,7 @@ def record_changed(world: World, rules: Rules, body: Mapping[str, Any]) -> World
     return replace(
         world,
         account=Present(changed(account.value)) if isinstance(account, Present) else account,
-        deals=deals,
+        deals=tuple(_with_contracts(deals)),
         churn_records=tuple(map(changed, world.churn_records)),
         renewals=tuple(map(changed, world.renewals)),
         tasks=tuple(map(changed, world.tasks)),
@@ -66,13 +66,24 @@ def record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World | 
         return replace(world, renewals=(*world.renewals, made))
     if isinstance(made, Contract):
         bills = {link.subject for link in world.links if link.external_id == made.stripe_subscription_id}
-        deals = (replace(deal, contract=made) if deal.opportunity.id in bills else deal for deal in world.deals)
-        return replace(world, deals=tuple(deals))
+        deals = [replace(deal, contract=made) if deal.opportunity.id in bills else deal for deal in world.deals]
+        return replace(world, deals=tuple(_with_contracts(deals)))
     if isinstance(made, LineItem):
         return replace(world, deals=tuple(_with_line(world, deal, made) for deal in world.deals))
     if isinstance(made, SyncConflict):
         return replace(world, conflict_records=(*world.conflict_records, made))
     return replace(world, churn_records=(*world.churn_records, made))
+
+
+def _with_contracts(deals: Sequence[Deal]) -> Iterator[Deal]:
+    """Each deal with the Contract that the next look finds: one that names none has that of the subscription that it
+    names."""
+    by_subscription = {deal.contract.stripe_subscription_id: deal.contract for deal in deals if deal.contract}
+    for deal in deals:
+        contract, named = deal.contract, deal.opportunity.stripe_subscription_id
+        if contract is None and deal.opportunity.contract_id is None and named is not None:
+            contract = by_subscription.get(named)
+        yield replace(deal, contract=contract)
 
 
 def _with_line(world: World, deal: Deal, made: LineItem) -> Deal:

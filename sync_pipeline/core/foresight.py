@@ -32,8 +32,9 @@ MAX_ROUNDS = 8
 @dataclass(frozen=True, slots=True)
 class Foreseen:
     """`now` is the plan of this moment, `rounds` the writes in the order in which they become possible, the first of
-    them now's; `before` and `after` are the worlds around them. `is_whole` is false where some effect could not be
-    imagined, so that more may follow.
+    them now's; `before` and `after` are the worlds around them. `in_doubt` are those that are wanted and were sent
+    already, without an answer. `is_whole` is false where some effect could not be imagined, or something is in doubt,
+    so that more may follow.
     """
 
     before: World
@@ -41,6 +42,7 @@ class Foreseen:
     now: Plan
     rounds: tuple[tuple[Command, ...], ...]
     is_whole: bool
+    in_doubt: tuple[Command, ...] = ()
 
     @property
     def commands(self) -> tuple[Command, ...]:
@@ -69,7 +71,8 @@ def foresee(
         now = look(now)
         planned = plan(now, rules, personal_key)
     wrote = tuple(filter(None, rounds))
-    return Foreseen(world, now, first, wrote, is_whole and not planned.commands)
+    in_doubt = tuple(command for command in planned.in_doubt if command.target in world.blocked)
+    return Foreseen(world, now, first, wrote, is_whole and not planned.commands and not in_doubt, in_doubt)
 
 
 def imagine(

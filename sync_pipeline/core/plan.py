@@ -69,19 +69,20 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
     changing = {each.subscription for each in entries if isinstance(each, Command) and each.subscription}
     entries += contractions(world, rules, changing)
     inbox = list(keep_conflicts(world, rules, entries))
-    commands = _one_per_target(entry for entry in (*entries, *inbox) if isinstance(entry, Command))
-    free = (command for command in commands if command.target not in world.blocked)
+    wanted = _one_per_target(entry for entry in (*entries, *inbox) if isinstance(entry, Command))
+    commands = sorted(wanted, key=Command.order)
     reviews = [entry for entry in entries if isinstance(entry, Review)]
     reviews += [_undecided(entry) for entry in entries if isinstance(entry, Clash) and entry.winner is None]
     agreements = (entry for entry in entries if isinstance(entry, Agreement))
     later = {entry for entry in entries if isinstance(entry, LookAgain)}
     return Plan(
-        commands=tuple(sorted(free, key=Command.order)),
+        commands=tuple(each for each in commands if each.target not in world.blocked),
         reviews=tuple(sorted(reviews, key=lambda review: review.key)),
         agreements=tuple(sorted(agreements, key=lambda agreement: (agreement.subject, agreement.rule))),
         conflicts=tuple(entry for entry in inbox if isinstance(entry, Conflict)),
         waits=tuple(sorted((each for each in later if each.detail), key=lambda each: (each.at, each.subject))),
         look_again_at=min((entry.at for entry in later), default=None),
+        in_doubt=tuple(each for each in commands if each.target in world.blocked),
     )
 
 

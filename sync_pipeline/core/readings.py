@@ -255,24 +255,32 @@ def account_retention(world: World, rules: Rules, subject: Subject) -> Observati
 
 
 def account_seats(world: World, rules: Rules, subject: Subject) -> Observation[Any]:
-    """Quantities of the items of seat products; of all items where the rules name no family of seats.
-
-    On a subscription that the sync made, what was never sold in Salesforce is no seat.
-    """
+    """Quantities of the items that bill seats."""
     billing = own_billing(world)
     if billing is None or not billing.subscriptions:
         return NOT_BILLED
+    items = seat_items(world, rules, billing)
+    if not isinstance(items, Present):
+        return items
+    return Present(sum((Decimal(item.quantity or 0) for item in items.value), Decimal(0)))
+
+
+def seat_items(world: World, rules: Rules, billing: Billing) -> Observation[tuple[SubscriptionItem, ...]]:
+    """The earning items of seat products; all of them where the rules name no family of seats.
+
+    On a subscription that the sync made, what was never sold in Salesforce is no seat.
+    """
     listed = {f"{OUR_PRODUCT}{each.product_id}": each.product_family for each in world.listed}
     sold = listed | {product: line.product_family for product, line in _lines_by_product(world, billing).items()}
     ours = {s.id for s in billing.subscriptions if s.intent is not None}
-    seats, families = Decimal(0), rules.commercial.seat_families
+    seats, families = [], rules.commercial.seat_families
     for item in _earning_items(billing):
         foreign = item.subscription in ours and not item.product.startswith(OUR_PRODUCT)
         if families and item.product not in sold and not foreign:
             return Unknown("a billed product is on no line of a deal")
         if not families or sold.get(item.product) in families:
-            seats += item.quantity or 0
-    return Present(seats)
+            seats.append(item)
+    return Present(tuple(seats))
 
 
 def subscription_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:

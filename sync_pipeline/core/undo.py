@@ -15,12 +15,13 @@ from typing import Any, get_type_hints
 
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Command, FieldChange
-from sync_pipeline.core.observation import Present
+from sync_pipeline.core.observation import Absent, Present
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS, Contract
 from sync_pipeline.core.world import World
 
 RULE = "undo"
+NOT_SHOWN = "it is not among what is read of this Account any more: it was deleted, moved, reopened or completed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ def reverse(world: World, rules: Rules, written: Sequence[Written], run: str) ->
     for target, fields in sorted(by_target.items()):
         record = records.get(target.split("/")[2])
         if record is None:
-            yield from (Stays(w.account, target, w.field, "the record is not there any more") for w in fields)
+            why = world.account.proof if isinstance(world.account, Absent) else NOT_SHOWN
+            yield from (Stays(w.account, target, w.field, why) for w in fields)
             continue
         changes: list[FieldChange] = []
         for each in fields:

@@ -18,7 +18,7 @@ from sync_pipeline.core.fields import Judgement, field_name, judge
 from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.observation import Absent, Unknown
 from sync_pipeline.core.readings import Subject, subjects
-from sync_pipeline.core.rules import FieldRule
+from sync_pipeline.core.rules import FieldRule, Rules
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.explain_failures import explained_failure
@@ -102,7 +102,7 @@ def _found(engine: Engine, world: World, asked: Asked, rows: Sequence[audit.Audi
     made = {each.evidence.get("object") for each in written} - {None}
     behind = tuple(billing_with(world, asked.of | made))
     for name in dict.fromkeys(each.field for each in written if each.field not in told):
-        yield _without_rule(asked, name, [each for each in written if each.field == name], behind)
+        yield _without_rule(engine.rules, asked, name, [each for each in written if each.field == name], behind)
 
 
 def _with_refusal(found: Explanation, refused: Mapping[str, str | None]) -> Explanation:
@@ -217,9 +217,14 @@ def _verdict(judged: Judgement | Absent | Unknown, rule: FieldRule) -> str:
             return "it will be written"
 
 
-def _without_rule(asked: Asked, name: str, writes: Sequence[Written], behind: tuple[Evidence, ...]) -> Explanation:
-    """A field that no row of the rule table keeps, but that a command wrote: an end, a churn record; or the whole."""
-    by = f"written by {writes[0].rule}, which is no row of the field table"
+def _without_rule(
+    rules: Rules, asked: Asked, name: str, writes: Sequence[Written], behind: tuple[Evidence, ...]
+) -> Explanation:
+    """A field that no row of the rule table keeps now, but that a command wrote: an end, a churn record, a record that
+    is gone; or the whole."""
+    by = f"written by {writes[0].rule}"
+    if all(rule.target != writes[0].rule for rule in rules.fields):
+        by += ", which is no row of the field table"
     if name == MADE:
         is_there = any(each.outcome == "done" for each in writes)
         by = "the sync made it" if is_there else "it was asked for, and is not there"

@@ -121,6 +121,9 @@ def _closing(plan: PlanDocument) -> Iterator[str]:
     if plan.unread:
         told = (f"  {each.account_id}: {each.why}" for each in plan.unread)
         yield "Could not be read, so that nothing is known of what they need:\n" + "\n".join(told)
+    if plan.in_doubt:
+        told = (f"  {each.account_id} {each.target}: {each.why}" for each in plan.in_doubt)
+        yield "Was sent before, and waits for certainty, as does what needs it:\n" + "\n".join(told)
     if plan.waits:
         yield "Takes effect later, by itself:\n" + "\n".join(map(_waiting, plan.waits))
     if money := [*map(_recurring, plan.recurring), *_recurring_totals(plan), *map(_invoice, plan.invoices)]:

@@ -15,12 +15,13 @@ import msgspec
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.crosswalk import SCHEDULE
 from sync_pipeline.core.foreseen_stripe import LENGTHS, MICROS
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.guards import recurring
 from sync_pipeline.core.money import Money, round_half_even
 from sync_pipeline.core.observation import Present, Unknown
-from sync_pipeline.core.stripe_records import SubscriptionItem
+from sync_pipeline.core.stripe_records import Price
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import salesforce_write
 from sync_pipeline.engine.binding import bound
@@ -111,6 +112,15 @@ class Unread:
 
 
 @dataclass(frozen=True, slots=True)
+class InDoubt:
+    """A write that is needed and was sent already: nobody knows yet whether it took effect, and what needs it waits."""
+
+    account_id: str
+    target: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Waiting:
     """Something agreed on that takes effect later, by itself; `due_at` is microseconds UTC."""
 
@@ -139,6 +149,7 @@ class PlanDocument:
     not_whole: tuple[str, ...] = ()
     refused: tuple[Refused, ...] = ()
     unread: tuple[Unread, ...] = ()
+    in_doubt: tuple[InDoubt, ...] = ()
     calls: Calls = NOTHING
 
 
@@ -166,19 +177,21 @@ def foresee_accounts(engine: Engine, accounts: Sequence[str]) -> list[Foreseen]:
 
 
 def foresee_one(engine: Engine, world: World, stripe: StripeReads) -> Foreseen:
-    """The same for an account that was looked at; `stripe` tells what later rounds need.
-
-    One that cannot be planned is as if it had not been read.
-    """
-
-    def look(now: World) -> World:
-        return look_further(engine.rules, now, stripe)
-
-    ahead = contained(world.account_id, lambda: foresee(world, engine.rules, engine.personal_key, stripe.billing, look))
+    """The same for an account that was looked at. One that cannot be planned is as if it had not been read."""
+    ahead = contained(world.account_id, lambda: foresee_world(engine, world, stripe))
     if isinstance(ahead, Unknown):
         unread = replace(world, account=ahead)
         return Foreseen(unread, unread, Plan(), (), is_whole=True)
     return ahead
+
+
+def foresee_world(engine: Engine, world: World, stripe: StripeReads) -> Foreseen:
+    """The same, where a defect of ours is not contained; `stripe` tells what later rounds need."""
+
+    def look(now: World) -> World:
+        return look_further(engine.rules, now, stripe)
+
+    return foresee(world, engine.rules, engine.personal_key, stripe.billing, look)
 
 
 def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True) -> PlanDocument:
@@ -204,6 +217,7 @@ def document(engine: Engine, ahead: Sequence[Foreseen], *, invoices: bool = True
         not_whole=tuple(each.before.account_id for each in ahead if not each.is_whole),
         refused=tuple(_refused(engine, ahead)),
         unread=tuple(not_read(each.before for each in ahead)),
+        in_doubt=tuple(without_answer(command for each in ahead for command in each.in_doubt)),
         calls=_calls(ahead),
     )
 
@@ -220,6 +234,13 @@ def not_read(worlds: Iterable[World]) -> Iterator[Unread]:
     for world in worlds:
         if why := world.unknown_parts:
             yield Unread(world.account_id, "; ".join(why))
+
+
+def without_answer(writes: Iterable[Command]) -> Iterator[InDoubt]:
+    """The writes that are in doubt, for people."""
+    for each in writes:
+        why = f"{each.reason}; it is in doubt: no answer has come, and it is looked for again"
+        yield InDoubt(each.account, each.target, why)
 
 
 def _refused(engine: Engine, ahead: Sequence[Foreseen]) -> Iterator[Refused]:
@@ -258,7 +279,7 @@ def _calls(ahead: Sequence[Foreseen]) -> Calls:
 def _invoice_effects(engine: Engine, ahead: Foreseen) -> Iterator[InvoiceEffect]:
     changed: dict[str, list[Command]] = {}
     for command in ahead.commands:
-        if command.action == "stripe.create" and command.body["object"] == "subscription":
+        if command.action == "stripe.create" and command.body["object"] in ("subscription", SCHEDULE):
             yield from _first_invoice(engine, ahead, command)
         elif (subscription := command.subscription or _charged(command)) is not None:
             changed.setdefault(subscription, []).append(command)
@@ -338,7 +359,7 @@ def _previewed_item(item: Mapping[str, Any], writes: Sequence[Command]) -> dict[
 
 def _first_invoice(engine: Engine, ahead: Foreseen, command: Command) -> Iterator[InvoiceEffect]:
     """What a new subscription bills first: by Stripe where all that it needs is there, else by its items."""
-    exact = _by_stripe(engine, command.body["params"])
+    exact = _by_stripe(engine, command)
     total = exact or _by_items(ahead, command)
     if total is not None:
         yield InvoiceEffect(
@@ -352,45 +373,59 @@ def _first_invoice(engine: Engine, ahead: Foreseen, command: Command) -> Iterato
         )
 
 
-def _by_stripe(engine: Engine, params: Mapping[str, Any]) -> Money | None:
-    needed = [params["customer"], *(entry.get("price") for entry in params["items"])]
-    if any(str(each).startswith("(new ") for each in needed) or params.keys() - OF_A_NEW_SUBSCRIPTION:
+def _by_stripe(engine: Engine, command: Command) -> Money | None:
+    params = command.body["params"]
+    phases = params.get("phases", [params])
+    needed = [params["customer"], *(entry.get("price") for phase in phases for entry in phase["items"])]
+    if any(str(each).startswith("(new ") for each in needed):
         return None
-    details = {name: value for name, value in params.items() if name in PREVIEWED_PARAMS}
-    if "backdate_start_date" in params:
-        details["start_date"] = params["backdate_start_date"]
+    asked: dict[str, Any] = {"customer": params["customer"]}
+    if command.body["object"] == SCHEDULE:
+        first, *others = phases
+        asked["schedule_details"] = {"phases": [{"start_date": params["start_date"], **first}, *others]}
+    elif params.keys() - OF_A_NEW_SUBSCRIPTION:
+        return None
+    else:
+        details = {name: value for name, value in params.items() if name in PREVIEWED_PARAMS}
+        if "backdate_start_date" in params:
+            details["start_date"] = params["backdate_start_date"]
+        asked["subscription_details"] = details
     try:
-        return engine.stripe.preview({"customer": params["customer"], "subscription_details": details})
+        return engine.stripe.preview(asked)
     except ReadFailed as failure:
         if failure.access:
             raise
         return None
 
 
-def _begun(item: SubscriptionItem, start: int | None) -> int:
-    """How many of its periods have begun since the start, seconds UTC; the imagined item is in the last of them."""
-    if start is None or item.period_start is None:
+def _begun(price: Price, start: int, now: int) -> int:
+    """How many of its periods have begun since the start, seconds UTC; the first is billed even before."""
+    if price.interval is None:
         return 1
-    begin, length = datetime.fromtimestamp(start, UTC), LENGTHS[item.interval] * item.interval_count
+    begin, length = datetime.fromtimestamp(start, UTC), LENGTHS[price.interval] * (price.interval_count or 1)
     periods = 1
-    while int((begin + length * periods).timestamp()) * MICROS <= item.period_start:
+    while int((begin + length * periods).timestamp()) <= now:
         periods += 1
     return periods
 
 
 def _by_items(ahead: Foreseen, command: Command) -> Money | None:
     """Its items for a whole period, unless it begins with a trial, and what is charged once."""
-    if not isinstance(ahead.after.billing, Present) or not isinstance(ahead.after.catalogue, Present):
+    if not isinstance(ahead.after.catalogue, Present):
         return None
-    params, name = command.body["params"], f"(new subscription of {command.subject})"
-    items = [item for item in ahead.after.billing.value.items if item.subscription == name]
-    prices = {price.id: price.unit_amount for price in ahead.after.catalogue.value.prices.values()}
-    start = params.get("backdate_start_date")
+    params, now = command.body["params"], ahead.before.now // MICROS
+    first = params.get("phases", [params])[0]
+    prices = {price.id: price for price in ahead.after.catalogue.value.prices.values()}
     # One that begins in the past bills all the periods that have begun since.
-    billed = [] if "trial_end" in params else [(i.unit_amount, i.quantity, _begun(i, start)) for i in items]
-    billed += [(prices.get(charge["price"]), charge["quantity"], 1) for charge in params.get("add_invoice_items", ())]
-    if not items or any(amount is None or quantity is None for amount, quantity, _ in billed):
-        return None
+    start = params.get("start_date", params.get("backdate_start_date", now))
+    items, charges = first["items"], first.get("add_invoice_items", ())
+    entries = [*([] if "trial_end" in first else items), *charges]
+    billed = [(prices.get(entry["price"]), entry.get("quantity", 1)) for entry in entries]
     # Each line of an invoice is a whole number of minor units.
-    lines = ((Fraction(amount or 0) * (quantity or 0), periods) for amount, quantity, periods in billed)
-    return Money(sum(round_half_even(line) * periods for line, periods in lines), items[0].currency)
+    lines = [
+        round_half_even(Fraction(price.unit_amount) * quantity) * _begun(price, start, now)
+        for price, quantity in billed
+        if price is not None and price.unit_amount is not None
+    ]
+    sold = prices.get(items[0]["price"])
+    return Money(sum(lines), sold.currency) if sold is not None and len(lines) == len(billed) else None

@@ -32,7 +32,7 @@ from sync_pipeline.engine.guard import check_everything
 from sync_pipeline.engine.intake import try_again
 from sync_pipeline.engine.lists import by_cost, keep_count
 from sync_pipeline.engine.observe import find_merges, observe, proved_facts
-from sync_pipeline.engine.planning import foresee_one, not_read
+from sync_pipeline.engine.planning import foresee_one, not_read, without_answer
 from sync_pipeline.engine.recording import LINK_CONFLICT
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.snapshot import (
@@ -65,8 +65,9 @@ class Compared:
     unread: frozenset[str]
 
     def different(self) -> list[str]:
-        """Accounts with something to write, to link or to put into the ledger, or that have to be looked at again."""
-        to_write = {name for name, each in self.ahead.items() if each.rounds}
+        """Accounts with something to write, to link or to put into the ledger, or that have to be looked at again: also
+        for what is in doubt."""
+        to_write = {name for name, each in self.ahead.items() if each.rounds or each.in_doubt}
         return sorted(to_write | self.unrecorded | self.mistold | self.unread)
 
 
@@ -189,6 +190,7 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
         planned, differed, figures = judged
         left = [Left(name, name, each.why) for each in not_read([world])]
         left += [Left(name, c.target, c.reason + refused.get((name, c.key), "")) for c in planned.commands]
+        left += [Left(name, each.target, each.why) for each in without_answer(planned.in_doubt)]
         left += [Left(name, review.subject, review.detail) for review in planned.reviews]
         left += _without_customer(world)
         certificate.left.extend(left)

@@ -7,14 +7,13 @@ looked at and reversed anew, and whatever somebody has changed in the meantime s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.foresight import Foreseen, imagine
 from sync_pipeline.core.observation import Unknown
-from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.undo import Stays, Written, reverse
 from sync_pipeline.core.world import Billing, World
@@ -24,12 +23,13 @@ from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.plan_text import shown
-from sync_pipeline.engine.planning import not_read
+from sync_pipeline.engine.planning import PlanDocument, document, foresee_world, not_read
 from sync_pipeline.engine.recording import as_new_command
 from sync_pipeline.ledger import audit, commands, links, work
 from sync_pipeline.ledger.audit import AuditRow
 from sync_pipeline.ledger.work import Claim
 
+MICROS = 1_000_000
 DONE = ": done"
 BY_HAND = "where nothing is undone by itself"
 CHANGED = {"stripe.update": "changed", "stripe.delete": "deleted"}
@@ -42,9 +42,10 @@ class UndoError(ValueError):
 @dataclass(slots=True)
 class Undo:
     """`written` is what the run has set, by account; `commands` set back what of it still stands; `stays` is what they
-    cannot or must not set back; `again` are those of their lines that the present rules would write once more. `ahead`
-    is what guards judge: the worlds before and after the commands. Accounts that are `unread` could not be looked at,
-    and why: of them nothing is set back."""
+    cannot or must not set back; `again` are those of their lines that the present rules would write once more, and
+    `leads_to` is what these rules then write to Stripe, and would not otherwise. `ahead` is what guards judge: the
+    worlds before and after the commands. Accounts that are `unread` could not be looked at, and why: of them nothing is
+    set back."""
 
     run: str
     written: dict[str, list[Written]] = field(default_factory=dict)
@@ -52,6 +53,7 @@ class Undo:
     ahead: list[Foreseen] = field(default_factory=list)
     stays: list[Stays] = field(default_factory=list)
     again: list[Stays] = field(default_factory=list)
+    leads_to: PlanDocument | None = None
     unread: dict[str, str] = field(default_factory=dict)
 
 
@@ -67,11 +69,15 @@ def plan_undo(engine: Engine, run: str) -> Undo:
     """What would be set back now. Reads both systems. Raises UndoError for a run that wrote nothing."""
     with engine.ledger.read() as conn:
         rows = audit.of_run(conn, run)
+        moved = links.merged_into(conn, {row.account for row in rows})
     if not rows:
         raise UndoError(f"the audit has no write of a run {run!r}; `sync-pipeline undo` lists the runs")
+    # What was an Account's is now that of the one that it was merged into.
+    rows = [replace(row, account=moved.get(row.account, row.account)) for row in rows]
     undo = Undo(run, stays=list(_cannot_be_undone(rows)))
     for each in _written(rows, "salesforce.update"):
         undo.written.setdefault(each.account, []).append(each)
+    then: list[Foreseen] = []
     for accounts in queue.at_a_time(undo.written):
         worlds = observe(engine, accounts)
         undo.unread |= {each.account_id: each.why for each in not_read(worlds.values())}
@@ -81,21 +87,31 @@ def plan_undo(engine: Engine, run: str) -> Undo:
             found = contained(name, partial(_of_account, engine, undo, world))
             if isinstance(found, Unknown):
                 undo.unread[name] = found.why
-                continue
-            undone, stays, again, ahead = found
-            undo.stays += stays
-            if undone:
-                undo.commands[name] = undone
-                undo.ahead.append(ahead)
-                undo.again += again
+            elif found is not None:
+                then.append(found)
+    if then:
+        undo.leads_to = document(engine, then)
     return undo
 
 
-def _of_account(engine: Engine, undo: Undo, world: World) -> tuple[list[Command], list[Stays], list[Stays], Foreseen]:
+def _of_account(engine: Engine, undo: Undo, world: World) -> Foreseen | None:
+    """Adds what there is to undo of an account, and returns what that leads to at Stripe, if it does."""
     undone, stays = _reversed(engine, undo, world)
+    if not undone:
+        undo.stays += stays
+        return None
     after, is_whole = imagine(world, undone, engine.rules, lambda _: Billing())
-    again = list(_written_again(plan(after, engine.rules, engine.personal_key), undone))
-    return undone, stays, again, Foreseen(world, after, Plan(tuple(undone)), (tuple(undone),), is_whole)
+    # What was edited is billed when it has been left alone for a while.
+    quiet_at = world.now + engine.rules.commercial.quiet_seconds * MICROS
+    anyway, then = (foresee_world(engine, replace(each, now=quiet_at), engine.stripe) for each in (world, after))
+    undo.stays += stays
+    undo.commands[world.account_id] = undone
+    undo.ahead.append(Foreseen(world, after, Plan(tuple(undone)), (tuple(undone),), is_whole))
+    undo.again += _written_again(then.now, undone)
+    billed = (tuple(c for c in some if c.system == "stripe" and c not in anyway.commands) for some in then.rounds)
+    if not (rounds := tuple(filter(None, billed))):
+        return None
+    return Foreseen(anyway.after, then.after, Plan(), rounds, then.is_whole)
 
 
 def carry_out(engine: Engine, undo: Undo, *, allow: bool = False) -> Undone:

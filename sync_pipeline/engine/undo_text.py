@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sync_pipeline.core.undo import Stays
+from sync_pipeline.engine import plan_text
 from sync_pipeline.engine.markdown import table
 from sync_pipeline.engine.plan_text import shown
 from sync_pipeline.engine.undo import Undo
@@ -24,10 +25,17 @@ def as_markdown(undo: Undo, *, most: int) -> str:
     parts = [
         *_part("Set back", (*RECORD, "Now", "Back to"), changes, most),
         *_part("The rules would write it again", WHY, _reasons(undo.again), most),
+        *_then(undo, most),
         *_part("Stays", WHY, _reasons(undo.stays), most),
         *_part("Could not be read, and is left", ("Account", "Why"), sorted(undo.unread.items()), most),
     ]
     return "\n\n".join(parts) or "Nothing of it stands any more."
+
+
+def _then(undo: Undo, most: int) -> list[str]:
+    if undo.leads_to is None:
+        return []
+    return ["**The rules would then write to Stripe**", plan_text.as_markdown(undo.leads_to, most_writes=most)]
 
 
 def _values(*values: object, personal: bool) -> tuple[str, ...]:

@@ -40,6 +40,12 @@ def delete(sandbox: SandboxHandle, kind: str, record: str) -> None:
     sandbox.control("POST", "/humans", {"system": "salesforce", "object": kind, "id": record, "delete": True})
 
 
+def merge(sandbox: SandboxHandle, loser: str, winner: str) -> None:
+    """Somebody merges an Account into another."""
+    accounts = {"loser": loser, "winner": winner}
+    sandbox.control("POST", "/humans", {"system": "salesforce", "object": "Account", "merge": accounts})
+
+
 def at_stripe(sandbox: SandboxHandle, method: str, path: str, **params: Any) -> dict[str, Any]:
     """Somebody works in Stripe's dashboard."""
     body = {"system": "stripe", "method": method, "path": path, "params": params}

@@ -11,12 +11,15 @@ from sqlalchemy import func, select
 
 from sync_pipeline.core.rules import Guards
 from sync_pipeline.engine.guard import hold
+from sync_pipeline.engine.plan_text import as_text
+from sync_pipeline.engine.planning import document, foresee_accounts
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline.engine.resolve import GRACE_US
 from sync_pipeline.engine.retention import retain
 from sync_pipeline.ledger.tables import command, conflict, link, unasked
 from sync_pipeline_tests.engine.installation import DAY, Installation, installed
 from sync_pipeline_tests.engine.people import (
+    another_deal,
     at_stripe,
     create,
     delete,
@@ -275,6 +278,51 @@ def test_it_counts_once_for_the_guards_however_often_it_is_sent(sandbox: Sandbox
         assert [tuple(row) for row in sync.rows(made)] == [(2,)]
         assert hold(sync.ledger) is None
         assert len(records(sandbox, "subscription")) == 1
+
+
+@pytest.mark.parametrize(("path", "target"), [("customers", "cus:"), ("prices", "price:")])
+def test_a_plan_says_what_is_in_doubt_and_that_more_follows(
+    sandbox: SandboxHandle, tmp_path: Path, path: str, target: str
+) -> None:
+    """An attack found it: the plan showed some products, and what was applied made an invoice of 45,000."""
+    with installed(sandbox, tmp_path) as sync:
+        win(sandbox)
+        _loses_the_answer(sandbox, sync, f"^/v1/{path}$", happened=False)
+        account = str(records(sandbox, "Opportunity")[0]["AccountId"])
+        planned = document(sync.engine, foresee_accounts(sync.engine, [account]))
+        (doubt,) = planned.in_doubt
+        assert (doubt.account_id, planned.not_whole) == (account, (account,))
+        assert doubt.target.startswith(target)
+        assert doubt.why in as_text(planned, width=160)
+        _time_passes(sync)
+        assert reconcile(sync.engine).agrees
+
+
+@pytest.mark.parametrize("path", ["customers", "prices"])
+def test_no_certificate_agrees_while_a_deal_waits_for_what_is_in_doubt(
+    sandbox: SandboxHandle, tmp_path: Path, path: str
+) -> None:
+    """An attack found it: nothing else was to be written, so a won deal that was not billed counted as agreed."""
+    with installed(sandbox, tmp_path) as sync:
+        _, deal = another_deal(sandbox, "One Ltd")
+        sync.rest()
+        if path == "customers":
+            another_deal(sandbox, "Two Ltd")
+        else:
+            product = {"product": "Training", "family": "One-Time"}
+            training = entry(sandbox, product, None, records(sandbox, "Opportunity")[0]["Pricebook2Id"])
+            charged = {"PricebookEntryId": training, "Quantity": 1, "UnitPrice": 900, "Charge_Type__c": "One-Time"}
+            create(sandbox, "OpportunityLineItem", OpportunityId=deal, **charged)
+        fault(sandbox, "drop_before", side="stripe", method="POST", path=f"^/v1/{path}$", times=100)
+        sync.wait(60)
+        for _ in range(2):
+            certificate = reconcile(sync.engine)
+            (left,) = certificate.left
+            assert "in doubt" in left.what
+            assert not certificate.agrees
+        sandbox.control("DELETE", "/faults")
+        _time_passes(sync)
+        assert reconcile(sync.engine).agrees
 
 
 def _loses_the_answer(sandbox: SandboxHandle, sync: Installation, path: str, *, happened: bool) -> None:

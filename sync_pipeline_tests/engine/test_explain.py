@@ -15,7 +15,7 @@ from sync_pipeline.engine.explanation import target_of
 from sync_pipeline.ledger import audit, audit_retention
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline_tests.engine.installation import DAY, NOW, Installation
-from sync_pipeline_tests.engine.people import at_stripe, delete, edit, fault, only, pay, records, win
+from sync_pipeline_tests.engine.people import at_stripe, create, delete, edit, fault, merge, only, pay, records, win
 
 
 @pytest.fixture
@@ -101,6 +101,23 @@ def test_an_edit_by_hand_is_told_apart_from_a_value_that_is_not_written_yet(paid
     assert (found.shown, found.wanted, found.agreed) == ("1", "44550", "44550")
     assert found.verdict == "somebody edited it: it is put back"
     assert "(wanted 44550, last agreed on 44550)" in as_text([found])
+
+
+def test_the_seats_of_an_account_are_the_sum_of_what_is_shown_behind_them(paid: Installation) -> None:
+    """An attack found it: items of other products stood behind them too, with what they bill in a month."""
+    account = only(paid.sandbox, "Account")
+    (found,) = explain(paid.engine, f"Account/{account['Id']}", "Seats__c")
+    parts = [int(each.what.partition(" x ")[0]) for each in found.behind]
+    assert (sorted(parts), found.shown) == ([15, 20], "35")
+
+
+def test_a_field_of_a_merged_account_is_not_said_to_have_no_rule(paid: Installation) -> None:
+    old = only(paid.sandbox, "Account")["Id"]
+    merge(paid.sandbox, old, create(paid.sandbox, "Account", Name="Northwind Group plc"))
+    paid.wait(60)
+    paid.rest()
+    (found,) = explain(paid.engine, f"Account/{old}", "MRR__c")
+    assert found.verdict == "the record is not there any more; written by account.mrr"
 
 
 def test_seats_that_are_billed_are_explained_from_the_item_the_line_and_the_target_of_a_write(

@@ -28,7 +28,7 @@ from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline.systems.stripe.events import Hint
 from sync_pipeline_tests.databases import sqlite_ledger
 from sync_pipeline_tests.engine.installation import DAY, LEASE_SECONDS, Installation, installed
-from sync_pipeline_tests.engine.people import another_deal, create, edit, fault, only, records, win
+from sync_pipeline_tests.engine.people import another_deal, create, edit, fault, merge, only, records, win
 from sync_pipeline_tests.engine.selling import sell
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
@@ -87,7 +87,7 @@ def test_a_merge_that_somebody_else_follows_during_a_look_makes_nothing_again(
 ) -> None:
     """Days after the deal was billed, when Stripe has forgotten the key of its subscription."""
     old, new = _both_billed(sync)
-    _merge(sync.sandbox, old, new)
+    merge(sync.sandbox, old, new)
     sync.wait(2 * DAY)
     answer = sync.engine.salesforce.accounts
 
@@ -112,7 +112,7 @@ def test_who_looked_before_the_other_had_made_the_subscription_makes_none(sync: 
     new, _ = another_deal(sync.sandbox, "Northwind Group plc")
     sync.rest()
     edit(sync.sandbox, "Opportunity", deal["Id"], StageName="Closed Won")
-    _merge(sync.sandbox, deal["AccountId"], new)
+    merge(sync.sandbox, deal["AccountId"], new)
     engine = sync.engine
     other = TheOther(sync, deal["AccountId"])
     bring_to_rest(replace(engine, approval=other), claim_named(engine, "me", [new], Priority.CREATE), owner="me")
@@ -192,13 +192,8 @@ def _billed_and_merged(sync: Installation) -> tuple[str, str]:
     win(sync.sandbox)
     sync.rest()
     new = create(sync.sandbox, "Account", Name="Northwind Group plc")
-    _merge(sync.sandbox, old, new)
+    merge(sync.sandbox, old, new)
     return old, new
-
-
-def _merge(sandbox: SandboxHandle, loser: str, winner: str) -> None:
-    merge = {"loser": loser, "winner": winner}
-    sandbox.control("POST", "/humans", {"system": "salesforce", "object": "Account", "merge": merge})
 
 
 def test_a_customer_that_another_account_has_adopted_meanwhile_stops_nobody(
@@ -214,8 +209,7 @@ def test_a_customer_that_another_account_has_adopted_meanwhile_stops_nobody(
         fault(sandbox, "stripe_503", side="stripe", method="GET", path="^/v1/events$", times=40)
         sync.drain()
         sandbox.control("DELETE", "/faults")
-        merge = {"system": "salesforce", "object": "Account", "merge": {"winner": other, "loser": own}}
-        sandbox.control("POST", "/humans", merge)
+        merge(sandbox, own, other)
         fault(sandbox, "drop_before", **customers, times=60)
         sync.wait(30)
         sync.drain()

@@ -73,6 +73,22 @@ def test_what_is_charged_once_and_free_months_are_in_the_first_invoice_that_is_s
     assert plan_of(sync).writes == ()
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_the_first_invoice_of_a_ramp_is_shown(sync: Installation, is_known: bool) -> None:
+    """An attack found it: what a schedule bills at once was in no plan. Stripe computes it where it has the prices."""
+    seats = {"product": "Analyst Seat", "price": 600}
+    ramp = {**seats, "quantity": 10, "To_Month__c": 12}, {**seats, "quantity": 20, "From_Month__c": 13}
+    if is_known:
+        sell(sync.sandbox, *ramp, Term_Months__c=24)
+        sync.rest()
+    sell(sync.sandbox, *ramp, Term_Months__c=24)
+    (first,) = plan_of(sync).invoices
+    source = "Stripe" if is_known else "rate card"
+    assert (first.invoice, first.before, first.after, first.source) == ("first", None, 600_000, source)
+    sync.rest()
+    assert {each["total"] for each in records(sync.sandbox, "invoice")} == {600_000}
+
+
 @pytest.mark.parametrize("price", [600, 450])
 def test_more_seats_show_the_very_invoice_that_comes(sync: Installation, price: int) -> None:
     """What is shown before the write is what the renewal's invoice comes to, to the penny; also at another price, which
@@ -191,6 +207,7 @@ def test_amendments_are_foreseen_with_their_seats_and_with_what_waits_for_the_re
     fewer = sell(sync.sandbox, {"product": "Viewer Seat", "price": 200, "quantity": -3}, **amends)
     planned = plan_of(sync)
     assert (planned.not_whole, planned.open_matters) == ((), ())
+    assert (f"salesforce/Opportunity/{more}", "ContractId") in {(each.target, each.field) for each in planned.writes}
     (recurring,) = planned.recurring
     # Five seats at 600 a year; what is taken back is not taken back yet.
     assert (recurring.before, recurring.after) == (375_000, 400_000)

@@ -6,12 +6,27 @@ from dataclasses import replace
 
 import pytest
 
+from sync_pipeline.core.undo import NOT_SHOWN
 from sync_pipeline.engine.explain import explain
 from sync_pipeline.engine.guard import HOLD, GuardTripped
 from sync_pipeline.engine.undo import UndoError, carry_out, plan_undo
+from sync_pipeline.engine.undo_text import as_markdown
 from sync_pipeline.ledger import audit, cursors
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import delete, edit, fault, mark, only, pay, records, win, writes_since
+from sync_pipeline_tests.engine.people import (
+    at_stripe,
+    create,
+    delete,
+    edit,
+    fault,
+    mark,
+    merge,
+    only,
+    pay,
+    records,
+    win,
+    writes_since,
+)
 
 
 @pytest.fixture
@@ -72,10 +87,35 @@ def test_a_record_that_is_gone_stays_gone(paid: Installation) -> None:
     delete(paid.sandbox, "Opportunity", opportunity)
     undo = plan_undo(paid.engine, "wrong")
     gone = {each.target: each.why for each in undo.stays}
-    assert gone == {f"salesforce/Opportunity/{opportunity}": "the record is not there any more"}
+    assert gone == {f"salesforce/Opportunity/{opportunity}": NOT_SHOWN}
     assert {x.target for commands in undo.commands.values() for x in commands} == {
         f"salesforce/Account/{only(paid.sandbox, 'Account')['Id']}"
     }
+
+
+def test_what_a_merged_account_had_is_set_back_where_it_is_now(paid: Installation) -> None:
+    """An attack found it: the deal had gone along, what was written on it stood, and it was told as gone."""
+    old = str(only(paid.sandbox, "Account")["Id"])
+    new = create(paid.sandbox, "Account", Name="Northwind Group plc")
+    merge(paid.sandbox, old, new)
+    paid.wait(60)
+    paid.rest()
+    deal = only(paid.sandbox, "Opportunity")["Id"]
+    undo = plan_undo(paid.engine, "wrong")
+    assert [x.target for x in undo.commands[new]] == [f"salesforce/Opportunity/{deal}"]
+    assert {each.target for each in undo.stays} == {f"salesforce/Account/{old}"}
+    assert carry_out(paid.engine, undo).total.done == 1
+    assert only(paid.sandbox, "Opportunity")["Activation_Status__c"] == "Pending"
+
+
+def test_a_deal_that_was_moved_is_not_told_as_gone(paid: Installation) -> None:
+    new = create(paid.sandbox, "Account", Name="Contoso Ltd", BillingCountry="United Kingdom")
+    deal = only(paid.sandbox, "Opportunity")["Id"]
+    edit(paid.sandbox, "Opportunity", deal, AccountId=new)
+    paid.wait(60)
+    paid.rest()
+    undo = plan_undo(paid.engine, "wrong")
+    assert {each.why for each in undo.stays if deal in each.target} == {NOT_SHOWN}
 
 
 def test_an_undo_that_writes_to_more_than_a_run_may_asks_first(paid: Installation) -> None:
@@ -112,6 +152,27 @@ def test_an_activated_contract_stays_activated(paid: Installation) -> None:
     assert "takes no Contract back" in stays[f"salesforce/Contract/{contract}/status"]
     assert any(x.target == f"salesforce/Contract/{contract}" for commands in undo.commands.values() for x in commands)
     assert carry_out(paid.engine, undo).total.parked == []
+
+
+def test_what_the_rules_then_bill_because_of_what_is_set_back_is_shown(paid: Installation) -> None:
+    """An attack found it: seats that Salesforce had followed were set back, and Stripe went down without a word."""
+    (item,) = [each for each in records(paid.sandbox, "subscription_item") if each["quantity"] == 20]
+    at_stripe(paid.sandbox, "POST", f"/v1/subscription_items/{item['id']}", quantity=40)
+    paid.wait(60)
+    replace(paid, engine=replace(paid.engine, run="followed")).rest()
+    undo = plan_undo(paid.engine, "followed")
+    assert undo.leads_to is not None
+    assert [(each.target, each.old, each.new) for each in undo.leads_to.writes] == [
+        (f"stripe/subscription_item/{item['id']}", '"40"', '"20"')
+    ]
+    (recurring,) = undo.leads_to.recurring
+    assert (recurring.before, recurring.after) == (475_000, 375_000)
+    assert undo.leads_to.invoices
+    assert item["id"] in as_markdown(undo, most=100)
+    carry_out(paid.engine, undo)
+    paid.wait(60)
+    paid.rest()
+    assert {each["quantity"] for each in records(paid.sandbox, "subscription_item")} == {1, 15, 20}
 
 
 def test_a_run_that_wrote_nothing_is_refused(paid: Installation) -> None:
