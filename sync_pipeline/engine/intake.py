@@ -158,7 +158,8 @@ def sweep_stripe(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[str],
     """
     now = env.now()
     with ledger.read() as conn:
-        mark = int(cursors.get(conn, "stripe.swept") or now - OVERLAP_US)
+        # Another machine's clock may have been ahead.
+        mark = min(now, int(cursors.get(conn, "stripe.swept") or now - OVERLAP_US))
     hints = list(_readable(stripe.events_since(mark - OVERLAP_US), tell))
     with ledger.tx() as conn:
         new = _receive(conn, hints, env)

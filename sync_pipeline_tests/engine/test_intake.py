@@ -226,6 +226,15 @@ def test_marks_of_a_clock_that_was_ahead_keep_no_poll_waiting(sync: Installation
     assert intake.sweep_is_due(sync.ledger, sync.env, 300)
 
 
+def test_a_sweep_whose_mark_a_clock_has_put_ahead_hears_of_what_happens_now(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    with sync.ledger.tx() as conn:
+        cursors.put(conn, "stripe.swept", str(sync.env.now() + 3_600 * 1_000_000), sync.env.now())
+    at_stripe(sync.sandbox, "POST", f"/v1/customers/{only(sync.sandbox, 'customer')['id']}", name="Renamed")
+    assert sweep_stripe(sync.ledger, sync.engine.stripe, sync.env, print) == 1
+
+
 def test_a_dispute_of_somebody_else_is_asked_for_once(sync: Installation) -> None:
     """The customer of another business of this Stripe account, and a charge that has no customer at all."""
     win(sync.sandbox)
