@@ -13,7 +13,7 @@ from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import intake
 from sync_pipeline.engine.drain import DrainPlan, drain, drain_is_needed
 from sync_pipeline.engine.intake import CHARGES_PER_PASS, LOOK_AGAIN_US, receive, sweep_stripe
-from sync_pipeline.ledger import links, work
+from sync_pipeline.ledger import cursors, links, work
 from sync_pipeline.ledger.inbox import NO_ACCOUNT
 from sync_pipeline.ledger.tables import inbox
 from sync_pipeline.systems.outcomes import ReadFailed
