@@ -88,30 +88,47 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
     to_come = {each.before.account_id: [c for c in each.commands if c.system == "stripe"] for each in fitting}
     with engine.ledger.tx() as conn:
         try_again(conn, names, engine.env)
-    approval = _AsPlanned(planned, to_come, report, EVERYTHING if allow else RunGuard(engine))
+    commercial = engine.rules.commercial
+    guard, quiet_us = EVERYTHING if allow else RunGuard(engine), commercial.quiet_seconds * 1_000_000
+    approval = _AsPlanned(planned, to_come, report, guard, quiet_us)
     engine, me = replace(engine, approval=approval), engine.env.token()
+    # A burst of edits is let rest before it is billed. What a person has read in the plan is none.
+    at_once = replace(engine, rules=replace(engine.rules, commercial=replace(commercial, quiet_seconds=0)))
     for accounts in queue.at_a_time(names):
         claims = queue.claim_named(engine, me, accounts, Priority.CREATE)
         report.total.add(bring_to_rest(engine, claims, owner=me))
+        if resting := approval.resting.intersection(accounts):
+            again = bring_to_rest(at_once, queue.claim_named(engine, me, resting, Priority.CREATE), owner=me)
+            report.total.add(again)
+            report.total.accounts -= again.accounts
+            report.total.resting -= again.accounts
         if left := len(set(accounts) - {claim.account for claim in claims}):
             report.total.deferred += left
             report.total.problems.add(f"{left} accounts are in other hands at present; apply the plan again")
-    if allow and fitting and not report.moved:
-        lift(engine)
+    if allow and (held := lift(engine, approval.begun - set(report.refused))):
+        report.total.problems.add(
+            f"a guard's stop goes on for {', '.join(held)}: this plan has not written what they need"
+        )
     report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
 
 
 @dataclass(slots=True)
 class _AsPlanned(Approval):
-    """Approves what the plan says, as the world is when it is written. `to_come` is what it asks of Stripe."""
+    """Approves what the plan says, as the world is when it is written.
+
+    `to_come` is what it asks of Stripe; `resting` are Accounts that wait no longer than until a burst of edits is over;
+    `found` are conflicts that were recorded meanwhile.
+    """
 
     planned: Mapping[str, Sequence[PlannedWrite]]
     to_come: Mapping[str, Sequence[Command]]
     report: ApplyReport
     guard: Approval
+    quiet_us: int
     begun: set[str] = field(default_factory=set)
     found: set[str] = field(default_factory=set)
+    resting: set[str] = field(default_factory=set)
 
     def approved(
         self, worlds: Mapping[str, World], plans: Mapping[str, Plan], tell: Callable[[str], None]
@@ -121,6 +138,9 @@ class _AsPlanned(Approval):
         fitting = set()
         for name in plans.keys() - unread.keys():
             moved = list(self._moved(name, worlds[name], plans[name]))
+            due_at = plans[name].look_again_at
+            if name in self.begun and due_at is not None and due_at - worlds[name].now <= self.quiet_us:
+                self.resting.add(name)
             self.report.moved.extend(moved)
             if not moved:
                 fitting.add(name)
@@ -168,8 +188,8 @@ def _names(world: World) -> dict[str, str]:
     found = {f"(new {kinds.get(link.kind, link.kind)} of {link.subject})": link.external_id for link in world.links}
     if isinstance(world.catalogue, Present):
         found |= {f"(new price {key})": price.id for key, price in world.catalogue.value.prices.items()}
-    lines = (line for deal in world.deals for line in deal.lines)
-    found |= {f"(new OpportunityLineItem {line.stripe_change_key})": line.id for line in lines}
+    for line in (line for deal in world.deals for line in deal.lines):
+        found |= {f"(new OpportunityLineItem {key})": line.id for key in (line.stripe_change_key, line.amends_line_id)}
     return found
 
 

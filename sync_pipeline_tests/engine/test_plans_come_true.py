@@ -251,3 +251,18 @@ def test_a_plan_with_a_conflict_and_other_writes_can_be_applied(sync: Installati
     assert apply_plan(sync.engine, _plan(sync), allow=True).moved == []
     assert _plan(sync).writes == ()
     assert len(records(sync.sandbox, "Sync_Conflict__c")) == 1
+
+
+def test_seats_of_an_amendment_are_written_with_the_plan_that_a_person_has_allowed(sync: Installation) -> None:
+    """They rested after their line was brought over, and a guard stopped what had just been allowed."""
+    deal = _billed(sync)
+    sync = _under(sync, Guards(mrr={"GBP": Decimal(10)}))
+    seats = {"product": "Analyst Seat", "price": 600, "quantity": 5}
+    sell(sync.sandbox, seats, Amends_Opportunity__c=deal, **OF_AN_AMENDMENT)
+    sync.wait(60)
+    report = apply_plan(sync.engine, _plan(sync), allow=True)
+    assert (report.moved, report.total.accounts, report.total.settled, report.total.resting) == ([], 1, 1, 0)
+    assert 25 in {each["quantity"] for each in records(sync.sandbox, "subscription_item")}
+    sync.wait(60)
+    sync.drain()
+    assert hold(sync.ledger) is None
