@@ -117,8 +117,8 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
 class _AsPlanned(Approval):
     """Approves what the plan says, as the world is when it is written.
 
-    `to_come` is what it asks of Stripe; `resting` are Accounts that wait no longer than until a burst of edits is over;
-    `found` are conflicts that were recorded meanwhile.
+    `to_come` is what it asks of Stripe, `asked` the keys of what was; of `resting` Accounts something is left that
+    waits no longer than until a burst of edits is over; `found` are conflicts that were recorded meanwhile.
     """
 
     planned: Mapping[str, Sequence[PlannedWrite]]
@@ -128,6 +128,7 @@ class _AsPlanned(Approval):
     quiet_us: int
     begun: set[str] = field(default_factory=set)
     found: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     resting: set[str] = field(default_factory=set)
 
     def approved(
@@ -138,12 +139,15 @@ class _AsPlanned(Approval):
         fitting = set()
         for name in plans.keys() - unread.keys():
             moved = list(self._moved(name, worlds[name], plans[name]))
-            due_at = plans[name].look_again_at
-            if name in self.begun and due_at is not None and due_at - worlds[name].now <= self.quiet_us:
-                self.resting.add(name)
             self.report.moved.extend(moved)
-            if not moved:
-                fitting.add(name)
+            if moved:
+                continue
+            fitting.add(name)
+            self.asked |= {command.key for command in plans[name].sent_first}
+            due_at = plans[name].look_again_at
+            is_left = not plans[name].commands and any(each.key not in self.asked for each in self.to_come[name])
+            if is_left and due_at is not None and due_at - worlds[name].now <= self.quiet_us:
+                self.resting.add(name)
         return self.guard.approved(worlds, {name: plans[name] for name in sorted(fitting)}, tell)
 
     def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
