@@ -1,16 +1,22 @@
 """Writing a plan that was kept: the Accounts that still look as they did are brought to rest, the others are left.
 
-The same loop writes as always. Its first look must ask for exactly what the plan says, or the Account is refused,
-with the lines that moved; what follows from the first writes follows as planned.
+The same loop writes as always. Its first look must ask for exactly what the plan says, or the Account is refused, with
+the lines that moved. Every later one may ask of Stripe only what the plan shows as still to come; what Stripe makes of
+it, a payment for example, is told in Salesforce as it is.
 """
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
-from sync_pipeline.core.commands import Plan
+from sync_pipeline.core import canonical
+from sync_pipeline.core.commands import Command, Plan
+from sync_pipeline.core.crosswalk import SCHEDULE
+from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.world import World
 from sync_pipeline.engine import queue
@@ -23,6 +29,10 @@ from sync_pipeline.engine.rounds import BatchReport, bring_to_rest
 from sync_pipeline.frames.plan import planned_commands, planned_writes
 from sync_pipeline.frames.rows import PlannedWrite
 from sync_pipeline.ledger.commands import CommandRow
+
+FORESEEN = re.compile(r"\(new [^()]*\)")
+"""What foresight.py calls a thing that is to be made."""
+LINES = re.compile(r'(?<="sf_line_id":")[^"]*')
 
 _Value = tuple[str | None, str | None, str | None]
 """Before, after, and a digest of what is sent."""
@@ -75,55 +85,116 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
         refuse_if_held(engine.ledger)
         check(engine, fitting)
     names = [each.before.account_id for each in fitting]
+    to_come = {each.before.account_id: [c for c in each.commands if c.system == "stripe"] for each in fitting}
     with engine.ledger.tx() as conn:
         try_again(conn, names, engine.env)
-    approval = _AsPlanned(planned, report, EVERYTHING if allow else RunGuard(engine))
+    commercial = engine.rules.commercial
+    guard, quiet_us = EVERYTHING if allow else RunGuard(engine), commercial.quiet_seconds * 1_000_000
+    approval = _AsPlanned(planned, to_come, report, guard, quiet_us)
     engine, me = replace(engine, approval=approval), engine.env.token()
+    # A burst of edits is let rest before it is billed. What a person has read in the plan is none.
+    at_once = replace(engine, rules=replace(engine.rules, commercial=replace(commercial, quiet_seconds=0)))
     for accounts in queue.at_a_time(names):
         claims = queue.claim_named(engine, me, accounts, Priority.CREATE)
         report.total.add(bring_to_rest(engine, claims, owner=me))
+        if resting := approval.resting.intersection(accounts):
+            again = bring_to_rest(at_once, queue.claim_named(engine, me, resting, Priority.CREATE), owner=me)
+            report.total.add(again)
+            report.total.accounts -= again.accounts
+            report.total.resting -= again.accounts
         if left := len(set(accounts) - {claim.account for claim in claims}):
             report.total.deferred += left
             report.total.problems.add(f"{left} accounts are in other hands at present; apply the plan again")
-    if allow and fitting and not report.moved:
-        lift(engine)
+    if allow and (held := lift(engine, approval.begun - set(report.refused))):
+        report.total.problems.add(
+            f"a guard's stop goes on for {', '.join(held)}: this plan has not written what they need"
+        )
     report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
 
 
 @dataclass(slots=True)
 class _AsPlanned(Approval):
-    """Approves what the plan says, as the world is when it is written."""
+    """Approves what the plan says, as the world is when it is written.
+
+    `to_come` is what it asks of Stripe, `asked` the keys of what was; of `resting` Accounts something is left that
+    waits no longer than until a burst of edits is over; `found` are conflicts that were recorded meanwhile.
+    """
 
     planned: Mapping[str, Sequence[PlannedWrite]]
+    to_come: Mapping[str, Sequence[Command]]
     report: ApplyReport
     guard: Approval
+    quiet_us: int
     begun: set[str] = field(default_factory=set)
+    found: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
+    resting: set[str] = field(default_factory=set)
 
     def approved(
         self, worlds: Mapping[str, World], plans: Mapping[str, Plan], tell: Callable[[str], None]
     ) -> Collection[str]:
         unread = {each.account_id: each.why for each in not_read(worlds.values()) if each.account_id not in self.begun}
         self.report.unread |= unread
-        for name in plans.keys() - self.begun - unread.keys():
-            first = [write for write in self.planned[name] if write.step == 1]
-            if _only_records(plans[name], first):
-                self.begun.add(name)
-                continue
-            moved = list(_moved(name, first, planned_commands(plans[name].sent_first, step=1)))
+        fitting = set()
+        for name in plans.keys() - unread.keys():
+            moved = list(self._moved(name, worlds[name], plans[name]))
             self.report.moved.extend(moved)
-            if not moved:
-                self.begun.add(name)
-        return self.guard.approved(worlds, {name: plans[name] for name in self.begun & plans.keys()}, tell)
+            if moved:
+                continue
+            fitting.add(name)
+            self.asked |= {command.key for command in plans[name].sent_first}
+            due_at = plans[name].look_again_at
+            is_left = not plans[name].commands and any(each.key not in self.asked for each in self.to_come[name])
+            if is_left and due_at is not None and due_at - worlds[name].now <= self.quiet_us:
+                self.resting.add(name)
+        return self.guard.approved(worlds, {name: plans[name] for name in sorted(fitting)}, tell)
 
     def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
         self.guard.wrote(worlds, plans, rows)
 
+    def _moved(self, account: str, world: World, now: Plan) -> Iterator[Moved]:
+        """What this round would write otherwise than the plan shows."""
+        if account in self.begun:
+            # How many rounds it takes, nobody knows beforehand: an answer may be lost.
+            known = _names(world)
+            to_come = {_sent(command, known) for command in self.to_come[account]}
+            for command in now.sent_first:
+                if command.system == "stripe" and _sent(command) not in to_come:
+                    shown = [write for write in self.planned[account] if write.target == command.target]
+                    yield from _moved(account, shown, planned_commands([command], step=0))
+        elif now.conflicts and not now.commands:
+            # This round writes nothing yet, and is not in the plan. What it finds is shown with evidence of the ledger.
+            self.found |= {conflict.key for conflict in now.conflicts}
+        else:
+            self.begun.add(account)
+            rows = planned_commands(now.sent_first, step=1)
+            first = [write for write in self.planned[account] if write.step == 1]
+            yield from _moved(account, *(filter(self._is_known, some) for some in (first, rows)))
 
-def _only_records(planned: Plan, first: Sequence[PlannedWrite]) -> bool:
-    """Whether this round records new conflicts and writes nothing yet: the first writes of the plan show just these."""
-    shown = {conflict.key for conflict in planned.conflicts}
-    return not planned.commands and bool(first) and all(each.target.rpartition("/")[2] in shown for each in first)
+    def _is_known(self, write: PlannedWrite) -> bool:
+        """Whether a write could be told to the letter; what shows a conflict that was only just found could not."""
+        return write.target.rpartition("/")[2] not in self.found
+
+
+def _sent(command: Command, known: Mapping[str, str] = MappingProxyType({})) -> str:
+    """What a command changes, in one text; with the ids that are `known` by now in the place of foreseen names."""
+    changes = [(change.field, change.old, change.new) for change in command.changes]
+    text = canonical.encode([command.action, command.target, command.body, changes])
+    text = FORESEEN.sub(lambda name: known.get(name[0], name[0]), text)
+    # Lines are named in the order of their ids, which a new one has only now.
+    return LINES.sub(lambda lines: ",".join(sorted(lines[0].split(","))), text)
+
+
+def _names(world: World) -> dict[str, str]:
+    """The ids of what was made since it was foreseen, by the names that it had there."""
+    kinds = {SCHEDULE: "schedule"}
+    found = {f"(new {kinds.get(link.kind, link.kind)} of {link.subject})": link.external_id for link in world.links}
+    if isinstance(world.catalogue, Present):
+        found |= {f"(new price {key})": price.id for key, price in world.catalogue.value.prices.items()}
+    for line in (line for deal in world.deals for line in deal.lines):
+        found |= {f"(new OpportunityLineItem {key})": line.id for key in (line.stripe_change_key, line.amends_line_id)}
+    return found
 
 
 def _moved(account: str, planned: Iterable[PlannedWrite], now: Iterable[PlannedWrite]) -> Iterator[Moved]:

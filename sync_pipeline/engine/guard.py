@@ -1,8 +1,9 @@
 """The guards: what is written unasked is stopped before it is more than the rules allow, until a person has looked.
 
 What counts is what all runs and workers have written within the guards' hours, whatever became of the runs. A stop
-holds for all of them. It ends when a person allows what is to be written, or when a full comparison finds that what is
-still to be written is within the guards.
+holds for all of them, and what counts when it begins goes on counting until it ends: time alone ends none. It ends when
+a person allows what is to be written, everything or all Accounts that were about to be written, or when a full
+comparison finds that what is still to be written is within the guards.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 
+from sqlalchemy import Connection
+
+from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.foresight import Foreseen, imagine
 from sync_pipeline.core.guards import breaches, counted, share_breaches
@@ -23,7 +27,9 @@ from sync_pipeline.ledger import commands, cursors, unasked
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
 
+# Cursors: why runs are stopped at present, and the Accounts whose writes they are stopped for.
 HOLD = "guard.hold"
+HELD = "guard.held_accounts"
 HOUR_US = 3600 * 1_000_000
 REMEDY = (
     "Look at it with `sync-pipeline plan --out FILE`. If it is right, write just that with `sync-pipeline apply FILE "
@@ -75,14 +81,15 @@ class RunGuard(Approval):
         with engine.ledger.tx() as conn:
             held = cursors.take(conn, HOLD, engine.env.now())
             wall = engine.env.wall()
-            found = [] if held else breaches(unasked.since(conn, _began(engine, wall)) + total, engine.rules.guards)
+            found = [] if held else breaches(_counted_lately(conn, engine) + total, engine.rules.guards)
             if not held and not found:
                 for name, count in sorted(counts.items()):
                     unasked.add(conn, name, count, at_wall=wall)
         if held:
             raise Halted(held)
         if found:
-            stop(engine, found, [worlds[name] for name in counts if plans[name].commands])
+            ours = [name for name in counts if plans[name].commands]
+            stop(engine, found, [worlds[name] for name in ours], {name for name in ours if counts[name]})
         self._counted |= {name: (wall, count, fresh[name]) for name, count in counts.items() if count}
         return counts.keys()
 
@@ -117,7 +124,7 @@ def check(engine: Engine, ahead: Collection[Foreseen], *, among: int | None = No
             counts += count
     guards = engine.rules.guards
     with engine.ledger.tx() as conn:
-        found = breaches(unasked.since(conn, _began(engine, engine.env.wall())) + counts, guards)
+        found = breaches(_counted_lately(conn, engine) + counts, guards)
     if among is not None:
         found += share_breaches(sum(bool(each.commands) for each in ahead), among, guards)
     if found:
@@ -142,18 +149,33 @@ def hold(ledger: Ledger) -> str | None:
         return cursors.get(conn, HOLD) or None
 
 
-def lift(engine: Engine) -> None:
-    """Whatever runs were stopped for has been allowed or set right."""
-    if hold(engine.ledger) is not None:
-        with engine.ledger.tx() as conn:
-            cursors.put(conn, HOLD, "", engine.env.now())
+def lift(engine: Engine, accounts: Collection[str] | None = None) -> list[str]:
+    """What runs were stopped for has been allowed or set right: of these accounts, or all of it.
 
-
-def stop(engine: Engine, found: Sequence[str], worlds: Sequence[World]) -> None:
-    """Holds this run and those after it."""
-    ahead = [foresee_one(engine, world, engine.stripe) for world in worlds]
+    Returns the accounts for which the stop goes on.
+    """
+    if hold(engine.ledger) is None:
+        return []
+    now = engine.env.now()
     with engine.ledger.tx() as conn:
-        cursors.put(conn, HOLD, _message(found, REMEDY), engine.env.now())
+        cursors.take(conn, HOLD, now)
+        held: list[str] = canonical.decode(cursors.get(conn, HELD) or "[]")
+        left = [] if accounts is None else sorted(set(held) - set(accounts))
+        cursors.put(conn, HELD, canonical.encode(left), now)
+        if not left:
+            cursors.put(conn, HOLD, "", now)
+    return left
+
+
+def stop(engine: Engine, found: Sequence[str], worlds: Sequence[World], counting: Collection[str]) -> None:
+    """Holds this run and those after it, for the accounts that are `counting`."""
+    ahead = [foresee_one(engine, world, engine.stripe) for world in worlds]
+    now = engine.env.now()
+    with engine.ledger.tx() as conn:
+        cursors.take(conn, HOLD, now)
+        held: list[str] = canonical.decode(cursors.get(conn, HELD) or "[]")
+        cursors.put(conn, HOLD, _message(found, REMEDY), now)
+        cursors.put(conn, HELD, canonical.encode(sorted({*held, *counting})), now)
     raise GuardTripped(found, document(engine, ahead, invoices=False), REMEDY)
 
 
@@ -174,8 +196,10 @@ def _count(engine: Engine, world: World, writes: Sequence[Command]) -> Counter[s
     return counted(writes, world, after)
 
 
-def _began(engine: Engine, wall: int) -> int:
-    return wall - engine.rules.guards.hours * HOUR_US
+def _counted_lately(conn: Connection, engine: Engine) -> Counter[str]:
+    """What was written within the guards' hours; while a stop holds, all that has counted since it began, too."""
+    is_held = bool(cursors.get(conn, HOLD))
+    return unasked.since(conn, 0 if is_held else engine.env.wall() - engine.rules.guards.hours * HOUR_US)
 
 
 def _message(found: Sequence[str], remedy: str) -> str:

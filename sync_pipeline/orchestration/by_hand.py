@@ -68,6 +68,7 @@ def look_at_accounts(context: dg.OpExecutionContext, settings: dg.ResourceParam[
     with _engine(context, settings) as engine:
         _tag(context, engine, accounts)
         report = look_at(engine, accounts, allow=context.op_config["allow"])
+        _tell_elsewhere(context, accounts, report)
         context.add_output_metadata(_came_to(context, engine, accounts, report))
 
 
@@ -91,7 +92,9 @@ def try_refused_writes(context: dg.OpExecutionContext, settings: dg.ResourcePara
         if rows and (names or context.op_config["everything"]):
             accounts = sorted({row.account for row in rows})
             _tag(context, engine, accounts)
-            found |= _came_to(context, engine, accounts, replay(engine, rows, allow=context.op_config["allow"]))
+            report = replay(engine, rows, allow=context.op_config["allow"])
+            _tell_elsewhere(context, accounts, report)
+            found |= _came_to(context, engine, accounts, report)
         elif rows:
             context.log.info("nothing was tried: name what to try in `records`, or set `everything: true`")
         context.add_output_metadata(found)
@@ -152,7 +155,14 @@ def write_kept_plan(context: dg.OpExecutionContext, settings: dg.ResourceParam[S
     if report.moved:
         lines = [(each.account_id, f"{each.target} {each.field}", each.what) for each in report.moved]
         found["left_because_it_moved"] = dg.MetadataValue.md(table(("Account", "Record", "What"), lines))
-    context.add_output_metadata({"accounts_left": len(report.refused), **found})
+    if report.unread:
+        unread = sorted(report.unread.items())
+        found["left_because_it_could_not_be_read"] = dg.MetadataValue.md(table(("Account", "Why"), unread))
+    if left := len(report.unread.keys() | report.refused):
+        context.log.warning(
+            f"{left} accounts are left: {len(report.refused)} have changed, {len(report.unread)} could not be read"
+        )
+    context.add_output_metadata({"accounts_left": left, **found})
 
 
 @dg.op(config_schema=SET_BACK)
@@ -234,6 +244,11 @@ def _tag(context: dg.OpExecutionContext, engine: "Engine", accounts: Collection[
     context.instance.add_run_tags(context.run_id, {SCOPE: scope})
 
 
+def _tell_elsewhere(context: dg.OpExecutionContext, accounts: Collection[str], report: "BatchReport") -> None:
+    if (elsewhere := len(accounts) - report.accounts) > 0:
+        context.log.info(f"{elsewhere} accounts are in work elsewhere, and are looked at there again")
+
+
 def _came_to(
     context: dg.OpExecutionContext, engine: "Engine", accounts: Collection[str], report: "BatchReport"
 ) -> dict[str, Any]:
@@ -245,8 +260,6 @@ def _came_to(
         rows = audit.of_run(conn, context.run_id)
     for problem in sorted(report.problems):
         context.log.warning(problem)
-    if (elsewhere := len(accounts) - report.accounts) > 0:
-        context.log.info(f"{elsewhere} accounts are in work elsewhere, and are looked at there again")
     return {
         "written": dg.MetadataValue.md(as_markdown(rows, most=MOST_WRITES_SHOWN)),
         "accounts": len(accounts),

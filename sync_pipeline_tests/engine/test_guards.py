@@ -119,3 +119,37 @@ def test_a_stop_ends_when_a_comparison_finds_that_its_cause_is_set_right(guarded
     assert hold(guarded.ledger) is None
     guarded.rest()
     assert records(guarded.sandbox, "subscription") == []
+
+
+def test_a_stop_waits_for_a_person_and_not_for_an_hour_to_pass(sync: Installation) -> None:
+    """What was counted is not forgotten while the stop holds: the comparison of the next night found it within."""
+    sync = under(sync, Guards(creates=2))
+    another_deal(sync.sandbox, "One Ltd")
+    sync.rest()
+    another_deal(sync.sandbox, "Two Ltd")
+    with pytest.raises(GuardTripped):
+        sync.drain()
+    sync.wait(HOUR + 100)
+    with pytest.raises(GuardTripped):
+        reconcile(sync.engine)
+    assert len(records(sync.sandbox, "subscription")) == 1
+    reconcile(sync.engine, allow=True)
+    assert hold(sync.ledger) is None
+    assert len(records(sync.sandbox, "subscription")) == 2
+
+
+def test_a_plan_ends_a_stop_for_the_accounts_that_it_has_written_only(sync: Installation) -> None:
+    sync = under(sync, Guards(creates=2))
+    first, _ = another_deal(sync.sandbox, "One Ltd")
+    sync.rest()
+    second, _ = another_deal(sync.sandbox, "Two Ltd")
+    with pytest.raises(GuardTripped):
+        sync.drain()
+    sync.wait(HOUR + 100)
+    edit(sync.sandbox, "Account", first, MRR__c=1)
+    engine = sync.engine
+    for account, left in ((first, True), (second, False)):
+        planned = document(engine, foresee_accounts(engine, [account]), invoices=False)
+        report = apply_plan(engine, planned, allow=True)
+        assert (report.moved, bool(hold(sync.ledger)), bool(report.total.problems)) == ([], left, left)
+    assert len(records(sync.sandbox, "subscription")) == 2

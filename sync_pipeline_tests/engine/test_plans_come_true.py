@@ -3,7 +3,7 @@ that came, and kept plans against what their application wrote."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -12,10 +12,12 @@ import pytest
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.rules import Guards, Priority
-from sync_pipeline.engine import queue
+from sync_pipeline.core.world import World
+from sync_pipeline.engine import queue, rounds
 from sync_pipeline.engine.apply_plan import apply_plan
-from sync_pipeline.engine.context import Halted
+from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.guard import GuardTripped, hold
+from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts, from_json
 from sync_pipeline.engine.reconcile import reconcile
 from sync_pipeline_tests.engine.installation import DAY, Installation
@@ -208,3 +210,59 @@ def _line(sync: Installation, price: float) -> Any:
 
 def _under(sync: Installation, guards: Guards) -> Installation:
     return replace(sync, engine=replace(sync.engine, rules=replace(sync.engine.rules, guards=guards)))
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_seats_that_are_edited_while_a_plan_is_applied_are_not_billed(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """Only the first round was compared, which makes the customer: 45,000 were shown and 153,000 were billed."""
+    win(sync.sandbox)
+    planned = _plan(sync)
+    seen: list[int] = []
+
+    def look(engine: Engine, names: Sequence[str], **how: Any) -> dict[str, World]:
+        seen.append(len(seen) + 1)
+        if seen[-1] == looks:
+            edit(sync.sandbox, "OpportunityLineItem", _line(sync, 600), Quantity=200, UnitPrice=600)
+        return observe(engine, names, **how)
+
+    monkeypatch.setattr(rounds, "observe", look)
+    report = apply_plan(sync.engine, planned, allow=True)
+    assert [each.target.partition(":")[0] for each in report.moved] == ["sub"]
+    assert records(sync.sandbox, "invoice") == []
+    assert apply_plan(sync.engine, _plan(sync), allow=True).moved == []
+    assert [each["total"] for each in records(sync.sandbox, "invoice")] == [15_300_000]
+
+
+def test_a_plan_with_a_conflict_and_other_writes_can_be_applied(sync: Installation) -> None:
+    """Its first round writes nothing, and what shows the conflict then has the event that the ledger knows."""
+    rules = sync.engine.rules
+    asked = replace(rules, commercial=replace(rules.commercial, changes_after_billing="review"))
+    sync = replace(sync, engine=replace(sync.engine, rules=asked))
+    win(sync.sandbox)
+    sync.rest()
+    deal = only(sync.sandbox, "Opportunity")
+    support = entry(sync.sandbox, {"product": "Premium Support"}, None, deal["Pricebook2Id"])
+    create(
+        sync.sandbox, "OpportunityLineItem", OpportunityId=deal["Id"], PricebookEntryId=support, Quantity=1, UnitPrice=9
+    )
+    sync.wait(60)
+    assert apply_plan(sync.engine, _plan(sync), allow=True).moved == []
+    assert _plan(sync).writes == ()
+    assert len(records(sync.sandbox, "Sync_Conflict__c")) == 1
+
+
+def test_seats_of_an_amendment_are_written_with_the_plan_that_a_person_has_allowed(sync: Installation) -> None:
+    """They rested after their line was brought over, and a guard stopped what had just been allowed."""
+    deal = _billed(sync)
+    sync = _under(sync, Guards(mrr={"GBP": Decimal(10)}))
+    seats = {"product": "Analyst Seat", "price": 600, "quantity": 5}
+    sell(sync.sandbox, seats, Amends_Opportunity__c=deal, **OF_AN_AMENDMENT)
+    sync.wait(60)
+    report = apply_plan(sync.engine, _plan(sync), allow=True)
+    assert (report.moved, report.total.accounts, report.total.settled, report.total.resting) == ([], 1, 1, 0)
+    assert 25 in {each["quantity"] for each in records(sync.sandbox, "subscription_item")}
+    sync.wait(60)
+    sync.drain()
+    assert hold(sync.ledger) is None

@@ -77,6 +77,24 @@ def test_a_plan_is_read_kept_and_written_from_the_launchpad(
     assert "salesforce/Account" in shown(moved)["left_because_it_moved"]
 
 
+@pytest.mark.parametrize("is_read", [True, False])
+def test_accounts_that_a_plan_leaves_are_told_with_the_reason(
+    sandbox: SandboxHandle, settings: Settings, memory: dg.DagsterInstance, is_read: bool
+) -> None:
+    """They were said to be in work elsewhere, and those that could not be read were told nowhere."""
+    people.win(sandbox)
+    planned = run("plan_only", settings, memory)
+    if is_read:
+        people.edit(sandbox, "Opportunity", people.only(sandbox, "Opportunity")["Id"], StageName="Prospecting")
+    else:
+        people.fault(sandbox, "stripe_503", side="stripe", times=1000)
+    written = run("apply_plan", settings, memory, {"plan_run": planned.run_id})
+    assert shown(written)["accounts_left"] == 1
+    said = everything_said(memory, written)
+    assert "in work elsewhere" not in said
+    assert f"1 accounts are left: {int(is_read)} have changed, {1 - is_read} could not be read" in said
+
+
 def test_an_account_is_resynced_by_its_link_and_the_run_shows_what_was_written(
     sandbox: SandboxHandle, settings: Settings, memory: dg.DagsterInstance
 ) -> None:
