@@ -108,6 +108,7 @@ def test_only_a_look_after_it_was_made_shows_that_it_is_gone(sync: Installation,
     sell(sync.sandbox, {"product": "Analyst Seat", "price": 600, "quantity": 10})
     account = only(sync.sandbox, "Account")["Id"]
     sync.serve_once(account)
+    sync.wait(2)
     (claim,) = queue.claim_named(sync.engine, "late", [account], Priority.CREATE)
     world = observe(sync.engine, [account])[account]
     columns = select(command.c.key, command.c.target, command.c.body)
