@@ -84,12 +84,12 @@ class Edits:
             # What both sides agreed on may become known only after they have edited it: a worker stood still.
             now = (agreed_on, *term.values)
             if agreed_on is not None and self._told.get(name) != now:
-                if len(set(now)) == 3:
-                    self.clashes[name][agreed_on, *term.values] += 1
-                    self._stage.sometimes[f"both sides edited {name[0]}"] += 1
-                elif term.taken_off:
+                if term.taken_off:
                     # Whatever is on the deal then: a line that was put on since may come to the same item.
                     self.clashes[name][agreed_on, WHATEVER, term.stripe] += 1
+                elif len(set(now)) == 3:
+                    self.clashes[name][agreed_on, *term.values] += 1
+                    self._stage.sometimes[f"both sides edited {name[0]}"] += 1
             self._told[name] = now
 
     def at_rest(self) -> Iterator[str]:
