@@ -116,9 +116,12 @@ def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set
     """`told` are the differences that a person was told of, as rule:subject."""
     quantity = {line["Id"]: Fraction(str(line["Quantity"])) for line in salesforce["OpportunityLineItem"]}
     won = {o["Id"] for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
+    lines = salesforce["OpportunityLineItem"]
+    # Lines of one rate are told of together, by the first of them.
+    not_billed = {_rate(line) for line in lines if f"line_not_billed:{line['Id']}" in told}
     shown: dict[str, Fraction] = defaultdict(Fraction)
-    for line in salesforce["OpportunityLineItem"]:
-        if f"line_not_billed:{line['Id']}" not in told:
+    for line in lines:
+        if _rate(line) not in not_billed:
             shown[line["OpportunityId"]] += quantity[line["Id"]] * Fraction(str(line["UnitPrice"])) * 100
     for subscription in stripe["subscription"]:
         opportunity = subscription["metadata"].get("sf_opportunity_id")
@@ -131,10 +134,14 @@ def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set
         if shown[opportunity] != billed and not any(known):
             yield f"I4: the lines of {opportunity} come to {shown[opportunity]}, billed is {billed}"
         for item in items:
-            lines = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
-            total = sum((quantity.get(each, Fraction(0)) for each in lines), Fraction(0))
-            if lines and total != item["quantity"] and f"item.quantity:{item['id']}" not in told:
+            names = [each for each in (item["metadata"].get("sf_line_id") or "").split(",") if each]
+            total = sum((quantity.get(each, Fraction(0)) for each in names), Fraction(0))
+            if names and total != item["quantity"] and f"item.quantity:{item['id']}" not in told:
                 yield f"I3: {item['id']} has {item['quantity']}, its lines {total}"
+
+
+def _rate(line: Mapping[str, Any]) -> tuple[str, str, float]:
+    return line["OpportunityId"], line["PricebookEntryId"], line["UnitPrice"]
 
 
 def _amount(item: Mapping[str, Any]) -> Fraction:
