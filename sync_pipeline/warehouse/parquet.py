@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import polars as pl
 
@@ -201,20 +201,21 @@ class Warehouse:
 def replace_file(path: Path, content: bytes) -> None:
     """Writes the file whole: a reader sees the old one or this one."""
     with whole_file(path) as half:
-        half.write_bytes(content)
+        half.write(content)
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write what takes the place of `path` at the end of the block, unless that fails."""
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that takes the place of `path` at the end of the block, unless that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".tmp", dir=path.parent)
-    os.close(handle)
     half = Path(name)
     try:
-        yield half
-        with half.open("rb") as written:
-            os.fsync(written.fileno())
+        # Open, and never by its name: a sink of Polars that has failed may open a path after that, and so leave a file.
+        with os.fdopen(handle, "wb") as written:
+            yield written
+            written.flush()
+            os.fsync(handle)
         # mkstemp makes files that only their owner may read; the data team reads these.
         half.chmod(0o644)
         half.replace(path)
