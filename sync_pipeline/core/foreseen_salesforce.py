@@ -10,7 +10,14 @@ from typing import Any
 
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Rules
-from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS, Contract, LineItem, Opportunity, SyncConflict
+from sync_pipeline.core.salesforce_records import (
+    SALESFORCE_RECORDS,
+    Contract,
+    LineItem,
+    Opportunity,
+    SyncConflict,
+    kind_of,
+)
 from sync_pipeline.core.world import Deal, World
 from sync_pipeline.core.written import ONCE_ONLY
 
@@ -44,12 +51,16 @@ def record_changed(world: World, rules: Rules, body: Mapping[str, Any]) -> World
     )
 
 
-def record_has(world: World, rules: Rules, body: Mapping[str, Any]) -> bool:
-    """Whether a record of the Account or of its deals is there and has these values."""
-    account = [world.account.value] if isinstance(world.account, Present) else []
-    deals = [each for deal in world.deals for each in (deal.opportunity, *deal.lines, deal.contract) if each]
-    named = [each for each in (*account, *deals) if each.id == body["id"]]
-    return any(_with_fields(rules, each, body["fields"]) == each for each in named)
+def record_with(world: World, rules: Rules, body: Mapping[str, Any]) -> str | None:
+    """The id of the record that an update has set, or an upsert made, where one is there and has these values."""
+    for each in world.salesforce_records:
+        names = rules.salesforce[kind_of(each)]
+        if names.object != body["object"] or each.id != body.get("id", each.id):
+            continue
+        key = {body["external_field"]: body["external_id"]} if "external_field" in body else {}
+        if _with_fields(rules, each, {**body["fields"], **key}) == each:
+            return str(each.id)
+    return None
 
 
 def record_made(world: World, rules: Rules, body: Mapping[str, Any]) -> World | None:
@@ -100,8 +111,7 @@ def _with_line(world: World, deal: Deal, made: LineItem) -> Deal:
 
 
 def _with_fields(rules: Rules, record: Any, fields: Mapping[str, Any]) -> Any:
-    kind = next(name for name, cls in SALESFORCE_RECORDS.items() if isinstance(record, cls))
-    names = {api: name for name, api in rules.salesforce[kind].fields.items()}
+    names = {api: name for name, api in rules.salesforce[kind_of(record)].fields.items()}
     known = {names[api]: value for api, value in fields.items() if api in names and hasattr(record, names[api])}
     return replace(record, **{name: _as_read(name, value) for name, value in known.items()})
 

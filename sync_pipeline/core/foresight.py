@@ -17,7 +17,7 @@ from typing import Any
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.conflict_inbox import with_conflicts
 from sync_pipeline.core.crosswalk import SCHEDULE
-from sync_pipeline.core.foreseen_salesforce import record_changed, record_has, record_made
+from sync_pipeline.core.foreseen_salesforce import record_changed, record_made, record_with
 from sync_pipeline.core.foreseen_stripe import CREATES, DELETES, UPDATES
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
@@ -27,6 +27,8 @@ from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Link, World
 
 MAX_ROUNDS = 8
+LOOKED_AT = ("salesforce.update", "salesforce.upsert")
+"""Writes of absolute values to Salesforce: a look at the record tells what became of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,13 @@ def imagine(
 
 
 def shown(world: World, rules: Rules, action: str, body: Mapping[str, Any]) -> str | None:
-    """The object that an update has changed, or a create at Stripe has made that customers are billed for, where the
-    world shows that it has; None where that cannot be told."""
+    """The object that an update has changed, a create at Stripe has made that customers are billed for, or an upsert
+    has made in Salesforce, where the world shows that it has; None where that cannot be told."""
     try:
         if action == "stripe.create":
             return _made(world, body)
-        if action == "salesforce.update":
-            return str(body["id"]) if record_has(world, rules, body) else None
+        if action in LOOKED_AT:
+            return record_with(world, rules, body)
         return str(body["id"]) if UPDATES[body["object"]](world, body) == world else None
     except LookupError:
         # Another version of this program has written it down, in a form that is not used any more.

@@ -207,3 +207,8 @@ class Rules:
     retention: Retention = Retention()
     bulk: Bulk = Bulk()
     snapshots: Snapshots = Snapshots()
+
+    @property
+    def one_way(self) -> frozenset[str]:
+        """The names of the rules that set one side from the other; what else is agreed on goes both ways."""
+        return frozenset(rule.target for rule in self.fields)

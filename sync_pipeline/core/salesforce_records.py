@@ -217,3 +217,10 @@ SALESFORCE_RECORDS: Mapping[str, type[Any]] = {
     "sync_conflict": SyncConflict,
 }
 """The Salesforce objects that are read, by the sync's own names; others are only written."""
+
+_KINDS: Mapping[type[Any], str] = {FailureTask: "task"} | {record: kind for kind, record in SALESFORCE_RECORDS.items()}
+
+
+def kind_of(record: Any) -> str:
+    """The sync's own name of the object that a record of Salesforce is one of."""
+    return _KINDS[type(record)]

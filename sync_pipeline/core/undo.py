@@ -7,7 +7,7 @@ the rule of the field says whether it lasts, so a rule that is still wrong has t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -15,9 +15,9 @@ from typing import Any, get_type_hints
 
 from sync_pipeline.core.canon import CANON
 from sync_pipeline.core.commands import Command, FieldChange
-from sync_pipeline.core.observation import Absent, Present
+from sync_pipeline.core.observation import Absent
 from sync_pipeline.core.rules import Priority, Rules
-from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS, Contract
+from sync_pipeline.core.salesforce_records import Contract, kind_of
 from sync_pipeline.core.world import World
 
 RULE = "undo"
@@ -48,7 +48,7 @@ class Stays:
 
 def reverse(world: World, rules: Rules, written: Sequence[Written], run: str) -> Iterator[Command | Stays]:
     """The writes that set one account's fields back, a command for each record, and what stays as it is."""
-    records = {record.id: record for record in _records(world)}
+    records = {record.id: record for record in world.salesforce_records}
     by_target: dict[str, list[Written]] = defaultdict(list)
     for each in written:
         by_target[each.target].append(each)
@@ -109,23 +109,8 @@ def _command(world: World, rules: Rules, record: Any, target: str, changes: Sequ
     )
 
 
-def _records(world: World) -> Iterable[Any]:
-    if isinstance(world.account, Present):
-        yield world.account.value
-    for deal in world.deals:
-        yield deal.opportunity
-        yield from deal.lines
-        if deal.contract is not None:
-            yield deal.contract
-    yield from (*world.renewals, *world.churn_records, *world.tasks, *world.conflict_records)
-
-
-def _kind(record: Any) -> str:
-    return next(kind for kind, cls in SALESFORCE_RECORDS.items() if isinstance(record, cls))
-
-
 def _own_name(rules: Rules, record: Any, field: str) -> str | None:
-    return next((own for own, api in rules.salesforce[_kind(record)].fields.items() if api == field), None)
+    return next((own for own, api in rules.salesforce[kind_of(record)].fields.items() if api == field), None)
 
 
 def _form(record: Any, name: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from sync_pipeline.core.conflict import Conflict
 from sync_pipeline.core.facts import Fact
-from sync_pipeline.core.observation import Observation, Unknown
+from sync_pipeline.core.observation import Observation, Present, Unknown
 from sync_pipeline.core.salesforce_records import (
     Account,
     ChurnRecord,
@@ -151,6 +151,15 @@ class World:
     reverts: Mapping[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     conflicts: tuple[Conflict, ...] = ()
     record_types: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def salesforce_records(self) -> Iterator[Any]:
+        """Every record that Salesforce has shown."""
+        if isinstance(self.account, Present):
+            yield self.account.value
+        for deal in self.deals:
+            yield from filter(None, (deal.opportunity, *deal.lines, deal.contract))
+        yield from (*self.renewals, *self.churn_records, *self.tasks, *self.conflict_records)
 
     @property
     def unknown_parts(self) -> list[str]:

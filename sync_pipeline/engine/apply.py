@@ -45,8 +45,8 @@ class Applied:
     """What came of one round of writes; `least` is how few calls would have done.
 
     `gathered` counts by account what has joined a bulk job and will be answered by that; `held` are accounts with
-    something that waits for the end of a job under way; `in_doubt` are by account the writes to Stripe of which the
-    next look may tell. `seen` are Accounts as Salesforce showed them in the call of the last write to it. `problems`
+    something that waits for the end of a job under way; `in_doubt` are by account the writes of which the next
+    look may tell. `seen` are Accounts as Salesforce showed them in the call of the last write to it. `problems`
     are what went wrong with one account alone, in words.
     """
 

@@ -6,35 +6,37 @@ new key, once it can arrive no more, as is an update that Stripe refuses now: th
 An update whose key Stripe answers with a failure that it has kept is planned anew at once (settling.py). Other creates
 are sent again with their own key at once. Where Stripe keeps a create's key no more, has answered it with 5xx twice (it
 saves and repeats a failure), refuses now what it may have done before, or the plan wants no such thing, the strongly
-consistent list is asked whether the object exists: adopted if it does, a new key if it does not. An update of
-Salesforce sets absolute values, and the next look tells all: only what goes both ways holds its record until it is
-shown there or can arrive no more, because late it would be taken for an edit of sales. An alert that may have been sent
-is never sent twice.
+consistent list is asked whether the object exists: adopted if it does, a new key if it does not. An update or upsert
+of Salesforce sets absolute values, and the next look tells whether it was done: if not, it is planned anew. Only what
+goes both ways holds its record until it is shown there or can arrive no more, because late it would be taken for an
+edit of sales. What is made once there is sent again, and found by the same call. An alert that may have been sent is
+never sent twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from sqlalchemy import Connection
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Plan
-from sync_pipeline.core.foresight import shown
+from sync_pipeline.core.foresight import LOOKED_AT, shown
 from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, key_is_old, resend
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.defects import contained
-from sync_pipeline.engine.settling import finish, sets_what_sales_edit, settle, still_ours
+from sync_pipeline.engine.settling import finish, may_come_late, settle, still_ours
 from sync_pipeline.ledger import attempts, bulk_jobs, commands
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.alerts import UNANSWERED
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed
 
+NO_ANSWER = Outcome("throttled", message="no answer, and no look shows that it took effect")
 TURNED_AWAY = (401, 403, 409, 429)
 """Answers that say nothing of a request, so that its key is as good as before."""
 GRACE_US = 360 * 1_000_000
@@ -62,17 +64,17 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
 
 def _resolve_one(engine: Engine, claim: Claim, rows: Sequence[CommandRow], result: Applied) -> None:
     for row in rows:
-        if row.job is not None:
+        if row.job is not None and row.state == "sending":
             if not _taken_out(engine, claim, row, row.job):
                 result.held.add(claim.account)
         elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
             result.waiting.add(claim.account)
         elif row.kind == "stripe.create" and _key_is_spent(engine, row):
             probe(engine, claim, row, result)
-        elif row.moves_money or sets_what_sales_edit(engine, row):
+        elif row.moves_money or row.kind in LOOKED_AT:
             result.in_doubt.setdefault(claim.account, []).append(row)
         elif row.system == "salesforce":
-            _look_again(engine, claim, row)
+            settle(engine, claim, row, NO_ANSWER)
         elif row.kind == "alert.send":
             settle(engine, claim, row, UNANSWERED)
         else:
@@ -80,19 +82,27 @@ def _resolve_one(engine: Engine, claim: Claim, rows: Sequence[CommandRow], resul
 
 
 def by_the_look(
-    engine: Engine, claims: Sequence[Claim], worlds: Mapping[str, World], in_doubt: dict[str, list[CommandRow]]
-) -> list[str]:
-    """Takes out of `in_doubt` what is shown to have happened; returns its accounts, of which more is known now."""
+    engine: Engine, claims: Sequence[Claim], worlds: dict[str, World], in_doubt: dict[str, list[CommandRow]]
+) -> list[CommandRow]:
+    """Takes out of `in_doubt` what is shown to have happened, and returns it: of its accounts more is known now.
+
+    What Salesforce shows not to have happened is not in doubt either, and its record is free again in `worlds`, unless
+    it may come late and must not.
+    """
     settled = []
     for claim in [claim for claim in claims if claim.account in in_doubt and claim.account in worlds]:
         for row in in_doubt.pop(claim.account):
-            found = shown(worlds[claim.account], engine.rules, row.kind, canonical.decode(row.body))
+            world = worlds[claim.account]
+            found = shown(world, engine.rules, row.kind, canonical.decode(row.body))
             if found is not None:
                 settle(engine, claim, row, Outcome("done", object_id=found, message="seen by a look"))
-                settled.append(claim.account)
+                settled.append(row)
+            elif row.kind in LOOKED_AT and not isinstance(world.account, Unknown) and not may_come_late(engine, row):
+                settle(engine, claim, row, NO_ANSWER)
+                worlds[claim.account] = replace(world, blocked=world.blocked - {row.target})
             else:
                 in_doubt.setdefault(claim.account, []).append(row)
-    return list(dict.fromkeys(settled))
+    return settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +165,6 @@ def _taken_out(engine: Engine, claim: Claim, row: CommandRow, job: str) -> bool:
         if (attempt_id := attempts.unanswered(conn, row.id)) is not None:
             finish(conn, engine, row, attempt_id, again, calls=0)
     return True
-
-
-def _look_again(engine: Engine, claim: Claim, row: CommandRow) -> None:
-    """An absolute write that may have happened: the next observation tells, so nothing has to be resolved."""
-    settle(engine, claim, row, Outcome("throttled", message="no answer; the record is read again"))
 
 
 def _key_is_spent(engine: Engine, row: CommandRow) -> bool:

@@ -170,11 +170,12 @@ class _Rounds:
         self.engine.leases.keep(self.engine.ledger, self.engine.env)
 
     def _look_and_plan(self, in_doubt: dict[str, list[CommandRow]]) -> tuple[dict[str, World], dict[str, Plan]]:
-        """Accounts with something `in_doubt` are looked at by themselves: what lists have shown may be older."""
+        """Accounts with a write to Stripe in doubt are looked at by themselves: what lists have shown may be older."""
         salesforce = self.engine.salesforce
         rows, calls = salesforce.rows, salesforce.calls
         unknown = [claim for claim in self.held.claims if claim.account not in self.known]
-        listed = self.lists.of([each for each in unknown if each.account not in in_doubt], self._keep_going)
+        alone = {row.account for rows in in_doubt.values() for row in rows if row.system == "stripe"}
+        listed = self.lists.of([each for each in unknown if each.account not in alone], self._keep_going)
         self.lists.put_off(listed, self.held.lost)
         if (began := self.engine.env.wall()) - self.seen_from > LEASE_US:
             self.known, self.seen = {}, {}
@@ -182,7 +183,10 @@ class _Rounds:
         names = [claim.account for claim in self.held.claims]
         worlds = observe(self.engine, names, known=self.known, seen=self.seen, listed=listed, between=self._keep_going)
         if settled := by_the_look(self.engine, self.held.claims, worlds, in_doubt):
-            worlds |= observe(self.engine, settled, between=self._keep_going)
+            at_stripe = {row.account for row in settled if row.system == "stripe"}
+            more = list(dict.fromkeys(row.account for row in settled))
+            as_seen = {name: worlds[name] for name in more if name not in at_stripe}
+            worlds |= observe(self.engine, more, known=as_seen, between=self._keep_going)
         self.report.least += least_salesforce_reads(salesforce.rows - rows, salesforce.calls - calls)
         self.report.looked += looked_at(world for name, world in worlds.items() if name not in self.known)
         self.report.worlds |= worlds

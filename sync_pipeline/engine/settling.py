@@ -44,11 +44,12 @@ def settle(engine: Engine, claim: Claim, row: CommandRow, outcome: Outcome) -> N
             finish(conn, engine, row, attempt_id, outcome)
 
 
-def sets_what_sales_edit(engine: Engine, row: CommandRow) -> bool:
-    """Whether it sets values of Salesforce that go both ways: set late, they would be taken for an edit and billed."""
-    one_way = {rule.target for rule in engine.rules.fields}
-    agreed = canonical.decode(row.agreements) if row.kind == "salesforce.update" else ()
-    return any(each["rule"] not in one_way for each in agreed)
+def may_come_late(engine: Engine, row: CommandRow) -> bool:
+    """Whether it sets values of Salesforce that go both ways, and was not answered: late, they would be taken for an
+    edit of sales and billed."""
+    if row.kind != "salesforce.update" or row.http_status is not None:
+        return False
+    return any(each["rule"] not in engine.rules.one_way for each in canonical.decode(row.agreements))
 
 
 def finish(
@@ -58,9 +59,8 @@ def finish(
     now = engine.env.now()
     # Its key answers for a day with the failure that it was answered with first.
     spent = outcome.replayed_failure and outcome.state == "ambiguous" and row.kind != "stripe.create"
-    may_follow = outcome.http_status is None and sets_what_sales_edit(engine, row)
-    if spent or (outcome.state == "ambiguous" and row.system == "salesforce" and not may_follow):
-        # It set absolute values: the next look tells whether it has to be sent again.
+    if spent or (outcome.state == "ambiguous" and row.kind == "salesforce.once"):
+        # Sent again, it finds in the same call whether it was there.
         outcome = replace(outcome, state="throttled")
     account = attempts.finish(
         conn,

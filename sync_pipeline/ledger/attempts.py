@@ -128,9 +128,9 @@ def finish(
     """Records what came of an attempt and puts its command into `state`.
 
     Returns the Account to which the command belongs by now: it may have been merged while its answer was on the way.
-    None, and nothing changes, when it is known already what came of it. An ambiguous attempt may still end as done
-    or rejected (a late answer, or a look that found the object) while it is the command's latest without
-    an answer and the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not
+    None, and nothing changes, when it is known already what came of it. An ambiguous attempt may still end as done,
+    rejected or throttled (a late answer, or a look that tells) while it is the command's latest without an answer and
+    the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not
     follow from the outcome.
     """
     if state not in STATES_AFTER[outcome]:
@@ -138,7 +138,7 @@ def finish(
     row = conn.execute(_WITH_COMMAND, {"of": attempt_id}).first()
     if row is None:
         raise LedgerError(f"there is no attempt {attempt_id} in the ledger")
-    settled = outcome in ("done", "rejected")
+    settled = outcome in ("done", "rejected", "throttled")
     late = row.outcome == row.state == "ambiguous" and settled and unanswered(conn, row.id) == attempt_id
     if row.outcome is not None and not late:
         return None

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 
 from sync_pipeline.core import canonical, foreseen_stripe
 from sync_pipeline.core.commands import Command
+from sync_pipeline.core.foreseen_salesforce import record_changed
 from sync_pipeline.core.foresight import Foreseen, foresee, shown
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.salesforce_records import Contract
+from sync_pipeline.core.salesforce_records import ChurnRecord, Contract, FailureTask
 from sync_pipeline.core.world import NOT_READ, Billing
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
@@ -235,3 +236,25 @@ def test_a_create_is_shown_by_what_it_was_made_for() -> None:
         )
         is None
     )
+
+
+def test_a_task_that_is_completed_leaves_the_others_open() -> None:
+    """The others were gone from what was foreseen."""
+    before = replace(
+        world(), tasks=(FailureTask(id="00T1", status="Not Started"), FailureTask(id="00T2", status="Not Started"))
+    )
+    after = record_changed(before, RULES, {"object": "Task", "id": "00T1", "fields": {"Status": "Completed"}})
+    assert after is not None
+    assert [(each.id, each.status) for each in after.tasks] == [("00T1", "Completed"), ("00T2", "Not Started")]
+
+
+@pytest.mark.parametrize(("key", "found"), [("x:1", "a01"), ("x:2", None)])
+def test_a_record_is_found_by_the_key_that_it_was_made_with(key: str, found: str | None) -> None:
+    made = ChurnRecord(id="a01", key="x:1", status="Final", lost_mrr=Decimal("250.00"))
+    body = {
+        "object": "Churn_Record__c",
+        "external_field": "Episode_Key__c",
+        "external_id": key,
+        "fields": {"Status__c": "Final", "Lost_MRR__c": Decimal(250)},
+    }
+    assert shown(replace(world(), churn_records=(made,)), RULES, "salesforce.upsert", body) == found

@@ -16,6 +16,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.money import Money
 from sync_pipeline.engine.explain import NothingToExplain, explain
 from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline.engine.undo import plan_undo
 from sync_pipeline.ledger.tables import audit
 from sync_pipeline.systems.alerts import Alerts
 from sync_pipeline.systems.outcomes import Guard, Outcome
@@ -132,6 +133,9 @@ def test_a_task_says_which_payment_it_is_of_what_happens_next_what_is_at_stake_a
     sync.rest()
     (ended,) = explain(sync.engine, f"Task/{task['Id']}", "Status")
     assert (ended.shown, ended.writes[0].reason) == ("Completed", "the invoice is paid")
+    edit(sync.sandbox, "Task", task["Id"], Status="Not Started")
+    # That a Task is open again is no reason for an undo to fail.
+    assert plan_undo(sync.engine, "test").unread == {}
     by_hand = create(sync.sandbox, "Task", Subject="Call them", WhatId=task["WhatId"])
     with pytest.raises(NothingToExplain, match=f"the sync did not make Task {by_hand}: it names no failed payment"):
         explain(sync.engine, f"Task/{by_hand}")

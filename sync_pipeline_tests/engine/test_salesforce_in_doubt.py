@@ -1,7 +1,8 @@
-"""Updates of Salesforce without an answer, of values that sales edit too: Salesforce may work on them for minutes."""
+"""Writes to Salesforce without an answer: a look tells what became of them, and who may wait for what comes late."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,21 @@ from sqlalchemy import select
 from sync_pipeline.core import canonical
 from sync_pipeline.engine.apply import salesforce_write
 from sync_pipeline.engine.resolve import SALESFORCE_GRACE_US
+from sync_pipeline.engine.undo import plan_undo
+from sync_pipeline.ledger import audit
 from sync_pipeline.ledger.tables import command, conflict
 from sync_pipeline.systems.salesforce.writes import composite_calls
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import at_stripe, fault, only, records, win
+from sync_pipeline_tests.engine.people import (
+    at_stripe,
+    fault,
+    mark,
+    only,
+    pay,
+    records,
+    win,
+    writes_since,
+)
 
 GIVEN_UP_SECONDS = SALESFORCE_GRACE_US // 1_000_000 + 1
 
@@ -54,18 +66,58 @@ def test_what_can_arrive_no_more_is_written_as_it_is_wanted_now(sync: Installati
     sync.check_books()
 
 
+@pytest.mark.parametrize("happened", [True, False])
+def test_the_audit_has_what_took_effect_without_an_answer(sync: Installation, happened: bool) -> None:
+    """It said that nothing was done, so that an undo of the run knew nothing of it."""
+    account = _billed(sync)
+    pay(sync.sandbox)
+    at_stripe(sync.sandbox, "DELETE", f"/v1/subscriptions/{only(sync.sandbox, 'subscription')['id']}")
+    sync.wait(60)
+    wrong = replace(sync, engine=replace(sync.engine, run="wrong"))
+    # Signs in again, so that the next look is one call.
+    sync.engine.salesforce.accounts([account])
+    _answer_is_lost(sync, happened=happened)
+    since = mark(sync.sandbox)
+    wrong.serve_once(account)
+    sync.sandbox.control("DELETE", "/faults")
+    with sync.engine.ledger.read() as conn:
+        assert audit.of_run(conn, "wrong") == []
+    wrong.wait(60)
+    wrong.drain()
+    assert len(writes_since(sync.sandbox, since)) == (1 if happened else 2)
+    with sync.engine.ledger.read() as conn:
+        done = {row.what for row in audit.of_run(conn, "wrong") if row.what.endswith(": done")}
+    churn = only(sync.sandbox, "Churn_Record__c")
+    assert f"salesforce.upsert salesforce/Churn_Record__c/{churn['Episode_Key__c']}: done" in done
+    undo = plan_undo(sync.engine, "wrong")
+    assert "Lifetime_Value__c" in {c.field for x in undo.commands[account] for c in x.changes}
+    sync.rest()
+    sync.check_books()
+
+
 def _in_doubt(sync: Installation, *, happened: bool) -> dict[str, Any]:
     """The customer has set 25 seats instead of 20; the answer to writing them back is lost. The body of that write."""
-    win(sync.sandbox)
-    sync.rest()
-    sync.wait(3600)
+    account = _billed(sync)
     _set_seats(sync, 25)
-    fault(sync.sandbox, "drop_after" if happened else "drop_before", side="salesforce", path="composite", nth=2)
-    sync.serve_once(only(sync.sandbox, "Account")["Id"])
+    _answer_is_lost(sync, happened=happened)
+    sync.serve_once(account)
     sync.sandbox.control("DELETE", "/faults")
     in_doubt = sync.rows(select(command.c.body).where(command.c.state == "ambiguous"))
     (body,) = [canonical.decode(row.body) for row in in_doubt if "Quantity" in row.body]
     return dict(body)
+
+
+def _billed(sync: Installation) -> str:
+    """A deal that was won, and is billed; its Account."""
+    win(sync.sandbox)
+    sync.rest()
+    sync.wait(3600)
+    return str(only(sync.sandbox, "Account")["Id"])
+
+
+def _answer_is_lost(sync: Installation, *, happened: bool) -> None:
+    """Of the next write to Salesforce: the first composite call is the look before it."""
+    fault(sync.sandbox, "drop_after" if happened else "drop_before", side="salesforce", path="composite", nth=2)
 
 
 def _set_seats(sync: Installation, seats: int) -> None:
