@@ -141,8 +141,8 @@ class Edits:
             if (status, winner) != (known[key].status, known[key].winner):
                 yield f"I16: conflict {key} is {known[key].status} and shows {status}, {winner}"
             ruling = present[key].get("Ruling__c")
-            is_told = f"{known[key].rule}:{known[key].subject}" in told
-            if ruling and not is_told and status != "Overtaken" and (status, winner) != ("Decided", ruling):
+            matters = {f"{known[key].rule}:{known[key].subject}", f"last_item:{known[key].opportunity_id}"}
+            if ruling and matters.isdisjoint(told) and status != "Overtaken" and (status, winner) != ("Decided", ruling):
                 yield f"I16: {ruling} shall count in conflict {key}, which is {status} for {winner}"
 
     def _judge(self, writer: str, name: Name, was: Term, is_now: Term, agreed_on: str | None) -> None:
@@ -171,7 +171,9 @@ class Edits:
         about = (conflict.c.rule == name[0], conflict.c.subject == name[1])
         with self.ledger.read() as conn:
             rows = conn.execute(select(conflict.c.salesforce, conflict.c.stripe).where(*about)).all()
-        return any(set(term.values) <= {row.salesforce, row.stripe} for row in rows)
+        # Where lines were taken off, what Salesforce says is that of the line that has come in their place.
+        values = {term.stripe} if term.taken_off else set(term.values)
+        return any(values <= {row.salesforce, row.stripe} for row in rows)
 
     def _all(self, agreed: Mapping[Name, str]) -> Iterator[tuple[Name, Term]]:
         salesforce, stripe = self._sandbox.salesforce.org.store, self._sandbox.stripe.world.store
