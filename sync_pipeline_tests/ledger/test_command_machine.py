@@ -159,7 +159,8 @@ class Outbox(RuleBasedStateMachine):
         item = self.attempts[chosen]
         owner = self.commands[item.command]
         is_latest = self.latest(item.command) == (chosen, item)
-        late = item.outcome == owner.state == "ambiguous" and is_latest and end[0] in ("done", "rejected")
+        settles = end[0] in ("done", "rejected", "throttled")
+        late = item.outcome == owner.state == "ambiguous" and is_latest and settles
         with self.ledger.tx() as conn:
             owned_by = attempts.finish(
                 conn, chosen, outcome=end[0], state=end[1], http_status=None, request_id=None, error=None, now=self.now
