@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import click
 
-from sync_pipeline.cli.opening import engine, require_account_ids
+from sync_pipeline.cli.opening import engine, require_account_ids, terminal_width
 
 
 @click.command(epilog="Example:  sync-pipeline reconcile --json")
@@ -68,7 +67,7 @@ def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
     elif form == "markdown":
         click.echo(as_markdown(planned))
     else:
-        click.echo(as_text(planned, width=max(shutil.get_terminal_size((160, 0)).columns, 100)))
+        click.echo(as_text(planned, width=terminal_width()))
         if out is not None:
             click.echo(f"\nkept in {out}; write it with:  sync-pipeline apply {out}")
     if planned.writes or planned.open_matters or planned.unread or planned.in_doubt:

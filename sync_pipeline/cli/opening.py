@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -35,6 +36,11 @@ def engine(run: str, *, allow: bool = False) -> Iterator[Engine]:
         for warning in opened.warnings:
             click.echo(f"warning: {warning}", err=True)
         yield opened
+
+
+def terminal_width() -> int:
+    """How many characters wide a table may be; no plan can be read in less than 100."""
+    return max(shutil.get_terminal_size((160, 0)).columns, 100)
 
 
 def _person() -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sync_pipeline.cli.opening import engine
+from sync_pipeline.cli.opening import engine, terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,8 +47,7 @@ def undo(run: str | None, write: bool, allow: bool) -> None:
         for line in planned.again:
             click.echo(f"the rules would write it again: {line.target} {line.field} ({line.why})")
         if planned.leads_to is not None:
-            width = max(shutil.get_terminal_size((160, 0)).columns, 100)
-            click.echo(f"the rules would then write to Stripe:\n{as_text(planned.leads_to, width=width)}")
+            click.echo(f"the rules would then write to Stripe:\n{as_text(planned.leads_to, width=terminal_width())}")
         _tell_stays(planned.stays)
         for account, why in sorted(planned.unread.items()):
             click.echo(f"left: {account} could not be read: {why}")

@@ -194,9 +194,10 @@ def _send_to_salesforce(
     look: Sequence[str],
 ) -> None:
     """Sends what is pooled. The Accounts `look` are looked at in the same call, if it is the only one."""
-    result.least += Calls(salesforce_writes=least_salesforce_writes(_writes(pooled)))
+    writes = {row.id: salesforce_write(row.kind, row.account, canonical.decode(row.body)) for _, row in pooled}
+    result.least += Calls(salesforce_writes=least_salesforce_writes(list(writes.values())))
     for some in _shares(pooled, result):
-        calls = list(composite_calls(_writes(some)))
+        calls = list(composite_calls([writes[row.id] for _, row in some]))
         for parts in calls:
             between()
             _send_one_call(engine, some, parts, result, look if len(calls) == 1 and len(some) == len(pooled) else ())
@@ -222,10 +223,6 @@ def _shares(pooled: Sequence[Sending], result: Applied) -> Iterator[list[Sending
             before = result.done
             yield [sending for account in some for sending in of[account]]
             size *= 2 if result.done > before else 1
-
-
-def _writes(sendings: Sequence[Sending]) -> list[Write]:
-    return [salesforce_write(row.kind, row.account, canonical.decode(row.body)) for _, row in sendings]
 
 
 def _send_one_call(

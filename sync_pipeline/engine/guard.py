@@ -67,13 +67,7 @@ class RunGuard(Approval):
         """
         engine = self._engine
         fresh = _not_counted_yet(engine, {name: planned.commands for name, planned in plans.items()})
-        counts: dict[str, Counter[str]] = {}
-        for name, writes in fresh.items():
-            count = contained(name, partial(_count, engine, worlds[name], writes))
-            if isinstance(count, Unknown):
-                tell(count.why)
-            else:
-                counts[name] = count
+        counts = _countable(fresh, lambda name: _count(engine, worlds[name], fresh[name]), tell)
         total = sum(counts.values(), Counter())
         if not total:
             refuse_if_held(engine.ledger)
@@ -101,12 +95,12 @@ class RunGuard(Approval):
         with self._engine.ledger.tx() as conn:
             known = commands.get_all(conn, [row.id for row in rows if row.account in counts])
             took = {row.key for row in known.values() if row.state == "done" or row.is_unresolved}
-            for name, (wall, count, planned) in counts.items():
-                written = [each for each in planned if each.key in took]
-                more = contained(name, partial(_count, self._engine, worlds[name], written))
-                if isinstance(more, Counter):
-                    more.subtract(count)
-                    unasked.add(conn, name, more, at_wall=wall)
+            written = {name: [each for each in some if each.key in took] for name, (_, _, some) in counts.items()}
+            more = _countable(written, lambda name: _count(self._engine, worlds[name], written[name]))
+            for name, took_effect in more.items():
+                wall, count, _ = counts[name]
+                took_effect.subtract(count)
+                unasked.add(conn, name, took_effect, at_wall=wall)
 
 
 def check(engine: Engine, ahead: Collection[Foreseen], *, among: int | None = None, remedy: str = REMEDY) -> None:
@@ -114,17 +108,12 @@ def check(engine: Engine, ahead: Collection[Foreseen], *, among: int | None = No
 
     `among` is how many Accounts there are, where the share of those that are written to counts as well.
     """
-    fresh = _not_counted_yet(engine, {each.before.account_id: each.commands for each in ahead})
-    counts: Counter[str] = Counter()
-    for each in ahead:
-        name = each.before.account_id
-        count = contained(name, partial(counted, fresh[name], each.before, each.after))
-        if isinstance(count, Counter):
-            # What cannot be counted is not written: whoever is about to write it counts it once more.
-            counts += count
+    by_name = {each.before.account_id: each for each in ahead}
+    fresh = _not_counted_yet(engine, {name: each.commands for name, each in by_name.items()})
+    counts = _countable(fresh, lambda name: counted(fresh[name], by_name[name].before, by_name[name].after))
     guards = engine.rules.guards
     with engine.ledger.tx() as conn:
-        found = breaches(_counted_lately(conn, engine) + counts, guards)
+        found = breaches(_counted_lately(conn, engine) + sum(counts.values(), Counter()), guards)
     if among is not None:
         found += share_breaches(sum(bool(each.commands) for each in ahead), among, guards)
     if found:
@@ -186,6 +175,21 @@ def _not_counted_yet(engine: Engine, writes: Mapping[str, Sequence[Command]]) ->
         in_doubt = commands.unresolved(conn, [name for name, some in to_stripe.items() if some])
     known = {row.key for rows in in_doubt.values() for row in rows}
     return {name: [each for each in some if each.key not in known] for name, some in to_stripe.items()}
+
+
+def _countable(
+    accounts: Iterable[str], count: Callable[[str], Counter[str]], tell: Callable[[str], None] = lambda _: None
+) -> dict[str, Counter[str]]:
+    """The counts of the accounts. What cannot be counted is told and left out: whoever is about to write it counts it
+    once more, and does not."""
+    counts: dict[str, Counter[str]] = {}
+    for name in accounts:
+        found = contained(name, partial(count, name))
+        if isinstance(found, Unknown):
+            tell(found.why)
+        else:
+            counts[name] = found
+    return counts
 
 
 def _count(engine: Engine, world: World, writes: Sequence[Command]) -> Counter[str]:

@@ -142,7 +142,12 @@ class Edits:
                 yield f"I16: conflict {key} is {known[key].status} and shows {status}, {winner}"
             ruling = present[key].get("Ruling__c")
             matters = {f"{known[key].rule}:{known[key].subject}", f"last_item:{known[key].opportunity_id}"}
-            if ruling and matters.isdisjoint(told) and status != "Overtaken" and (status, winner) != ("Decided", ruling):
+            if (
+                ruling
+                and matters.isdisjoint(told)
+                and status != "Overtaken"
+                and (status, winner) != ("Decided", ruling)
+            ):
                 yield f"I16: {ruling} shall count in conflict {key}, which is {status} for {winner}"
 
     def _judge(self, writer: str, name: Name, was: Term, is_now: Term, agreed_on: str | None) -> None:

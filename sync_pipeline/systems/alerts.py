@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import requests
 
 from sync_pipeline.systems.outcomes import Guard, Outcome
-from sync_pipeline.systems.wire import Wire, guarded, new_session
+from sync_pipeline.systems.wire import Wire, guarded, never_left, new_session
 
 CONNECT_AND_READ_SECONDS = (5, 15)
 SMTP_SECONDS = 15
@@ -59,12 +59,10 @@ def _post(url: str, alert: Mapping[str, str], guard: Guard) -> Outcome:
     try:
         with guarded(guard), new_session(Wire()) as session:
             answer = session.post(url, json={"text": slack_text(alert)}, timeout=CONNECT_AND_READ_SECONDS)
-    except (requests.ConnectTimeout, requests.exceptions.SSLError) as error:
+    except (requests.ConnectionError, requests.ReadTimeout) as error:
+        if not (never_left(error) or isinstance(error, requests.exceptions.SSLError)):
+            return UNANSWERED
         return Outcome("throttled", message=f"the alert webhook cannot be reached ({type(error).__name__})")
-    except requests.ReadTimeout:
-        return UNANSWERED
-    except requests.ConnectionError:
-        return Outcome("throttled", message="the alert webhook cannot be reached")
     except requests.RequestException as error:
         return Outcome("rejected", message=f"the alert webhook cannot be used ({type(error).__name__})")
     status = answer.status_code

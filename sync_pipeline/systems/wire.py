@@ -46,6 +46,12 @@ def ask_guard() -> None:
     _guard.get()()
 
 
+def never_left(error: requests.RequestException) -> bool:
+    """Whether nobody took a connection, over which alone the request could have left."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.ConnectTimeoutError)
+
+
 class _Connection(HTTPConnection):
     def send(self, data: Any) -> None:
         for piece in _pieces(self, data):

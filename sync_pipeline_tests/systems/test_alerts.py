@@ -8,7 +8,7 @@ from email import message_from_bytes
 
 import pytest
 
-from sync_pipeline.systems.alerts import Alerts, slack_text
+from sync_pipeline.systems.alerts import UNANSWERED, Alerts, slack_text
 from sync_pipeline_tests.alert_hook import Hook, serving
 
 ALERT = {
@@ -85,6 +85,19 @@ def test_a_webhook_that_cannot_be_reached_is_tried_later() -> None:
     with serving(Hook(200)) as hook:
         url = hook.url
     assert Alerts(webhook=url).send(ALERT, guard=unguarded).state == "throttled"
+
+
+class _HangUp(socketserver.StreamRequestHandler):
+    """Takes what it is sent, and closes the connection without a word."""
+
+    def handle(self) -> None:
+        self.request.recv(65_536)
+
+
+def test_a_webhook_that_hangs_up_may_have_told_people_and_is_not_tried_again() -> None:
+    with serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), _HangUp)) as server:
+        outcome = Alerts(webhook=f"http://127.0.0.1:{server.server_address[1]}/").send(ALERT, guard=unguarded)
+    assert outcome == UNANSWERED
 
 
 def test_without_a_webhook_the_recipients_get_a_mail() -> None:

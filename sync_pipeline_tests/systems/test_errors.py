@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any, get_args
 
 import pytest
@@ -135,6 +136,16 @@ def test_a_lost_connection_to_salesforce_is_ambiguous_and_says_no_address() -> N
     assert salesforce.outcome_of_call(error).state == "ambiguous"
     assert "canary" not in salesforce.outcome_of_call(error).message
     assert not salesforce.read_failure(error).access
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_what_nobody_took_a_connection_for_has_not_happened(host: str) -> None:
+    """It held records for ten minutes, as what Salesforce may still be working on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(requests.ConnectionError) as refused:
+        requests.post(f"http://{host}:{port}/", timeout=5)
+    assert salesforce.outcome_of_call(refused.value).state == "throttled"
 
 
 @pytest.mark.parametrize("code", [*errors.ADVICE, "a_code_of_tomorrow"])

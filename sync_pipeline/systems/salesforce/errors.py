@@ -13,6 +13,7 @@ import requests
 from simple_salesforce.exceptions import SalesforceAuthenticationFailed, SalesforceError
 
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed, State
+from sync_pipeline.systems.wire import never_left
 
 PASSING = frozenset(
     {
@@ -97,7 +98,7 @@ def outcome_of_call(error: CallError) -> Outcome:
     if isinstance(error, SalesforceError):
         outcome = outcome_of_errors(int(error.status), _error_list(error))
         return outcome if outcome.message else Outcome(outcome.state, http_status=error.status, message=_plain(error))
-    return Outcome("ambiguous", message=_plain(error))
+    return Outcome("throttled" if never_left(error) else "ambiguous", message=_plain(error))
 
 
 def read_failure(error: CallError) -> ReadFailed:
