@@ -38,6 +38,14 @@ from sync_pipeline_tests.engine.people import (
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 
 
+@pytest.fixture
+def broken(sync: Installation) -> str:
+    """Two deals were won; the Account of the second, which a defect of ours will meet."""
+    win(sync.sandbox)
+    account, _ = another_deal(sync.sandbox, "Broken")
+    return account
+
+
 def _account(sandbox: SandboxHandle, account: str) -> dict[str, Any]:
     return next(record for record in records(sandbox, "Account") if record["Id"] == account)
 
@@ -61,11 +69,9 @@ def _is_told(problem: str, broken: str) -> bool:
 
 
 def test_an_account_that_cannot_be_planned_stops_nobody_else(
-    sync: Installation, monkeypatch: pytest.MonkeyPatch
+    sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are billed, and the place of the defect is told."""
-    win(sync.sandbox)
-    broken, _ = another_deal(sync.sandbox, "Broken")
     _broken_reading(monkeypatch, broken)
     report = sync.drain()
     assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
@@ -78,11 +84,9 @@ def test_an_account_that_cannot_be_planned_stops_nobody_else(
 
 @pytest.mark.parametrize("where", ["written down", "answered"])
 def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
-    sync: Installation, monkeypatch: pytest.MonkeyPatch, where: str
+    sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Both happen for many accounts in one transaction."""
-    win(sync.sandbox)
-    broken, _ = another_deal(sync.sandbox, "Broken")
     links_of, events_of = observe.found_links, inbox.latest
 
     def found_links(world: World) -> list[Link]:
@@ -109,11 +113,9 @@ def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
 
 
 def test_the_nightly_comparison_goes_on_past_an_account_that_cannot_be_planned(
-    sync: Installation, monkeypatch: pytest.MonkeyPatch
+    sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It took the certificate from everybody: only a drain held such a defect to its Account."""
-    win(sync.sandbox)
-    broken, _ = another_deal(sync.sandbox, "Broken")
     _broken_reading(monkeypatch, broken)
     certificate = reconcile(sync.engine)
     assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
@@ -134,10 +136,8 @@ def _plan(sync: Installation, *, of_all: bool) -> PlanDocument:
 
 @pytest.mark.parametrize("of_all", [True, False])
 def test_a_plan_tells_the_account_that_cannot_be_planned_and_plans_the_others(
-    sync: Installation, monkeypatch: pytest.MonkeyPatch, of_all: bool
+    sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch, of_all: bool
 ) -> None:
-    win(sync.sandbox)
-    broken, _ = another_deal(sync.sandbox, "Broken")
     _broken_reading(monkeypatch, broken)
     planned = _plan(sync, of_all=of_all)
     (unread,) = planned.unread
@@ -148,11 +148,8 @@ def test_a_plan_tells_the_account_that_cannot_be_planned_and_plans_the_others(
 
 
 def test_what_the_guards_cannot_count_is_not_written_and_stops_nobody_else(
-    sync: Installation, monkeypatch: pytest.MonkeyPatch
+    sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    win(sync.sandbox)
-    broken, _ = another_deal(sync.sandbox, "Broken")
-
     def counted(commands: Iterable[Command], before: World, after: World) -> Counter[str]:
         if before.account_id == broken:
             raise ZeroDivisionError("a customer's name")
@@ -172,10 +169,8 @@ def test_what_the_guards_cannot_count_is_not_written_and_stops_nobody_else(
 
 
 def test_what_cannot_be_set_back_of_one_account_is_of_the_others(
-    sync: Installation, monkeypatch: pytest.MonkeyPatch
+    sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    win(sync.sandbox)
-    broken, _ = another_deal(sync.sandbox, "Broken")
     sync.rest()
 
     def reverse(world: World, *more: Any) -> Iterator[Any]:
@@ -195,10 +190,8 @@ def test_what_cannot_be_set_back_of_one_account_is_of_the_others(
 
 
 def test_figures_that_cannot_be_told_of_one_account_are_left_out_of_the_certificate(
-    sync: Installation, monkeypatch: pytest.MonkeyPatch
+    sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    win(sync.sandbox)
-    broken, _ = another_deal(sync.sandbox, "Broken")
     sync.rest()
 
     def account_currency(account: Account, commercial: Commercial) -> str:
