@@ -176,7 +176,7 @@ def _matched(
     world: World, deal: Deal, subscription: Subscription, items: Sequence[SubscriptionItem], commercial: Commercial
 ) -> RunningDeal:
     lines = lines_billed_now(deal, subscription, commercial, world.now)
-    found = {line.id: match.id for line in lines if (match := match_item(line, items, subscription.id)) is not None}
+    found = {line.id: name for line in lines if (name := _item_of(world, line, items)) is not None}
     loose = [line for line in lines if line.id not in found]
     currency = commercial.currency_of(deal.opportunity.currency)
     billed: dict[str, BilledItem] = {}
@@ -211,6 +211,16 @@ def _matched(
         tuple(each.item for each in billed.values() if not each.lines),
         tuple(waiting),
     )
+
+
+def _item_of(world: World, line: LineItem, items: Sequence[SubscriptionItem]) -> str | None:
+    """The item that bills a line. A line that moves is named by two while only one of both writes has been made: then
+    it is the one at the rate that was agreed on last."""
+    for item in items:
+        if line.id in item.line_ids and rate_of_item(item) == agreed_rate(world, line) is not None:
+            return item.id
+    match = match_item(line, items, items[0].subscription) if items else None
+    return match.id if match is not None else None
 
 
 def _by_price(

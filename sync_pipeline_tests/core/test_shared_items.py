@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from sync_pipeline.core.conflict import Side
+from sync_pipeline.core.plan import plan
 from sync_pipeline.core.salesforce_records import LineItem, SyncConflict
 from sync_pipeline_tests.core.disturbances import ANALYST, MINUTE, MORE_ANALYSTS, at_rest
-from sync_pipeline_tests.core.making import MICROS, line
+from sync_pipeline_tests.core.making import MICROS, PERSONAL_KEY, line
 from sync_pipeline_tests.core.two_systems import TwoSystems
 
 TOGETHER = (ANALYST, MORE_ANALYSTS)
@@ -53,6 +54,23 @@ def test_the_item_bills_on_until_the_other_price_can_be_billed() -> None:
     assert analysts(both) == [(25, 60_000, TOGETHER)]
     both.step()
     assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+
+
+@pytest.mark.parametrize("name", ["si_0", "si_z"])
+def test_what_was_begun_when_both_items_were_written_is_ended(name: str) -> None:
+    """Of the two writes only the first was made: both items name the line. It was billed by both, where the id of the
+    shared item came first, and people were asked why. Found by seed 37800."""
+    both = at_rest()
+    edited(both, unit_price=Decimal(590))
+    both.step()
+    first, *_ = plan(both.observe(), both.rules, PERSONAL_KEY).sent_first
+    both.apply(first)
+    (made,) = [each for each in both.items.values() if each.line_ids == (MORE_ANALYSTS,)]
+    del both.items[made.id]
+    both.items[name] = replace(made, id=name)
+    both.settle()
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+    assert both.conflicts == {}
 
 
 def test_a_price_that_cannot_be_billed_leaves_the_line_where_it_is() -> None:
