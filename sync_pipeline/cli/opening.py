@@ -55,8 +55,10 @@ def _person() -> str:
 
 def require_account_ids(accounts: Iterable[str]) -> None:
     """Raises click.BadParameter for what cannot be an Account's id."""
-    from sync_pipeline.systems.stripe.events import ACCOUNT_ID
+    from sync_pipeline.core.salesforce_ids import is_account_id
 
     for account in accounts:
-        if not ACCOUNT_ID.fullmatch(account):
-            raise click.BadParameter(f"{account!r} is not an Account id (18 characters, starting with 001).")
+        if not is_account_id(account):
+            raise click.BadParameter(
+                f"{account!r} is not an Account id: 18 characters that start with 001, capitals as in Salesforce."
+            )

@@ -31,5 +31,10 @@ def record_id(text: str) -> str | None:
     return whole if len(named) == 15 or named == whole else None
 
 
+def is_account_id(text: str) -> bool:
+    """Whether it is the 18-character id of an Account, with each letter as Salesforce writes it."""
+    return text.startswith("001") and len(text) == 18 and record_id(text) == text
+
+
 def _check(chunk: str) -> str:
     return CHECK[sum(1 << place for place, letter in enumerate(chunk) if letter in ascii_uppercase)]

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from sync_pipeline.core.salesforce_ids import is_account_id
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import nudge, receive
 from sync_pipeline.ledger import work
@@ -64,7 +65,8 @@ def build_app(ledger: Ledger, env: Env, secrets: Sequence[str], org_id: str | No
             return _refused(413, "the body is larger than 1 MiB")
         if org_id is None or not _is_from(payload, org_id):
             return _refused(403, "the message is not from the org of this ledger (or SYNC_EXPECT_ORG_ID)")
-        accounts = sorted({match.decode() for match in ACCOUNT_IN_MESSAGE.findall(payload)})
+        named = {match.decode() for match in ACCOUNT_IN_MESSAGE.findall(payload)}
+        accounts = sorted(filter(is_account_id, named))
         try:
             await run_in_threadpool(nudge, ledger, accounts, env)
         except LedgerError:

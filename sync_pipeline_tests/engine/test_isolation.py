@@ -46,6 +46,17 @@ def _parked(sync: Installation) -> list[commands.CommandRow]:
         return commands.parked(conn)
 
 
+@pytest.mark.parametrize("written", [str.lower, lambda account: f"{account[:15]}ZZZ"])
+def test_what_can_be_no_id_keeps_nobody_waiting(sync: Installation, written: Callable[[str], str]) -> None:
+    """An attack found it: Salesforce refused the query of a whole batch for one, and answered the other with the id as
+    it writes it, of which every drain died."""
+    win(sync.sandbox)
+    resync(sync.ledger, [written(only(sync.sandbox, "Account")["Id"])], sync.env)
+    assert sync.drain().total.problems == set()
+    assert len(records(sync.sandbox, "subscription")) == 1
+    sync.rest()
+
+
 def test_a_refused_account_is_parked_with_its_reason_and_the_others_are_served(tmp_path: Path) -> None:
     """An org's own validation rule wants a phone number on whoever is billed."""
     rule = {"object": "Account", "when": "Phone = null AND MRR__c > 0", "message": "Who do we call?"}

@@ -186,6 +186,7 @@ def test_salesforce_messages_are_hints_from_the_expected_org_only(sync: Installa
     message = (
         "<soapenv:Envelope><soapenv:Body><notifications><OrganizationId>{org}</OrganizationId><Notification>"
         "<sObject><sf:Id>001Aa0000000001IAA</sf:Id><sf:AccountId>001Aa0000000002IAA</sf:AccountId></sObject>"
+        "<sObject><sf:Id>001aa0000000003iaa</sf:Id><sf:AccountId>001Aa0000000004ZZZ</sf:AccountId></sObject>"
         "</Notification></notifications></soapenv:Body></soapenv:Envelope>"
     )
     before = _rows(sync)

@@ -103,7 +103,17 @@ def test_what_cannot_be_read_is_named_by_nothing_but_its_id_and_type(event: Any,
 
 
 @pytest.mark.parametrize(
-    "claim", ["", "001", "006Aa0000000001IAA", "001Aa0000000001IAA'; --", ["001Aa0000000001IAA"], 5]
+    "claim",
+    [
+        "",
+        "001",
+        "006Aa0000000001IAA",
+        "001Aa0000000001IAA'; --",
+        "001aa0000000001iaa",
+        "001Aa0000000001ZZZ",
+        ["001Aa0000000001IAA"],
+        5,
+    ],
 )
 def test_metadata_is_believed_only_when_it_is_shaped_like_an_account(claim: Any) -> None:
     assert hint(raw.event("customer.updated", raw.customer(metadata={"sf_account_id": claim}))).account_id is None

@@ -20,6 +20,7 @@ import requests
 from sync_pipeline.core.observation import Unreadable
 from sync_pipeline.core.org_schema import OrgObject, OrgStage
 from sync_pipeline.core.rules import Names
+from sync_pipeline.core.salesforce_ids import is_account_id
 from sync_pipeline.core.salesforce_records import (
     SALESFORCE_RECORDS,
     Account,
@@ -179,11 +180,13 @@ class Reads(Connection):
     def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
         """What Salesforce shows for each of the Accounts, read in as few calls as their ids and rows take.
 
-        One more asks the recycle bin for those that are not shown.
+        One more asks the recycle bin for those that are not shown. Salesforce is not asked for what can be no id: it
+        would refuse the whole query, or answer with an id that is written otherwise.
         """
-        queries = self.account_queries(ids)
+        possible = [each for each in ids if is_account_id(each)]
+        queries = self.account_queries(possible)
         found = self.account_records(self.query_all(dict(enumerate(queries))).values())
-        gone = self._in_the_bin([record_id for record_id in ids if record_id not in found])
+        gone = self._in_the_bin([record_id for record_id in possible if record_id not in found])
         absent = {
             each: AccountRecords(None, deleted=each in gone, merged_into=gone.get(each))
             for each in ids

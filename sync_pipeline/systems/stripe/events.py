@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.salesforce_ids import is_account_id
 from sync_pipeline.systems.stripe.parse import at
 
 EVENT_ID = re.compile(r"evt_[0-9A-Za-z_]{1,250}")
 EVENT_TYPE = re.compile(r"[0-9a-z_.]{1,250}")
 LAST_SECOND = 1 << 40
-ACCOUNT_ID = re.compile(r"001[0-9A-Za-z]{15}")
 CHARGE_ID = re.compile(r"(ch|py)_[0-9A-Za-z_]{1,250}")
 # The ids of products and coupons are words of the user's own; databases take no NUL and no half of a character.
 OBJECT_ID = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,255}")
@@ -82,7 +82,8 @@ def hint(event: Any) -> Hint:
 
 def _account_id(thing: Mapping[str, Any]) -> str | None:
     of_subscription = _within(thing, "parent", "subscription_details", "metadata", "sf_account_id")
-    return _shaped(_within(thing, "metadata", "sf_account_id"), ACCOUNT_ID) or _shaped(of_subscription, ACCOUNT_ID)
+    named = (_within(thing, "metadata", "sf_account_id"), of_subscription)
+    return next((each for each in named if isinstance(each, str) and is_account_id(each)), None)
 
 
 def _id(thing: Mapping[str, Any], name: str) -> str | None:
