@@ -51,9 +51,11 @@ def test_what_can_be_no_id_keeps_nobody_waiting(sync: Installation, written: Cal
     """An attack found it: Salesforce refused the query of a whole batch for one, and answered the other with the id as
     it writes it, of which every drain died."""
     win(sync.sandbox)
-    resync(sync.ledger, [written(only(sync.sandbox, "Account")["Id"])], sync.env)
+    sync.rest()
+    another_deal(sync.sandbox, "Next plc")
+    resync(sync.ledger, [written(only(sync.sandbox, "customer")["metadata"]["sf_account_id"])], sync.env)
     assert sync.drain().total.problems == set()
-    assert len(records(sync.sandbox, "subscription")) == 1
+    assert len(records(sync.sandbox, "subscription")) == 2
     sync.rest()
 
 
