@@ -176,7 +176,7 @@ def _matched(
     world: World, deal: Deal, subscription: Subscription, items: Sequence[SubscriptionItem], commercial: Commercial
 ) -> RunningDeal:
     lines = lines_billed_now(deal, subscription, commercial, world.now)
-    found = {line.id: name for line in lines if (name := _item_of(world, line, items)) is not None}
+    found = {line.id: name for line in lines if (name := _item_of(world, line, items, subscription)) is not None}
     loose = [line for line in lines if line.id not in found]
     currency = commercial.currency_of(deal.opportunity.currency)
     billed: dict[str, BilledItem] = {}
@@ -213,13 +213,13 @@ def _matched(
     )
 
 
-def _item_of(world: World, line: LineItem, items: Sequence[SubscriptionItem]) -> str | None:
+def _item_of(world: World, line: LineItem, items: Sequence[SubscriptionItem], subscription: Subscription) -> str | None:
     """The item that bills a line. A line that moves is named by two while only one of both writes has been made: then
     it is the one at the rate that was agreed on last."""
-    for item in items:
-        if line.id in item.line_ids and rate_of_item(item) == agreed_rate(world, line) is not None:
-            return item.id
-    match = match_item(line, items, items[0].subscription) if items else None
+    claims = [item for item in items if line.id in item.line_ids]
+    if len(claims) > 1 and (agreed := agreed_rate(world, line)) is not None:
+        claims = [item for item in claims if rate_of_item(item) == agreed] or claims
+    match = match_item(line, claims or items, subscription.id)
     return match.id if match is not None else None
 
 

@@ -49,7 +49,8 @@ def may_come_late(engine: Engine, row: CommandRow) -> bool:
     edit of sales and billed."""
     if row.kind != "salesforce.update" or row.http_status is not None:
         return False
-    return any(each["rule"] not in engine.rules.one_way for each in canonical.decode(row.agreements))
+    one_way = engine.rules.one_way
+    return any(each["rule"] not in one_way for each in canonical.decode(row.agreements))
 
 
 def finish(

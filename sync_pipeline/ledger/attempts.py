@@ -130,8 +130,8 @@ def finish(
     Returns the Account to which the command belongs by now: it may have been merged while its answer was on the way.
     None, and nothing changes, when it is known already what came of it. An ambiguous attempt may still end as done,
     rejected or throttled (a late answer, or a look that tells) while it is the command's latest without an answer and
-    the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not
-    follow from the outcome.
+    the command is ambiguous. Raises LedgerError for an unknown attempt, or a state that does not follow from the
+    outcome.
     """
     if state not in STATES_AFTER[outcome]:
         raise LedgerError(f"a command whose attempt ended {outcome} cannot become {state}")

@@ -16,16 +16,7 @@ from sync_pipeline.ledger import audit
 from sync_pipeline.ledger.tables import command, conflict
 from sync_pipeline.systems.salesforce.writes import composite_calls
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import (
-    at_stripe,
-    fault,
-    mark,
-    only,
-    pay,
-    records,
-    win,
-    writes_since,
-)
+from sync_pipeline_tests.engine.people import at_stripe, fault, mark, only, pay, records, win, writes_since
 
 GIVEN_UP_SECONDS = SALESFORCE_GRACE_US // 1_000_000 + 1
 

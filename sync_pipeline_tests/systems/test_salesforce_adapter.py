@@ -327,6 +327,18 @@ def test_tasks_are_made_together_and_each_once_though_one_is_there_and_one_is_re
     assert sorted(each["Key__c"] for each in state["Stripe_Payment_Attempt__c"]) == expected
 
 
+@pytest.mark.parametrize("written", [str.lower, lambda account: f"{account[:15]}ZZZ"])
+def test_salesforce_is_not_asked_for_what_can_be_no_id(
+    salesforce: Salesforce, account: Account, written: Callable[[str], str]
+) -> None:
+    set_fields(salesforce, ("Account", account.id, {"Stripe_Customer_Id__c": "cus_1"}))
+    ids = [account.id, written(account.id)]
+    assert salesforce.customer_ids(ids) == {account.id: "cus_1"}
+    seen = salesforce.accounts(ids)
+    assert [isinstance(seen[each].account, Account) for each in ids] == [True, False]
+    assert seen.keys() == set(ids)
+
+
 def test_accounts_are_asked_for_the_customers_that_they_name(salesforce: Salesforce, account: Account) -> None:
     before = salesforce.calls
     assert salesforce.customer_ids([account.id]) == {}

@@ -20,7 +20,7 @@ import requests
 from sync_pipeline.core.observation import Unreadable
 from sync_pipeline.core.org_schema import OrgObject, OrgStage
 from sync_pipeline.core.rules import Names
-from sync_pipeline.core.salesforce_ids import is_account_id
+from sync_pipeline.core.salesforce_ids import record_id
 from sync_pipeline.core.salesforce_records import (
     SALESFORCE_RECORDS,
     Account,
@@ -180,13 +180,11 @@ class Reads(Connection):
     def accounts(self, ids: Sequence[str]) -> dict[str, AccountRecords]:
         """What Salesforce shows for each of the Accounts, read in as few calls as their ids and rows take.
 
-        One more asks the recycle bin for those that are not shown. Salesforce is not asked for what can be no id: it
-        would refuse the whole query, or answer with an id that is written otherwise.
+        One more asks the recycle bin for those that are not shown.
         """
-        possible = [each for each in ids if is_account_id(each)]
-        queries = self.account_queries(possible)
+        queries = self.account_queries(ids)
         found = self.account_records(self.query_all(dict(enumerate(queries))).values())
-        gone = self._in_the_bin([record_id for record_id in possible if record_id not in found])
+        gone = self._in_the_bin([each for each in ids if each not in found])
         absent = {
             each: AccountRecords(None, deleted=each in gone, merged_into=gone.get(each))
             for each in ids
@@ -217,7 +215,11 @@ class Reads(Connection):
         return self._asking_for(ids, whole, deals)
 
     def _asking_for(self, ids: Sequence[str], *queries: str) -> list[str]:
-        """Queries with `{}` for a list of ids, each as often as its address can hold all of them."""
+        """Queries with `{}` for a list of ids, each as often as its address can hold all of them.
+
+        What can be no id is left out: Salesforce would refuse the whole query, or answer with an id written otherwise.
+        """
+        ids = [each for each in ids if record_id(each) == each]
         longest = max(len(quote(self._url(f"queryAll?q={soql}"))) for soql in queries)
         most = (LONGEST_ADDRESS - longest) // len(quote(f"'{ID}',"))
         chunks = [",".join(f"'{each}'" for each in ids[at : at + most]) for at in range(0, len(ids), most)]
