@@ -1,12 +1,13 @@
 """Which lines of a deal each item of its running subscription bills.
 
-Lines of one rate share an item. A line whose price was edited away from that of the others leaves their item; a line
-without an item joins one that bills its rate; what is left over is new, or has no item any more.
+Lines of one rate share an item: Stripe takes no two items of one price. So an item keeps its rate as long as any line
+asks for it; a line whose price was edited to that of another item joins that one, and its own ends once it bills none.
+A line whose price was edited away from that of the others leaves their item; what is left over is new.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -16,10 +17,10 @@ from sync_pipeline.core.billed_lines import lines_billed_now
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.conflict import About, Standing
 from sync_pipeline.core.conflict_inbox import ruling_on
-from sync_pipeline.core.crosswalk import Match, match_item, match_schedule, match_subscription, own_billing
+from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscription, own_billing
 from sync_pipeline.core.lifecycle import CHANGEABLE, has_ended
 from sync_pipeline.core.money import MoneyError, minor_units
-from sync_pipeline.core.proration import sent_from
+from sync_pipeline.core.proration import counts_from, sent_from
 from sync_pipeline.core.rates import OUR_PRODUCT, Interval, interval_of
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.salesforce_records import LineItem
@@ -35,7 +36,8 @@ class BilledItem:
     """One item and the lines that it bills, by id, those included that it has to be told of (`joining`).
 
     `leaving` are lines that it bills until now and another item has to bill from now on; `left` are ids of those that
-    it still names while another item bills them already, and `gone` of those that the deal has no longer.
+    it still names while another item bills them already, and `gone` of those that the deal has no longer. Its
+    price `waits` while a line of it asks for a rate that another item is about to have.
     """
 
     deal: Deal
@@ -46,10 +48,16 @@ class BilledItem:
     leaving: tuple[LineItem, ...] = ()
     left: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    waits: bool = False
 
     @property
     def made_by_us(self) -> bool:
         return self.subscription.intent is not None
+
+    @property
+    def is_moved(self) -> bool:
+        """Other items bill all its lines, or are about to while these are `leaving`."""
+        return bool(self.leaving or self.left) and not (self.lines or self.gone)
 
     @property
     def edited_at(self) -> int:
@@ -80,7 +88,8 @@ class BilledItem:
 
 @dataclass(frozen=True, slots=True)
 class RunningDeal:
-    """A won deal with its running subscription. `new` are lines on no item, `unlined` items that bill no line.
+    """A won deal with its running subscription. `new` are lines on no item, `unlined` items that bill no line any more
+    or are about to lose all of them to others.
 
     `waiting` are lines that come to it on a day that is still ahead, with the moment at which they are sent. `currency`
     is that of the deal and its prices.
@@ -91,7 +100,7 @@ class RunningDeal:
     currency: str
     items: tuple[BilledItem, ...]
     new: tuple[LineItem, ...]
-    unlined: tuple[SubscriptionItem, ...]
+    unlined: tuple[BilledItem, ...]
     waiting: tuple[tuple[LineItem, int], ...] = ()
 
     @property
@@ -101,12 +110,12 @@ class RunningDeal:
 
     @property
     def leaving(self) -> frozenset[str]:
-        """The lines whose price was edited away from that of the others on their item."""
-        return frozenset(line.id for each in self.items for line in each.leaving)
+        """The lines whose price was edited away from that of their item."""
+        return frozenset(line.id for each in (*self.items, *self.unlined) for line in each.leaving)
 
     @property
     def all_items(self) -> tuple[SubscriptionItem, ...]:
-        return (*(each.item for each in self.items), *self.unlined)
+        return tuple(each.item for each in (*self.items, *self.unlined))
 
     @property
     def period_ends(self) -> tuple[int | None, ...]:
@@ -157,6 +166,14 @@ def priced_for(world: World, commercial: Commercial, billed: BilledItem, line: L
     return said
 
 
+def billed_from(world: World, line: LineItem, period_ends: Iterable[int | None], commercial: Commercial) -> int:
+    """From when an item bills a line that comes to it, microseconds UTC: one that another item billed until now moves
+    at its last edit, whatever its day of service."""
+    if (line.id, RATE) in world.base:
+        return line.modified_at or 0
+    return counts_from(line, period_ends, commercial)
+
+
 def minor_price(line: LineItem, currency: str) -> Decimal | None:
     """A line's unit price in minor units; None where it says nothing that could be billed."""
     if line.unit_price is None or line.unit_price < 0:
@@ -165,6 +182,10 @@ def minor_price(line: LineItem, currency: str) -> Decimal | None:
         return minor_units(line.unit_price, currency)
     except MoneyError:
         return None
+
+
+def _by_id(lines: Iterable[LineItem]) -> tuple[LineItem, ...]:
+    return tuple(sorted(lines, key=lambda line: line.id))
 
 
 def line_names(lines: Iterable[LineItem]) -> dict[str, str]:
@@ -176,75 +197,139 @@ def _matched(
     world: World, deal: Deal, subscription: Subscription, items: Sequence[SubscriptionItem], commercial: Commercial
 ) -> RunningDeal:
     lines = lines_billed_now(deal, subscription, commercial, world.now)
-    found = {line.id: name for line in lines if (name := _item_of(world, line, items, subscription)) is not None}
-    loose = [line for line in lines if line.id not in found]
+    found = {line.id: name for line in lines if (name := _item_of(world, line, items)) is not None}
+    ends = [item.period_end for item in items]
+    loose, waiting = [], []
+    for line in (each for each in lines if each.id not in found):
+        if (line.id, QUANTITY) not in world.base and (at := sent_from(line, ends, commercial)) > world.now:
+            waiting.append((line, at))
+        else:
+            loose.append(line)
     currency = commercial.currency_of(deal.opportunity.currency)
-    billed: dict[str, BilledItem] = {}
+    wholes = []
     for item in items:
         together = [line for line in lines if found.get(line.id) == item.id]
         left = tuple(sorted(each for each in item.line_ids if found.get(each, item.id) != item.id))
         gone = tuple(sorted(set(item.line_ids) - {line.id for line in deal.lines}))
-        whole = BilledItem(deal, subscription, item, tuple(together), left=left, gone=gone)
-        staying, leaving = _by_price(world, commercial, whole)
-        loose += leaving
-        billed[item.id] = replace(whole, lines=staying, leaving=leaving)
-    new, waiting = [], []
-    ends = [item.period_end for item in items]
-    for line in sorted(loose, key=lambda each: each.id):
-        if (line.id, QUANTITY) not in world.base and (at := sent_from(line, ends, commercial)) > world.now:
-            waiting.append((line, at))
-            continue
-        interval = interval_of(line, deal.opportunity.billing_interval, commercial)
-        homes = (each for each in billed.values() if each.item.currency == currency)
-        home = next((each for each in homes if _bills_rate_of(line, each, interval)), None)
-        if home is None:
-            new.append(line)
-        else:
-            lines_of_home = tuple(sorted((*home.lines, line), key=lambda each: each.id))
-            billed[home.item.id] = replace(home, lines=lines_of_home, joining=(*home.joining, line))
+        wholes.append(BilledItem(deal, subscription, item, tuple(together), left=left, gone=gone))
+    asked = {line.id: rate for line in loose if (rate := _rate_of_loose(deal, line, commercial)) is not None}
+    asked |= {line.id: rate for whole in wholes for line, rate in _edited_rates(world, commercial, whole)}
+    by_rate = {
+        rate: whole.item.id for whole in wholes if (rate := _rate_for_others(world, whole, currency)) is not None
+    }
+    homes = {line: by_rate[rate] for line, rate in asked.items() if rate in by_rate}
+    billed: dict[str, BilledItem] = {}
+    for whole in wholes:
+        staying, leaving = _by_price(world, commercial, whole, homes)
+        billed[whole.item.id] = replace(whole, lines=staying, leaving=leaving)
+    # Whoever asks for a rate that another item is about to have waits until it has that.
+    # Whoever asks for a rate that another item is about to have waits until it has that.
+    taken: dict[AgreedRate, str] = {}
+    for name, each in billed.items():
+        for line in each.lines:
+            if line.id in asked and line.id not in homes:
+                taken.setdefault(asked[line.id], name)
+    for name, each in billed.items():
+        waiting_here = tuple(line for line in each.leaving if asked.get(line.id) in taken)
+        waits = any(
+            taken.get(asked[line.id], name) != name for line in (*each.lines, *waiting_here) if line.id in asked
+        )
+        lines_here = _by_id((*each.lines, *waiting_here))
+        leaving = tuple(line for line in each.leaving if line not in waiting_here)
+        billed[name] = replace(each, lines=lines_here, leaving=leaving, waits=waits)
+    leaving_lines = [line for each in billed.values() for line in each.leaving]
+    ahead = {*taken, *(asked[line.id] for line in leaving_lines if line.id in asked)}
+    new = [line for line in leaving_lines if line.id not in homes]
+    new += [line for line in loose if line.id not in homes and asked.get(line.id) not in ahead]
+    for line in (*leaving_lines, *loose):
+        if line.id in homes:
+            home = billed[homes[line.id]]
+            billed[home.item.id] = replace(home, lines=_by_id((*home.lines, line)), joining=(*home.joining, line))
     return RunningDeal(
         deal,
         subscription,
         currency,
         tuple(each for each in billed.values() if each.lines),
-        tuple(new),
-        tuple(each.item for each in billed.values() if not each.lines),
+        _by_id(new),
+        tuple(each for each in billed.values() if not each.lines),
         tuple(waiting),
     )
 
 
-def _item_of(world: World, line: LineItem, items: Sequence[SubscriptionItem], subscription: Subscription) -> str | None:
-    """The item that bills a line. A line that moves is named by two while only one of both writes has been made: then
-    it is the one at the rate that was agreed on last."""
-    claims = [item for item in items if line.id in item.line_ids]
-    if len(claims) > 1 and (agreed := agreed_rate(world, line)) is not None:
-        claims = [item for item in claims if rate_of_item(item) == agreed] or claims
-    match = match_item(line, claims or items, subscription.id)
-    return match.id if match is not None else None
+def _item_of(world: World, line: LineItem, items: Sequence[SubscriptionItem]) -> str | None:
+    """The item that bills a line: that which names it, or else which the line names.
+
+    A line that moves is named by two items while only one of both writes has been made: then it is the one at the rate
+    that was agreed on last. And by none while only the other has been made: then its own field is out of date, where
+    that names an item of other lines at another rate.
+    """
+    agreed = agreed_rate(world, line)
+    naming = [item for item in items if line.id in item.line_ids]
+    if naming:
+        return next((item.id for item in naming if rate_of_item(item) == agreed), naming[0].id)
+    return next(
+        (
+            item.id
+            for item in items
+            if item.id == line.stripe_item_id and (not item.line_ids or agreed in (None, rate_of_item(item)))
+        ),
+        None,
+    )
+
+
+def _rate_of_loose(deal: Deal, line: LineItem, commercial: Commercial) -> AgreedRate | None:
+    """The rate that a line on no item asks for."""
+    interval = interval_of(line, deal.opportunity.billing_interval, commercial)
+    price = minor_price(line, commercial.currency_of(deal.opportunity.currency))
+    if interval is None or price is None:
+        return None
+    return AgreedRate(f"{OUR_PRODUCT}{line.product_id}", *interval, price)
+
+
+def _edited_rates(world: World, commercial: Commercial, billed: BilledItem) -> Iterator[tuple[LineItem, AgreedRate]]:
+    """The lines whose price a person edited to another than that of their item, where that is to be billed."""
+    for line in billed.lines:
+        agreed, price = agreed_rate(world, line), minor_price(line, billed.item.currency)
+        if agreed is None or price is None or price in (agreed.unit_amount, billed.item.unit_amount):
+            continue
+        interval = priced_for(world, commercial, billed, line)
+        if interval is not None and _is_carried(world, commercial, line, billed.item):
+            unit, count = interval
+            yield line, replace(agreed, interval=unit, interval_count=count, unit_amount=price)
+
+
+def _rate_for_others(world: World, billed: BilledItem, currency: str) -> AgreedRate | None:
+    """The rate at which an item bills whatever line asks for it; None where its own lines never agreed on that."""
+    rate = rate_of_item(billed.item)
+    agreed = {agreed_rate(world, line) for line in billed.lines} - {None}
+    return rate if billed.item.currency == currency and (rate in agreed or not agreed) else None
 
 
 def _by_price(
-    world: World, commercial: Commercial, billed: BilledItem
+    world: World, commercial: Commercial, billed: BilledItem, homes: Mapping[str, str]
 ) -> tuple[tuple[LineItem, ...], tuple[LineItem, ...]]:
     """The lines that keep the item, and those whose price a person edited away from theirs.
 
-    The item goes on with the lines at its own price, or else with those that nobody edited, or else with the first.
-    An edit that is not carried by itself leaves its line where it is until a person rules on it.
+    Lines whose rate another item bills go there (`homes`, by line). With what is left the item goes on at its own price
+    if any line asks for that, or else at the price of those that nobody edited, or else of the first. An edit that is
+    not carried by itself leaves its line where it is until a person rules on it.
     """
-    lines, item = billed.lines, billed.item
+    item = billed.item
+    lines = [line for line in billed.lines if homes.get(line.id, item.id) == item.id]
     if not lines:
-        return (), ()
+        return (), billed.lines
     prices = {line.id: minor_price(line, item.currency) for line in lines}
     apart = {line.id for line in lines if priced_for(world, commercial, billed, line) is None}
     unmoved = [line.id for line in lines if agreed_price(world, line) == prices[line.id] or line.id in apart]
     first = unmoved[0] if unmoved else lines[0].id
-    kept = item.unit_amount if item.unit_amount in prices.values() else prices[first]
+    keeps = item.unit_amount in prices.values() or item.id in homes.values()
+    kept = item.unit_amount if keeps else prices[first]
     staying = tuple(
         line
         for line in lines
         if prices[line.id] == kept or line.id in unmoved or not _is_carried(world, commercial, line, item)
     )
-    return staying, tuple(line for line in lines if line not in staying)
+    return staying, tuple(line for line in billed.lines if line not in staying)
 
 
 def price_standing(world: World, line: LineItem, item: SubscriptionItem) -> Standing | None:
@@ -301,15 +386,3 @@ def rate_of_item(item: SubscriptionItem) -> AgreedRate | None:
     if item.unit_amount is None:
         return None
     return AgreedRate(item.product, item.interval, item.interval_count, item.unit_amount)
-
-
-def _bills_rate_of(line: LineItem, billed: BilledItem, interval: Interval | None) -> bool:
-    """The item bills exactly the rate of a line, and goes on doing so."""
-    item = billed.item
-    price = minor_price(line, item.currency)
-    return (
-        price is not None
-        and item.product == f"{OUR_PRODUCT}{line.product_id}"
-        and (item.unit_amount, (item.interval, item.interval_count)) == (price, interval)
-        and (not billed.lines or minor_price(billed.lines[0], item.currency) == price)
-    )

@@ -1,12 +1,13 @@
 """Which items a running subscription has: lines that came to its deal or were taken off it, items that bill no line.
 
 Items are added and removed in one request per subscription: Stripe refuses two items of one price, so that none can be
-added twice.
+added twice. Lines that move from one item to another do so in one request too, from one moment: no worker that stops
+leaves them billed twice or nowhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -14,8 +15,10 @@ from typing import Any
 from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.billed_items import (
     RATE,
+    BilledItem,
     RunningDeal,
     agreed_price,
+    billed_from,
     line_names,
     minor_price,
     rate_of_item,
@@ -29,7 +32,7 @@ from sync_pipeline.core.deal import Incomplete
 from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.prices import NOT_BILLED, agreed_rates, as_agreed, price_at_stripe, rate_of_new
 from sync_pipeline.core.product_names import product_name
-from sync_pipeline.core.proration import counts_from, within
+from sync_pipeline.core.proration import within
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_edited
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.rules import Priority, Rules
@@ -43,22 +46,28 @@ from sync_pipeline.core.world import World
 ON_NO_LINE = "item_on_no_line"
 NOTHING = canonical.encode(None)
 RULED = "a person decided a conflict"
+LINES_CHANGED = "the lines that it bills changed"
 
 
 @dataclass(slots=True)
 class ItemChange:
-    """One entry of a subscription's items: what is sent, from when it is prorated (None: the moment of sending)."""
+    """One entry of a subscription's items: what is sent, from when it is prorated (None: the moment of sending), and
+    the `lines` that the item names then."""
 
     entry: dict[str, Any]
     effective: int | None
-    what: FieldChange
+    made: tuple[FieldChange, ...]
     subject: str
     agreements: tuple[Agreement, ...] = ()
-    removes: bool = False
+    lines: tuple[LineItem, ...] = ()
+
+    @property
+    def removes(self) -> bool:
+        return "deleted" in self.entry
 
 
 class ItemChanges(list[ItemChange]):
-    """The items to add to a subscription and to remove from it."""
+    """The items to add to a subscription, to remove from it, and those between which lines move."""
 
 
 def new_lines(
@@ -81,13 +90,6 @@ def new_lines(
         yield from _new_rate(world, rules, running, lines, group[0][1], changes)
 
 
-def can_leave(world: World, rules: Rules, running: RunningDeal, lines: Iterable[LineItem]) -> bool:
-    """Whether lines that leave their item can be billed by another one: until then it goes on billing them."""
-    new = {line.id for line in running.new}
-    rates = [rate_of_new(running, line, rules.commercial) for line in lines if line.id in new]
-    return all(isinstance(rate, Rate) and price_at_stripe(world, rate) is not None for rate in rates)
-
-
 def _new_rate(
     world: World, rules: Rules, running: RunningDeal, lines: Sequence[LineItem], rate: Rate, changes: ItemChanges
 ) -> Iterator[Entry]:
@@ -100,7 +102,10 @@ def _new_rate(
     carried = leave or all(line.amends_line_id for line in lines)
     reaction = commercial.on_stripe_items if was_billed else "carry" if carried else commercial.changes_after_billing
     if not was_billed and any(
-        item.product == rate.stripe_product and was_taken_off(world, running.deal, item) for item in running.unlined
+        billed.item.product == rate.stripe_product
+        and not billed.is_moved
+        and was_taken_off(world, running.deal, billed.item)
+        for billed in running.unlined
     ):
         # Lines are deleted and made again by quoting tools: both would be billed until a person rules on the old one.
         reaction = "review"
@@ -143,7 +148,7 @@ def _new_rate(
             yield replace(clash, winner="Salesforce", detail=f"{detail}; Salesforce wins")
     else:
         edited = max(line.modified_at or 0 for line in lines)
-        effective = max(ruled_at, *(counts_from(line, running.period_ends, commercial) for line in lines))
+        effective = max(ruled_at, *(billed_from(world, line, running.period_ends, commercial) for line in lines))
         quiet_until = edited + commercial.quiet_seconds * 1_000_000
         if world.now < quiet_until:
             yield LookAgain(quiet_until)
@@ -158,19 +163,25 @@ def _new_rate(
         ItemChange(
             {"price": price, "quantity": quantity, "metadata": line_names(lines)},
             None if effective is None else effective // 1_000_000,
-            FieldChange(f"items.{rate.stripe_product}", None, number(Decimal(quantity)), ITEMS, why, put_back=put_back),
+            (
+                FieldChange(
+                    f"items.{rate.stripe_product}", None, number(Decimal(quantity)), ITEMS, why, put_back=put_back
+                ),
+            ),
             first.id,
             (
                 *agreed_quantities((line.id, line.quantity) for line in lines),
                 *agreed_rates((line.id for line in lines), as_agreed(rate)),
             ),
+            tuple(lines),
         )
     )
 
 
 def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
-    """Items that bill no line: added at Stripe, or their lines were taken off the deal."""
-    for item in running.unlined:
+    """Items that bill no line: added at Stripe, or their lines were taken off the deal, or others bill those by now."""
+    for billed in running.unlined:
+        item = billed.item
         taken_off = was_taken_off(world, running.deal, item)
         exchanged = not taken_off and is_exchanged(running.deal, item)
         reaction = rules.commercial.removed_lines if taken_off else rules.commercial.on_stripe_items
@@ -186,28 +197,31 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
             detail, reaction = f"{detail} and does not become one: {line}", "review"
         if running.subscription.status not in CHANGEABLE:
             yield _review(world, ON_NO_LINE, running.deal.opportunity.id, detail, item.id)
-            continue
-        if reaction == "review" or running.subscription.intent is None:
+        elif billed.is_moved:
+            moved = {line.id for line in billed.leaving} | set(billed.left)
+            edited = max(line.modified_at or 0 for line in running.deal.lines if line.id in moved)
+            why = "another item bills its lines since their price was edited"
+            changes.append(removal(item, why, running.deal.opportunity.id, effective=edited // 1_000_000))
+        elif reaction == "review" or running.subscription.intent is None:
             said = (NOTHING, canonical.encode([item.product, number(item.quantity)]))
             words = (None, "nothing", f"{item.quantity} of {name}")
             ruling, told = _asked(world, _clash(world, running, ON_NO_LINE, item.id, None, said, words, detail))
             yield from told
             if ruling is not None:
-                agreed = agreed_quantities((line, 0) for line in item.line_ids)
-                changes.append(removal(item, RULED, running.deal.opportunity.id, agreed))
+                changes.append(removal(item, RULED, running.deal.opportunity.id, _no_seats(billed)))
         elif taken_off:
-            agreed = agreed_quantities((line, 0) for line in item.line_ids)
-            changes.append(removal(item, "its lines were taken off the deal", running.deal.opportunity.id, agreed))
+            why = "its lines were taken off the deal"
+            changes.append(removal(item, why, running.deal.opportunity.id, _no_seats(billed)))
         elif (until := braked_until(world, rules.commercial, item.product, ITEMS)) is not None:
             yield from edit_war(world, rules.commercial, item.product, ITEMS, until)
         else:
             removed = removal(item, "it was added at Stripe", running.deal.opportunity.id)
-            changes.append(replace(removed, what=replace(removed.what, put_back=item.product)))
+            changes.append(replace(removed, made=(replace(removed.made[0], put_back=item.product),)))
 
 
 def settled_items(world: World, running: RunningDeal) -> Iterator[Standing]:
     """What became of lines and items about which there was a conflict, and which are on neither side alone any more."""
-    alone = {line.id for line in running.new} | {item.id for item in running.unlined}
+    alone = {line.id for line in running.new} | {billed.item.id for billed in running.unlined}
     both = {billed.item.id for billed in running.items} | {line.id for each in running.items for line in each.lines}
     for conflict in world.conflicts:
         of_this = conflict.rule in (NOT_BILLED, ON_NO_LINE) and conflict.stripe_object == running.subscription.id
@@ -263,15 +277,21 @@ def _was_edited_there(world: World, item: SubscriptionItem) -> bool:
     return quantity not in (None, item.quantity) or any(rate != rate_of_item(item) for rate in agreed)
 
 
+def _no_seats(billed: BilledItem) -> tuple[Agreement, ...]:
+    """What is agreed on of the lines that were taken off."""
+    return agreed_quantities((line, 0) for line in billed.item.line_ids if line not in billed.left)
+
+
 def removal(
     item: SubscriptionItem, why: str, subject: str, agreements: tuple[Agreement, ...] = (), effective: int | None = None
 ) -> ItemChange:
     what = FieldChange(f"items.{item.product}", number(item.quantity), None, ITEMS, why)
-    return ItemChange({"id": item.id, "deleted": True}, effective, what, subject, agreements, removes=True)
+    return ItemChange({"id": item.id, "deleted": True}, effective, (what,), subject, agreements)
 
 
 def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
     """One request for the changes of one moment; others follow in the next round."""
+    changes = _moves_together(running, changes)
     if not changes:
         return
     subscription = running.subscription
@@ -297,12 +317,33 @@ def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: It
         params,
         subject=now[0].subject,
         priority=Priority.SEATS,
-        reason="; ".join(dict.fromkeys(change.what.reason for change in now)),
-        changes=(change.what for change in now),
+        reason="; ".join(dict.fromkeys(made.reason for change in now for made in change.made)) or LINES_CHANGED,
+        changes=(made for change in now for made in change.made),
         agreements=(agreed for change in now for agreed in change.agreements),
         # Not one request with a change of the subscription's end, which has a proration of its own.
         part="items",
     )
+
+
+def _moves_together(running: RunningDeal, changes: ItemChanges) -> ItemChanges:
+    """Lines that move are given up by all their items and taken by all others from one moment, or none moves yet."""
+    losing = {each.item.id: each for each in (*running.items, *running.unlined) if each.leaving}
+    owing = {name for name, each in losing.items() if each.names_are_stale or not _bills_its_lines(each)}
+    moving = [
+        change
+        for change in changes
+        if change.entry.get("id") in losing or not running.leaving.isdisjoint(line.id for line in change.lines)
+    ]
+    given_up = {change.entry["id"] for change in moving if "id" in change.entry}
+    taken = {line.id for change in moving for line in change.lines}
+    if not (owing <= given_up and running.leaving <= taken):
+        return ItemChanges(change for change in changes if change not in moving)
+    moment = max((change.effective or 0 for change in moving), default=0)
+    return ItemChanges(replace(change, effective=moment) if change in moving else change for change in changes)
+
+
+def _bills_its_lines(billed: BilledItem) -> bool:
+    return line_quantity(billed.lines) == billed.item.quantity
 
 
 def _review(world: World, rule: str, subject: str, detail: str, key: str = "") -> Review:

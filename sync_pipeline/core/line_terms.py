@@ -18,6 +18,7 @@ from sync_pipeline.core.billed_items import (
     RATE,
     BilledItem,
     RunningDeal,
+    billed_from,
     line_names,
     price_standing,
     rate_of_item,
@@ -27,9 +28,10 @@ from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.conflict_inbox import standing_on
 from sync_pipeline.core.item_changes import (
+    LINES_CHANGED,
     RULED,
+    ItemChange,
     ItemChanges,
-    can_leave,
     in_one_request,
     new_lines,
     removal,
@@ -40,7 +42,7 @@ from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.money import exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.prices import Prices, agreed_rates, as_agreed, changed_rates, decide_price, price_at_stripe
-from sync_pipeline.core.proration import counts_from, within
+from sync_pipeline.core.proration import within
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_ahead, ramp_edited
 from sync_pipeline.core.rate_card import is_priced_at, rate_card
 from sync_pipeline.core.rates import Rate
@@ -85,23 +87,25 @@ def _keep_item(
 ) -> Iterator[Entry]:
     # Lines that join where others are gone stand for them.
     before = _without_joining(billed) if not billed.gone else None
-    if before is not None and decide_quantity(world, rules, before).move != "agree":
-        # What both sides had comes first: a line that joins is added to it, and must not look like a conflict.
+    # What both sides had comes first: a line that joins is added to it, and must not look like a conflict. Lines that
+    # are exchanged for it are no conflict either.
+    first = {"agree", "to_stripe"} if billed.leaving else {"agree"}
+    if before is not None and decide_quantity(world, rules, before).move not in first:
         billed = before
     quantity, prices = decide_quantity(world, rules, billed), decide_price(world, rules, billed)
+    prices = replace(prices, rate=None) if billed.waits else prices
     yield from (*quantity.told, *prices.decision.told)
     for line in billed.leaving:
         if (standing := price_standing(world, line, billed.item)) is not None:
             yield from standing_on(world, standing)
-    if not can_leave(world, rules, running, billed.leaving):
-        return
     spanning = [line for line in (*billed.lines, *billed.leaving) if line.id in ramp.lines]
     if spanning and "to_stripe" in (quantity.move, prices.decision.move):
         for line in spanning:
             yield from ramp_edited(world, ramp, line)
         return
     if (shown := rate_of_item(billed.item)) is not None:
-        yield from agreed_rates((line.id for line in prices.agreed), shown)
+        # Of lines that join it is agreed once they did.
+        yield from agreed_rates((line.id for line in prices.agreed if line not in billed.joining), shown)
     if prices.exchanged and not quantity.writes_stripe:
         yield from _exchanged(world, rules, billed, prices)
         return
@@ -119,10 +123,10 @@ def _keep_item(
         yield LookAgain(quiet_until)
     elif quantity.writes_stripe and total == 0:
         agreed = agreed_quantities((line.id, line.quantity) for line in billed.lines)
-        why, effective = "no seats are left on its lines", _counts_from(rules, billed, quantity, prices)
+        why, effective = "no seats are left on its lines", _counts_from(world, rules, billed, quantity, prices)
         changes.append(removal(billed.item, why, billed.lines[0].id, agreed, effective))
     else:
-        yield from _to_stripe(world, rules, running, billed, quantity, prices)
+        yield from _to_stripe(world, rules, running, billed, quantity, prices, changes)
 
 
 def _exchanged(world: World, rules: Rules, billed: BilledItem, prices: Prices) -> Iterator[Entry]:
@@ -145,7 +149,13 @@ def _without_joining(billed: BilledItem) -> BilledItem | None:
 
 
 def _to_stripe(
-    world: World, rules: Rules, running: RunningDeal, billed: BilledItem, quantity: Decision, prices: Prices
+    world: World,
+    rules: Rules,
+    running: RunningDeal,
+    billed: BilledItem,
+    quantity: Decision,
+    prices: Prices,
+    changes: ItemChanges,
 ) -> Iterator[Entry]:
     item = billed.item
     edited = "to_stripe" in (quantity.move, prices.decision.move)
@@ -154,34 +164,44 @@ def _to_stripe(
         yield Review(f"{QUANTITY}:{item.id}", world.account_id, QUANTITY, billed.lines[0].id, detail)
         return
     new_quantity = line_quantity(billed.lines) if quantity.writes_stripe else item.quantity
-    params: dict[str, Any] = {}
+    entry: dict[str, Any] = {}
     made: list[FieldChange] = []
     agreements: list[Agreement] = []
     if prices.rate is not None:
         price = price_at_stripe(world, prices.rate)
         if price is None:
             return
-        params |= {"price": price, "quantity": new_quantity}
+        entry |= {"price": price, "quantity": new_quantity}
         made.append(_priced(item, prices))
         agreements += agreed_rates((line.id for line in billed.lines), as_agreed(prices.rate))
+    elif (shown := rate_of_item(item)) is not None:
+        agreements += agreed_rates((line.id for line in prices.agreed if line in billed.joining), shown)
     if quantity.writes_stripe:
-        params["quantity"] = new_quantity
+        entry["quantity"] = new_quantity
         put_back = item.id if quantity.move == "put_back" else None
         why = "a line with another price is billed apart" if billed.leaving else "seats were edited in Salesforce"
         why = "seats were put back" if put_back else why
         made.append(
             FieldChange("quantity", number(item.quantity), number(new_quantity), QUANTITY, why, put_back=put_back)
         )
-    if quantity.writes_stripe or quantity.move == "agree":
-        shown = [(line.id, line.quantity) for line in billed.lines]
-        agreements += agreed_quantities([*shown, *((line, 0) for line in billed.gone)])
-    if params:
+    settled = quantity.writes_stripe or quantity.move == "agree"
+    if settled:
+        quantities = [(line.id, line.quantity) for line in billed.lines]
+        agreements += agreed_quantities([*quantities, *((line, 0) for line in billed.gone)])
+    # A line whose seats a person is asked about stays on record.
+    names = {"metadata": line_names(billed.lines)} if settled and billed.names_are_stale else {}
+    effective = _counts_from(world, rules, billed, quantity, prices)
+    if billed.leaving or not running.leaving.isdisjoint(line.id for line in billed.joining):
+        if settled:
+            of_item = tuple(replace(change, field=f"items.{item.product}.{change.field}") for change in made)
+            whole = {"id": item.id, **entry, **names}
+            changes.append(ItemChange(whole, effective, of_item, billed.lines[0].id, tuple(agreements), billed.lines))
+        return
+    params = {**entry, **names}
+    if entry:
         params["proration_behavior"] = rules.commercial.proration
         if edited:
-            params |= within(item.period_start, item.period_end, _counts_from(rules, billed, quantity, prices))
-    if billed.names_are_stale:
-        params["metadata"] = line_names(billed.lines)
-    reasons = dict.fromkeys(change.reason for change in made) or {"the lines that it bills changed": None}
+            params |= within(item.period_start, item.period_end, effective)
     yield stripe_writing.update(
         world,
         "subscription_item",
@@ -189,7 +209,7 @@ def _to_stripe(
         params,
         subject=billed.lines[0].id,
         priority=Priority.SEATS,
-        reason="; ".join(reasons),
+        reason="; ".join(dict.fromkeys(change.reason for change in made)) or LINES_CHANGED,
         changes=made,
         agreements=agreements,
         subscription=item.subscription,
@@ -214,13 +234,13 @@ def _priced(item: SubscriptionItem, prices: Prices) -> FieldChange:
     return FieldChange("price", old, new, RATE, why, put_back=put_back)
 
 
-def _counts_from(rules: Rules, billed: BilledItem, quantity: Decision, prices: Prices) -> int:
+def _counts_from(world: World, rules: Rules, billed: BilledItem, quantity: Decision, prices: Prices) -> int:
     """From when a change is billed: the day of the lines that join, or else the edit; not before a person's ruling
     asked for it. Seconds UTC."""
     joining = {line.id for line in billed.joining}
     edited = [line for line in (*billed.lines, *billed.leaving) if line.id not in joining]
     ends = (billed.item.period_end,)
-    moments = [counts_from(line, ends, rules.commercial) for line in billed.joining]
+    moments = [billed_from(world, line, ends, rules.commercial) for line in billed.joining]
     moments = moments or [line.modified_at or 0 for line in edited]
     return max(*moments, quantity.ruled_at or 0, prices.decision.ruled_at or 0) // 1_000_000
 

@@ -20,7 +20,7 @@ def told_products(world: World, commercial: Commercial) -> frozenset[str]:
     """The products of items that bill no line, or something else than their lines sell, if Salesforce has no name."""
     found = set()
     for running in running_deals(world, commercial):
-        found |= {item.product for item in running.unlined}
+        found |= {billed.item.product for billed in running.unlined}
         for billed in running.items:
             agreed = {rate.product for line in billed.lines if (rate := agreed_rate(world, line)) is not None}
             found |= {billed.item.product} - agreed if agreed else set()

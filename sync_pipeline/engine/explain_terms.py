@@ -231,7 +231,8 @@ def _writes(
     fields = {which, rules.salesforce["line"].fields[OF_LINE[which]]}
     if item is None:
         return tuple(each for each in history(rows, lines) if each.field in fields)
-    fields_of_subscription = {MADE, "terms", "phases", f"items.{item.product}"}
+    of_item = f"items.{item.product}"
+    fields_of_subscription = {MADE, "terms", "phases", of_item, f"{of_item}.{which}"}
     return tuple(
         each
         for each in history(rows, {item.id, item.subscription, *lines})

@@ -130,6 +130,8 @@ DISTURBANCES: dict[str, Callable[[TwoSystems], object]] = {
     "seats of another line are edited": lambda both: _edit_line(both, VIEWER, quantity=Decimal(9)),
     "a price is edited": lambda both: _edit_line(both, ANALYST, unit_price=Decimal(650)),
     "the price of one of two lines is edited": lambda both: _edit_line(both, MORE_ANALYSTS, unit_price=Decimal(590)),
+    "that price is edited back": lambda both: _edit_line(both, MORE_ANALYSTS, unit_price=Decimal(600)),
+    "the price of the other line becomes the same": lambda both: _edit_line(both, ANALYST, unit_price=Decimal(590)),
     "a line is added": _line_added,
     "one of two lines is taken off": lambda both: both.records.pop(MORE_ANALYSTS, None),
     "a line is taken off": lambda both: both.records.pop(VIEWER, None),

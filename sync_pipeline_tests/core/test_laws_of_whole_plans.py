@@ -120,8 +120,9 @@ def _is_allowed(
 
 def _lines_of(seen: World, command: Command) -> tuple[str, ...]:
     assert isinstance(seen.billing, Present)
-    item = next(each for each in seen.billing.value.items if each.id == command.body["id"])
-    return item.line_ids
+    entries = command.body["params"].get("items", ())
+    changed = {command.body["id"], *(entry.get("id") for entry in entries)}
+    return tuple(name for item in seen.billing.value.items if item.id in changed for name in item.line_ids)
 
 
 def _moved(seen: World, base: dict[tuple[str, str], str], names: tuple[str, ...]) -> bool:

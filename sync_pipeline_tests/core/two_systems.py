@@ -295,6 +295,9 @@ class TwoSystems:
     def _update_subscription_item(self, item_id: str, params: dict[str, Any]) -> None:
         held = self.items[item_id]
         if "price" in params:
+            others = [i for i in self.items.values() if i.subscription == held.subscription and i.id != item_id]
+            if any(each.price == params["price"] for each in others):
+                raise Refused("two items with the same price")
             held = replace(self._at_price(held, self.prices[params["price"]]), quantity=params.get("quantity", 1))
         if "metadata" in params:
             held = replace(held, line_ids=_lines(params["metadata"]))
@@ -307,6 +310,9 @@ class TwoSystems:
         for entry in params.get("items", ()):
             if entry.get("deleted"):
                 del self.items[entry["id"]]
+                continue
+            if "id" in entry:
+                self._update_subscription_item(entry["id"], entry)
                 continue
             price = self.prices[entry["price"]]
             if any(i.price == price.id and i.subscription == subscription_id for i in self.items.values()):
