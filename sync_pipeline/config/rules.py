@@ -87,6 +87,9 @@ def read_rules(path: Path | None = None) -> RulesFile:
         raise RulesError(f"{name} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise RulesError(f"{name} is not a text in UTF-8") from None
+    if document.value is None or (isinstance(document.value, dict) and not any(document.value.values())):
+        # A file that is being saved is empty for a moment, and would bill deals from before go_live.
+        raise RulesError(f"{name}:1: the file says nothing; write what differs, or take SYNC_RULES away")
     return _read(name, document, _shipped().value)
 
 

@@ -72,8 +72,8 @@ def freshness_sensor(
     minimum_interval_seconds=EVERY_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Tells once of every write that a system refuses, of operations that fail again and again, and of accounts that"
-        " wait for a quarter of an hour; and once when that is over."
+        "Tells once of every write that a system refuses, of operations that fail again and again, of accounts that wait"
+        " for a quarter of an hour, and of a Salesforce that was not asked for as long; and once when that is over."
     ),
 )
 def stuck_work_sensor(
@@ -83,7 +83,7 @@ def stuck_work_sensor(
 
     def found() -> list[Trouble]:
         with open_current_ledger(settings) as ledger:
-            return list(_stuck(ledger, build_env(settings).wall()))
+            return list(_stuck(ledger, build_env(settings).wall(), settings.poll_seconds))
 
     return _tell(context, settings, found)
 
@@ -196,11 +196,13 @@ def _late_tables(context: dg.SensorEvaluationContext) -> Iterator[Trouble]:
         )
 
 
-def _stuck(ledger: "Ledger", wall: int) -> Iterator[Trouble]:
+def _stuck(ledger: "Ledger", wall: int, poll_seconds: int) -> Iterator[Trouble]:
+    from sync_pipeline.engine.intake import POLLED
     from sync_pipeline.engine.refusals import without_values
-    from sync_pipeline.ledger import breakers, commands, work
+    from sync_pipeline.ledger import breakers, commands, cursors, work
 
     with ledger.read() as conn:
+        polled = int(cursors.get(conn, POLLED) or wall)
         parked, troubled, waiting = commands.parked(conn), breakers.troubled(conn), work.status(conn, wall)
     for row in parked:
         yield Trouble(
@@ -229,4 +231,15 @@ def _stuck(ledger: "Ledger", wall: int) -> Iterator[Trouble]:
             over="No account waits any more",
             line=f"{waiting.due} are due, the first for {(wall - waiting.oldest_due_wall) // 60_000_000} min.",
             path="/runs",
+        )
+    # Nothing becomes due while nobody asks, as with a sign-in that is refused: no run would ever fail.
+    if wall - polled >= max(WAITING_US, 3 * poll_seconds * 1_000_000):
+        yield Trouble(
+            subject="polls of Salesforce",
+            cause="late",
+            begun="Salesforce is not asked any more what changed",
+            over="Salesforce is asked again what changed",
+            line=f"The last time was {(wall - polled) // 60_000_000} min ago: the ticks of salesforce_changes_sensor, or "
+            "sync-pipeline doctor, tell why.",
+            path="/automation",
         )

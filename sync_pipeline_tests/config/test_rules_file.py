@@ -178,10 +178,20 @@ def test_a_file_of_another_shape_is_a_mistake_with_its_line_not_a_crash(tmp_path
 
 
 @pytest.mark.parametrize("text", ["", "# nothing of our own yet\n", "commercial:\nsalesforce:\nfields:\n"])
-def test_a_file_without_settings_is_the_shipped_one(tmp_path: Path, text: str) -> None:
+def test_a_file_that_says_nothing_is_not_taken_for_the_shipped_one(tmp_path: Path, text: str) -> None:
+    """A file is empty for a moment while it is saved: without its go_live, every deal that was ever won was billed."""
     path = tmp_path / "rules.yaml"
     path.write_text(text, "utf-8")
-    assert load_rules(path) == load_rules()
+    assert mistakes(path) == [f"{path}:1: the file says nothing; write what differs, or take SYNC_RULES away"]
+
+
+def test_a_part_without_settings_is_the_shipped_one(tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+    path.write_text("commercial:\n  go_live: 2026-02-01\nsalesforce:\nfields:\n", "utf-8")
+    shipped = load_rules()
+    assert load_rules(path) == dataclasses.replace(
+        shipped, commercial=dataclasses.replace(shipped.commercial, go_live="2026-02-01")
+    )
 
 
 def test_a_file_holds_only_what_differs(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from dagster._core.test_utils import create_run_for_test
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine.assembly import build_env, open_current_ledger
-from sync_pipeline.ledger import breakers, work
+from sync_pipeline.engine.intake import POLLED
+from sync_pipeline.ledger import breakers, cursors, work
 from sync_pipeline.orchestration.alerting import (
     NO_CHANNEL,
     SENSORS,
@@ -214,6 +215,28 @@ def test_stuck_work_is_told_once_without_personal_values(
         "*No write is refused any more*",
         "*No account waits any more*",
     ]
+
+
+def test_a_salesforce_that_nobody_asks_any_more_is_told(
+    settings: Settings, memory: dg.DagsterInstance, chat: Hook
+) -> None:
+    """With a sign-in that is refused nothing becomes due, so that no run fails and no account waits."""
+    sensor = Ticking(stuck_work_sensor, settings, memory, chat)
+    assert sensor.tick() == []
+    _asked_last(settings, minutes_ago=14)
+    assert sensor.tick() == []
+    _asked_last(settings, minutes_ago=16)
+    (told,) = sensor.tick()
+    assert told.startswith("*Salesforce is not asked any more what changed*\nThe last time was 16 min ago:")
+    assert sensor.tick() == []
+    _asked_last(settings, minutes_ago=0)
+    assert [told.splitlines()[0] for told in sensor.tick()] == ["*Salesforce is asked again what changed*"]
+
+
+def _asked_last(settings: Settings, minutes_ago: int) -> None:
+    wall = build_env(settings).wall()
+    with open_current_ledger(settings) as ledger, ledger.tx() as conn:
+        cursors.put(conn, POLLED, str(wall - minutes_ago * MINUTE), wall)
 
 
 @pytest.mark.parametrize("sensor", SENSORS)

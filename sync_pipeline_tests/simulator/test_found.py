@@ -564,6 +564,22 @@ FOUND: dict[str, Plan] = {
         Weather(kill=0.02, pause=0.005),
         by_card=False,
     ),
+    "seed 37800: a line whose move was made only in part is billed by one item": Plan(
+        37800,
+        (
+            Action(5, "win", 0, 0),
+            Action(15554400, "take a line off", 1, 37),
+            Action(0, "win", 1, 0),
+            Action(2678400, "put a line on", 0, 31),
+            Action(2678400, "edit the terms of payment", 0, 23),
+            Action(85850, "restore the Account", 0, 41),
+            Action(2678400, "rename the Account", 0, 12),
+            Action(25, "edit a price in Salesforce", 0, 17),
+        ),
+        (),
+        Weather(pause=0.005),
+        by_card=False,
+    ),
 }
 
 
