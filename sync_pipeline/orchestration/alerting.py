@@ -72,8 +72,8 @@ def freshness_sensor(
     minimum_interval_seconds=EVERY_SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Tells once of every write that a system refuses, of operations that fail again and again, of accounts that wait"
-        " for a quarter of an hour, and of a Salesforce that was not asked for as long; and once when that is over."
+        "Tells once of every write that a system refuses, of operations that fail again and again, and of accounts that"
+        " wait, or a Salesforce that was not asked, for a quarter of an hour; and once when that is over."
     ),
 )
 def stuck_work_sensor(
@@ -239,7 +239,7 @@ def _stuck(ledger: "Ledger", wall: int, poll_seconds: int) -> Iterator[Trouble]:
             cause="late",
             begun="Salesforce is not asked any more what changed",
             over="Salesforce is asked again what changed",
-            line=f"The last time was {(wall - polled) // 60_000_000} min ago: the ticks of salesforce_changes_sensor, or "
-            "sync-pipeline doctor, tell why.",
+            line=f"The last time was {(wall - polled) // 60_000_000} min ago. The ticks of salesforce_changes_sensor "
+            "tell why, and sync-pipeline doctor.",
             path="/automation",
         )
