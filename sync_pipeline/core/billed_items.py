@@ -223,7 +223,6 @@ def _matched(
         staying, leaving = _by_price(world, commercial, whole, homes)
         billed[whole.item.id] = replace(whole, lines=staying, leaving=leaving)
     # Whoever asks for a rate that another item is about to have waits until it has that.
-    # Whoever asks for a rate that another item is about to have waits until it has that.
     taken: dict[AgreedRate, str] = {}
     for name, each in billed.items():
         for line in each.lines:
