@@ -52,9 +52,9 @@ def receive(ledger: Ledger, hints: Iterable[Hint], env: Env) -> int:
 
 
 def nudge(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:
-    """Somebody says that these accounts may have changed."""
+    """Somebody says that these accounts may have changed; as nobody knows who, behind what both systems say."""
     with ledger.tx() as conn:
-        work.mark_dirty(conn, accounts, priority=Priority.CREATE, now_wall=env.wall())
+        work.mark_dirty(conn, accounts, priority=Priority.WRITE_BACK, now_wall=env.wall())
 
 
 def resync(ledger: Ledger, accounts: Iterable[str], env: Env) -> None:

@@ -6,12 +6,13 @@ answered with 2xx. Bodies are never kept and never logged; a repeated event chan
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -24,6 +25,10 @@ from sync_pipeline.systems.stripe.events import hint
 from sync_pipeline.systems.stripe.webhooks import BadSignature, verify
 
 MAX_BODY = 1024 * 1024
+BODY_SECONDS = 20
+"""Stripe and Salesforce send a body at once; a sender who does not keeps no connection for longer."""
+MAX_NOTIFICATIONS = 100
+"""As many as one outbound message can have (Salesforce's SOAP guide, Outbound Messaging Notifications)."""
 MICROS = 1_000_000
 ACK = (
     '<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"><soapenv:Body>'
@@ -33,8 +38,12 @@ ACK = (
 ACCOUNT_IN_MESSAGE = re.compile(rb"<(?:\w+:)?(?:AccountId|Id)>(001[0-9A-Za-z]{15})</")
 
 
-class BodyTooLarge(ValueError):
-    """The request is larger than any webhook."""
+class BodyRefused(ValueError):
+    """The request has no body that a webhook could have."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
 
 
 def build_app(ledger: Ledger, env: Env, secrets: Sequence[str], org_id: str | None = None) -> Starlette:
@@ -45,8 +54,8 @@ def build_app(ledger: Ledger, env: Env, secrets: Sequence[str], org_id: str | No
             payload = await _body(request)
             event = verify(payload, request.headers.get("stripe-signature", ""), secrets, env.wall() // MICROS)
             found = hint(event)
-        except BodyTooLarge:
-            return _refused(413, "the body is larger than 1 MiB")
+        except BodyRefused as error:
+            return _refused(error.status, str(error))
         except BadSignature as error:
             return _refused(400, str(error))
         except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError):
@@ -61,12 +70,14 @@ def build_app(ledger: Ledger, env: Env, secrets: Sequence[str], org_id: str | No
         """An outbound message is an unsigned hint: it can only make an Account be looked at."""
         try:
             payload = await _body(request)
-        except BodyTooLarge:
-            return _refused(413, "the body is larger than 1 MiB")
+        except BodyRefused as error:
+            return _refused(error.status, str(error))
         if org_id is None or not _is_from(payload, org_id):
             return _refused(403, "the message is not from the org of this ledger (or SYNC_EXPECT_ORG_ID)")
         named = {match.decode() for match in ACCOUNT_IN_MESSAGE.findall(payload)}
         accounts = sorted(filter(is_account_id, named))
+        if len(accounts) > MAX_NOTIFICATIONS:
+            return _refused(400, f"the message names {len(accounts)} Accounts; one has {MAX_NOTIFICATIONS} at most")
         try:
             await run_in_threadpool(nudge, ledger, accounts, env)
         except LedgerError:
@@ -92,11 +103,17 @@ def build_app(ledger: Ledger, env: Env, secrets: Sequence[str], org_id: str | No
 async def _body(request: Request) -> bytes:
     """The raw body, never more than 1 MiB of it in memory."""
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise BodyTooLarge
-        chunks.append(chunk)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MAX_BODY:
+                    raise BodyRefused(413, "the body is larger than 1 MiB")
+                chunks.append(chunk)
+    except TimeoutError:
+        raise BodyRefused(408, f"the body did not come within {BODY_SECONDS} s") from None
+    except ClientDisconnect:
+        raise BodyRefused(400, "the sender went away before the body was whole") from None
     return b"".join(chunks)
 
 

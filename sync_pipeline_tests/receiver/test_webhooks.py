@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import socket
 import sqlite3
 import threading
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 import requests
 from sqlalchemy import func, select
 
+from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.salesforce_ids import record_id
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.intake import resync, sweep_stripe
 from sync_pipeline.ledger.tables import inbox, work
+from sync_pipeline.receiver import app
 from sync_pipeline_tests.engine.installation import Installation
 from sync_pipeline_tests.engine.people import at_stripe, only, pay, win
 from sync_pipeline_tests.engine.story import story
@@ -196,8 +200,38 @@ def test_salesforce_messages_are_hints_from_the_expected_org_only(sync: Installa
     answer = endpoint.post(message.format(org=f"{ORG}IAA").encode(), "", "/webhooks/salesforce")
     assert answer.status_code == 200
     assert "<Ack>true</Ack>" in answer.text
-    rows = sync.rows(select(work.c.account).where(work.c.dirty_seq > work.c.clean_seq))
+    rows = sync.rows(select(work.c.account, work.c.priority).where(work.c.dirty_seq > work.c.clean_seq))
     assert {row.account for row in rows} == {"001Aa0000000001IAA", "001Aa0000000002IAA"}
+    assert {row.priority for row in rows} == {Priority.WRITE_BACK}, "whoever knows the org's id can send this"
+
+
+def test_a_message_names_no_more_accounts_than_salesforce_would_send(sync: Installation, endpoint: Endpoint) -> None:
+    named = [record_id(f"001Aa{number:010}") for number in range(101)]
+
+    def message(ids: list[str | None]) -> bytes:
+        records = "".join(f"<sf:Id>{each}</sf:Id>" for each in ids)
+        return f"<x><OrganizationId>{ORG}IAA</OrganizationId>{records}</x>".encode()
+
+    refused = endpoint.post(message(named), "", "/webhooks/salesforce")
+    assert (refused.status_code, _rows(sync)) == (400, 0)
+    assert endpoint.post(message(named[:100]), "", "/webhooks/salesforce").status_code == 200
+    assert _rows(sync) == 100
+
+
+@pytest.mark.parametrize("path", ["/webhooks/stripe", "/webhooks/salesforce"])
+def test_a_sender_who_goes_away_or_never_ends_costs_nothing_but_its_connection(
+    sync: Installation, endpoint: Endpoint, path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(app, "BODY_SECONDS", 1)
+    begun = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\nabc".encode()
+    port = int(endpoint.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port)) as gone:
+        gone.sendall(begun)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+        slow.sendall(begun)
+        assert slow.recv(64).startswith(b"HTTP/1.1 408 ")
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+    assert _rows(sync) == 0
 
 
 def test_healthz_tells_how_much_is_due(sync: Installation, endpoint: Endpoint) -> None:
