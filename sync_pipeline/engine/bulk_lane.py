@@ -37,6 +37,7 @@ SHORTEST_PAUSE_US, LONGEST_PAUSE_US = 2_000_000, 60_000_000
 ROWS_PER_STEP = 500
 SYSTEM = "salesforce"
 TOO_LATE = Outcome("throttled", message="it was not sent in time")
+NO_RESULTS = Outcome("ambiguous", message="the results of its job cannot be read")
 NOT_REACHED = Outcome("throttled", message="the job ended before it came to this record")
 
 Rows = Sequence[tuple[str, str, str]]
@@ -94,7 +95,7 @@ class BulkLane:
             if failure.access:
                 raise Halted(str(failure)) from failure
             report.problems.add(str(failure))
-            self._pause(SHORTEST_PAUSE_US)
+            self._pause(_patience(job, wall))
         self._spent += self.engine.salesforce.calls - calls
         return report
 
@@ -163,17 +164,25 @@ class BulkLane:
         self._pause(SHORTEST_PAUSE_US)
 
     def _watch(self, job: BulkJob, wall: int, report: BatchReport) -> None:
-        api, name, running = BulkUpdate(self.engine.salesforce), str(job.salesforce_id), wall - (job.started_wall or 0)
+        api, name = BulkUpdate(self.engine.salesforce), str(job.salesforce_id)
+        has_time = wall - (job.started_wall or 0) <= GIVE_UP_US
         info = api.look(name)
         if info is not None and not info.ended:
-            if running > GIVE_UP_US:
+            if not has_time:
                 report.problems.add(f"Salesforce: bulk job {name} runs for too long and is aborted")
                 api.abort(name)
-            self._pause(min(LONGEST_PAUSE_US, max(SHORTEST_PAUSE_US, running // 2)))
+            self._pause(_patience(job, wall))
             return
         with self.engine.ledger.read() as conn:
             rows = commands.in_job(conn, job.id)
-        outcomes = {} if info is None else api.outcomes(name, info)
+        try:
+            outcomes = {} if info is None else api.outcomes(name, info)
+        except ReadFailed as failure:
+            if failure.access or has_time:
+                raise
+            # What the job has written, the next look at its records tells.
+            report.problems.add(f"Salesforce: the results of bulk job {name} cannot be read ({failure})")
+            outcomes = dict.fromkeys((_record(body) for _, _, body in rows), NO_RESULTS)
         self._results[job.id] = (outcomes, list(rows))
         if info is None or info.state != "JobComplete":
             report.problems.add(_unfinished(name, info, len(rows) - len(outcomes)))
@@ -251,6 +260,12 @@ def waits(conn: Connection, now_wall: int) -> bool:
         job.lease_until_wall <= now_wall and (admitted or job.state != "gathering" or now_wall > job.deadline_wall)
         for job in bulk_jobs.open_jobs(conn)
     )
+
+
+def _patience(job: BulkJob, wall: int) -> int:
+    """How long to leave a job alone: the longer, the longer it runs."""
+    running = wall - (job.started_wall or wall)
+    return min(LONGEST_PAUSE_US, max(SHORTEST_PAUSE_US, running // 2))
 
 
 def _unfinished(name: str, info: JobInfo | None, left: int) -> str:

@@ -228,6 +228,18 @@ def test_one_fault_at_any_call_of_a_job_changes_nothing_in_the_end(
             assert done[0][0] == len(rest.accounts), f"{kind} at {method} {path}"
 
 
+def test_results_that_can_never_be_read_hold_no_account(company: tuple[Company, Installation]) -> None:
+    """The Accounts of a job waited for its results for good. What it has written the records themselves tell."""
+    rest, sync = company
+    no = [{"errorCode": "NOT_FOUND", "message": "no such results"}]
+    fault(rest.sandbox, "http", side="salesforce", method="GET", path=RESULTS[1], status=404, body=no, times=10**6)
+    since = mark(rest.sandbox)
+    go_on(sync)
+    check(rest, sync)
+    asked = [path for path in of_jobs(rest.sandbox, since) if path.endswith("successfulResults")]
+    assert 10 < len(asked) < 100, "they may be there in a moment"
+
+
 class Killed(BaseException):
     """The worker is no more."""
 
