@@ -5,12 +5,13 @@ ever being tried again. The daemon's loop turns every 5 s, so an interval of 1 s
 """
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings
-from sync_pipeline.orchestration.decision import DrainRun, why_not
+from sync_pipeline.orchestration.decision import FAILURES_SEEN, DrainRun, why_not
 from sync_pipeline.orchestration.drain import JOB
 from sync_pipeline.orchestration.reconcile import IN_FLIGHT
 
@@ -62,14 +63,14 @@ def _start_a_drain(instance: dg.DagsterInstance, ledger: "Ledger", env: "Env") -
     from sync_pipeline.ledger import cursors
 
     needed = drain_is_needed(ledger, env)
-    runs = _drain_runs(instance)
+    runs, failed = _drain_runs(instance), _failed_in_a_row(instance) if needed else ()
     wall = env.wall()
     with ledger.tx() as conn:
         # Two sensors may decide at the same time. Writing this row first makes one wait for the other on Postgres,
         # as SQLite does for any write, so the second one sees that a drain was requested.
         cursors.put(conn, "drain.decided_wall", str(wall), wall)
         requested = int(cursors.get(conn, "drain.requested_wall") or 0)
-        reason = why_not(needed=needed, runs=runs, requested_wall=requested, wall=wall)
+        reason = why_not(needed=needed, runs=runs, failed_wall=failed, requested_wall=requested, wall=wall)
         if reason is None:
             cursors.put(conn, "drain.requested_wall", str(wall), wall)
     return dg.RunRequest() if reason is None else dg.SkipReason(reason)
@@ -82,3 +83,11 @@ def _drain_runs(instance: dg.DagsterInstance) -> Sequence[DrainRun]:
         DrainRun(record.dagster_run.run_id, None if record.start_time is None else int(record.start_time * 1_000_000))
         for record in records
     ]
+
+
+def _failed_in_a_row(instance: dg.DagsterInstance) -> Sequence[int]:
+    """When the latest drain runs that are over ended, newest first, as far as they have failed; microseconds."""
+    over = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+    records = instance.get_run_records(dg.RunsFilter(job_name=JOB, statuses=over), limit=FAILURES_SEEN)
+    failed = takewhile(lambda record: record.dagster_run.status == dg.DagsterRunStatus.FAILURE, records)
+    return [int((record.end_time or record.update_timestamp.timestamp()) * 1_000_000) for record in failed]

@@ -31,6 +31,19 @@ OLD = DrainRun("old", WALL - 60 * SECOND)
     ],
 )
 def test_one_drain_run_for_due_work(needed: bool, runs: list[DrainRun], requested_ago: int, said: str | None) -> None:
-    found = why_not(needed=needed, runs=runs, requested_wall=WALL - requested_ago * SECOND, wall=WALL)
+    found = why_not(needed=needed, runs=runs, failed_wall=[], requested_wall=WALL - requested_ago * SECOND, wall=WALL)
     assert (found is None) == (said is None)
     assert said is None or said in str(found)
+
+
+@pytest.mark.parametrize(
+    ("failures", "ended_ago", "left"),
+    [(1, 0, None), (2, 0, 40), (2, 39, 1), (2, 40, None), (3, 10, 70), (5, 0, 320), (6, 0, 600), (8, 0, 600)],
+)
+def test_runs_that_fail_again_and_again_are_started_ever_more_seldom(
+    failures: int, ended_ago: int, left: int | None
+) -> None:
+    """A run that was killed is followed at once; rules that cannot be read made eight runs in 90 s."""
+    ended = [WALL - ended_ago * SECOND - number * SECOND for number in range(failures)]
+    found = why_not(needed=True, runs=[], failed_wall=ended, requested_wall=0, wall=WALL)
+    assert found == (left and f"the last {failures} runs have failed; the next one is tried in {left} s")

@@ -99,6 +99,22 @@ def test_a_run_that_started_and_gives_no_sign_of_life_keeps_nothing_waiting(
     assert tick(stripe_inbox_sensor, settings, instance) is None
 
 
+def test_after_runs_that_failed_again_and_again_the_next_waits(
+    installed: Installed, instance: dg.DagsterInstance
+) -> None:
+    settings = installed()
+    make_due(settings)
+    for ends_with in ("PIPELINE_FAILURE", "PIPELINE_SUCCESS", "PIPELINE_FAILURE", "PIPELINE_FAILURE"):
+        run = create_run_for_test(instance, job_name=JOB)
+        ended = dg.DagsterEvent(event_type_value=ends_with, job_name=JOB)
+        instance.run_storage.handle_run_event(run.run_id, ended, datetime.now(UTC))
+    assert str(tick(stripe_inbox_sensor, settings, instance)).startswith("the last 2 runs have failed; the next one is")
+    run = create_run_for_test(instance, job_name=JOB)
+    ended = dg.DagsterEvent(event_type_value="PIPELINE_CANCELED", job_name=JOB)
+    instance.run_storage.handle_run_event(run.run_id, ended, datetime.now(UTC))
+    assert tick(stripe_inbox_sensor, settings, instance) is None
+
+
 def test_a_living_drain_takes_the_work(installed: Installed, instance: dg.DagsterInstance) -> None:
     settings = installed()
     make_due(settings)
