@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from sync_pipeline.core import stripe_writing
 from sync_pipeline.core.amendments import is_amendment
-from sync_pipeline.core.billed_items import priced_for, running_deals
+from sync_pipeline.core.billed_items import priced_for
 from sync_pipeline.core.canon import text
 from sync_pipeline.core.commands import Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
@@ -22,6 +22,7 @@ from sync_pipeline.core.deal import Incomplete, subscription_intent, terms, toda
 from sync_pipeline.core.lifecycle import has_ended, is_ending
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.world import Billing, Deal, World
 

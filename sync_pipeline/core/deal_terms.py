@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from sync_pipeline.core import canonical, stripe_writing
-from sync_pipeline.core.billed_items import RunningDeal, running_deals, why_fixed
+from sync_pipeline.core.billed_items import RunningDeal, why_fixed
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.conflict import About
@@ -19,6 +19,7 @@ from sync_pipeline.core.deal import COLLECTION_METHODS, collection, today
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.part_ids import opportunity_of, part_number
 from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_records import Opportunity
 from sync_pipeline.core.two_way import Term, decide
 from sync_pipeline.core.world import World

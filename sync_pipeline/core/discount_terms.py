@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sync_pipeline.core import canonical, stripe_writing
-from sync_pipeline.core.billed_items import RunningDeal, running_deals, why_fixed
+from sync_pipeline.core.billed_items import RunningDeal, why_fixed
 from sync_pipeline.core.commands import Agreement, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About
 from sync_pipeline.core.crosswalk import own_billing
@@ -20,6 +20,7 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.rate_card import coupons, is_discount
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.stripe_records import Discount
 from sync_pipeline.core.two_way import Decision, Term, decide
 from sync_pipeline.core.world import Billing, World

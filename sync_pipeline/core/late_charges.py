@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from sync_pipeline.core.billed_items import RunningDeal, running_deals
+from sync_pipeline.core.billed_items import RunningDeal
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.charged import charged, charged_lines
 from sync_pipeline.core.commands import Command, Entry, LookAgain, Review
@@ -24,6 +24,7 @@ from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.rate_card import rate_card
 from sync_pipeline.core.rates import Rate, is_one_time
 from sync_pipeline.core.rules import Commercial, Priority, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.seats import agreed_quantities, agreed_quantity
 from sync_pipeline.core.world import World

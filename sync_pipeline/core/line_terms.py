@@ -22,7 +22,6 @@ from sync_pipeline.core.billed_items import (
     line_names,
     price_standing,
     rate_of_item,
-    running_deals,
 )
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
@@ -47,6 +46,7 @@ from sync_pipeline.core.ramps_ahead import RampAhead, ramp_ahead, ramp_edited
 from sync_pipeline.core.rate_card import is_priced_at, rate_card
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.rules import Priority, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.seats import agreed_quantities, decide_quantity, line_quantity, quantity_of, spread
 from sync_pipeline.core.stripe_lines import lines_taken_back, why_no_exchange
 from sync_pipeline.core.stripe_records import SubscriptionItem

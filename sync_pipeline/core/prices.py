@@ -19,7 +19,6 @@ from sync_pipeline.core.billed_items import (
     priced_for,
     rate_of_item,
     remembered_rate,
-    running_deals,
 )
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Entry, Review
@@ -30,6 +29,7 @@ from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rate_card import is_priced_at
 from sync_pipeline.core.rates import Interval, Rate, interval_of
 from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.stripe_lines import why_no_exchange
 from sync_pipeline.core.two_way import Decision, Term, decide

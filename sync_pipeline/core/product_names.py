@@ -5,9 +5,10 @@ Of those Stripe's name is looked up only where a person is told of them.
 
 from __future__ import annotations
 
-from sync_pipeline.core.billed_items import agreed_rate, running_deals
+from sync_pipeline.core.billed_items import agreed_rate
 from sync_pipeline.core.rates import OUR_PRODUCT
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.world import World
 
 

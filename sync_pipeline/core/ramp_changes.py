@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sync_pipeline.core import canonical, stripe_writing
-from sync_pipeline.core.billed_items import RunningDeal, running_deals
+from sync_pipeline.core.billed_items import RunningDeal
 from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, match_schedule, own_billing
 from sync_pipeline.core.deal import Incomplete, Terms, terms
@@ -22,6 +22,7 @@ from sync_pipeline.core.prices import decide_price
 from sync_pipeline.core.ramps_ahead import ramp_ahead
 from sync_pipeline.core.rate_card import coupons, rate_card
 from sync_pipeline.core.rules import Commercial, Priority, Reaction, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.schedule_phases import starts_at, without_quantities
 from sync_pipeline.core.seats import decide_quantity
 from sync_pipeline.core.stripe_records import SubscriptionSchedule

@@ -14,7 +14,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from sync_pipeline.core import writing
-from sync_pipeline.core.billed_items import QUANTITY, RATE, BilledItem, RunningDeal, rate_of_item, running_deals
+from sync_pipeline.core.billed_items import QUANTITY, RATE, BilledItem, RunningDeal, rate_of_item
 from sync_pipeline.core.billed_lines import TAKES_BACK, taken_back
 from sync_pipeline.core.canon import text
 from sync_pipeline.core.commands import Agreement, Command
@@ -23,6 +23,7 @@ from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rates import OUR_PRODUCT, RECURRING
 from sync_pipeline.core.rules import Commercial, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_ids import record_id
 from sync_pipeline.core.salesforce_records import LineItem, PriceBookEntry
 from sync_pipeline.core.seats import agreed_quantities

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal
 
-from sync_pipeline.core.billed_items import QUANTITY, RATE, BilledItem, agreed_price, running_deals
+from sync_pipeline.core.billed_items import QUANTITY, RATE, BilledItem, agreed_price
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Review
 from sync_pipeline.core.conflict import Clash
@@ -19,6 +19,7 @@ from sync_pipeline.core.evidence import Evidence
 from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.prices import decide_price
 from sync_pipeline.core.rules import Commercial, Reaction, Rules
+from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.seats import agreed_quantity, decide_quantity, line_quantity, quantity_of, spread
 from sync_pipeline.core.stripe_records import SubscriptionItem
