@@ -227,7 +227,7 @@ def test_a_salesforce_that_nobody_asks_any_more_is_told(
     assert sensor.tick() == []
     _asked_last(settings, minutes_ago=16)
     (told,) = sensor.tick()
-    assert told.startswith("*Salesforce is not asked any more what changed*\nThe last time was 16 min ago:")
+    assert told.startswith("*Salesforce is not asked any more what changed*\nThe last time was 16 min ago.")
     assert sensor.tick() == []
     _asked_last(settings, minutes_ago=0)
     assert [told.splitlines()[0] for told in sensor.tick()] == ["*Salesforce is asked again what changed*"]
