@@ -161,6 +161,14 @@ def minor_price(line: LineItem, currency: str) -> Decimal | None:
         return None
 
 
+def wanted_rate(line: LineItem, agreed: AgreedRate, interval: Interval, currency: str) -> AgreedRate | None:
+    """What a line says: its own price and interval, for the product that was agreed on; None where it says no price."""
+    price, (unit, count) = minor_price(line, currency), interval
+    if price is None:
+        return None
+    return replace(agreed, interval=unit, interval_count=count, unit_amount=price)
+
+
 def line_names(lines: Iterable[LineItem]) -> dict[str, str]:
     """An item's metadata that names its lines."""
     return {"sf_line_id": ",".join(sorted(line.id for line in lines))}

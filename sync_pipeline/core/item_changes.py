@@ -328,7 +328,9 @@ def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: It
 def _moves_together(running: RunningDeal, changes: ItemChanges) -> ItemChanges:
     """Lines that move are given up by all their items and taken by all others from one moment, or none moves yet."""
     losing = {each.item.id: each for each in (*running.items, *running.unlined) if each.leaving}
-    owing = {name for name, each in losing.items() if each.names_are_stale or not _bills_its_lines(each)}
+    owing = {
+        name for name, each in losing.items() if each.names_are_stale or line_quantity(each.lines) != each.item.quantity
+    }
     moving = [
         change
         for change in changes
@@ -340,10 +342,6 @@ def _moves_together(running: RunningDeal, changes: ItemChanges) -> ItemChanges:
         return ItemChanges(change for change in changes if change not in moving)
     moment = max((change.effective or 0 for change in moving), default=0)
     return ItemChanges(replace(change, effective=moment) if change in moving else change for change in changes)
-
-
-def _bills_its_lines(billed: BilledItem) -> bool:
-    return line_quantity(billed.lines) == billed.item.quantity
 
 
 def _review(world: World, rule: str, subject: str, detail: str, key: str = "") -> Review:

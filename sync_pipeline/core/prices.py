@@ -15,10 +15,10 @@ from sync_pipeline.core.billed_items import (
     BilledItem,
     RunningDeal,
     agreed_rate,
-    minor_price,
     priced_for,
     rate_of_item,
     remembered_rate,
+    wanted_rate,
 )
 from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Agreement, Entry, Review
@@ -27,7 +27,7 @@ from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rate_card import is_priced_at
-from sync_pipeline.core.rates import Interval, Rate, interval_of
+from sync_pipeline.core.rates import Rate, interval_of
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_records import LineItem
@@ -67,7 +67,7 @@ def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
         interval = priced_for(world, rules.commercial, billed, line)
         if interval is None:
             continue
-        wanted = _wanted(world, line, shown, interval, billed.item.currency)
+        wanted = wanted_rate(line, agreed_rate(world, line) or shown, interval, billed.item.currency)
         if wanted is None:
             told.append(_review(world, line, f"the unit price is {number(line.unit_price) or 'empty'}"))
             continue
@@ -143,14 +143,6 @@ def changed_rates(world: World, rules: Rules) -> Iterator[Rate]:
 def is_same_plan(one: AgreedRate, other: AgreedRate) -> bool:
     """Both bill one product by one interval, at whatever price."""
     return replace(one, unit_amount=other.unit_amount) == other
-
-
-def _wanted(world: World, line: LineItem, shown: AgreedRate, interval: Interval, currency: str) -> AgreedRate | None:
-    """What the line says: its own price and interval, for the product that was agreed on."""
-    price, (unit, count) = minor_price(line, currency), interval
-    if price is None:
-        return None
-    return replace(agreed_rate(world, line) or shown, interval=unit, interval_count=count, unit_amount=price)
 
 
 def _decide(

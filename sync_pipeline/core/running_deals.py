@@ -22,6 +22,7 @@ from sync_pipeline.core.billed_items import (
     price_standing,
     priced_for,
     rate_of_item,
+    wanted_rate,
 )
 from sync_pipeline.core.billed_lines import lines_billed_now
 from sync_pipeline.core.conflict_inbox import ruling_on
@@ -157,13 +158,14 @@ def _rate_of_loose(deal: Deal, line: LineItem, commercial: Commercial) -> Agreed
 def _edited_rates(world: World, commercial: Commercial, billed: BilledItem) -> Iterator[tuple[LineItem, AgreedRate]]:
     """The lines whose price a person edited to another than that of their item, where that is to be billed."""
     for line in billed.lines:
-        agreed, price = agreed_rate(world, line), minor_price(line, billed.item.currency)
-        if agreed is None or price is None or price in (agreed.unit_amount, billed.item.unit_amount):
+        agreed, interval = agreed_rate(world, line), priced_for(world, commercial, billed, line)
+        if agreed is None or interval is None:
             continue
-        interval = priced_for(world, commercial, billed, line)
-        if interval is not None and _is_carried(world, commercial, line, billed.item):
-            unit, count = interval
-            yield line, replace(agreed, interval=unit, interval_count=count, unit_amount=price)
+        wanted = wanted_rate(line, agreed, interval, billed.item.currency)
+        if wanted is None or wanted.unit_amount in (agreed.unit_amount, billed.item.unit_amount):
+            continue
+        if _is_carried(world, commercial, line, billed.item):
+            yield line, wanted
 
 
 def _rate_for_others(world: World, billed: BilledItem, currency: str) -> AgreedRate | None:

@@ -268,5 +268,9 @@ def test_a_line_that_joins_an_item_is_added_to_what_both_sides_have() -> None:
     (command,) = seats_asked(world)
     assert isinstance(command, Command)
     assert command.body["params"]["quantity"] == 64
-    quantities = [agreed for agreed in command.agreements if agreed.rule == RULE]
-    assert quantities == [Agreement(line(1).id, RULE, '"46"'), Agreement(line(2).id, RULE, '"18"')]
+    rate = f'["{OUR_PRODUCT}{more.product_id}","year",1,"60000"]'
+    assert command.agreements == (
+        Agreement(line(2).id, "item.unit_price", rate),
+        Agreement(line(1).id, RULE, '"46"'),
+        Agreement(line(2).id, RULE, '"18"'),
+    )
