@@ -183,13 +183,13 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
     for billed in running.unlined:
         item = billed.item
         taken_off = was_taken_off(world, running.deal, item)
-        exchanged = not taken_off and is_exchanged(running.deal, item)
+        exchanged = not (taken_off or billed.is_moved) and is_exchanged(running.deal, item)
         reaction = rules.commercial.removed_lines if taken_off else rules.commercial.on_stripe_items
         name = product_name(world, item.product)
         detail = f"Stripe bills {item.quantity} of {name} ({item.id}), which is on no line of the deal"
         if taken_off and _was_edited_there(world, item):
             detail, reaction = f"{detail}; it was changed at Stripe since its lines were taken off", "review"
-        if exchanged or reaction == "accept":
+        if exchanged or (reaction == "accept" and not billed.is_moved):
             line = line_of_added(world, rules, running, item)
             if not isinstance(line, str):
                 yield line

@@ -148,6 +148,18 @@ def test_a_line_whose_price_becomes_that_of_another_item_joins_it_and_its_own_en
     assert [both.step().commands for _ in range(3)] == [(), (), ()]
 
 
+def test_an_item_whose_line_moves_away_does_not_become_a_line() -> None:
+    """Somebody cleared its names at Stripe: it looked like a product that was added there, and was billed twice."""
+    both = apart(on_stripe_items="accept")
+    (own,) = [each for each in both.items.values() if each.line_ids == (MORE_ANALYSTS,)]
+    both.items[own.id] = replace(own, line_ids=())
+    edited(both, unit_price=Decimal(600))
+    both.settle()
+    assert own.id not in both.items
+    assert analysts(both) == [(25, 60_000, TOGETHER)]
+    assert sum(isinstance(record, LineItem) for record in both.records.values()) == 4
+
+
 def test_what_was_agreed_on_is_not_remembered_of_a_move_that_was_not_made() -> None:
     """It would look as if somebody had lowered the price at Stripe."""
     both = apart()
