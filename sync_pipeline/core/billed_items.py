@@ -52,6 +52,11 @@ class BilledItem:
         return bool(self.leaving or self.left) and not (self.lines or self.gone)
 
     @property
+    def loses_all(self) -> bool:
+        """All its lines are about to be billed by others."""
+        return bool(self.leaving) and self.is_moved
+
+    @property
     def edited_at(self) -> int:
         """When the last of the lines was edited, microseconds UTC."""
         return max(line.modified_at or 0 for line in (*self.lines, *self.leaving))
@@ -62,8 +67,14 @@ class BilledItem:
 
     @property
     def held(self) -> tuple[LineItem, ...]:
-        """The lines of the deal that it bills until now."""
-        return tuple(line for line in (*self.lines, *self.leaving) if line not in self.joining)
+        """The lines of the deal that it bills until now, by id."""
+        held = (line for line in (*self.lines, *self.leaving) if line not in self.joining)
+        return tuple(sorted(held, key=lambda line: line.id))
+
+    @property
+    def before(self) -> BilledItem:
+        """As it is until any line joins or leaves. Lines that join where others are gone stand for those."""
+        return self if self.gone else replace(self, lines=self.held, joining=(), leaving=())
 
     @property
     def agreed_lines(self) -> list[str]:

@@ -100,10 +100,21 @@ def shown(world: World, rules: Rules, action: str, body: Mapping[str, Any]) -> s
             return _made(world, body)
         if action in LOOKED_AT:
             return record_with(world, rules, body)
-        return str(body["id"]) if UPDATES[body["object"]](world, body) == world else None
+        is_done = UPDATES[body["object"]](world, body) == world or _names_its_lines(world, body)
+        return str(body["id"]) if is_done else None
     except LookupError:
         # Another version of this program has written it down, in a form that is not used any more.
         return None
+
+
+def _names_its_lines(world: World, body: Mapping[str, Any]) -> bool:
+    """Whether an item names the lines that an update was to give it, whatever somebody has edited of it since: nobody
+    else writes these names, and they are only sent to an item that has others."""
+    params = body["params"]
+    entries = params.get("items", ()) if body["object"] == "subscription" else ({"id": body["id"], **params},)
+    given = {entry["id"]: (entry.get("metadata") or {}).get("sf_line_id") for entry in entries if "id" in entry}
+    items = world.billing.value.items if isinstance(world.billing, Present) else ()
+    return any(item.line_ids and given.get(item.id) == ",".join(item.line_ids) for item in items)
 
 
 def _made(world: World, body: Mapping[str, Any]) -> str | None:

@@ -37,7 +37,7 @@ from sync_pipeline.core.ramps_ahead import RampAhead, ramp_edited
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.salesforce_records import LineItem
-from sync_pipeline.core.seats import agreed_quantities, agreed_quantity, line_quantity
+from sync_pipeline.core.seats import agreed_quantities, agreed_quantity, decide_quantity, line_quantity
 from sync_pipeline.core.stripe_lines import ITEMS, is_exchanged, line_of_added, lines_taken_back, was_taken_off
 from sync_pipeline.core.stripe_records import SubscriptionItem
 from sync_pipeline.core.two_way import braked_until, edit_war
@@ -198,6 +198,9 @@ def unlined_items(world: World, rules: Rules, running: RunningDeal, changes: Ite
         if running.subscription.status not in CHANGEABLE:
             yield _review(world, ON_NO_LINE, running.deal.opportunity.id, detail, item.id)
         elif billed.is_moved:
+            if billed.loses_all and decide_quantity(world, rules, billed)[1].lines:
+                # Its lines stay until their seats are settled (line_terms.py).
+                continue
             moved = {line.id for line in billed.leaving} | set(billed.left)
             edited = max(line.modified_at or 0 for line in running.deal.lines if line.id in moved)
             why = "another item bills its lines since their price was edited"

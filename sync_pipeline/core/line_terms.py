@@ -63,7 +63,7 @@ def keep_line_terms(world: World, rules: Rules) -> Iterator[Entry]:
     for running in running_deals(world, rules.commercial):
         changes = ItemChanges()
         ramp = ramp_ahead(world, rules, running)
-        for billed in running.items:
+        for billed in (*running.items, *(each for each in running.unlined if each.loses_all)):
             yield from _keep_item(world, rules, running, billed, ramp, changes)
         yield from new_lines(world, rules, running, ramp, changes)
         yield from unlined_items(world, rules, running, changes)
@@ -77,7 +77,7 @@ def to_be_written(world: World, rules: Rules) -> frozenset[str]:
         running.subscription.id
         for running in running_deals(world, rules.commercial)
         for billed in running.items
-        if decide_quantity(world, rules, billed).writes_stripe
+        if decide_quantity(world, rules, billed)[0].writes_stripe
         or decide_price(world, rules, billed).decision.writes_stripe
     )
 
@@ -85,19 +85,18 @@ def to_be_written(world: World, rules: Rules) -> frozenset[str]:
 def _keep_item(
     world: World, rules: Rules, running: RunningDeal, billed: BilledItem, ramp: RampAhead, changes: ItemChanges
 ) -> Iterator[Entry]:
-    # Lines that join where others are gone stand for them.
-    before = _without_joining(billed) if not billed.gone else None
-    # What both sides had comes first: a line that joins is added to it, and must not look like a conflict. Lines that
-    # are exchanged for it are no conflict either.
-    first = {"agree", "to_stripe"} if billed.leaving else {"agree"}
-    if before is not None and decide_quantity(world, rules, before).move not in first:
-        billed = before
-    quantity, prices = decide_quantity(world, rules, billed), decide_price(world, rules, billed)
-    prices = replace(prices, rate=None) if billed.waits else prices
+    leaving = billed.leaving
+    quantity, billed = decide_quantity(world, rules, billed)
+    # Lines that leave ask for a price of another item, and keep this one at theirs for as long as they stay.
+    staying = tuple(line for line in billed.lines if line not in leaving)
+    prices = decide_price(world, rules, replace(billed, lines=staying))
+    prices = replace(prices, rate=None) if billed.waits or staying != billed.lines else prices
     yield from (*quantity.told, *prices.decision.told)
-    for line in billed.leaving:
+    for line in leaving:
         if (standing := price_standing(world, line, billed.item)) is not None:
             yield from standing_on(world, standing)
+    if not billed.lines:
+        return
     spanning = [line for line in (*billed.lines, *billed.leaving) if line.id in ramp.lines]
     if spanning and "to_stripe" in (quantity.move, prices.decision.move):
         for line in spanning:
@@ -142,12 +141,6 @@ def _exchanged(world: World, rules: Rules, billed: BilledItem, prices: Prices) -
         yield _review(world, RATE, line.id, detail)
 
 
-def _without_joining(billed: BilledItem) -> BilledItem | None:
-    joining = {line.id for line in billed.joining}
-    lines = tuple(line for line in billed.lines if line.id not in joining)
-    return replace(billed, lines=lines, joining=()) if joining and lines else None
-
-
 def _to_stripe(
     world: World,
     rules: Rules,
@@ -189,7 +182,8 @@ def _to_stripe(
         quantities = [(line.id, line.quantity) for line in billed.lines]
         agreements += agreed_quantities([*quantities, *((line, 0) for line in billed.gone)])
     # A line whose seats a person is asked about stays on record.
-    names = {"metadata": line_names(billed.lines)} if settled and billed.names_are_stale else {}
+    is_renamed = billed.names_are_stale and {line.id for line in billed.lines} != set(item.line_ids)
+    names = {"metadata": line_names(billed.lines)} if settled and is_renamed else {}
     effective = _counts_from(world, rules, billed, quantity, prices)
     if billed.leaving or not running.leaving.isdisjoint(line.id for line in billed.joining):
         if settled:

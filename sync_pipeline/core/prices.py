@@ -59,7 +59,7 @@ def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
     shown = rate_of_item(billed.item)
     if shown is None:
         detail = f"{billed.item.price} has no unit amount, which a line could show"
-        return Prices(Decision("leave", (_review(world, billed.lines[0], detail),)))
+        return Prices(Decision("leave", tuple(_review(world, line, detail) for line in billed.lines[:1])))
     told: list[Entry] = []
     following: dict[str, AgreedRate] = {}
     agreed, writes, exchanged = [], [], []

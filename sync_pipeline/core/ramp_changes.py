@@ -163,7 +163,7 @@ def _is_settled_now(world: World, rules: Rules, running: RunningDeal) -> bool:
     later = ramp_ahead(world, rules, running).lines
     for billed in running.items:
         spans = any(line.id in later for line in (*billed.lines, *billed.leaving))
-        moves = {decide_quantity(world, rules, billed).move, decide_price(world, rules, billed).decision.move}
+        moves = {decide_quantity(world, rules, billed)[0].move, decide_price(world, rules, billed).decision.move}
         if not moves <= ({"agree", "to_stripe"} if spans else {"agree"}):
             return False
     return not running.unlined and all(line.id in later for line in running.new)

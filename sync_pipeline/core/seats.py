@@ -7,6 +7,7 @@ still sum up to what was agreed. Salesforce takes no line of quantity zero, so a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 
 from sync_pipeline.core import canonical
@@ -28,8 +29,28 @@ def line_quantity(lines: Iterable[LineItem]) -> int | None:
     return int(total)
 
 
-def decide_quantity(world: World, rules: Rules, billed: BilledItem) -> Decision:
-    """Which side's quantity counts. A metered item has none."""
+def decide_quantity(world: World, rules: Rules, billed: BilledItem) -> tuple[Decision, BilledItem]:
+    """Which side's quantity counts, and the item with the lines that this is about. A metered item has none.
+
+    What both sides had comes first, and lines join or leave once they agree on that: otherwise those would look like an
+    edit, and become half of a conflict.
+    """
+    before = billed.before
+    if not before.lines or before.lines == billed.lines:
+        return _decide(world, rules, billed), billed
+    first = _decide(world, rules, before)
+    # An edit of the seats and the price of a line, which nobody has to be told of, is one change.
+    is_one_change = first.writes_stripe and not first.told and billed.leaving
+    if not (first.move == "agree" or is_one_change):
+        return first, before
+    wanted = line_quantity(billed.lines)
+    if wanted is None:
+        return _decide(world, rules, billed), billed
+    changes = first.move == "agree" and wanted != billed.item.quantity
+    return (replace(first, move="to_stripe") if changes else first), billed
+
+
+def _decide(world: World, rules: Rules, billed: BilledItem) -> Decision:
     shown = billed.item.quantity
     if shown is None:
         return Decision("leave")

@@ -110,7 +110,8 @@ def _of_item(
     agreed: Decimal | None = None
     if billed is not None and which == "quantity":
         agreed = agreed_quantity(world, billed.agreed_lines)
-        wanted = line_quantity(billed.lines) if decide_quantity(world, rules, billed).writes_stripe else shown
+        quantity, concerned = decide_quantity(world, rules, billed)
+        wanted = line_quantity(concerned.lines) if quantity.writes_stripe else shown
     elif billed is not None:
         agreed = _one(agreed_price(world, line) for line in billed.lines)
         rate = decide_price(world, rules, billed).rate
@@ -138,8 +139,8 @@ def _of_line(
     shown = wanted = line.quantity if which == "quantity" else line.unit_price
     agreed = agreed_quantity(world, [line.id]) if which == "quantity" else None
     if billed is not None and which == "quantity":
-        decided = decide_quantity(world, rules, billed).value
-        shares = spread(billed.lines, quantity_of(decided)) if decided is not None else None
+        quantity, concerned = decide_quantity(world, rules, billed)
+        shares = spread(concerned.lines, quantity_of(quantity.value)) if quantity.value is not None else None
         if shares is not None and line.id in shares:
             wanted = Decimal(shares[line.id])
     elif billed is not None:
@@ -178,7 +179,7 @@ def _authority(commercial: Commercial, which: Which) -> str:
 
 def _verdict(world: World, rules: Rules, billed: BilledItem, which: Which) -> str:
     if which == "quantity":
-        decided = decide_quantity(world, rules, billed)
+        decided, _ = decide_quantity(world, rules, billed)
         move, told = decided.move, decided.told
     else:
         prices = decide_price(world, rules, billed)

@@ -149,6 +149,22 @@ UPDATES: dict[str, tuple[dict[str, Any], bool]] = {
         {"object": "subscription_item", "id": "si_1", "params": {"metadata": {"sf_line_id": line(2).id}}},
         False,
     ),
+    "seats that were edited since, with the lines that only this gives it": (
+        {
+            "object": "subscription_item",
+            "id": "si_1",
+            "params": {"quantity": 25, "metadata": {"sf_line_id": line(1).id}},
+        },
+        True,
+    ),
+    "items of which one was edited since, with the lines that only this gives it": (
+        {
+            "object": "subscription",
+            "id": SUBSCRIPTION,
+            "params": {"items": [{"id": "si_1", "quantity": 25, "metadata": {"sf_line_id": line(1).id}}]},
+        },
+        True,
+    ),
     "seats of an item that was taken off": (
         {"object": "subscription_item", "id": "si_gone", "params": {"quantity": 20}},
         False,
@@ -191,7 +207,7 @@ UPDATES: dict[str, tuple[dict[str, Any], bool]] = {
 
 
 @pytest.mark.parametrize("what", UPDATES)
-def test_an_update_is_shown_where_it_would_change_nothing(what: str) -> None:
+def test_an_update_is_shown_where_it_would_change_nothing_that_is_its_own(what: str) -> None:
     body, is_shown = UPDATES[what]
     seen = billed(
         subscription(cancel_at=1_900_000_000 * 1_000_000),

@@ -108,16 +108,47 @@ def test_where_prices_are_asked_about_the_line_stays_until_it_is_ruled() -> None
     assert (conflict.status, conflict.winner) == ("Decided", "Salesforce")
 
 
-def test_seats_that_are_bought_meanwhile_are_on_record() -> None:
-    """Two more at Stripe, of which nobody knows whose they are: what the lines say wins, and the conflict is kept."""
+def bought(both: TwoSystems, quantity: int, line_id: str = ANALYST) -> None:
+    """The customer has so many seats from now on, at Stripe."""
+    (item,) = [each for each in both.items.values() if line_id in each.line_ids]
+    both.items[item.id] = replace(item, quantity=quantity)
+
+
+def test_seats_that_are_bought_meanwhile_are_kept() -> None:
+    """Two more at Stripe come to the last line, and that leaves with them: only Stripe has edited seats. It was told
+    as a conflict between five and twenty-seven, and they were taken back. Found by seed 42754."""
     both = at_rest()
-    (item,) = [each for each in both.items.values() if ANALYST in each.line_ids]
-    both.items[item.id] = replace(item, quantity=27)
+    bought(both, 27)
     edited(both, unit_price=Decimal(590))
     both.settle()
-    assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (7, 59_000, (MORE_ANALYSTS,))]
+    assert both.records[MORE_ANALYSTS].quantity == 7
+    assert both.conflicts == {}
+
+
+def test_a_line_does_not_leave_while_a_person_is_asked_about_the_seats() -> None:
+    both = at_rest(on_stripe_quantity="review")
+    bought(both, 27)
+    edited(both, unit_price=Decimal(590))
+    both.settle()
+    assert analysts(both) == [(27, 60_000, TOGETHER)]
     (conflict,) = both.conflicts.values()
-    assert (conflict.status, conflict.winner, conflict.stripe) == ("Decided", "Salesforce", '"27"')
+    assert (conflict.base, conflict.salesforce, conflict.stripe, conflict.status) == ('"25"', '"25"', '"27"', "Open")
+    both.edit(conflict.key, ruling="Salesforce", modified_at=both.now)
+    both.settle()
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (5, 59_000, (MORE_ANALYSTS,))]
+
+
+def test_seats_edited_on_both_sides_are_a_conflict_about_all_lines_that_were_billed() -> None:
+    """Also about those of a line that leaves. The conflict told only of what stays. Found by seed 47340."""
+    both = at_rest()
+    bought(both, 27)
+    edited(both, unit_price=Decimal(590), quantity=Decimal(6))
+    both.settle()
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (6, 59_000, (MORE_ANALYSTS,))]
+    (conflict,) = both.conflicts.values()
+    assert (conflict.base, conflict.salesforce, conflict.stripe) == ('"25"', '"26"', '"27"')
+    assert (conflict.status, conflict.winner) == ("Decided", "Salesforce")
 
 
 def apart(**settings: Any) -> TwoSystems:
@@ -146,6 +177,21 @@ def test_a_line_whose_price_becomes_that_of_another_item_joins_it_and_its_own_en
     assert moments(both, begun) == {at // MICROS}
     assert both.conflicts == {}
     assert [both.step().commands for _ in range(3)] == [(), (), ()]
+
+
+@pytest.mark.parametrize(("reaction", "after"), [("accept", 27), ("revert", 25), ("review", None)])
+def test_seats_that_are_bought_meanwhile_move_along_with_the_only_line(reaction: str, after: int | None) -> None:
+    """They ended with its item, and nobody was told."""
+    both = apart(on_stripe_quantity=reaction)
+    bought(both, 7, MORE_ANALYSTS)
+    edited(both, unit_price=Decimal(600))
+    both.settle()
+    told = [(each.base, each.salesforce, each.stripe, each.status) for each in both.conflicts.values()]
+    if after is not None:
+        assert (analysts(both), told) == ([(after, 60_000, TOGETHER)], [])
+        return
+    assert analysts(both) == [(20, 60_000, (ANALYST,)), (7, 59_000, (MORE_ANALYSTS,))]
+    assert told == [('"5"', '"5"', '"7"', "Open")]
 
 
 def test_an_item_whose_line_moves_away_does_not_become_a_line() -> None:
@@ -315,3 +361,13 @@ def test_a_line_that_comes_to_a_deal_without_any_is_billed_within_the_running_pe
     both.settle()
     dates = [fields["proration_date"] for _, _, _, fields in both.requests[begun:] if "proration_date" in fields]
     assert dates == [begins // MICROS]
+
+
+def test_a_line_that_comes_to_an_item_with_half_a_seat_is_told() -> None:
+    both = at_rest()
+    both.put(
+        replace(both.records[MORE_ANALYSTS], id="00kAa0000000009IAA", quantity=Decimal("1.5"), stripe_item_id=None)
+    )
+    (told,) = both.settle()[-1].reviews
+    assert "not a positive whole number" in told.detail
+    assert analysts(both) == [(25, 60_000, TOGETHER)]

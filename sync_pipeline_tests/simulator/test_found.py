@@ -580,6 +580,33 @@ FOUND: dict[str, Plan] = {
         Weather(pause=0.005),
         by_card=False,
     ),
+    "seed 41371: a line that joined an item whose seats were edited since is agreed on": Plan(
+        41371,
+        (
+            Action(300, "win", 0, 0),
+            Action(356400, "refund", 0, 0),
+            Action(5, "schedule the end", 1, 17),
+            Action(20, "put a line on", 0, 8),
+            Action(15552320, "merge the Account", 2, 25),
+            Action(15637800, "edit seats on both sides", 2, 1),
+        ),
+        (),
+        Weather(kill=0.02),
+        by_card=True,
+    ),
+    "seed 47340: a conflict of seats tells of all lines that were billed, also of one that leaves": Plan(
+        47340,
+        (
+            Action(2680800, "merge the Account", 0, 34),
+            Action(0, "win", 1, 0),
+            Action(2678700, "put a line on", 0, 56),
+            Action(2678400, "edit seats on both sides", 0, 3),
+            Action(300, "edit a price in Salesforce", 1, 27),
+        ),
+        (),
+        Weather(kill=0.02, pause=0.005),
+        by_card=True,
+    ),
 }
 
 
