@@ -105,11 +105,11 @@ def observe(
             remembered[account_id] = replace(kept, links=(*kept.links, *held))
         for place in range(0, len(chunk), ACCOUNTS_PER_BREATH):
             between()
-            breath = chunk[place : place + ACCOUNTS_PER_BREATH]
+            breath, began = chunk[place : place + ACCOUNTS_PER_BREATH], engine.env.wall()
             begun = [_with_salesforce(engine, each, remembered[each], records, failure) for each in breath]
             whole = engine.env.each(look, begun)
             seen_now = {world.account_id: world for world in _with_listed(engine, whole)}
-            worlds |= _with_facts(engine, seen_now) if stripe is None else seen_now
+            worlds |= _with_facts(engine, seen_now, began) if stripe is None else seen_now
     return worlds
 
 
@@ -333,17 +333,17 @@ def _with_listed(engine: Engine, worlds: Sequence[World]) -> list[World]:
     ]
 
 
-def _with_facts(engine: Engine, worlds: dict[str, World]) -> dict[str, World]:
-    """Appends the money facts that the worlds prove and returns the worlds with them.
+def _with_facts(engine: Engine, worlds: dict[str, World], began: int) -> dict[str, World]:
+    """Appends the money facts that the worlds prove, of a look since `began` (the computer's clock), and returns the
+    worlds with them.
 
     What was seen by a process that stood still meanwhile is not: facts tell the moment of the look, and it is repeated
     before anything is written.
     """
     proofs = {name: proved_facts(world, engine.rules) for name, world in worlds.items()}
     worlds = {name: world for name, (world, _) in proofs.items()}
-    now = engine.env.now()
-    new = {name: found for name, (world, found) in proofs.items() if found and now - world.now <= LEASE_US}
-    if not new:
+    new = {name: found for name, (_, found) in proofs.items() if found}
+    if not new or engine.env.wall() - began > LEASE_US:
         return worlds
     with engine.ledger.tx() as conn:
         facts.append(conn, [fact for found in new.values() for fact in found])

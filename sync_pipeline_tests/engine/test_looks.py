@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import pytest
 
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.engine.drain import DrainPlan, drain
+from sync_pipeline.engine.env import SystemEnv
 from sync_pipeline.engine.observe import observe
 from sync_pipeline.ledger import work
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.writes import Update, composite_calls
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import at_stripe, create, edit, fault, mark, only, records, requests_since, win
+from sync_pipeline_tests.engine.people import (
+    at_stripe,
+    create,
+    edit,
+    fault,
+    mark,
+    only,
+    pay,
+    records,
+    requests_since,
+    win,
+)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def test_what_is_only_written_to_salesforce_costs_one_look_at_stripe(sync: Installation) -> None:
@@ -40,6 +57,31 @@ def test_what_is_only_written_to_salesforce_costs_one_look_at_stripe(sync: Insta
         ("POST", False),
         ("POST", True),
     ]
+
+
+class FourDaysLater(SystemEnv):
+    """The sandbox's clock is moved while an Account is looked at, and no time passes."""
+
+    days = 0
+
+    def now(self) -> int:
+        return super().now() + self.days * 86_400_000_000
+
+    def each(self, function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+        found = super().each(function, items)
+        self.days = 4
+        return found
+
+
+def test_money_is_noted_at_once_though_the_clock_of_the_sandbox_moves_during_the_look(sync: Installation) -> None:
+    """It was taken for a worker that stood still, and the lifetime value went out in a second call."""
+    win(sync.sandbox)
+    sync.rest()
+    pay(sync.sandbox)
+    account = only(sync.sandbox, "Account")["Id"]
+    env = FourDaysLater(sync.settings.clock_url, at_once=1)
+    seen = observe(replace(sync.engine, env=env), [account])[account]
+    assert [fact.amount_minor for fact in seen.facts if fact.kind == "payment"] == [4_500_000]
 
 
 def test_what_an_automation_makes_of_a_write_is_seen_in_the_call_of_the_write(sync: Installation) -> None:
