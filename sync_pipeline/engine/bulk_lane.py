@@ -22,7 +22,7 @@ from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import Calls, least_salesforce_writes
 from sync_pipeline.engine.rounds import BatchReport
 from sync_pipeline.engine.settling import finish
-from sync_pipeline.ledger import allowances, bulk_jobs, commands, work
+from sync_pipeline.ledger import bulk_jobs, commands, work
 from sync_pipeline.ledger.bulk_jobs import BulkJob
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce.bulk import LEAST_CALLS, BulkUpdate, JobInfo, upload_text
@@ -35,7 +35,6 @@ GIVE_UP_US = 30 * 60 * 1_000_000
 """A job that runs longer is aborted; Salesforce gives up one of its batches of 10,000 after 20 tries of 5 minutes."""
 SHORTEST_PAUSE_US, LONGEST_PAUSE_US = 2_000_000, 60_000_000
 ROWS_PER_STEP = 500
-SYSTEM = "salesforce"
 TOO_LATE = Outcome("throttled", message="it was not sent in time")
 NO_RESULTS = Outcome("ambiguous", message="the results of its job cannot be read")
 NOT_REACHED = Outcome("throttled", message="the job ended before it came to this record")
@@ -76,7 +75,7 @@ class BulkLane:
     def _is_ready(self, job: BulkJob, wall: int, *, idle: bool) -> bool:
         with self.engine.ledger.read() as conn:
             rows = bulk_jobs.rows_of(conn, job.id)
-            admitted = budget.admitted(allowances.get(conn, SYSTEM), wall) >= Priority.BULK
+            admitted = budget.admitted(conn, wall) >= Priority.BULK
         full = rows >= self.engine.rules.bulk.most_records or wall - job.opened_wall >= GATHER_US
         return wall > job.deadline_wall or ((idle or full) and admitted)
 
@@ -255,7 +254,7 @@ class _Guard:
 
 def waits(conn: Connection, now_wall: int) -> bool:
     """Whether a job waits for a worker, and one may go on with it now."""
-    admitted = budget.admitted(allowances.get(conn, SYSTEM), now_wall) >= Priority.BULK
+    admitted = budget.admitted(conn, now_wall) >= Priority.BULK
     return any(
         job.lease_until_wall <= now_wall and (admitted or job.state != "gathering" or now_wall > job.deadline_wall)
         for job in bulk_jobs.open_jobs(conn)

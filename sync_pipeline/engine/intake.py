@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS
+from sync_pipeline.engine import budget
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.merges import back_from_the_bin, follow_merges
 from sync_pipeline.ledger import attempts, commands, cursors, inbox, links, work
@@ -132,6 +133,7 @@ def poll_salesforce(ledger: Ledger, salesforce: Salesforce, env: Env) -> int:
             if mark > marks[name]:
                 cursors.put(conn, f"salesforce.{name}", str(mark), env.now())
         cursors.put(conn, POLLED, str(env.wall()), env.now())
+        budget.note(conn, salesforce, env.wall())
     return new
 
 
@@ -145,8 +147,11 @@ def _urgency(change: Change, billed: Collection[str]) -> Priority:
 
 
 def poll_is_due(ledger: Ledger, env: Env, every_seconds: int) -> bool:
+    """Not with the calls that are kept for failed payments: Stripe tells of those, and Salesforce of none."""
     with ledger.read() as conn:
         polled = int(cursors.get(conn, POLLED) or 0)
+        if budget.admitted(conn, env.wall()) < Priority.CREATE:
+            return False
     return _is_past(polled, env.wall(), every_seconds * 1_000_000)
 
 

@@ -17,8 +17,7 @@ from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import budget
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.leases import LEASE_US
-from sync_pipeline.ledger import allowances, work
-from sync_pipeline.ledger.allowances import Allowance
+from sync_pipeline.ledger import work
 from sync_pipeline.ledger.work import Claim
 
 AT_MOST = 1_000
@@ -26,7 +25,6 @@ SOON_OVER = 50
 """Nobody has to be let by while so few accounts are served."""
 TURNS = 5
 AGEING_US = 3_600 * 1_000_000
-SYSTEM = "salesforce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +70,7 @@ def claim_named(engine: Engine, owner: str, accounts: Collection[str], priority:
 
 def due(conn: Connection, now_wall: int) -> int:
     """How many accounts could be claimed now."""
-    up_to = budget.admitted(allowances.get(conn, SYSTEM), now_wall)
-    return work.due(conn, now_wall, up_to=up_to, ageing_us=AGEING_US)
+    return work.due(conn, now_wall, up_to=budget.admitted(conn, now_wall), ageing_us=AGEING_US)
 
 
 def held_back(engine: Engine) -> list[str]:
@@ -81,7 +78,7 @@ def held_back(engine: Engine) -> list[str]:
     wall = engine.env.wall()
     with engine.ledger.read() as conn:
         waiting = work.due(conn, wall) - due(conn, wall)
-        seen = allowances.get(conn, SYSTEM)
+        seen = budget.told(conn)
     if not waiting or seen is None:
         return []
     used = f"{seen.used} of Salesforce's {seen.allowed} calls of the day are used"
@@ -91,9 +88,8 @@ def held_back(engine: Engine) -> list[str]:
 def _claim(engine: Engine, owner: str, *, most: int = max(Priority), oldest_first: bool = False) -> list[Claim]:
     wall = engine.env.wall()
     with engine.ledger.tx() as conn:
-        if (usage := engine.salesforce.news_of_usage()) is not None:
-            allowances.put(conn, Allowance(SYSTEM, *usage, seen_wall=wall))
-        up_to = budget.admitted(allowances.get(conn, SYSTEM), wall)
+        budget.note(conn, engine.salesforce, wall)
+        up_to = budget.admitted(conn, wall)
         if up_to == budget.NOBODY:
             return []
         return work.claim(

@@ -52,7 +52,8 @@ def salesforce_changes_sensor(context: dg.SensorEvaluationContext, settings: dg.
         if alive:
             return dg.SkipReason("a drain is alive and asks Salesforce itself")
         if not poll_is_due(ledger, env, settings.poll_seconds):
-            return dg.SkipReason(f"Salesforce was asked less than {settings.poll_seconds} s ago")
+            asked = f"Salesforce was asked less than {settings.poll_seconds} s ago"
+            return dg.SkipReason(f"{asked}, or the calls that it has left are kept for failed payments")
         with open_engine(settings, run="salesforce_changes_sensor") as engine:
             poll_salesforce(ledger, engine.salesforce, env)
         return _start_a_drain(context.instance, ledger, env)

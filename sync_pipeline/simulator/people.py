@@ -118,6 +118,12 @@ class People:
                 settings = {"invoice_settings": {"default_payment_method": card["id"]}}
                 self.desk.stripe("POST", f"/v1/customers/{customer['id']}", settings)
 
+    @property
+    def calls_left(self) -> int:
+        """Percent of the calls that Salesforce allows in a day, for all programs of the org."""
+        limits = self.sandbox.salesforce.org.limits
+        return 100 * (limits.allowed - limits.used()) // limits.allowed
+
     def opportunity(self, account: str) -> Mapping[str, Any] | None:
         rows = self.desk.query(f"SELECT Id, StageName FROM Opportunity WHERE AccountId = '{account}' ORDER BY Id")
         return rows[0] if rows else None
@@ -299,6 +305,13 @@ def _answer_dispute(evidence: str) -> Callable[[People, str, int], Any]:
     return answer
 
 
+def _use_calls(people: People, account: str, n: int) -> Any:
+    """Other programs of the org use its calls of the day, but for `n` percent."""
+    limits = people.sandbox.salesforce.org.limits
+    beyond = limits.allowed * (100 - n) // 100 - limits.used()
+    return limits.use(beyond) if beyond > 0 else False
+
+
 def _change_a_rule(people: People, account: str, n: int) -> Any:
     """Whoever keeps the rules lets the sync make Contracts, or not any more; workers that begin later follow."""
     people.keeps_contracts = not people.keeps_contracts
@@ -388,6 +401,7 @@ VERBS: Mapping[str, Callable[[People, str, int], Any]] = {
     "win a dispute": _answer_dispute("winning_evidence"),
     "lose a dispute": _answer_dispute("losing_evidence"),
     "change a rule": _change_a_rule,
+    "use the calls of the day": _use_calls,
 }
 
 

@@ -46,6 +46,7 @@ from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
+from sync_pipeline.simulator.listed_cash import miscounted
 from sync_pipeline.simulator.oracle import at_rest, rows, secrets_kept
 from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state, script
 from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
@@ -63,6 +64,7 @@ STORM_CALLS = 400
 CALM_LOOKS = 12
 INTRUDES = 0.4
 URGENT_SECONDS = 60
+ENOUGH_CALLS = 50
 SALESFORCE_URL, STRIPE_URL = "http://salesforce.sandbox", "http://stripe.sandbox"
 ENDURED = (Halted, ReadFailed)
 
@@ -141,6 +143,7 @@ class _Play:
     def __enter__(self) -> _Play:
         self._ledger = StagedLedger(_empty_ledger(), self._stage)
         self._watch.ledger = self._watch.edits.ledger = self._ledger
+        self._ledger.claimed = self._watch.claimed
         self._env: Env = StagedEnv(self._stage)
         self._intruder = Intruder(self._ledger, self._env)
         return self
@@ -212,6 +215,8 @@ class _Play:
         stage = self._stage
         stage.weather, stage.strike, self._trouble.kinds = Weather(), None, {}
         stage.say("calm")
+        if self._people.calls_left < ENOUGH_CALLS:
+            stage.pass_to(stage.micros + DAY * MICROS)
         for _ in range(CALM_LOOKS):
             self._scene(stage.micros + SCENE_SECONDS * MICROS)
             stage.pass_to(stage.micros + 15 * 60 * MICROS)
@@ -229,6 +234,9 @@ class _Play:
     def _still(self) -> Iterator[str]:
         """I18: at rest, another comparison writes nothing, and none after the ledger has forgotten what it may."""
         yield from self._writes_nothing("at rest")
+        engine = self._engine("listed")
+        tables, currency = read_tables(engine), engine.rules.commercial.default_currency
+        yield from miscounted(tables, self._sandbox, self._ledger, org_id=engine.instance_id, currency=currency)
         rules = replace(_rules(by_card=self._plan.by_card), retention=Retention(0, 0, 0, 0))
         self._stage.pass_to(self._stage.micros + MICROS)
         retain(self._ledger, rules, self._env, run="retain")

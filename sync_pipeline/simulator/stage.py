@@ -205,7 +205,8 @@ class Stage:
 class StagedLedger(Ledger):
     """The ledger as it is, except that its transactions are boundaries; nobody gives way inside of one.
 
-    Whoever watches the merge base reads it when it has moved, not at every call: SQLite itself tells of every change.
+    Whoever watches the merge base reads it when it has moved, not at every call: SQLite itself tells of every change,
+    and of every claim from the queue: `claimed` gets the Account, its priority and since when it was due.
     """
 
     def __init__(self, ledger: Ledger, stage: Stage) -> None:
@@ -213,7 +214,8 @@ class StagedLedger(Ledger):
         self._stage = stage
         self._base_moved = True
         self._agreed: dict[Agreed, str] = {}
-        event.listen(self.engine, "connect", self._tell_of_base)
+        self.claimed: Callable[[str, int, int], None] = lambda account, priority, due_at: None
+        event.listen(self.engine, "connect", self._tell)
 
     def agreed(self) -> Mapping[Agreed, str]:
         """The merge base: the same object as before as long as it is the same base."""
@@ -225,13 +227,18 @@ class StagedLedger(Ledger):
         return self._agreed
 
     def close(self) -> None:
-        event.remove(self.engine, "connect", self._tell_of_base)
+        event.remove(self.engine, "connect", self._tell)
         super().close()
 
-    def _tell_of_base(self, dbapi: sqlite3.Connection, _record: object) -> None:
+    def _tell(self, dbapi: sqlite3.Connection, _record: object) -> None:
         dbapi.create_function("base_moved", 0, self._note_base)
         for change in ("INSERT", "UPDATE", "DELETE"):
             dbapi.execute(f"CREATE TEMP TRIGGER base_{change} AFTER {change} ON base BEGIN SELECT base_moved(); END")
+        dbapi.create_function("claimed", 3, lambda *of: self.claimed(*of))
+        dbapi.execute(
+            "CREATE TEMP TRIGGER claim AFTER UPDATE OF fence ON work WHEN NEW.fence > OLD.fence"
+            " BEGIN SELECT claimed(NEW.account, NEW.priority, NEW.due_at_wall); END"
+        )
 
     def _note_base(self) -> None:
         self._base_moved = True

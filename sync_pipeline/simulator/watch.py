@@ -25,6 +25,7 @@ from sync_pipeline.simulator.calls import is_create, is_named_by_us, target, wri
 from sync_pipeline.simulator.edits import Edits
 from sync_pipeline.simulator.held import Held
 from sync_pipeline.simulator.oracle import collected_minor, owners, recurring_minor, rows, untold_failures
+from sync_pipeline.simulator.reserves import Reserves
 from sync_pipeline.simulator.stage import MICROS, Agreed, Stage, StagedLedger
 from sync_pipeline.simulator.transport import is_write
 
@@ -80,6 +81,7 @@ class Watch:
         self.ledger: StagedLedger | None = None
         self.edits = Edits(stage, sandbox, ZoneInfo(rules.commercial.time_zone), self.breaks)
         self.bound = Bound(self.breaks)
+        self._reserves = Reserves(self.breaks)
         self._held = Held(sandbox, rules, bytes(32))
         self._agreed: Mapping[Agreed, str] = {}
         self._events = 0
@@ -164,6 +166,8 @@ class Watch:
 
     def answered(self, side: str, call: Call, reply: Reply) -> None:
         moment = self._moments[self._worker]
+        if side == "salesforce":
+            self._reserves.told(self._worker, self._stage.micros, reply.headers)
         if side == "salesforce" and (not is_write(side, call) or b'"look' in call.body):
             self._looks[self._worker] = moment
             self.edits.seen(self._worker, side, moment, reply.body)
@@ -171,6 +175,11 @@ class Watch:
             self.edits.seen(self._worker, side, moment, reply.body)
         elif side == "stripe" and is_write(side, call) and (reply.status < 500 or REPLAYED in reply.headers):
             self._unanswered.pop(target(call), None)
+
+    def claimed(self, account: str, priority: int, due_at: int) -> None:
+        """A worker takes an Account from the queue; who is told of by name, is not taken by its turn."""
+        if self._stage.current is not None:
+            self._reserves.claimed(self._worker, self._stage.micros, account, priority, due_at)
 
     def given_up(self) -> None:
         """The worker waits no longer: its write may still arrive, and is not in its hands any more."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.engine import queue
-from sync_pipeline.engine.budget import NOBODY, OLD_US, RESERVES, admitted
+from sync_pipeline.engine.budget import NOBODY, OLD_US, RESERVES, least_urgent
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.intake import poll_salesforce
 from sync_pipeline.engine.queue import AGEING_US, AT_MOST, SOON_OVER, TURNS, Batch
@@ -129,23 +129,23 @@ def test_classes_are_served_apart_and_a_batch_gives_way_to_the_more_urgent(sync:
 
 
 @pytest.mark.parametrize(
-    ("percent_used", "least_urgent"),
+    ("percent_used", "least"),
     [(0, 5), (64, 5), (65, 4), (74, 4), (75, 3), (89, 3), (90, 2), (94, 2), (95, 1), (97, 1), (98, 0), (100, NOBODY)],
 )
-def test_reserves_are_kept_for_the_more_urgent(percent_used: int, least_urgent: int) -> None:
-    assert admitted(Allowance("salesforce", percent_used * 150, 15_000, seen_wall=0), OLD_US) == least_urgent
+def test_reserves_are_kept_for_the_more_urgent(percent_used: int, least: int) -> None:
+    assert least_urgent(Allowance("salesforce", percent_used * 150, 15_000, seen_wall=0), OLD_US) == least
 
 
 def test_an_allowance_that_nobody_knows_holds_nobody_back() -> None:
-    assert admitted(None, 0) == Priority.SWEEP
-    assert admitted(Allowance("salesforce", 100, 100, seen_wall=0), OLD_US + 1) == Priority.SWEEP
+    assert least_urgent(None, 0) == Priority.SWEEP
+    assert least_urgent(Allowance("salesforce", 100, 100, seen_wall=0), OLD_US + 1) == Priority.SWEEP
 
 
 @given(st.integers(1, 10**9).flatmap(lambda allowed: st.tuples(st.integers(0, 2 * allowed), st.just(allowed))))
 def test_more_use_never_admits_more(numbers: tuple[int, int]) -> None:
     used, allowed = numbers
-    least = admitted(Allowance("salesforce", used, allowed, 0), 0)
-    assert admitted(Allowance("salesforce", used + 1, allowed, 0), 0) <= least
+    least = least_urgent(Allowance("salesforce", used, allowed, 0), 0)
+    assert least_urgent(Allowance("salesforce", used + 1, allowed, 0), 0) <= least
     for priority, reserve in RESERVES.items():
         assert (priority <= least) == ((allowed - used) * 100 > reserve * allowed)
 
@@ -169,6 +169,36 @@ def test_no_wait_makes_an_account_as_urgent_as_a_failed_payment(sync: Installati
     dirty(sync, WAVE[:3], Priority.CREATE, due_since_us=1000 * AGEING_US)
     use_up(sync, 985)
     assert names(queue.next_batch(sync.engine, "me", turn=0)) == []
+
+
+def test_nobody_asks_for_changes_with_the_calls_that_are_left_to_failed_payments(sync: Installation) -> None:
+    """The poll itself spent the last ones: one every 30 seconds are 2,880 a day."""
+    sync.rest()
+
+    def asked() -> int:
+        since = mark(sync.sandbox)
+        drain(sync.engine, DrainPlan(poll_seconds=0))
+        return len(requests_since(sync.sandbox, since, "salesforce"))
+
+    use_up(sync, 980)
+    assert asked() == 0
+    use_up(sync, 979)
+    assert asked() > 0
+    use_up(sync, 1_000)
+    assert asked() == 0
+    sync.env.sleep(OLD_US / 1_000_000 + 1)
+    assert asked() > 0
+
+
+def test_what_a_look_for_changes_hears_of_the_allowance_is_known_to_all(sync: Installation) -> None:
+    sync.rest()
+    use_up(sync, 900)
+    sync.env.sleep(1)
+    drain(sync.engine, DrainPlan(poll_seconds=0))
+    with sync.ledger.read() as conn:
+        known = allowances.get(conn, "salesforce")
+    assert known is not None
+    assert known.allowed == 100_000
 
 
 def test_a_spent_allowance_costs_no_more_calls_until_there_are_some_again(sync: Installation) -> None:

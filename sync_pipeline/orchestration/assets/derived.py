@@ -122,6 +122,7 @@ def ledger_and_listing_agree_on_lifetime_value_to_the_penny(
     from sync_pipeline.engine.assembly import open_current_ledger
     from sync_pipeline.frames import cash
     from sync_pipeline.ledger import facts
+    from sync_pipeline.warehouse.ledger_frames import sums_of_facts
     from sync_pipeline.warehouse.parquet import Warehouse
 
     with one_clear_failure():
@@ -129,8 +130,7 @@ def ledger_and_listing_agree_on_lifetime_value_to_the_penny(
         listed = cash.sums(_cash(warehouse), warehouse.read(ACCOUNT_CUSTOMERS))
         settled_before = int(warehouse.provenance(ACCOUNT_LTV)["taken_at"]) - CLOCKS_APART_US
         with open_current_ledger(settings) as ledger, ledger.read() as conn:
-            sums = [(each.account, each.kind, each.currency, each.amount_minor) for each in facts.sums(conn)]
-            ledgers = pl.DataFrame(sums, schema=cash.SUMS, orient="row")
+            ledgers = sums_of_facts(conn)
             different = cash.disagreements(listed, ledgers)
             known = facts.for_accounts(conn, different["account_id"].unique())
     moved = [name for name, each in known.items() if any(fact.occurred_at >= settled_before for fact in each)]
@@ -138,7 +138,7 @@ def ledger_and_listing_agree_on_lifetime_value_to_the_penny(
     return dg.AssetCheckResult(
         passed=left.is_empty(),
         metadata={
-            "compared": len(sums),
+            "compared": ledgers.height,
             "different": left.height,
             "moved_since_the_listing": len(moved),
             "first": ", ".join(left["account_id"].unique().sort().to_list()[:20]),

@@ -204,21 +204,8 @@ def _warning(table: Any, name: str, ids: "pl.Series") -> dg.AssetCheckResult:
 
 
 def _links(settings: Settings) -> "pl.DataFrame":
-    """The ledger's live primary links to Stripe, and the customers that were deleted there: what they paid counts."""
-    import polars as pl
-
     from sync_pipeline.engine.assembly import open_current_ledger
-    from sync_pipeline.frames.mapping import LINKS
-    from sync_pipeline.ledger import links
+    from sync_pipeline.warehouse.ledger_frames import links_to_stripe
 
     with open_current_ledger(settings) as ledger, ledger.read() as conn:
-        accounts = {name for kind in ("customer", "subscription") for name in links.all_accounts(conn, "stripe", kind)}
-        found = links.for_accounts(conn, sorted(accounts))
-    rows = [
-        (link.account, link.kind, link.subject, link.external_id)
-        for each in found.values()
-        for link in each
-        if link.system == "stripe"
-        and ((link.state, link.role) == ("live", "primary") or (link.state, link.kind) == ("tombstoned", "customer"))
-    ]
-    return pl.DataFrame(rows, schema=LINKS, orient="row")
+        return links_to_stripe(conn)

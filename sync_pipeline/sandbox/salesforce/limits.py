@@ -26,12 +26,16 @@ class Limits:
         """Counts one request. Raises SalesforceError when none is left."""
         if self.used() >= self.allowed:
             raise SalesforceError("REQUEST_LIMIT_EXCEEDED", "TotalRequests Limit exceeded.", status=403)
+        self.use(1)
+
+    def use(self, requests: int) -> None:
+        """Counts requests of anybody's programs."""
         hour = self._hour()
         for key, row in list(self._store.table(_TABLE).items()):
             if row["hour"] <= hour - _HOURS:
                 self._store.delete(_TABLE, key)
         now = self._store.get(_TABLE, str(hour)) or {"hour": hour, "n": 0}
-        self._store.put(_TABLE, str(hour), {"hour": hour, "n": now["n"] + 1})
+        self._store.put(_TABLE, str(hour), {"hour": hour, "n": now["n"] + requests})
 
     def header(self) -> str:
         return f"api-usage={self.used()}/{self.allowed}"
