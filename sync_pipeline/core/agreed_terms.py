@@ -48,7 +48,7 @@ def unapplied_changes(world: World, rules: Rules) -> Iterator[Entry]:
         yield from _not_begun(world, rules, billing, deal)
     for link in sorted(world.links, key=lambda each: each.external_id):
         if link.kind == "subscription" and link.external_id in running and link.subject not in known:
-            detail = f"the Opportunity is gone from Salesforce, but {link.external_id} goes on billing it"
+            detail = f"the Opportunity is not on this Account any more, but {link.external_id} goes on billing it"
             yield _review(world, "billed_deal_gone", link.subject, detail)
     yield from _intervals(world, rules)
     yield from _currencies(world, rules)

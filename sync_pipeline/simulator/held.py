@@ -17,7 +17,7 @@ from sync_pipeline.core.canon import CANON, country_code
 from sync_pipeline.core.fields import keyed_hash
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.sandbox.world import Sandbox
-from sync_pipeline.simulator.oracle import owners
+from sync_pipeline.simulator.oracle import is_charged_once, owners
 
 Row = Mapping[str, Any]
 NOTHING = canonical.encode(None)
@@ -122,6 +122,8 @@ class Held:
         for field, name, form in self._shown[kind]:
             self._salesforce[subject, field].add(canonical.encode(_canonical(form, record.get(name))))
         if kind == "line":
+            if is_charged_once(self._sandbox, record):
+                self._joint.add(subject)
             gone = record.get("IsDeleted")
             quantity = 0 if gone else record["Quantity"]
             self._salesforce[subject, "item.quantity"].add(_number(quantity))

@@ -19,7 +19,7 @@ from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.tables import attempt, command, conflict, link, metadata, review
 from sync_pipeline.ledger.tables import audit as audit_table
 from sync_pipeline.sandbox.world import Sandbox
-from sync_pipeline.simulator.people import CANARY, People
+from sync_pipeline.simulator.people import CANARY, ONE_TIME, People
 
 TOLD_FOR_SECONDS = 14 * 86_400
 ENDED = ("canceled", "incomplete_expired")
@@ -48,11 +48,15 @@ def at_rest(
         of_seats = select(conflict.c.account).where(conflict.c.rule == "item.quantity")
         clashed = set(conn.execute(of_seats).scalars())
     yield from _creation(salesforce, stripe, owners(sandbox), told)
-    yield from _seats(salesforce, stripe, told)
+    charges = [line for line in salesforce["OpportunityLineItem"] if is_charged_once(sandbox, line)]
+    yield from _charges(sandbox, charges, salesforce, stripe, told)
+    named = {line["Id"] for line in charges}
+    billed = [line for line in salesforce["OpportunityLineItem"] if line["Id"] not in named]
+    yield from _seats({**salesforce, "OpportunityLineItem": billed}, stripe, told)
     yield from _edits(salesforce, stripe, people, clashed)
     yield from _terms_of_payment(salesforce, stripe, told)
     yield from _failures(sandbox, salesforce)
-    yield from _figures(sandbox, salesforce, stripe)
+    yield from _figures(sandbox, salesforce, stripe, told)
     yield from _churn(salesforce, _of_accounts(sandbox, stripe["subscription"]), taken_back)
     yield from _books(ledger)
     yield from secrets_kept(sandbox, ledger, while_sent=True)
@@ -140,6 +144,41 @@ def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set
                 yield f"I3: {item['id']} has {item['quantity']}, its lines {total}"
 
 
+def _charges(
+    sandbox: Sandbox, charges: Rows, salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set[str]
+) -> Iterator[str]:
+    """I4: what is charged once is charged once, and at its price, or a person is told."""
+    named: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for item in sandbox.stripe.world.store.table("invoiceitem").values():
+        # Nothing is left of a deleted one but its id.
+        for line in ((item.get("metadata") or {}).get("sf_line_id") or "").split(","):
+            named[line].append(item)
+    won = {o["Id"] for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
+    running = {s["metadata"].get("sf_opportunity_id") for s in stripe["subscription"] if s["status"] not in ENDED}
+    price = {line["Id"]: Fraction(str(line["Quantity"])) * Fraction(str(line["UnitPrice"])) * 100 for line in charges}
+    for line in charges:
+        items, deal = named[line["Id"]], line["OpportunityId"]
+        if len(items) > 1:
+            yield f"I4: {line['Id']} is charged {len(items)} times"
+        matters = {f"late_charge:{line['Id']}", f"missing_subscription:{deal}"}
+        if deal not in won & running or not matters.isdisjoint(told):
+            continue
+        if not items:
+            yield f"I4: {line['Id']} of {deal} is not charged, and nobody is told"
+        for item in items:
+            lines = item["metadata"]["sf_line_id"].split(",")
+            wanted = sum((price.get(each, Fraction(0)) for each in lines), Fraction(0))
+            if wanted != item["amount"] and not any(f"late_charge:{each}" in told for each in lines):
+                yield f"I4: {item['id']} charges {item['amount']}, its lines come to {wanted}"
+
+
+def is_charged_once(sandbox: Sandbox, line: Mapping[str, Any]) -> bool:
+    """Whether a line of an Opportunity is of a product that is charged once."""
+    store = sandbox.salesforce.org.store
+    entry = store.table("PricebookEntry").get(line["PricebookEntryId"]) or {}
+    return (store.table("Product2").get(entry.get("Product2Id")) or {}).get("Family") == ONE_TIME
+
+
 def _rate(line: Mapping[str, Any]) -> tuple[str, str, float]:
     return line["OpportunityId"], line["PricebookEntryId"], line["UnitPrice"]
 
@@ -211,7 +250,9 @@ def untold_failures(sandbox: Sandbox, older_than: int = 0) -> list[str]:
     return [name for name in failed if name not in told]
 
 
-def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows]) -> Iterator[str]:
+def _figures(
+    sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set[str]
+) -> Iterator[str]:
     collected, recurring, owner = collected_minor(sandbox), recurring_minor(sandbox), owners(sandbox)
     for account in salesforce["Account"]:
         if account.get("Stripe_Customer_Id__c") not in owner:
@@ -237,10 +278,13 @@ def _figures(sandbox: Sandbox, salesforce: Mapping[str, Rows], stripe: Mapping[s
         subscription, status = opportunity.get("Stripe_Subscription_Id__c"), opportunity.get("Activation_Status__c")
         if not subscription or opportunity["StageName"] != "Closed Won" or opportunity.get("Amends_Opportunity__c"):
             continue
+        if f"missing_subscription:{opportunity['Id']}" in told:
+            # The deal was moved to another Account than the one that pays.
+            continue
         if subscription in paid and status != "Activated":
             yield f"I9: {opportunity['Id']} was paid and is {status}"
-        told = opportunity.get("First_Payment_At__c")
-        moment = int(datetime.fromisoformat(told).timestamp()) if told else None
+        shown_at = opportunity.get("First_Payment_At__c")
+        moment = int(datetime.fromisoformat(shown_at).timestamp()) if shown_at else None
         if moment != first.get(subscription):
             yield f"I8: {opportunity['Id']} was paid first at {first.get(subscription)} and shows {moment}"
 

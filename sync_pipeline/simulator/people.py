@@ -33,6 +33,7 @@ OFTEN_FOLLOWED_BY = {
     "take a line off": ("put a line on",),
 }
 OPEN = "Negotiation/Review"
+ONE_TIME = "One-Time"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -90,7 +91,7 @@ def _following(action: Action, chance: random.Random) -> list[Action]:
 
 
 class People:
-    """Whoever works in the two systems, and who keeps the rules of the sync.
+    """Whoever works in the two systems, who keeps the rules of the sync, and whoever makes plans and applies them.
 
     `seat_edits` are by Account: which system, which line or item, how many. `amended` are Accounts whose deal has
     other lines since.
@@ -99,6 +100,7 @@ class People:
     def __init__(self, sandbox: Sandbox) -> None:
         self.sandbox, self.desk = sandbox, Desk(sandbox)
         self.keeps_contracts = True
+        self.operator_comes: Callable[[int], None] = lambda n: None
         self.amended: set[str] = set()
         self.seat_edits: dict[str, list[tuple[str, str, int]]] = {}
         self.accounts = [row["Id"] for row in self.desk.query("SELECT Id FROM Account ORDER BY CreatedDate, Id")]
@@ -135,11 +137,22 @@ class People:
         return found[-1] if found else None
 
     def lines(self, account: str) -> list[dict[str, Any]]:
-        """Those of the Account's first deal."""
+        """What the Account's first deal bills again and again."""
         found = self.opportunity(account)
-        fields = "Id, UnitPrice, PricebookEntryId"
+        fields = "Id, UnitPrice, PricebookEntryId, Product2.Family"
         deal = found["Id"] if found else ""
-        return self.desk.query(f"SELECT {fields} FROM OpportunityLineItem WHERE OpportunityId = '{deal}' ORDER BY Id")
+        rows = self.desk.query(f"SELECT {fields} FROM OpportunityLineItem WHERE OpportunityId = '{deal}' ORDER BY Id")
+        return [row for row in rows if row.pop("Product2")["Family"] != ONE_TIME]
+
+    def one_time_entry(self) -> str:
+        """The price book's entry of what is charged once; it is made when somebody sells it first."""
+        found = self.desk.query(f"SELECT Id FROM PricebookEntry WHERE Product2.Family = '{ONE_TIME}'")
+        if found:
+            return str(found[0]["Id"])
+        (book,) = self.desk.query("SELECT Id FROM Pricebook2 WHERE IsStandard = true")
+        product = {"Name": "Onboarding", "Family": ONE_TIME, "ProductCode": "ONBOARDING", "IsActive": True}
+        entry = {"Product2Id": self.desk.create("Product2", product), "UnitPrice": 500, "IsActive": True}
+        return self.desk.create("PricebookEntry", {**entry, "Pricebook2Id": book["Id"]})
 
     def contract(self, account: str) -> str | None:
         rows = self.desk.query(f"SELECT Id FROM Contract WHERE AccountId = '{account}' ORDER BY Id")
@@ -212,6 +225,31 @@ def _line_on(people: People, account: str, n: int) -> Any:
     people.amended.add(account)
     line = {**_plain(known[n % len(known)]), "OpportunityId": deal["Id"], "Quantity": n}
     return people.desk.create("OpportunityLineItem", line)
+
+
+def _one_time_charge(people: People, account: str, n: int) -> Any:
+    """A line that is charged once."""
+    deal = people.opportunity(account)
+    if deal is None:
+        return False
+    line = {"OpportunityId": deal["Id"], "PricebookEntryId": people.one_time_entry(), "Quantity": n % 3 + 1}
+    return people.desk.create("OpportunityLineItem", {**line, "UnitPrice": 10 * n})
+
+
+def _free_months(people: People, account: str, n: int) -> Any:
+    found = people.opportunity(account)
+    return people.desk.edit("Opportunity", found["Id"], {"Free_Months__c": n % 3}) if found else False
+
+
+def _move_deal(people: People, account: str, n: int) -> Any:
+    """To the Account after it."""
+    found = people.opportunity(account)
+    if found is None:
+        return False
+    other = people.accounts[(people.accounts.index(account) + 1) % len(people.accounts)]
+    # What they have edited before is told of by another Account since.
+    people.amended |= {account, other}
+    return people.desk.edit("Opportunity", found["Id"], {"AccountId": other})
 
 
 def _terms_of_payment(people: People, account: str, n: int) -> Any:
@@ -402,6 +440,10 @@ VERBS: Mapping[str, Callable[[People, str, int], Any]] = {
     "lose a dispute": _answer_dispute("losing_evidence"),
     "change a rule": _change_a_rule,
     "use the calls of the day": _use_calls,
+    "keep a plan and apply it": lambda people, _, n: people.operator_comes(n),
+    "sell a one-time charge": _one_time_charge,
+    "grant free months": _free_months,
+    "move the deal": _move_deal,
 }
 
 

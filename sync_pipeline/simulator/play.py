@@ -29,7 +29,7 @@ from sync_pipeline.core.org_schema import OrgObject
 from sync_pipeline.core.plan import plan as plan_now
 from sync_pipeline.core.rules import Guards, Retention, Rules
 from sync_pipeline.engine.assembly import without_alerts
-from sync_pipeline.engine.context import Engine, Halted, build_engine
+from sync_pipeline.engine.context import Engine, build_engine
 from sync_pipeline.engine.defects import DEFECT
 from sync_pipeline.engine.drain import DrainPlan, drain
 from sync_pipeline.engine.env import Env
@@ -47,12 +47,12 @@ from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
 from sync_pipeline.simulator.listed_cash import miscounted
+from sync_pipeline.simulator.operator import ENDURED, Operator
 from sync_pipeline.simulator.oracle import at_rest, rows, secrets_kept
 from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state, script
 from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
 from sync_pipeline.simulator.watch import Watch
-from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.connection import Login
 from sync_pipeline.systems.stripe.client import Stripe
@@ -66,7 +66,6 @@ INTRUDES = 0.4
 URGENT_SECONDS = 60
 ENOUGH_CALLS = 50
 SALESFORCE_URL, STRIPE_URL = "http://salesforce.sandbox", "http://stripe.sandbox"
-ENDURED = (Halted, ReadFailed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +129,13 @@ class _Play:
         self._stage = Stage(sandbox, random.Random(plan.seed * 7919 + 1), plan.weather)
         self._people = People(sandbox)
         self._people.desk.point_webhooks("http://receiver.example/webhooks/stripe")
+        self._people.operator_comes = lambda n: self._operator.comes(self._people.accounts, n)
         self._stage.strike = plan.strike
         undisturbed = plan.weather == Weather() and not plan.trouble and not plan.strike
         self._watch = Watch(self._stage, sandbox, _writable(), _rules(by_card=plan.by_card), undisturbed=undisturbed)
         if plan.by_card:
             self._watch.written = self._people.leave_cards
+        self._operator = Operator(self._stage, self._watch, self._engine)
         self._trouble = Trouble(dict(plan.trouble))
         self._stage.moved = self._moved
         self._workers = 0
@@ -194,14 +195,18 @@ class _Play:
         Others come when what has to wait for a moment is due.
         """
         stage = self._stage
-        stage.at(stage.micros + URGENT_SECONDS * MICROS, self._watch.look_for_untold)
+        stage.at(stage.micros + URGENT_SECONDS * MICROS, self._look_for_untold)
         while stage.micros < until:
-            while len(stage.workers) < WORKERS:
+            while len(stage.workers) < WORKERS and not self._operator.is_alone:
                 self._workers += 1
                 name = f"worker {self._workers}"
                 stage.start(name, partial(self._work, name))
             stage.run_until(until)
             stage.pass_to(min(until, max(stage.micros + 20 * MICROS, self._next_due(until))))
+
+    def _look_for_untold(self) -> None:
+        if not self._operator.is_alone:
+            self._watch.look_for_untold()
 
     def _next_due(self, latest: int) -> int:
         """When something waits that a worker could begin with, `latest` at the latest."""

@@ -39,12 +39,13 @@ SALESFORCE_TROUBLE = (
     "salesforce_concurrent_limit",
     "salesforce_gateway",
 )
+PREVIEW = "/v1/invoices/create_preview"
 
 
 def is_write(side: str, call: Call) -> bool:
     """Whether the call may change something: neither a read, nor a sign-in."""
     if side == "stripe":
-        return call.method != "GET"
+        return call.method != "GET" and call.path != PREVIEW
     if "/services/oauth2/" in call.path:
         return False
     return call.method in ("PATCH", "DELETE") or (call.method == "POST" and b'"PATCH"' in call.body)

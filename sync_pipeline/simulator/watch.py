@@ -46,6 +46,7 @@ STRIPE_FIELDS = {
     "prices": "product currency unit_amount_decimal lookup_key recurring",
     "subscriptions": "customer items metadata collection_method days_until_due backdate_start_date billing_mode "
     "add_invoice_items discounts trial_end cancel_at cancel_at_period_end proration_behavior proration_date",
+    "invoiceitems": "customer subscription pricing quantity_decimal metadata",
     "subscription_items": "quantity price metadata discounts proration_behavior proration_date",
 }
 """What of Stripe's objects the sync may write: who is billed, the rate card and the terms of the deal. How it is paid,
@@ -102,6 +103,11 @@ class Watch:
         self._seen = (-1, -1)
         self._unanswered: dict[str, _Unanswered] = {}
         self._before: dict[str, Any] | None = None
+        self._kept: dict[str, tuple[str, int]] = {}
+
+    def holds_to(self, worker: str, plan: str) -> None:
+        """From now on a worker writes to Stripe what a kept plan says, and nothing else."""
+        self._kept[worker] = plan, self._stage.micros // MICROS
 
     def sent(self, side: str, call: Call) -> None:
         assert self.ledger is not None
@@ -127,6 +133,7 @@ class Watch:
             self._check_alone(call, key)
             self._check_params(call)
             self._check_present(call)
+            self._check_planned(call)
             self._before = self._stripe_object(call)
             # What is late may have been given up by somebody else meanwhile.
             of_key = [row for row in known if row.idempotency_key == key]
@@ -178,7 +185,7 @@ class Watch:
 
     def claimed(self, account: str, priority: int, due_at: int) -> None:
         """A worker takes an Account from the queue; who is told of by name, is not taken by its turn."""
-        if self._stage.current is not None:
+        if self._stage.current is not None and self._worker not in self._kept:
             self._reserves.claimed(self._worker, self._stage.micros, account, priority, due_at)
 
     def given_up(self) -> None:
@@ -303,6 +310,22 @@ class Watch:
         since = self._deleted.get(owners(self._sandbox).get(customer or "", ""))
         if since is not None and since + DELETED_SECONDS * MICROS < self._looks.get(self._worker, -1):
             self.breaks(f"I17: {call.path} is written, and its Account is deleted")
+
+    def _check_planned(self, call: Call) -> None:
+        """Who applies a plan makes nothing at Stripe that it does not name, and changes nothing of which it does not
+        speak, unless it was made since."""
+        plan, since = self._kept.get(self._worker, ("", 0))
+        if not plan:
+            return
+        name = target(call).rpartition(" ")[2] if is_create(call) else call.path.split("/")[3]
+        row = None if is_create(call) else self._row(call)
+        if name not in plan and (row is None or row["created"] < since):
+            self.breaks(f"I11: {call.path} is written, and is not in the plan that is applied: {name}")
+
+    def _row(self, call: Call) -> dict[str, Any] | None:
+        """The object at Stripe that an update is about, or whose parts are."""
+        _, _, kind, name, *_ = call.path.split("/")
+        return self._sandbox.stripe.world.store.table(kind.removesuffix("s")).get(name)
 
     def _stripe_object(self, call: Call) -> dict[str, Any] | None:
         """The object that an update is about, as Stripe shows it; None for a create."""

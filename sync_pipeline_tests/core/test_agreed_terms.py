@@ -80,7 +80,7 @@ def test_a_deal_that_is_lost_after_all() -> None:
 def test_a_deal_that_was_deleted() -> None:
     assert told(replace(billed(), deals=())) == {
         f"billed_deal_gone:{OPPORTUNITY}": (
-            f"the Opportunity is gone from Salesforce, but {SUBSCRIPTION} goes on billing it"
+            f"the Opportunity is not on this Account any more, but {SUBSCRIPTION} goes on billing it"
         )
     }
 

@@ -25,6 +25,7 @@ from sync_pipeline.core import (
     failure_tasks,
     fields,
     kinds,
+    late_charges,
     line_terms,
     prices,
     readings,
@@ -39,8 +40,9 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import World
-from sync_pipeline.engine import apply, intake, observe, reconcile, resolve, rounds, stripe_side
+from sync_pipeline.engine import apply, budget, intake, observe, reconcile, resolve, rounds, stripe_side
 from sync_pipeline.engine.snapshot import SalesforceTables
+from sync_pipeline.frames import cash as frames_cash
 from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, inbox
 from sync_pipeline.ledger.tables import audit_head
 from sync_pipeline.receiver import app as receiver
@@ -201,6 +203,15 @@ def _writes_without_account(world: World, rules: Rules, personal_key: bytes) -> 
         body={"object": "customer", "id": name, "params": {"name": f"Deleted at {world.now // 10**10}"}},
     )
     return Planned(commands=(written,))
+
+
+def _charged_twice_as_much(*told: Any) -> Command:
+    made = LATE_CHARGE(*told)
+    doubled = str(2 * Decimal(made.body["params"]["quantity_decimal"]))
+    return replace(made, body={**made.body, "params": {**made.body["params"], "quantity_decimal": doubled}})
+
+
+LATE_CHARGE, FRAME_OF_REFUNDS = late_charges._made, frames_cash._refunds
 
 
 def _loses_merges(patch: pytest.MonkeyPatch) -> None:
@@ -367,6 +378,26 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
         "I20",
         plan(*FAILING, by_card=True),
         _deaf_to_stripe,
+    ),
+    "the reserves are anybody's": (
+        "I20",
+        plan(*PAID, Action(60, "use the calls of the day", 0, 2), Action(HOUR, "edit seats in Salesforce", 0, 28)),
+        put(budget, "least_urgent", lambda *_: max(Priority)),
+    ),
+    "what is charged once is not charged": (
+        "I4",
+        plan(*DEAL, Action(HOUR, "sell a one-time charge", 0, 28)),
+        put(planner, "late_charges", lambda *_: iter(())),
+    ),
+    "what is charged once is charged at another price": (
+        "I4",
+        plan(*DEAL, Action(HOUR, "sell a one-time charge", 0, 28)),
+        put(late_charges, "_made", _charged_twice_as_much),
+    ),
+    "Polars forgets what went back": (
+        "I6",
+        plan(*PAID, Action(HOUR, "refund", 0, 12)),
+        put(frames_cash, "_refunds", lambda listings: FRAME_OF_REFUNDS(listings).clear()),
     ),
     "anybody may post": (
         "I23",
