@@ -7,6 +7,7 @@ leaves them billed twice or nowhere.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -62,8 +63,9 @@ class ItemChange:
     lines: tuple[LineItem, ...] = ()
 
     @property
-    def removes(self) -> bool:
-        return "deleted" in self.entry
+    def more_items(self) -> int:
+        """How many items a subscription has more by it."""
+        return -1 if "deleted" in self.entry else int("id" not in self.entry)
 
 
 class ItemChanges(list[ItemChange]):
@@ -293,18 +295,24 @@ def removal(
 
 
 def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
-    """One request for the changes of one moment; others follow in the next round."""
+    """One request for the changes of one moment; others follow in the next round.
+
+    The earliest moment comes first, except that Stripe refuses a request that leaves a subscription without items.
+    """
     changes = _moves_together(running, changes)
     if not changes:
         return
-    subscription = running.subscription
-    kept = len(running.items) + len(running.unlined) - sum(change.removes for change in changes)
-    if kept <= 0 and all(change.removes for change in changes):
+    subscription, items = running.subscription, len(running.items) + len(running.unlined)
+    if all(change.more_items < 0 for change in changes) and len(changes) >= items:
         detail = f"nothing would be left on {subscription.id}; cancel it instead of taking off its last line"
         yield _review(world, "last_item", running.deal.opportunity.id, detail)
         return
-    moment = min(changes, key=lambda change: change.effective or 0).effective
-    now = [change for change in changes if change.effective == moment]
+    of_moments: dict[int | None, list[ItemChange]] = defaultdict(list)
+    for change in sorted(changes, key=lambda change: change.effective or 0):
+        of_moments[change.effective].append(change)
+    moment, now = next(
+        each for each in of_moments.items() if items + sum(change.more_items for change in each[1]) > 0
+    )
     params: dict[str, Any] = {
         "items": [change.entry for change in now],
         "proration_behavior": rules.commercial.proration,

@@ -359,14 +359,16 @@ def _is_of_customer(sent: Row[Any]) -> bool:
 
 def owners(sandbox: Sandbox, *, merged: bool = True) -> dict[str, str]:
     """The Account of every customer that has one: of a merged one that into which it was `merged`, unless that is not
-    followed yet. One that was deleted has nothing left but its id; whose deals it was billed for says whose it was."""
+    followed yet. One that was deleted has nothing left but its id; its subscriptions say whose it was."""
     store, kept = sandbox.stripe.world.store, sandbox.salesforce.org.store
     accounts, deals = kept.table("Account"), kept.table("Opportunity")
-    had = {
-        each["customer"]: deals.get(said.get("sf_opportunity_id"), {}).get("AccountId") or said.get("sf_account_id")
-        for each in store.table("subscription").values()
-        for said in (each["metadata"],)
-    }
+    had = {}
+    for said, customer in ((each["metadata"], each["customer"]) for each in store.table("subscription").values()):
+        account = said.get("sf_account_id")
+        # One that was merged long ago is nowhere any more, and its deals have moved.
+        if account not in accounts:
+            account = deals.get(said.get("sf_opportunity_id"), {}).get("AccountId") or account
+        had[customer] = account
     found = {}
     for customer in store.table("customer").values():
         account = had.get(customer["id"]) if customer.get("deleted") else customer["metadata"].get("sf_account_id")

@@ -715,6 +715,18 @@ FOUND: dict[str, Plan] = {
         Weather(),
         by_card=True,
     ),
+    "the last item leaves in a request of its own while a line waits to join": Plan(
+        184,
+        (
+            Action(2400, "win", 2, 0),
+            Action(10800, "take a line off", 2, 19),
+            Action(693600, "rule on a conflict", 2, 40),
+            Action(15552370, "put a line on", 2, 21),
+        ),
+        (),
+        Weather(),
+        by_card=True,
+    ),
 }
 
 
