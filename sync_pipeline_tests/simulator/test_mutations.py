@@ -40,7 +40,7 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import World
-from sync_pipeline.engine import apply, budget, intake, observe, reconcile, resolve, rounds, stripe_side
+from sync_pipeline.engine import apply, apply_plan, budget, intake, observe, reconcile, resolve, rounds, stripe_side
 from sync_pipeline.engine.snapshot import SalesforceTables
 from sync_pipeline.frames import cash as frames_cash
 from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, inbox
@@ -474,6 +474,17 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
         put(rounds, "plan", _writes_without_account),
     ),
     "every look finds another end": ("I10", plan(*DEAL, Action(HOUR, "schedule the end", 0, 0)), _churns_each_time),
+    "what a kept plan does not say is applied with it": (
+        "I11",
+        plan(
+            *DEAL,
+            Action(HOUR, "keep a plan and apply it", 0, 5),
+            Action(5, "edit seats in Salesforce", 0, 28),
+            Action(240, "pay", 0, 0),
+            Action(85, "rename the Account", 0, 7),
+        ),
+        put(apply_plan, "_moved", lambda *_: iter(())),
+    ),
     "a deal is named by the sync": (
         "I11",
         plan(*DEAL),
