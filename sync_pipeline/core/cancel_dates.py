@@ -14,13 +14,14 @@ from datetime import date, timedelta
 
 from sync_pipeline.core import canonical, stripe_writing, writing
 from sync_pipeline.core.canon import CANON
-from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import ruling_on, standing_on
 from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.kinds import merge3
 from sync_pipeline.core.lifecycle import ends_at, has_ended
+from sync_pipeline.core.quiet import resting
 from sync_pipeline.core.readings import contract_subjects, subscription_of
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.salesforce_records import Contract
@@ -122,9 +123,8 @@ def _to_stripe(
         )
         yield _review(world, contract, detail)
         return
-    quiet_until = (contract.modified_at or 0) + commercial.quiet_seconds * MICROS
-    if world.now < quiet_until:
-        yield LookAgain(quiet_until)
+    if (rest := resting(world, commercial, contract.modified_at, contract.id)) is not None:
+        yield rest
         return
     reason = "the Contract's cancel date was " + ("taken away" if day is None else "entered")
     if day is not None:

@@ -13,11 +13,12 @@ from typing import Any
 from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.billed_items import RunningDeal, why_fixed
 from sync_pipeline.core.canon import number, text
-from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About
 from sync_pipeline.core.deal import COLLECTION_METHODS, collection, today
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.part_ids import opportunity_of, part_number
+from sync_pipeline.core.quiet import resting
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_records import Opportunity
@@ -26,7 +27,6 @@ from sync_pipeline.core.world import World
 
 COLLECTED = "subscription.collection"
 BEGINS = "deal.begins"
-MICROS = 1_000_000
 SAYS_NOTHING: list[str | None] = [None, None]
 
 
@@ -97,9 +97,8 @@ def _wanted(
 def _collect(world: World, commercial: Commercial, running: RunningDeal, wanted: list[Any]) -> Entry:
     opportunity, subscription = running.deal.opportunity, running.subscription
     method, net_days = wanted
-    quiet_until = (opportunity.modified_at or 0) + commercial.quiet_seconds * MICROS
-    if world.now < quiet_until:
-        return LookAgain(quiet_until)
+    if (rest := resting(world, commercial, opportunity.modified_at, opportunity.id)) is not None:
+        return rest
     if why := why_fixed(world, running, "how each phase is collected"):
         return _review(world, COLLECTED, running, f"{_in_words(wanted)} is not carried: {why}")
     if method == "charge_automatically" and not _has_payment_method(world, running):

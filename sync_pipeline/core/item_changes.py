@@ -34,6 +34,7 @@ from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.prices import NOT_BILLED, agreed_rates, as_agreed, price_at_stripe, rate_of_new
 from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.proration import within
+from sync_pipeline.core.quiet import resting
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_edited
 from sync_pipeline.core.rates import Rate
 from sync_pipeline.core.rules import Priority, Rules
@@ -76,7 +77,8 @@ def new_lines(
     world: World, rules: Rules, running: RunningDeal, ramp: RampAhead, changes: ItemChanges
 ) -> Iterator[Entry]:
     """Lines on no item: added in Salesforce, or their item was removed at Stripe."""
-    yield from (LookAgain(at) for _, at in running.waiting)
+    for line, at in running.waiting:
+        yield LookAgain(at, line.id, f"{line.called} comes to {running.subscription.id} on its day")
     groups: dict[str, list[tuple[LineItem, Rate]]] = {}
     for line in running.new:
         if line.id in ramp.lines:
@@ -151,9 +153,8 @@ def _new_rate(
     else:
         edited = max(line.modified_at or 0 for line in lines)
         effective = max(ruled_at, *(billed_from(world, line, running.period_ends, commercial) for line in lines))
-        quiet_until = edited + commercial.quiet_seconds * 1_000_000
-        if world.now < quiet_until:
-            yield LookAgain(quiet_until)
+        if (rest := resting(world, commercial, edited, first.id)) is not None:
+            yield rest
             return
     price = price_at_stripe(world, rate)
     if price is None:
@@ -310,9 +311,7 @@ def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: It
     of_moments: dict[int | None, list[ItemChange]] = defaultdict(list)
     for change in sorted(changes, key=lambda change: change.effective or 0):
         of_moments[change.effective].append(change)
-    moment, now = next(
-        each for each in of_moments.items() if items + sum(change.more_items for change in each[1]) > 0
-    )
+    moment, now = next(each for each in of_moments.items() if items + sum(change.more_items for change in each[1]) > 0)
     params: dict[str, Any] = {
         "items": [change.entry for change in now],
         "proration_behavior": rules.commercial.proration,

@@ -21,6 +21,7 @@ from sync_pipeline.core.lifecycle import CHANGEABLE, is_ending
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.prices import in_two_currencies, price_at_stripe
 from sync_pipeline.core.proration import sent_from
+from sync_pipeline.core.quiet import quiet_until
 from sync_pipeline.core.rate_card import rate_card
 from sync_pipeline.core.rates import Rate, is_one_time
 from sync_pipeline.core.rules import Commercial, Priority, Rules
@@ -30,7 +31,6 @@ from sync_pipeline.core.seats import agreed_quantities, agreed_quantity
 from sync_pipeline.core.world import World
 
 RULE = "late_charge"
-MICROS = 1_000_000
 
 
 def late_charges(world: World, rules: Rules) -> Iterator[Entry]:
@@ -118,10 +118,10 @@ def _charge(world: World, rules: Rules, running: RunningDeal, line: LineItem) ->
         why = "; ".join(rate.missing)
         yield _review(world, line, f"line {line.called} is a one-time charge, and {why}; invoice it by hand")
         return
-    quiet_until = (line.modified_at or 0) + rules.commercial.quiet_seconds * MICROS
-    due_at = max(quiet_until, sent_from(line, running.period_ends, rules.commercial))
+    rested = quiet_until(line.modified_at, rules.commercial)
+    due_at = max(rested, sent_from(line, running.period_ends, rules.commercial))
     if world.now < due_at:
-        yield LookAgain(due_at)
+        yield LookAgain(due_at, line.id, f"{line.called} is put on the next invoice of {running.subscription.id}")
     elif (price := price_at_stripe(world, rate)) is not None:
         yield _made(world, running, line, price)
 

@@ -24,7 +24,7 @@ from sync_pipeline.core.billed_items import (
     rate_of_item,
 )
 from sync_pipeline.core.canon import number
-from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Command, Entry, FieldChange, Review
 from sync_pipeline.core.conflict_inbox import standing_on
 from sync_pipeline.core.item_changes import (
     LINES_CHANGED,
@@ -42,6 +42,7 @@ from sync_pipeline.core.money import exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.prices import Prices, agreed_rates, as_agreed, changed_rates, decide_price, price_at_stripe
 from sync_pipeline.core.proration import within
+from sync_pipeline.core.quiet import resting
 from sync_pipeline.core.ramps_ahead import RampAhead, ramp_ahead, ramp_edited
 from sync_pipeline.core.rate_card import is_priced_at, rate_card
 from sync_pipeline.core.rates import Rate
@@ -117,9 +118,9 @@ def _keep_item(
         return
     edited = "to_stripe" in (quantity.move, prices.decision.move)
     known = any((line.id, QUANTITY) in world.base for line in billed.lines)
-    quiet_until = billed.edited_at + rules.commercial.quiet_seconds * 1_000_000
-    if edited and known and world.now < quiet_until:
-        yield LookAgain(quiet_until)
+    rest = resting(world, rules.commercial, billed.edited_at, billed.lines[0].id) if edited and known else None
+    if rest is not None:
+        yield rest
     elif quantity.writes_stripe and total == 0:
         agreed = agreed_quantities((line.id, line.quantity) for line in billed.lines)
         why, effective = "no seats are left on its lines", _counts_from(world, rules, billed, quantity, prices)

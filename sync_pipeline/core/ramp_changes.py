@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.billed_items import RunningDeal
-from sync_pipeline.core.commands import Agreement, Entry, FieldChange, LookAgain, Review
+from sync_pipeline.core.commands import Agreement, Entry, FieldChange, Review
 from sync_pipeline.core.crosswalk import SCHEDULE, match_schedule, own_billing
 from sync_pipeline.core.deal import Incomplete, Terms, terms
 from sync_pipeline.core.ensure import agreements_of, catalogue_fault, deal_metadata
 from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.prices import decide_price
+from sync_pipeline.core.quiet import resting
 from sync_pipeline.core.ramps_ahead import ramp_ahead
 from sync_pipeline.core.rate_card import coupons, rate_card
 from sync_pipeline.core.rules import Commercial, Priority, Reaction, Rules
@@ -107,9 +108,8 @@ def _of_one(
         return
     edits = [running.deal.opportunity.modified_at, *(line.modified_at for line in running.deal.lines)]
     edited_at = max(moment or 0 for moment in edits)
-    quiet_until = edited_at + rules.commercial.quiet_seconds * MICROS
-    if world.now < quiet_until:
-        yield LookAgain(quiet_until)
+    if (rest := resting(world, rules.commercial, edited_at, subject)) is not None:
+        yield rest
     elif (fault := _fault(world, billing, running, agreed)) is not None:
         yield _review(world, "ramp_edited", subject, f"{schedule.id} bills its phases as agreed before: {fault}")
     elif _is_settled_now(world, rules, running):

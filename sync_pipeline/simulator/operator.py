@@ -1,4 +1,4 @@
-"""Somebody who makes a plan, keeps it for a while and applies it, as `plan --out` and `apply` do, beside the workers."""
+"""Somebody who makes a plan, keeps it for a while and applies it, as `plan --out` and `apply` do."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Operator:
         return any(each in self._stage.workers for each in self._alone)
 
     def comes(self, accounts: Collection[str], n: int) -> None:
-        """After `n` minutes makes a plan, of all Accounts or by fresh looks at these, and applies it some minutes later;
-        in every second case without workers beside."""
+        """After `n` minutes makes a plan, of all Accounts or by fresh looks at these, and applies it some minutes
+        later; in every second case without workers beside."""
         self._came += 1
         name = f"operator {self._came}"
         here = self._stage.start(name, lambda: self._plan_and_apply(name, sorted(set(accounts)), n))

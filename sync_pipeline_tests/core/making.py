@@ -40,6 +40,10 @@ def account(**changed: Any) -> Account:
     return Account(**(values | changed))
 
 
+RESTS = "edited just now, and written once it has rested for 45 s"
+"""What an edit waits for under the shipped rules."""
+
+
 def line(number: int = 1, **changed: Any) -> LineItem:
     values: dict[str, Any] = {
         "id": f"00kAa000000000{number}IAA",

@@ -23,6 +23,7 @@ from sync_pipeline_tests.core.making import (
     MICROS,
     OPPORTUNITY,
     ORG,
+    RESTS,
     RULES,
     SUBSCRIPTION,
     account,
@@ -132,7 +133,7 @@ def test_moved_on_both_sides_stripe_wins_and_a_person_is_told() -> None:
 
 def test_an_edit_rests_before_it_is_sent() -> None:
     (entry,) = merged("2027-03-31", None, None, edited="2027-01-10 11:59:30")
-    assert entry == LookAgain(seconds("2027-01-10 12:00:15") * MICROS)
+    assert entry == LookAgain(seconds("2027-01-10 12:00:15") * MICROS, CONTRACT, RESTS)
 
 
 def test_the_end_of_a_subscription_that_was_found_is_taken_over_but_none_is_brought_to_it() -> None:

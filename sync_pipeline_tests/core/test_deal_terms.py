@@ -24,6 +24,7 @@ from sync_pipeline_tests.core.making import (
     MICROS,
     NOW,
     OPPORTUNITY,
+    RESTS,
     RULES,
     SUBSCRIPTION,
     billed,
@@ -95,7 +96,7 @@ def test_other_rules_for_new_deals_change_no_deal_that_is_billed() -> None:
 
 def test_an_edit_rests_before_it_is_carried() -> None:
     (wait,) = of(running(net_days=Decimal(60), modified_at=NOW - MICROS))
-    assert wait == LookAgain(NOW + (RULES.commercial.quiet_seconds - 1) * MICROS)
+    assert wait == LookAgain(NOW + 44 * MICROS, OPPORTUNITY, RESTS)
 
 
 def test_who_has_nothing_to_charge_is_told_of() -> None:

@@ -146,7 +146,8 @@ def test_by_rule_a_person_is_asked() -> None:
     ],
 )
 def test_it_rests_and_waits_for_its_day(training: dict[str, Any], due: int) -> None:
-    assert of(sold(training=training)) == [LookAgain(due)]
+    (waits,) = of(sold(training=training))
+    assert waits == LookAgain(due, TRAINING.id, f"Training is put on the next invoice of {SUBSCRIPTION}")
 
 
 def test_a_subscription_that_the_sync_did_not_make_is_left_alone() -> None:

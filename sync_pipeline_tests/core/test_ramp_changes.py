@@ -15,7 +15,7 @@ from sync_pipeline.core.ramp_changes import keep_ramps
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.stripe_records import SubscriptionSchedule
 from sync_pipeline.core.world import Billing, World
-from sync_pipeline_tests.core.making import MICROS, NOW, PERSONAL_KEY, RULES, deal, line, world
+from sync_pipeline_tests.core.making import MICROS, NOW, OPPORTUNITY, PERSONAL_KEY, RESTS, RULES, deal, line, world
 
 YEAR = 365 * 86_400 * MICROS
 BASE, FIRST, SECOND, THIRD = (line(number).id for number in range(1, 5))
@@ -160,7 +160,7 @@ def test_phases_that_are_edited_again_and_again_are_fought_over() -> None:
 
 def test_edits_rest_for_a_while_and_by_rule_are_only_told() -> None:
     fresh = edited(THIRD, quantity=Decimal(33), modified_at=NOW + 99 * MICROS)
-    assert list(keep_ramps(fresh, RULES)) == [LookAgain(NOW + (99 + 45) * MICROS)]
+    assert list(keep_ramps(fresh, RULES)) == [LookAgain(NOW + (99 + 45) * MICROS, OPPORTUNITY, RESTS)]
     asked = replace(RULES, commercial=replace(RULES.commercial, changes_after_billing="review"))
     (told,) = keep_ramps(edited(THIRD, quantity=Decimal(33)), asked)
     assert isinstance(told, Review)

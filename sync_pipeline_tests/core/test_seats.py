@@ -27,6 +27,7 @@ from sync_pipeline_tests.core.making import (
     NOW,
     OPPORTUNITY,
     ORG,
+    RESTS,
     RULES,
     SUBSCRIPTION,
     account,
@@ -118,7 +119,7 @@ def test_an_edit_before_the_period_is_billed_from_the_start_of_the_period() -> N
 def test_a_fresh_edit_rests_for_the_quiet_period() -> None:
     edited_at = NOW - 10 * MICROS
     (entry,) = seats_asked(seats_world(25, billed=20, base=(20,), edited_at=edited_at))
-    assert entry == LookAgain(edited_at + 45 * MICROS)
+    assert entry == LookAgain(edited_at + 45 * MICROS, line().id, RESTS)
 
 
 def test_a_change_at_stripe_goes_to_the_line_with_its_price() -> None:

@@ -197,6 +197,22 @@ def test_people_read_money_as_money(sync: Installation) -> None:
     assert f"{len(planned.writes) - 2} more writes are not shown." in markdown
 
 
+def test_an_edit_that_rests_is_told_before_it_is_written(sync: Installation) -> None:
+    """Whoever edits and asks at once was told that there is nothing to do."""
+    win(sync.sandbox)
+    sync.rest()
+    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    edit(sync.sandbox, "OpportunityLineItem", seats["Id"], Quantity=28, UnitPrice=600)
+    planned = plan_of(sync)
+    assert planned.writes == ()
+    (waits,) = planned.waits
+    assert (waits.subject, waits.detail) == (seats["Id"], "edited just now, and written once it has rested for 45 s")
+    sync.wait(45)
+    planned = plan_of(sync)
+    assert planned.waits == ()
+    assert ("quantity", '"20"', '"28"') in {(each.field, each.old, each.new) for each in planned.writes}
+
+
 def test_amendments_are_foreseen_with_their_seats_and_with_what_waits_for_the_renewal(sync: Installation) -> None:
     win(sync.sandbox)
     sync.rest()
