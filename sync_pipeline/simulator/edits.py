@@ -21,6 +21,7 @@ from sync_pipeline.ledger.tables import conflict, review
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.held import NOTHING, scheduled_end
 from sync_pipeline.simulator.oracle import is_there
+from sync_pipeline.simulator.people import ENDED
 from sync_pipeline.simulator.stage import MICROS, Stage, StagedLedger
 
 QUANTITY, CANCEL_DATE = "item.quantity", "contract.cancel_requested_on"
@@ -119,7 +120,7 @@ class Edits:
             if rule != CANCEL_DATE:
                 continue
             subscription = subscriptions[term.records[1]]
-            if subscription["status"] in ("canceled", "incomplete_expired"):
+            if subscription["status"] in ENDED:
                 continue
             matters = {f"{rule}:{subject}", f"missing_subscription:{subscription['metadata'].get('sf_opportunity_id')}"}
             if term.salesforce != term.stripe and matters.isdisjoint(told):

@@ -17,7 +17,8 @@ from sync_pipeline.core.canon import CANON, country_code
 from sync_pipeline.core.fields import keyed_hash
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.sandbox.world import Sandbox
-from sync_pipeline.simulator.oracle import is_charged_once, owners
+from sync_pipeline.simulator.charges import is_charged_once
+from sync_pipeline.simulator.oracle import owners
 
 Row = Mapping[str, Any]
 NOTHING = canonical.encode(None)

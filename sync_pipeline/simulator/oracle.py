@@ -19,10 +19,10 @@ from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.tables import attempt, command, conflict, link, metadata, review
 from sync_pipeline.ledger.tables import audit as audit_table
 from sync_pipeline.sandbox.world import Sandbox
-from sync_pipeline.simulator.people import CANARY, ONE_TIME, People
+from sync_pipeline.simulator.charges import charges, is_charged_once
+from sync_pipeline.simulator.people import CANARY, ENDED, People
 
 TOLD_FOR_SECONDS = 14 * 86_400
-ENDED = ("canceled", "incomplete_expired")
 ON_ONE_SIDE = ("item_on_no_line", "line_not_billed")
 """Conflicts that a person may leave as they are."""
 Rows = list[dict[str, Any]]
@@ -48,10 +48,8 @@ def at_rest(
         of_seats = select(conflict.c.account).where(conflict.c.rule == "item.quantity")
         clashed = set(conn.execute(of_seats).scalars())
     yield from _creation(salesforce, stripe, owners(sandbox), told)
-    charges = [line for line in salesforce["OpportunityLineItem"] if is_charged_once(sandbox, line)]
-    yield from _charges(sandbox, charges, salesforce, stripe, told)
-    named = {line["Id"] for line in charges}
-    billed = [line for line in salesforce["OpportunityLineItem"] if line["Id"] not in named]
+    yield from charges(sandbox, salesforce, stripe["subscription"], told)
+    billed = [line for line in salesforce["OpportunityLineItem"] if not is_charged_once(sandbox, line)]
     yield from _seats({**salesforce, "OpportunityLineItem": billed}, stripe, told)
     yield from _edits(salesforce, stripe, people, clashed)
     yield from _terms_of_payment(salesforce, stripe, told)
@@ -142,41 +140,6 @@ def _seats(salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set
             total = sum((quantity.get(each, Fraction(0)) for each in names), Fraction(0))
             if names and total != item["quantity"] and f"item.quantity:{item['id']}" not in told:
                 yield f"I3: {item['id']} has {item['quantity']}, its lines {total}"
-
-
-def _charges(
-    sandbox: Sandbox, charges: Rows, salesforce: Mapping[str, Rows], stripe: Mapping[str, Rows], told: set[str]
-) -> Iterator[str]:
-    """I4: what is charged once is charged once, and at its price, or a person is told."""
-    named: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-    for item in sandbox.stripe.world.store.table("invoiceitem").values():
-        # Nothing is left of a deleted one but its id.
-        for line in ((item.get("metadata") or {}).get("sf_line_id") or "").split(","):
-            named[line].append(item)
-    won = {o["Id"] for o in salesforce["Opportunity"] if o["StageName"] == "Closed Won"}
-    running = {s["metadata"].get("sf_opportunity_id") for s in stripe["subscription"] if s["status"] not in ENDED}
-    price = {line["Id"]: Fraction(str(line["Quantity"])) * Fraction(str(line["UnitPrice"])) * 100 for line in charges}
-    for line in charges:
-        items, deal = named[line["Id"]], line["OpportunityId"]
-        if len(items) > 1:
-            yield f"I4: {line['Id']} is charged {len(items)} times"
-        matters = {f"late_charge:{line['Id']}", f"missing_subscription:{deal}"}
-        if deal not in won & running or not matters.isdisjoint(told):
-            continue
-        if not items:
-            yield f"I4: {line['Id']} of {deal} is not charged, and nobody is told"
-        for item in items:
-            lines = item["metadata"]["sf_line_id"].split(",")
-            wanted = sum((price.get(each, Fraction(0)) for each in lines), Fraction(0))
-            if wanted != item["amount"] and not any(f"late_charge:{each}" in told for each in lines):
-                yield f"I4: {item['id']} charges {item['amount']}, its lines come to {wanted}"
-
-
-def is_charged_once(sandbox: Sandbox, line: Mapping[str, Any]) -> bool:
-    """Whether a line of an Opportunity is of a product that is charged once."""
-    store = sandbox.salesforce.org.store
-    entry = store.table("PricebookEntry").get(line["PricebookEntryId"]) or {}
-    return (store.table("Product2").get(entry.get("Product2Id")) or {}).get("Family") == ONE_TIME
 
 
 def _rate(line: Mapping[str, Any]) -> tuple[str, str, float]:

@@ -44,12 +44,13 @@ from sync_pipeline.ledger.tables import attempt
 from sync_pipeline.ledger.tables import work as work_table
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
 from sync_pipeline.sandbox.world import Sandbox
+from sync_pipeline.simulator.acts import act, script
 from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
 from sync_pipeline.simulator.listed_cash import miscounted
 from sync_pipeline.simulator.operator import ENDURED, Operator
 from sync_pipeline.simulator.oracle import at_rest, rows, secrets_kept
-from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state, script
+from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state
 from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
 from sync_pipeline.simulator.watch import Watch
@@ -338,7 +339,7 @@ class _Play:
         )
 
     def _act(self, action: Action) -> None:
-        done = self._people.act(action)
+        done = act(self._people, action)
         if done:
             self._stage.sometimes[f"people: {action.verb}"] += 1
         self._stage.say(f"{action}{'' if done else ': makes no sense now'}")

@@ -11,7 +11,7 @@ from inspect import getsource
 import pytest
 
 from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
-from sync_pipeline.simulator import edits, held, oracle, people, watch
+from sync_pipeline.simulator import acts, charges, edits, end_state, held, oracle, people, watch
 from sync_pipeline.simulator.people import Action
 from sync_pipeline.simulator.play import Plan, play
 from sync_pipeline.simulator.stage import Weather
@@ -739,5 +739,5 @@ def test_the_oracle_knows_the_names_of_fields() -> None:
     """A name that no field has would only ever read as an empty field."""
     package = load(DEFAULT_PACKAGE)
     known = {name for fields in package.fields.values() for name in fields} | package.objects.keys()
-    said = "".join(map(getsource, (edits, held, oracle, people, watch)))
+    said = "".join(map(getsource, (acts, charges, edits, end_state, held, oracle, people, watch)))
     assert set(re.findall(r"\b\w+__c\b", said)) - known == set()
