@@ -18,6 +18,7 @@ from sync_pipeline.engine.plan_text import as_markdown, as_text
 from sync_pipeline.engine.planning import PlanDocument, PlanError, document, foresee_accounts, from_json
 from sync_pipeline_tests.engine.installation import Installation
 from sync_pipeline_tests.engine.people import (
+    create,
     edit,
     is_write,
     mark,
@@ -211,6 +212,20 @@ def test_an_edit_that_rests_is_told_before_it_is_written(sync: Installation) -> 
     planned = plan_of(sync)
     assert planned.waits == ()
     assert ("quantity", '"20"', '"28"') in {(each.field, each.old, each.new) for each in planned.writes}
+
+
+def test_a_line_whose_day_is_ahead_is_told_before_it_is_billed(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    later = {"OpportunityId": seats["OpportunityId"], "PricebookEntryId": seats["PricebookEntryId"]}
+    line = create(sync.sandbox, "OpportunityLineItem", **later, Quantity=5, UnitPrice=550, ServiceDate="2026-03-01")
+    planned = plan_of(sync)
+    assert planned.writes == ()
+    (subscription,) = records(sync.sandbox, "subscription")
+    (waits,) = planned.waits
+    assert (waits.subject, waits.detail) == (line, f"Analyst Seat comes to {subscription['id']} on its day")
+    assert f"{waits.detail} (sent from 2026-03-01 00:00 UTC)" in as_text(planned, width=200)
 
 
 def test_amendments_are_foreseen_with_their_seats_and_with_what_waits_for_the_renewal(sync: Installation) -> None:
