@@ -157,7 +157,7 @@ class _AsPlanned(Approval):
         """What this round would write otherwise than the plan shows."""
         if account in self.begun:
             # How many rounds it takes, nobody knows beforehand: an answer may be lost.
-            known = _names(world)
+            known = _names(world, self.to_come[account])
             to_come = {_sent(command, known) for command in self.to_come[account]}
             for command in now.sent_first:
                 if command.system == "stripe" and _sent(command) not in to_come:
@@ -186,14 +186,22 @@ def _sent(command: Command, known: Mapping[str, str] = MappingProxyType({})) -> 
     return LINES.sub(lambda lines: ",".join(sorted(lines[0].split(","))), text)
 
 
-def _names(world: World) -> dict[str, str]:
-    """The ids of what was made since it was foreseen, by the names that it had there."""
+def _names(world: World, planned: Iterable[Command]) -> dict[str, str]:
+    """The ids of what was made since it was foreseen, by the names that it had there. An item of a planned subscription
+    is known by the lines that it bills."""
     kinds = {SCHEDULE: "schedule"}
     found = {f"(new {kinds.get(link.kind, link.kind)} of {link.subject})": link.external_id for link in world.links}
     if isinstance(world.catalogue, Present):
         found |= {f"(new price {key})": price.id for key, price in world.catalogue.value.prices.items()}
     for line in (line for deal in world.deals for line in deal.lines):
         found |= {f"(new OpportunityLineItem {key})": line.id for key in (line.stripe_change_key, line.amends_line_id)}
+    items = world.billing.value.items if isinstance(world.billing, Present) else ()
+    by_lines = {",".join(item.line_ids): item.id for item in items}
+    for command in planned:
+        is_made = command.action == "stripe.create" and command.body["object"] == "subscription"
+        for number, item in enumerate(command.body["params"]["items"] if is_made else (), start=1):
+            if (name := by_lines.get(item["metadata"]["sf_line_id"])) is not None:
+                found[f"(new item {number} of {command.subject})"] = name
     return found
 
 

@@ -198,6 +198,22 @@ def test_people_read_money_as_money(sync: Installation) -> None:
     assert f"{len(planned.writes) - 2} more writes are not shown." in markdown
 
 
+def test_a_deal_that_was_amended_before_it_is_billed_is_written_as_shown(sync: Installation) -> None:
+    """Its seats come to an item that the plan can only name; what comes to it was refused as something new."""
+    win(sync.sandbox)
+    deal = str(only(sync.sandbox, "Opportunity")["Id"])
+    amends = {"Amends_Opportunity__c": deal, "Service_Start_Date__c": None, "Term_Months__c": None}
+    sell(sync.sandbox, {"product": "Analyst Seat", "price": 600, "quantity": 5}, **amends)
+    sync.wait(60)
+    planned = plan_of(sync)
+    assert ('"20"', '"25"') in {(each.old, each.new) for each in planned.writes if each.field == "quantity"}
+    report = apply_plan(sync.engine, planned, allow=False)
+    assert report.moved == []
+    assert 25 in {each["quantity"] for each in records(sync.sandbox, "subscription_item")}
+    assert plan_of(sync).writes == ()
+    sync.check_books()
+
+
 def test_an_edit_that_rests_is_told_before_it_is_written(sync: Installation) -> None:
     """Whoever edits and asks at once was told that there is nothing to do."""
     win(sync.sandbox)
