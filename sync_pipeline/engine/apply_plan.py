@@ -162,13 +162,13 @@ class _AsPlanned(Approval):
             for command in now.sent_first:
                 if command.system == "stripe" and _sent(command) not in to_come:
                     shown = [write for write in self.planned[account] if write.target == command.target]
-                    yield from _moved(account, shown, planned_commands([command], step=0))
+                    yield from _moved(account, shown, planned_commands([command], step=0, now=world.now))
         elif now.conflicts and not now.commands:
             # This round writes nothing yet, and is not in the plan. What it finds is shown with evidence of the ledger.
             self.found |= {conflict.key for conflict in now.conflicts}
         else:
             self.begun.add(account)
-            rows = planned_commands(now.sent_first, step=1)
+            rows = planned_commands(now.sent_first, step=1, now=world.now)
             first = [write for write in self.planned[account] if write.step == 1]
             yield from _moved(account, *(filter(self._is_known, some) for some in (first, rows)))
 
@@ -178,9 +178,11 @@ class _AsPlanned(Approval):
 
 
 def _sent(command: Command, known: Mapping[str, str] = MappingProxyType({})) -> str:
-    """What a command changes, in one text; with the ids that are `known` by now in the place of foreseen names."""
+    """What a command changes at Stripe, in one text; with the ids that are `known` by now in the place of foreseen
+    names. From which moment it counts is seen when what leads to it is written."""
     changes = [(change.field, change.old, change.new) for change in command.changes]
-    text = canonical.encode([command.action, command.target, command.body, changes])
+    body = {**command.body, "params": {**command.body["params"], "proration_date": None}}
+    text = canonical.encode([command.action, command.target, body, changes])
     text = FORESEEN.sub(lambda name: known.get(name[0], name[0]), text)
     # Lines are named in the order of their ids, which a new one has only now.
     return LINES.sub(lambda lines: ",".join(sorted(lines[0].split(","))), text)

@@ -11,6 +11,7 @@ from sync_pipeline.core.foresight import Foreseen
 from sync_pipeline.frames.rows import PlannedWrite
 
 PERSONAL_PARAMS = {"customer": frozenset({"name", "address", "email", "tax_id_data"}), "tax_id": frozenset({"value"})}
+WHEN_WRITTEN = "(when it is written)"
 
 
 def planned_writes(ahead: Iterable[Foreseen]) -> list[PlannedWrite]:
@@ -19,16 +20,17 @@ def planned_writes(ahead: Iterable[Foreseen]) -> list[PlannedWrite]:
         row
         for each in ahead
         for step, commands in enumerate(each.rounds, start=1)
-        for row in planned_commands(commands, step=step)
+        for row in planned_commands(commands, step=step, now=each.before.now)
     ]
 
 
-def planned_commands(commands: Iterable[Command], *, step: int) -> list[PlannedWrite]:
-    """The rows of the commands of one round."""
-    return [row for command in commands for row in _rows(command, step)]
+def planned_commands(commands: Iterable[Command], *, step: int, now: int) -> list[PlannedWrite]:
+    """The rows of the commands of one round, planned at `now` (microseconds UTC). A moment from then on is that of the
+    writing, whenever that will be."""
+    return [row for command in commands for row in _rows(command, step, now // 1_000_000)]
 
 
-def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:
+def _rows(command: Command, step: int, now: int) -> Iterator[PlannedWrite]:
     common: dict[str, Any] = {
         "account_id": command.account,
         "step": step,
@@ -36,7 +38,7 @@ def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:
         "action": command.action,
         "owner": "salesforce" if command.system == "stripe" else "stripe",
         "priority": int(command.priority),
-        "sends": _sends(command),
+        "sends": _sends(command, now),
     }
     if not command.changes:
         made = canonical.encode(_without_personal(command.body)) if command.system == "stripe" else None
@@ -47,7 +49,7 @@ def _rows(command: Command, step: int) -> Iterator[PlannedWrite]:
             field=change.field,
             rule=change.rule,
             old=canonical.encode(change.old),
-            new=canonical.encode(change.new),
+            new=canonical.encode(WHEN_WRITTEN if change.new == now else change.new),
             reason=change.reason,
         )
 
@@ -57,8 +59,9 @@ def _without_personal(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body["params"].items() if name not in of_a_person}
 
 
-def _sends(command: Command) -> str | None:
+def _sends(command: Command, now: int) -> str | None:
     """A digest of what changes at Stripe beside the fields that are told: at which price, from which moment."""
     if command.action != "stripe.update":
         return None
-    return canonical.sha256(_without_personal(command.body))
+    said = _without_personal(command.body)
+    return canonical.sha256({name: value for name, value in said.items() if name != "proration_date" or value < now})

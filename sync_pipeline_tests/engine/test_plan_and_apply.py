@@ -18,6 +18,7 @@ from sync_pipeline.engine.plan_text import as_markdown, as_text
 from sync_pipeline.engine.planning import PlanDocument, PlanError, document, foresee_accounts, from_json
 from sync_pipeline_tests.engine.installation import Installation
 from sync_pipeline_tests.engine.people import (
+    at_stripe,
     create,
     edit,
     is_write,
@@ -211,6 +212,29 @@ def test_a_deal_that_was_amended_before_it_is_billed_is_written_as_shown(sync: I
     assert report.moved == []
     assert 25 in {each["quantity"] for each in records(sync.sandbox, "subscription_item")}
     assert plan_of(sync).writes == ()
+    sync.check_books()
+
+
+def test_a_plan_of_what_a_person_ruled_still_fits_when_it_is_applied_later(sync: Installation) -> None:
+    """When it is decided, and from when on the seats count, is told by the moment at which it is written."""
+    win(sync.sandbox)
+    sync.rest()
+    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    edit(sync.sandbox, "OpportunityLineItem", seats["Id"], Quantity=28, UnitPrice=600)
+    item = seats["Stripe_Subscription_Item_Id__c"]
+    at_stripe(sync.sandbox, "POST", f"/v1/subscription_items/{item}", quantity=30)
+    sync.wait(60)
+    sync.rest()
+    conflict = only(sync.sandbox, "Sync_Conflict__c")
+    edit(sync.sandbox, "Sync_Conflict__c", conflict["Id"], Ruling__c="Stripe")
+    sync.wait(60)
+    planned = plan_of(sync)
+    sync.wait(300)
+    assert apply_plan(sync.engine, planned, allow=False).moved == []
+    sync.wait(60)
+    assert plan_of(sync).writes == ()
+    shown = only(sync.sandbox, "Sync_Conflict__c")
+    assert (shown["Status__c"], shown["Winner__c"]) == ("Decided", "Stripe")
     sync.check_books()
 
 
