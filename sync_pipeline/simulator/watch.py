@@ -317,15 +317,14 @@ class Watch:
         plan, since = self._kept.get(self._worker, ("", 0))
         if not plan:
             return
-        name = target(call).rpartition(" ")[2] if is_create(call) else call.path.split("/")[3]
-        row = None if is_create(call) else self._row(call)
+        _, _, kind, *rest = call.path.split("/")
+        if kind == "tax_ids" and not rest:
+            # A registration has no name of its own, and is the customer's.
+            kind, rest = "customers", parse_qs(call.body.decode())["owner[customer]"]
+        name = rest[0] if rest else target(call).rpartition(" ")[2]
+        row = self._sandbox.stripe.world.store.table(kind.removesuffix("s")).get(name)
         if name not in plan and (row is None or row["created"] < since):
             self.breaks(f"I11: {call.path} is written, and is not in the plan that is applied: {name}")
-
-    def _row(self, call: Call) -> dict[str, Any] | None:
-        """The object at Stripe that an update is about, or whose parts are."""
-        _, _, kind, name, *_ = call.path.split("/")
-        return self._sandbox.stripe.world.store.table(kind.removesuffix("s")).get(name)
 
     def _stripe_object(self, call: Call) -> dict[str, Any] | None:
         """The object that an update is about, as Stripe shows it; None for a create."""
