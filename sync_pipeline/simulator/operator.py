@@ -49,6 +49,9 @@ class Operator:
         except ENDURED as error:
             self._stage.say(f"gives up: {error}")
             return
+        except Exception as defect:
+            self._watch.dies(defect)
+            return
         for each in report.moved:
             self._stage.say(f"leaves {each.target} {each.field}: {each.what}")
         self._stage.say(f"has applied a plan: {report.total.writes} writes, {len(report.unread)} not read")

@@ -10,7 +10,6 @@ import json
 import random
 import shutil
 import tempfile
-import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -311,8 +310,7 @@ class _Play:
         except ENDURED as error:
             self._stage.say(f"gives up: {error}")
         except Exception as defect:
-            place = traceback.extract_tb(defect.__traceback__)[-1]
-            self._watch.breaks(f"liveness: a worker dies of {type(defect).__name__} in {place.name}: {defect}")
+            self._watch.dies(defect)
         self._described = vars(engine.salesforce).get("described", self._described)
 
     def _engine(self, run: str) -> Engine:

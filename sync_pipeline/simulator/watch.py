@@ -5,6 +5,7 @@ Numbers are those of the invariants that this product promises (the README lists
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -263,6 +264,11 @@ class Watch:
         if self._undisturbed:
             for name in untold_failures(self._sandbox, older_than=60):
                 self.breaks(f"I20: nobody was told of the failed payment {name} within a minute")
+
+    def dies(self, defect: Exception) -> None:
+        """Whoever is at work now meets what nothing in the two systems can be the cause of."""
+        place = traceback.extract_tb(defect.__traceback__)[-1]
+        self.breaks(f"liveness: {self._worker} dies of {type(defect).__name__} in {place.name}: {defect}")
 
     def breaks(self, what: str) -> None:
         self._stage.say(f"BREAKS {what}")
