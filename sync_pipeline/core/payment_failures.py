@@ -19,6 +19,7 @@ from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.lifecycle import EARNING, has_ended
 from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue
+from sync_pipeline.core.quiet import quiet_until
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.stripe_records import Charge, Invoice, Subscription
 from sync_pipeline.core.world import Billing, World
@@ -108,7 +109,7 @@ def unsettled_until(world: World, rules: Rules) -> int | None:
     """When the newest failure has to be looked at again, because Stripe plans the retry a moment after the attempt."""
     billing = own_billing(world)
     fresh = [
-        charge.created_at + rules.commercial.quiet_seconds * 1_000_000
+        quiet_until(charge.created_at, rules.commercial)
         for failing in (_failing(world, billing) if billing is not None else ())
         for charge in failing.failed
         if _is_too_fresh(failing, charge, rules.commercial, world.now)
@@ -160,7 +161,7 @@ def _is_too_fresh(failing: _Failing, charge: Charge, commercial: Commercial, now
     retry_may_come = failing.invoice.status == "open" and failing.invoice.next_attempt_at is None and recurring
     retries_left = len(failing.failed) <= len(commercial.retry_days)
     hard = is_hard(charge.failure_code, charge.advice_code)
-    recent = now < charge.created_at + commercial.quiet_seconds * 1_000_000
+    recent = now < quiet_until(charge.created_at, commercial)
     return recent and ((retry_may_come and retries_left and not hard) or failing.is_not_counted_yet)
 
 

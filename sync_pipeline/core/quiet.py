@@ -10,7 +10,7 @@ MICROS = 1_000_000
 
 
 def quiet_until(edited_at: int | None, commercial: Commercial) -> int:
-    """When an edit of this moment has rested, microseconds UTC."""
+    """When what happened at this moment has rested, microseconds UTC."""
     return (edited_at or 0) + commercial.quiet_seconds * MICROS
 
 

@@ -14,6 +14,7 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.foresight import Foreseen, imagine
 from sync_pipeline.core.observation import Unknown
+from sync_pipeline.core.quiet import quiet_until
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.undo import Stays, Written, reverse
 from sync_pipeline.core.world import Billing, World
@@ -29,7 +30,6 @@ from sync_pipeline.ledger import audit, commands, links, work
 from sync_pipeline.ledger.audit import AuditRow
 from sync_pipeline.ledger.work import Claim
 
-MICROS = 1_000_000
 DONE = ": done"
 BY_HAND = "where nothing is undone by itself"
 CHANGED = {"stripe.update": "changed", "stripe.delete": "deleted"}
@@ -102,7 +102,7 @@ def _of_account(engine: Engine, undo: Undo, world: World) -> Foreseen | None:
         return None
     after, is_whole = imagine(world, undone, engine.rules, lambda _: Billing())
     # What was edited is billed when it has been left alone for a while.
-    quiet_at = world.now + engine.rules.commercial.quiet_seconds * MICROS
+    quiet_at = quiet_until(world.now, engine.rules.commercial)
     anyway, then = (foresee_world(engine, replace(each, now=quiet_at), engine.stripe) for each in (world, after))
     undo.stays += stays
     undo.commands[world.account_id] = undone

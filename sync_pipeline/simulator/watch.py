@@ -308,10 +308,9 @@ class Watch:
     def _check_present(self, call: Call) -> None:
         """I17: what a deleted Account bills is left alone, by everybody who has looked since."""
         _, _, kind, *rest = call.path.split("/")
-        store = self._sandbox.stripe.world.store
-        row = store.table(kind.removesuffix("s")).get(rest[0]) if rest else None
+        row = self._row(kind, rest[0]) if rest else None
         if kind == "subscription_items" and row:
-            row = store.table("subscription").get(row["subscription"])
+            row = self._row("subscriptions", row["subscription"])
         customer = row["id"] if row and kind == "customers" else (row or {}).get("customer")
         since = self._deleted.get(owners(self._sandbox).get(customer or "", ""))
         if since is not None and since + DELETED_SECONDS * MICROS < self._looks.get(self._worker, -1):
@@ -328,16 +327,19 @@ class Watch:
             # A registration has no name of its own, and is the customer's.
             kind, rest = "customers", parse_qs(call.body.decode())["owner[customer]"]
         name = rest[0] if rest else target(call).rpartition(" ")[2]
-        row = self._sandbox.stripe.world.store.table(kind.removesuffix("s")).get(name)
+        row = self._row(kind, name)
         if name not in plan and (row is None or row["created"] < since):
             self.breaks(f"I11: {call.path} is written, and is not in the plan that is applied: {name}")
 
     def _stripe_object(self, call: Call) -> dict[str, Any] | None:
         """The object that an update is about, as Stripe shows it; None for a create."""
         _, _, kind, *rest = call.path.split("/")
-        world = self._sandbox.stripe.world
-        row = world.store.table(kind.removesuffix("s")).get(rest[0]) if len(rest) == 1 else None
-        return world.render(row) if row is not None else None
+        row = self._row(kind, rest[0]) if len(rest) == 1 else None
+        return self._sandbox.stripe.world.render(row) if row is not None else None
+
+    def _row(self, kind: str, name: str) -> dict[str, Any] | None:
+        """An object at Stripe by the `kind` of its path."""
+        return self._sandbox.stripe.world.store.table(kind.removesuffix("s")).get(name)
 
     def _check_params(self, call: Call) -> None:
         kind = call.path.split("/")[-1 if is_create(call) or "/tax_ids" in call.path else 2]

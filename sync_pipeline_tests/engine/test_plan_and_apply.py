@@ -39,6 +39,12 @@ def plan_of(sync: Installation) -> PlanDocument:
     return from_json(kept)
 
 
+def seat_line(sync: Installation) -> dict[str, Any]:
+    """The line of the deal's 20 analyst seats."""
+    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    return seats
+
+
 def test_a_new_deal_is_written_as_it_was_shown(sync: Installation) -> None:
     """One customer, three products, three prices and one subscription: eight Stripe writes, as its calls say."""
     win(sync.sandbox)
@@ -100,7 +106,7 @@ def test_more_seats_show_the_very_invoice_that_comes(sync: Installation, price: 
     pay(sync.sandbox)
     sync.wait(40 * 24 * 3600)
     sync.rest()
-    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    seats = seat_line(sync)
     edit(sync.sandbox, "OpportunityLineItem", seats["Id"], Quantity=25, UnitPrice=price)
     sync.wait(60)
     planned = plan_of(sync)
@@ -219,7 +225,7 @@ def test_a_plan_of_what_a_person_ruled_still_fits_when_it_is_applied_later(sync:
     """When it is decided, and from when on the seats count, is told by the moment at which it is written."""
     win(sync.sandbox)
     sync.rest()
-    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    seats = seat_line(sync)
     edit(sync.sandbox, "OpportunityLineItem", seats["Id"], Quantity=28, UnitPrice=600)
     item = seats["Stripe_Subscription_Item_Id__c"]
     at_stripe(sync.sandbox, "POST", f"/v1/subscription_items/{item}", quantity=30)
@@ -242,7 +248,7 @@ def test_an_edit_that_rests_is_told_before_it_is_written(sync: Installation) -> 
     """Whoever edits and asks at once was told that there is nothing to do."""
     win(sync.sandbox)
     sync.rest()
-    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    seats = seat_line(sync)
     edit(sync.sandbox, "OpportunityLineItem", seats["Id"], Quantity=28, UnitPrice=600)
     planned = plan_of(sync)
     assert planned.writes == ()
@@ -257,7 +263,7 @@ def test_an_edit_that_rests_is_told_before_it_is_written(sync: Installation) -> 
 def test_a_line_whose_day_is_ahead_is_told_before_it_is_billed(sync: Installation) -> None:
     win(sync.sandbox)
     sync.rest()
-    (seats,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["Quantity"] == 20]
+    seats = seat_line(sync)
     later = {"OpportunityId": seats["OpportunityId"], "PricebookEntryId": seats["PricebookEntryId"]}
     line = create(sync.sandbox, "OpportunityLineItem", **later, Quantity=5, UnitPrice=550, ServiceDate="2026-03-01")
     planned = plan_of(sync)
