@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from sync_pipeline.demo.play import Play
+from sync_pipeline.demo.play import Audience, Play
 from sync_pipeline.demo.quick_stage import quick_stage
 from sync_pipeline.demo.stage import Sandbox
 from sync_pipeline.demo.story import Story
@@ -44,9 +46,19 @@ class Silence:
     def checked(self, what: str, differences: list[str]) -> None: ...
 
 
-def played(story: Story, sandbox: Sandbox, home: Path) -> Play:
+@dataclass
+class Listener(Silence):
+    """An audience that remembers what was checked, in the demo's words."""
+
+    heard: list[str] = field(default_factory=list)
+
+    def checked(self, what: str, differences: list[str]) -> None:
+        self.heard.append(what)
+
+
+def played(story: Story, sandbox: Sandbox, home: Path, audience: Audience | None = None) -> Play:
     with quick_stage(sandbox, home, story.rules) as stage:
-        play = Play(stage, Silence())
+        play = Play(stage, audience or Silence())
         play.run(story)
         with stage.ledger.read() as conn:
             assert audit.verify(conn) == []
@@ -61,6 +73,17 @@ def test_story(name: str, sandbox_for: Callable[[Story], Sandbox], home: Path) -
 
 def test_the_suite_begins_with_the_deal_of_45000_pounds() -> None:
     assert next(iter(STORIES)) == "the-45000-deal"
+
+
+def test_the_readme_shows_what_the_demo_checks(sandbox_for: Callable[[Story], Sandbox], home: Path) -> None:
+    story = next(iter(STORIES.values()))
+    listener = Listener()
+    play = played(story, sandbox_for(story), home, listener)
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    heard = iter(listener.heard)
+    assert [line for line in re.findall(r"^ +ok  (.+)$", readme, re.MULTILINE) if line not in heard] == []
+    of_dagsters_runs = 2
+    assert f"Salesforce and Stripe agree; all {play.checks + of_dagsters_runs} expectations held." in readme
 
 
 def test_a_story_whose_expectations_do_not_hold_fails_at_each_of_them(
