@@ -128,12 +128,14 @@ class Review:
 class LookAgain:
     """Something is not to be acted on yet; the account is due again at this moment (microseconds UTC).
 
-    `detail` tells people what waits where that was agreed on; `subject` is its Salesforce record.
+    `detail` tells people what waits where that was agreed on; `subject` is its Salesforce record. `priority` is that of
+    the work that is put off: most is of seats and terms.
     """
 
     at: int
     subject: str = ""
     detail: str = ""
+    priority: Priority = Priority.SEATS
 
 
 Entry = Command | Review | Agreement | LookAgain | Clash | Standing
@@ -145,7 +147,8 @@ class Plan:
     """`commands` are all writes that are wanted and may be sent; `in_doubt` are those that have been sent, and nobody
     knows whether they took effect; `conflicts` are those that are new or moved on.
 
-    `look_again_at` is when the account has to be planned again even if nothing happens; `waits` tells what for.
+    `look_again_at` is when the account has to be planned again even if nothing happens, and `look_again_as` how urgent
+    that is; `waits` tells what for.
     """
 
     commands: tuple[Command, ...] = ()
@@ -153,6 +156,7 @@ class Plan:
     agreements: tuple[Agreement, ...] = ()
     conflicts: tuple[Conflict, ...] = ()
     look_again_at: int | None = None
+    look_again_as: Priority = Priority.BULK
     waits: tuple[LookAgain, ...] = ()
     in_doubt: tuple[Command, ...] = ()
 

@@ -57,7 +57,7 @@ def payment_failure_tasks(world: World, rules: Rules) -> Iterator[Entry]:
             if done is not None:
                 yield done
     if (at := unsettled_until(world, rules)) is not None:
-        yield LookAgain(at)
+        yield LookAgain(at, priority=Priority.PAYMENT_FAILED)
 
 
 def subject_line(fact: Fact) -> str:

@@ -33,7 +33,7 @@ from sync_pipeline.core.observation import Absent, Unknown
 from sync_pipeline.core.ramp_changes import keep_ramps
 from sync_pipeline.core.registrations import keep_registrations
 from sync_pipeline.core.renewals import renewal_opportunities
-from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.term_ends import end_terms
 from sync_pipeline.core.world import World
 
@@ -82,6 +82,8 @@ def plan(world: World, rules: Rules, personal_key: bytes) -> Plan:
         conflicts=tuple(entry for entry in inbox if isinstance(entry, Conflict)),
         waits=tuple(sorted((each for each in later if each.detail), key=lambda each: (each.at, each.subject))),
         look_again_at=min((entry.at for entry in later), default=None),
+        # Of all that waits, not of what comes first: a look that may be put off would take that along which may not.
+        look_again_as=min((entry.priority for entry in later), default=Priority.BULK),
         in_doubt=tuple(each for each in commands if each.target in world.blocked),
     )
 

@@ -15,7 +15,7 @@ from sync_pipeline.core.commands import Entry, LookAgain, Review
 from sync_pipeline.core.conflict import About, Clash, Side, Standing
 from sync_pipeline.core.conflict_inbox import Ruling, is_kept, ruling_on, standing_on
 from sync_pipeline.core.kinds import merge3
-from sync_pipeline.core.rules import Commercial, Reaction
+from sync_pipeline.core.rules import Commercial, Priority, Reaction
 from sync_pipeline.core.world import World
 
 Move = Literal["agree", "to_stripe", "to_salesforce", "put_back", "leave"]
@@ -112,7 +112,10 @@ def edit_war(world: World, commercial: Commercial, subject: str, rule: str, unti
     """One review of a field that something else keeps changing, and when it is tried again."""
     often, hours = commercial.reverts_before_review, commercial.reverts_within_hours
     detail = f"{rule} was put back {often} times in {hours} hours and changed again; find what changes it"
-    return (Review(f"edit_war:{rule}:{subject}", world.account_id, "edit_war", subject, detail), LookAgain(until))
+    return (
+        Review(f"edit_war:{rule}:{subject}", world.account_id, "edit_war", subject, detail),
+        LookAgain(until, priority=Priority.BULK),
+    )
 
 
 def _changed_at_stripe(world: World, commercial: Commercial, term: Term, reaction: Reaction) -> Decision:

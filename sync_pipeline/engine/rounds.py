@@ -13,7 +13,6 @@ from functools import partial
 from sync_pipeline.core.commands import Plan
 from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.plan import plan
-from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.context import Engine, Halted
@@ -235,9 +234,10 @@ class _Rounds:
         with self.engine.ledger.tx() as conn:
             wall = self.engine.env.wall()
             for claim in sorted(resting, key=lambda claim: claim.account):
-                seen_at = worlds[claim.account].now
-                due_at = wall + max(0, (plans[claim.account].look_again_at or 0) - seen_at)
-                work.rest(conn, claim, due_at_wall=due_at, priority=Priority.BULK, now=seen_at, now_wall=wall)
+                seen_at, planned = worlds[claim.account].now, plans[claim.account]
+                due_at = wall + max(0, (planned.look_again_at or 0) - seen_at)
+                priority = int(planned.look_again_as)
+                work.rest(conn, claim, due_at_wall=due_at, priority=priority, now=seen_at, now_wall=wall)
             for claim in sorted(settled, key=lambda claim: claim.account):
                 work.release(conn, claim, now=worlds[claim.account].now, now_wall=wall)
         self.report.resting += len(resting)

@@ -168,8 +168,8 @@ def defer(conn: Connection, claim: Claim, *, due_at_wall: int, now_wall: int) ->
 def rest(conn: Connection, claim: Claim, *, due_at_wall: int, priority: int, now: int, now_wall: int) -> bool:
     """The account was observed at `now`, and what is left to do comes later by itself: due again at `due_at_wall`.
 
-    Then at `priority`: how urgent it was is over. Or now if an event came meanwhile, as urgent as all together. It may
-    wait for months, which is no failure. False when the claim was lost.
+    Then at `priority`, that of what is left: how urgent the rest was is over. Or now if an event came meanwhile, as
+    urgent as all together. It may wait for months, which is no failure. False when the claim was lost.
     """
     return _give_back(conn, _RESTING, claim, due=due_at_wall, by_itself=priority, now=now, now_wall=now_wall)
 
@@ -311,7 +311,10 @@ _RESTING = _GIVEN_BACK.values(
     fails=0,
     last_observed_at=bindparam("now"),
     due_at_wall=_DUE,
-    priority=case((work.c.dirty_seq > bindparam("seen"), work.c.priority), else_=bindparam("by_itself")),
+    priority=case(
+        (and_(work.c.dirty_seq > bindparam("seen"), work.c.priority < bindparam("by_itself")), work.c.priority),
+        else_=bindparam("by_itself"),
+    ),
 )
 
 

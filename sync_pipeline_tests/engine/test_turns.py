@@ -21,6 +21,7 @@ from sync_pipeline.systems.salesforce.reads import AccountRecords
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, ONCE, Installation
 from sync_pipeline_tests.engine.people import (
     another_deal,
+    at_stripe,
     create,
     edit,
     fault,
@@ -30,6 +31,7 @@ from sync_pipeline_tests.engine.people import (
     requests_since,
     win,
 )
+from sync_pipeline_tests.sandbox_process import ControlError
 
 WAVE = [f"001WAVE{number:08d}" for number in range(100_000)]
 URGENT = "001URGENT00000000"
@@ -163,6 +165,36 @@ def test_a_short_allowance_lets_the_urgent_through_and_tells_who_waits(sync: Ins
     use_up(sync, 800)
     assert names(queue.next_batch(sync.engine, "me", turn=0)) == [URGENT]
     assert names(queue.next_batch(sync.engine, "me", turn=0)) == WAVE[:30]
+
+
+def test_a_failed_payment_that_rests_is_still_a_failed_payment_when_it_has_rested(sync: Installation) -> None:
+    """An attempt by hand, which Stripe never counts, is told 45 s later: then with the calls that are kept for it."""
+    win(sync.sandbox)
+    sync.rest()
+    customer, invoice = only(sync.sandbox, "customer")["id"], only(sync.sandbox, "invoice")["id"]
+    card = at_stripe(sync.sandbox, "POST", "/v1/payment_methods/pm_card_chargeCustomerFail/attach", customer=customer)
+    with pytest.raises(ControlError, match="card_declined"):
+        at_stripe(sync.sandbox, "POST", f"/v1/invoices/{invoice}/pay", payment_method=card["id"])
+    sync.drain()
+    assert records(sync.sandbox, "Task") == []
+    sync.wait(60)
+    use_up(sync, 989)
+    drain(sync.engine, ONCE)
+    assert len(records(sync.sandbox, "Task")) == 1
+
+
+def test_seats_that_rest_are_still_seats_when_they_have_rested(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    sync.wait(600)
+    sync.rest()
+    line = next(each for each in records(sync.sandbox, "OpportunityLineItem") if each["UnitPrice"] == 600)
+    edit(sync.sandbox, "OpportunityLineItem", line["Id"], Quantity=23, UnitPrice=600)
+    sync.drain()
+    sync.wait(60)
+    use_up(sync, 800)
+    drain(sync.engine, ONCE)
+    assert 23 in {item["quantity"] for item in records(sync.sandbox, "subscription_item")}
 
 
 def test_no_wait_makes_an_account_as_urgent_as_a_failed_payment(sync: Installation) -> None:

@@ -149,6 +149,15 @@ def test_an_account_that_rests_forgets_that_it_was_urgent_unless_something_came_
         assert [(item.account, item.priority) for item in claim_all(conn, 9_000)][1:] == [("rests", 4)]
 
 
+def test_what_rests_is_no_less_urgent_because_something_came_meanwhile(ledger: Ledger) -> None:
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, ["a"], priority=5, now_wall=1)
+        (held,) = claim_all(conn, 1)
+        work.mark_dirty(conn, ["a"], priority=4, now_wall=2)
+        work.rest(conn, held, due_at_wall=9_000, priority=0, now=3, now_wall=3)
+        assert [item.priority for item in claim_all(conn, 3)] == [0]
+
+
 def test_a_late_holder_can_do_nothing(ledger: Ledger) -> None:
     with ledger.tx() as conn:
         work.mark_dirty(conn, ["a"], priority=1, now_wall=1)
