@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -22,7 +23,7 @@ from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
 from sync_pipeline.engine.defects import contained, together
 from sync_pipeline.engine.gathering import Sending, gather
-from sync_pipeline.engine.settling import finish, still_ours
+from sync_pipeline.engine.settling import after_a_look, finish, still_ours
 from sync_pipeline.ledger import attempts, bulk_jobs
 from sync_pipeline.ledger.attempts import Attempt
 from sync_pipeline.ledger.commands import CommandRow
@@ -121,7 +122,9 @@ def apply(
     for claim, rows in work:
         for row in rows:
             if row.kind == "alert.send" and not result.halted:
-                _send_alert(engine, claim, row, result)
+                told = contained(claim.account, partial(_send_alert, engine, claim, row, result))
+                if isinstance(told, Unknown):
+                    result.failed(claim.account, told)
     return result
 
 
@@ -172,7 +175,7 @@ def _send_alone(
     if attempt is None:
         return False
     try:
-        outcome = send(attempt, _guard(engine, attempt.deadline_wall))
+        outcome = after_a_look(row, send(attempt, _guard(engine, attempt.deadline_wall)))
     except DeadlinePassed:
         outcome = Outcome("throttled", message="it was not sent in time")
     refused = outcome.state in ("rejected", "stale") and outcome.code != KEY_REUSED
@@ -244,7 +247,8 @@ def _send_one_call(
     before = engine.salesforce.calls
     guard = _guard(engine, next(iter(made.values())).deadline_wall)
     sent = engine.salesforce.send(ours, guard=guard, look=look)
-    result.seen, outcomes = sent.seen, sent.outcomes
+    result.seen = sent.seen
+    outcomes = {index: after_a_look(pooled[index][1], outcome) for index, outcome in sent.outcomes.items()}
     calls = engine.salesforce.calls - before
     by_account = sorted(outcomes, key=lambda index: (pooled[index][1].account, index))
 

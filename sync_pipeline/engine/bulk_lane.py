@@ -20,10 +20,12 @@ from sync_pipeline.engine import budget
 from sync_pipeline.engine.apply import LONGEST_CALL_US, salesforce_write
 from sync_pipeline.engine.context import Engine, Halted
 from sync_pipeline.engine.cost import Calls, least_salesforce_writes
+from sync_pipeline.engine.defects import together
 from sync_pipeline.engine.rounds import BatchReport
-from sync_pipeline.engine.settling import finish
+from sync_pipeline.engine.settling import after_a_look, finish
 from sync_pipeline.ledger import bulk_jobs, commands, work
 from sync_pipeline.ledger.bulk_jobs import BulkJob
+from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce.bulk import LEAST_CALLS, BulkUpdate, JobInfo, upload_text
 from sync_pipeline.systems.salesforce.writes import COLLECTIONS_PER_CALL, RECORDS_PER_COLLECTION, composite_calls
@@ -215,20 +217,31 @@ class BulkLane:
 
     def _settle(self, outcomes: dict[str, Outcome], report: BatchReport) -> None:
         """Puts outcomes into the books, by command. Accounts with something left to do, or looked at meanwhile, are
-        due."""
-        with self.engine.ledger.tx() as conn:
+        due. What cannot be written down of one is in doubt until a look tells, and stops nobody else."""
+        with self.engine.ledger.read() as conn:
             known = commands.get_all(conn, outcomes)
-            ours = sorted((known[each] for each in outcomes), key=lambda row: (row.account, row.id))
-            for row in ours:
-                if row.attempt_id is not None:
-                    finish(conn, self.engine, row, row.attempt_id, outcomes[row.id], calls=self._spent)
-                    self._spent = 0
-            states = {row.account: outcomes[row.id].state for row in ours}
+        outcomes = {name: after_a_look(known[name], outcome) for name, outcome in outcomes.items()}
+        ours = sorted((known[each] for each in outcomes), key=lambda row: (row.account, row.id))
+        calls = {row.id: 0 if place else self._spent for place, row in enumerate(ours)}
+        self._spent = 0
+
+        def write_down(rows: Sequence[CommandRow]) -> None:
+            states = {row.account: outcomes[row.id].state for row in rows}
             open_ones = [account for account, state in states.items() if state not in ("done", "rejected")]
             wall = self.engine.env.wall()
-            # First all, in their order: whoever locks several accounts does so in it.
-            work.wake(conn, states, now_wall=wall)
-            work.mark_dirty(conn, open_ones, priority=int(Priority.BULK), now_wall=wall)
+            with self.engine.ledger.tx() as conn:
+                # First all, in their order: whoever locks several accounts does so in it, and before their audit.
+                work.wake(conn, states, now_wall=wall)
+                for row in rows:
+                    if row.attempt_id is not None:
+                        finish(conn, self.engine, row, row.attempt_id, outcomes[row.id], calls=calls[row.id])
+                work.mark_dirty(conn, open_ones, priority=int(Priority.BULK), now_wall=wall)
+
+        if failures := together(ours, lambda row: row.account, write_down):
+            report.problems.update(failure.why for _, failure in failures)
+            with self.engine.ledger.tx() as conn:
+                wall = self.engine.env.wall()
+                work.mark_dirty(conn, {row.account for row, _ in failures}, priority=int(Priority.BULK), now_wall=wall)
         report.writes += sum(outcome.state == "done" for outcome in outcomes.values())
         report.parked += sum(outcome.state == "rejected" for outcome in outcomes.values())
 

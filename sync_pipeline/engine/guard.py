@@ -23,6 +23,7 @@ from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Approval, Engine, Halted
 from sync_pipeline.engine.defects import contained
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_one
+from sync_pipeline.engine.recording import as_new_commands
 from sync_pipeline.ledger import commands, cursors, unasked
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.database import Ledger
@@ -67,6 +68,7 @@ class RunGuard(Approval):
         """
         engine = self._engine
         fresh = _not_counted_yet(engine, {name: planned.commands for name, planned in plans.items()})
+        fresh = _without_refused(engine, worlds, fresh)
         counts = _countable(fresh, lambda name: _count(engine, worlds[name], fresh[name]), tell)
         total = sum(counts.values(), Counter())
         if not total:
@@ -175,6 +177,16 @@ def _not_counted_yet(engine: Engine, writes: Mapping[str, Sequence[Command]]) ->
         in_doubt = commands.unresolved(conn, [name for name, some in to_stripe.items() if some])
     known = {row.key for rows in in_doubt.values() for row in rows}
     return {name: [each for each in some if each.key not in known] for name, some in to_stripe.items()}
+
+
+def _without_refused(
+    engine: Engine, worlds: Mapping[str, World], writes: Mapping[str, list[Command]]
+) -> dict[str, list[Command]]:
+    """The writes that would be sent: what is parked waits, and comes to nothing."""
+    with engine.ledger.read() as conn:
+        wanted = (each for name, some in writes.items() for each in as_new_commands(worlds[name], some))
+        refused = commands.still_refused(conn, wanted, code_version=engine.code_version)
+    return {name: [each for each in some if each.key not in refused] for name, some in writes.items()}
 
 
 def _countable(

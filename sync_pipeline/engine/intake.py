@@ -241,14 +241,15 @@ def _resolve_waiting(ledger: Ledger, stripe: Stripe, env: Env, tell: Callable[[s
         customers = {each for event in waiting for each in event.object_ids if each.startswith("cus_")}
         linked = links.accounts_of(conn, "stripe", "customer", customers.union(filter(None, payers.values())))
         unsettled = customers | (charges - payers.keys())
+        found: list[tuple[InboxEvent, str]] = []
         for event in [*without, *waiting]:
             named = (payers.get(each, each) for each in event.object_ids)
             account = next((linked[each] for each in named if each in linked), None)
             if account is not None:
-                priority = int(urgency(event.type))
-                inbox.resolve(conn, event.source, event.event_id, account, priority=priority, now_wall=env.wall())
+                found.append((event, account))
             elif env.now() - event.created_at > UNRESOLVED_FOR_US or not unsettled.intersection(event.object_ids):
                 inbox.dismiss(conn, event.source, event.event_id)
+        inbox.resolve(conn, found, priority=lambda event: int(urgency(event.type)), now_wall=env.wall())
 
 
 def _payers(stripe: Stripe, charges: Sequence[str], env: Env, tell: Callable[[str], None]) -> dict[str, str | None]:

@@ -119,8 +119,6 @@ def _record(
     leads_on = finds or linked > 0
     doubts = by_the_plan(conn, engine, world, planned, in_doubt)
     sendable = [command for command in planned.commands if command.action != "link"]
-    versions = _versions(world)
-    at_stripe = _at_stripe(world) if any(command.system == "stripe" for command in sendable) else None
     if stopped:
         reviews.reconcile(conn, world.account_id, open_reviews, now)
         return Recorded([], linked, leads_on, holds=bool(in_doubt))
@@ -142,7 +140,7 @@ def _record(
     waits = any(row.is_unresolved and row.account != world.account_id for row in newest.values())
     rows = commands.propose(
         conn,
-        [as_new_command(command, versions, at_stripe if command.system == "stripe" else None) for command in sendable],
+        as_new_commands(world, sendable),
         now=now,
         code_version=engine.code_version,
         new_id=engine.env.token,
@@ -187,6 +185,13 @@ def _at_stripe(world: World) -> str | None:
     held = world.billing.value
     customers = {name: seen.value for name, seen in world.customers.items() if isinstance(seen, Present)}
     return canonical.sha256([customers, held.subscriptions, held.items, held.discounts, held.schedules])
+
+
+def as_new_commands(world: World, planned: Sequence[Command]) -> list[NewCommand]:
+    """Commands as the outbox takes them, with what is known of the records that they were planned from."""
+    versions = _versions(world)
+    at_stripe = _at_stripe(world) if any(command.system == "stripe" for command in planned) else None
+    return [as_new_command(each, versions, at_stripe if each.system == "stripe" else None) for each in planned]
 
 
 def as_new_command(command: Command, versions: Mapping[str, int | None], at_stripe: str | None = None) -> NewCommand:

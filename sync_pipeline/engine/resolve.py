@@ -64,9 +64,9 @@ def resolve(engine: Engine, claims: Sequence[Claim], *, between: Callable[[], No
 
 def _resolve_one(engine: Engine, claim: Claim, rows: Sequence[CommandRow], result: Applied) -> None:
     for row in rows:
-        if row.job is not None and row.state == "sending":
-            if not _taken_out(engine, claim, row, row.job):
-                result.held.add(claim.account)
+        taken_out = _taken_out(engine, claim, row, row.job) if row.job and row.state == "sending" else None
+        if taken_out is not None:
+            result.held.update([] if taken_out else [claim.account])
         elif row.state == "sending" and (row.deadline_wall or 0) >= engine.env.wall():
             result.waiting.add(claim.account)
         elif row.kind == "stripe.create" and _key_is_spent(engine, row):
@@ -82,26 +82,34 @@ def _resolve_one(engine: Engine, claim: Claim, rows: Sequence[CommandRow], resul
 
 
 def by_the_look(
-    engine: Engine, claims: Sequence[Claim], worlds: dict[str, World], in_doubt: dict[str, list[CommandRow]]
+    engine: Engine,
+    claims: Sequence[Claim],
+    worlds: dict[str, World],
+    in_doubt: dict[str, list[CommandRow]],
+    tell: Callable[[str], None],
 ) -> list[CommandRow]:
     """Takes out of `in_doubt` what is shown to have happened, and returns it: of its accounts more is known now.
 
     What Salesforce shows not to have happened is not in doubt either, and its record is free again in `worlds`, unless
-    it may come late and must not.
+    it may come late and must not. What cannot be written down is told, and stays in doubt.
     """
     settled = []
     for claim in [claim for claim in claims if claim.account in in_doubt and claim.account in worlds]:
         for row in in_doubt.pop(claim.account):
             world = worlds[claim.account]
             found = shown(world, engine.rules, row.kind, canonical.decode(row.body))
-            if found is not None:
-                settle(engine, claim, row, Outcome("done", object_id=found, message="seen by a look"))
-                settled.append(row)
-            elif row.kind in LOOKED_AT and not isinstance(world.account, Unknown) and not may_come_late(engine, row):
-                settle(engine, claim, row, NO_ANSWER)
-                worlds[claim.account] = replace(world, blocked=world.blocked - {row.target})
-            else:
+            seen = None if found is None else Outcome("done", object_id=found, message="seen by a look")
+            if row.kind in LOOKED_AT and not isinstance(world.account, Unknown) and not may_come_late(engine, row):
+                seen = seen or NO_ANSWER
+            written = contained(claim.account, partial(settle, engine, claim, row, seen)) if seen else None
+            if isinstance(written, Unknown):
+                tell(written.why)
+            if seen is None or isinstance(written, Unknown):
                 in_doubt.setdefault(claim.account, []).append(row)
+            elif found is not None:
+                settled.append(row)
+            else:
+                worlds[claim.account] = replace(world, blocked=world.blocked - {row.target})
     return settled
 
 
@@ -156,10 +164,15 @@ def probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> Non
             attempts.next_generation(conn, row.id)
 
 
-def _taken_out(engine: Engine, claim: Claim, row: CommandRow, job: str) -> bool:
-    """Takes an update out of its bulk job, to be planned anew; False when the job is on its way, and will tell."""
+def _taken_out(engine: Engine, claim: Claim, row: CommandRow, job: str) -> bool | None:
+    """Takes an update out of its bulk job, to be planned anew; False when the job is on its way, and will tell.
+
+    None when the job is over, and what it told of this update could not be written down.
+    """
     with engine.ledger.tx() as conn:
-        if bulk_jobs.gathers(conn, job) is False or not still_ours(conn, engine, claim):
+        if (gathers := bulk_jobs.gathers(conn, job)) is None:
+            return None
+        if not gathers or not still_ours(conn, engine, claim):
             return False
         again = Outcome("throttled", message="the account was looked at again before its bulk job left")
         if (attempt_id := attempts.unanswered(conn, row.id)) is not None:

@@ -148,7 +148,9 @@ class _Rounds:
         recorded = record_all(self.engine, self.held.claims, worlds, plans, resolved.in_doubt, tell)
         for claim in self.held.claims:
             for row in recorded[claim.account].unlisted if claim.account in recorded else ():
-                probe(self.engine, claim, row, resolved)
+                asked = contained(claim.account, partial(probe, self.engine, claim, row, resolved))
+                if isinstance(asked, Unknown):
+                    resolved.failed(claim.account, asked)
         self.report.linked += sum(made.linked for made in recorded.values())
         rows = [(each, recorded[each.account].rows) for each in self.held.claims if each.account in recorded]
         applied = apply(self.engine, rows, between=self._keep_going, last=self.report.rounds > MAX_ROUNDS)
@@ -181,7 +183,7 @@ class _Rounds:
         self.seen_from = began
         names = [claim.account for claim in self.held.claims]
         worlds = observe(self.engine, names, known=self.known, seen=self.seen, listed=listed, between=self._keep_going)
-        if settled := by_the_look(self.engine, self.held.claims, worlds, in_doubt):
+        if settled := by_the_look(self.engine, self.held.claims, worlds, in_doubt, self.report.problems.add):
             at_stripe = {row.account for row in settled if row.system == "stripe"}
             more = list(dict.fromkeys(row.account for row in settled))
             as_seen = {name: worlds[name] for name in more if name not in at_stripe}

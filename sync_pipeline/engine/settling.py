@@ -27,6 +27,7 @@ from sync_pipeline.systems.stripe.errors import KEY_REUSED
 # An audit row names this many of the events that were heard of its account before the write.
 EVENTS_NAMED = 5
 LINKED_KINDS = ("customer", "subscription", SCHEDULE)
+NAMES_NOTHING = "something that it names is not there, or may not be named there: correct the record or the rules file"
 
 
 def still_ours(conn: Connection, engine: Engine, claim: Claim) -> bool:
@@ -42,6 +43,17 @@ def settle(engine: Engine, claim: Claim, row: CommandRow, outcome: Outcome) -> N
     with engine.ledger.tx() as conn:
         if still_ours(conn, engine, claim) and (attempt_id := attempts.unanswered(conn, row.id)) is not None:
             finish(conn, engine, row, attempt_id, outcome)
+
+
+def after_a_look(row: CommandRow, outcome: Outcome) -> Outcome:
+    """What came of an attempt, knowing what came of the one before.
+
+    A record that is not as we thought is looked at again. Where the plan wants the very same after that, it is as we
+    thought, and these values are refused: a user who is not there as the owner, a record type that is not given.
+    """
+    if outcome.state != "stale" or row.outcome != "stale":
+        return outcome
+    return replace(outcome, state="rejected", advice=NAMES_NOTHING)
 
 
 def may_come_late(engine: Engine, row: CommandRow) -> bool:

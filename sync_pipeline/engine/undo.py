@@ -74,6 +74,7 @@ def plan_undo(engine: Engine, run: str) -> Undo:
         raise UndoError(f"the audit has no write of a run {run!r}; `sync-pipeline undo` lists the runs")
     # What was an Account's is now that of the one that it was merged into.
     rows = [replace(row, account=moved.get(row.account, row.account)) for row in rows]
+    rows.sort(key=lambda row: (row.at, row.account, row.seq))
     undo = Undo(run, stays=list(_cannot_be_undone(rows)))
     for each in _written(rows, "salesforce.update"):
         undo.written.setdefault(each.account, []).append(each)
@@ -184,7 +185,10 @@ def _reversed(engine: Engine, undo: Undo, world: World) -> tuple[list[Command], 
 
 
 def _written(rows: Iterable[AuditRow], *actions: str) -> Iterator[Written]:
-    """The fields that a run has set by some actions, each once: before its first write and after its last."""
+    """The fields that a run has set by some actions, each once: before its first write and after its last.
+
+    What somebody else has made of a field in between is theirs: from there the run's writes count anew.
+    """
     found: dict[tuple[str, str, str], Written] = {}
     for row in rows:
         action, target = _told(row)
@@ -192,7 +196,8 @@ def _written(rows: Iterable[AuditRow], *actions: str) -> Iterator[Written]:
             continue
         for change in canonical.decode(row.fields):
             line = (row.account, target, change["field"])
-            old = found[line].old if line in found else change["old"]
+            earlier = found.get(line)
+            old = earlier.old if earlier is not None and earlier.new == change["old"] else change["old"]
             found[line] = Written(*line, old=old, new=change["new"], personal=change["personal"])
     yield from found.values()
 

@@ -86,6 +86,7 @@ class CommandRow(NewCommand):
     attempt_id: str | None
     deadline_wall: int | None
     attempt_number: int | None
+    outcome: str | None
     http_status: int | None
     error: str | None
     job: str | None
@@ -130,6 +131,13 @@ def propose(
         else:
             admitted[item.key] = _add(conn, last, item, now, code_version, new_id())
     return list(admitted.values())
+
+
+def still_refused(conn: Connection, wanted: Iterable[NewCommand], *, code_version: str) -> set[str]:
+    """The keys of those that `propose` leaves out because they are parked."""
+    items = {item.key: item for item in wanted}
+    earlier = newest(conn, items)
+    return {key for key, last in earlier.items() if _still_parked(last, items[key], code_version)}
 
 
 def unresolved(conn: Connection, accounts: Iterable[str]) -> dict[str, list[CommandRow]]:
@@ -341,6 +349,7 @@ def _rows() -> Select[tuple[object, ...]]:
         attempt.c.id.label("attempt_id"),
         attempt.c.deadline_wall,
         attempt.c.number.label("attempt_number"),
+        attempt.c.outcome,
         attempt.c.http_status,
         attempt.c.error,
         attempt.c.job,

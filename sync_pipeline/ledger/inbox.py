@@ -7,7 +7,7 @@ open is an event whose account is not known yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,13 +59,8 @@ def receive(
         insert(conn, inbox).on_conflict_do_nothing().returning(inbox.c.source, inbox.c.event_id),
         [_values(event, received_wall) for _, event in sorted(by_id.items())],
     ).all()
-    dirty: dict[str, int] = {}
-    for row in inserted:
-        event = by_id[(row.source, row.event_id)]
-        if event.account:
-            level = priority if isinstance(priority, int) else priority(event)
-            dirty[event.account] = min(level, dirty.get(event.account, level))
-    work.mark_dirty_with(conn, dirty, now_wall=received_wall)
+    new = [by_id[(row.source, row.event_id)] for row in inserted]
+    _mark_dirty(conn, [(each, each.account) for each in new if each.account], priority, received_wall)
     return len(inserted)
 
 
@@ -109,10 +104,17 @@ def newest_without_customer(conn: Connection) -> int | None:
 _NEWEST_WITHOUT_CUSTOMER = select(func.max(inbox.c.received_wall)).where(_WAITS, ~_NAMES_CUSTOMER)
 
 
-def resolve(conn: Connection, source: Source, event_id: str, account: str, *, priority: int, now_wall: int) -> None:
-    """The event belongs to `account`, which becomes dirty."""
-    _set_account(conn, source, event_id, account)
-    work.mark_dirty(conn, [account], priority=priority, now_wall=now_wall)
+def resolve(
+    conn: Connection,
+    found: Collection[tuple[InboxEvent, str]],
+    *,
+    now_wall: int,
+    priority: Callable[[InboxEvent], int] | int,
+) -> None:
+    """The events belong to these accounts, which become dirty."""
+    for event, account in found:
+        _set_account(conn, event.source, event.event_id, account)
+    _mark_dirty(conn, found, priority, now_wall)
 
 
 def dismiss(conn: Connection, source: Source, event_id: str) -> None:
@@ -135,6 +137,20 @@ def status(conn: Connection) -> InboxStatus:
 def prune(conn: Connection, before_wall: int) -> int:
     """Deletes events received before `before_wall`, except those that still look for their account."""
     return conn.execute(delete(inbox).where(inbox.c.received_wall < before_wall, inbox.c.account.is_not(None))).rowcount
+
+
+def _mark_dirty(
+    conn: Connection,
+    heard: Collection[tuple[InboxEvent, str]],
+    priority: Callable[[InboxEvent], int] | int,
+    now_wall: int,
+) -> None:
+    """All accounts at once, in their order, each as urgent as the most urgent that was heard of it."""
+    dirty: dict[str, int] = {}
+    for event, account in heard:
+        level = priority if isinstance(priority, int) else priority(event)
+        dirty[account] = min(level, dirty.get(account, level))
+    work.mark_dirty_with(conn, dirty, now_wall=now_wall)
 
 
 def _set_account(conn: Connection, source: Source, event_id: str, account: str) -> None:

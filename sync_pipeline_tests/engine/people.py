@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sync_pipeline_tests.sandbox_process import SandboxHandle
+import pytest
+
+from sync_pipeline_tests.sandbox_process import ControlError, SandboxHandle
 
 BETWEEN_EDITS_SECONDS = 10
 
@@ -83,6 +85,15 @@ def pay(sandbox: SandboxHandle, days: int = 4) -> None:
     """Days later the customer pays."""
     sandbox.control("POST", "/clock", {"advance_seconds": days * 86_400})
     sandbox.control("POST", "/payments", {"customer": only(sandbox, "customer")["id"], "outcome": "succeed"})
+
+
+def decline(sandbox: SandboxHandle) -> None:
+    """The customer pays the only invoice by hand, with a card that is declined."""
+    customer, invoice = only(sandbox, "customer")["id"], only(sandbox, "invoice")["id"]
+    path = "/v1/payment_methods/pm_card_chargeCustomerFail/attach"
+    card = at_stripe(sandbox, "POST", path, customer=customer)
+    with pytest.raises(ControlError, match="card_declined"):
+        at_stripe(sandbox, "POST", f"/v1/invoices/{invoice}/pay", payment_method=card["id"])
 
 
 def mark(sandbox: SandboxHandle) -> int:

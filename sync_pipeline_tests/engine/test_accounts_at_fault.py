@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,12 +25,17 @@ from sync_pipeline.engine.intake import resync
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts
 from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
 from sync_pipeline.ledger import inbox
-from sync_pipeline_tests.engine.installation import Installation
+from sync_pipeline.systems.alerts import Alerts
+from sync_pipeline.systems.outcomes import Guard, Outcome
+from sync_pipeline.systems.stripe.client import Stripe
+from sync_pipeline_tests.engine.installation import Installation, installed
 from sync_pipeline_tests.engine.odd_answers import shown_as
 from sync_pipeline_tests.engine.people import (
     another_deal,
     at_stripe,
+    decline,
     edit,
+    fault,
     only,
     pay,
     records,
@@ -87,18 +93,15 @@ def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
     sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """Both happen for many accounts in one transaction."""
-    links_of, events_of = observe.found_links, inbox.latest
+    links_of = observe.found_links
 
     def found_links(world: World) -> list[Link]:
         return links_of(world) if world.account_id != broken else [1 // 0]  # type: ignore[list-item]
 
-    def latest(conn: Connection, account: str, limit: int) -> list[str]:
-        return events_of(conn, account, limit if account != broken else limit // 0)
-
     if where == "written down":
         monkeypatch.setattr(recording, "found_links", found_links)
     else:
-        monkeypatch.setattr(inbox, "latest", latest)
+        _cannot_be_answered(monkeypatch, broken)
     report = sync.drain()
     assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
     place = {"written down": "found_links", "answered": "latest"}[where]
@@ -110,6 +113,83 @@ def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
     sync.rest()
     assert len(records(sync.sandbox, "subscription")) == 2
     sync.check_books()
+
+
+def _cannot_be_answered(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+    """A defect of ours where it is written down what came of an attempt for one Account."""
+    events_of = inbox.latest
+
+    def latest(conn: Connection, account: str, limit: int) -> list[str]:
+        return events_of(conn, account, limit if account != broken else limit // 0)
+
+    monkeypatch.setattr(inbox, "latest", latest)
+
+
+def test_a_defect_where_a_look_settles_what_is_in_doubt_stops_nobody_else(
+    sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first failure was held to its Account and left its write in doubt: every drain after it died of that."""
+    sync.rest()
+    other = next(each["Id"] for each in records(sync.sandbox, "Account") if each["Id"] != broken)
+    _cannot_be_answered(monkeypatch, broken)
+    edit(sync.sandbox, "Account", broken, MRR__c=1)
+    for wrong in (2, 3):
+        edit(sync.sandbox, "Account", other, MRR__c=wrong)
+        assert sync.drain().total.problems
+        assert _account(sync.sandbox, other)["MRR__c"] == 3_750
+        sync.wait(700)
+    monkeypatch.undo()
+    sync.rest()
+    assert _account(sync.sandbox, broken)["MRR__c"] != 1
+    sync.check_books()
+
+
+def test_a_defect_where_a_list_is_asked_for_a_create_stops_nobody_else(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a subscription whose request was lost, and whose deal was reopened since."""
+    win(sync.sandbox)
+    sync.rest()
+    other = only(sync.sandbox, "Account")["Id"]
+    _, deal = another_deal(sync.sandbox, "Broken")
+    fault(sync.sandbox, "drop_before", side="stripe", method="POST", path="^/v1/subscriptions$", times=9)
+    sync.drain()
+    sync.sandbox.control("DELETE", "/faults")
+    edit(sync.sandbox, "Opportunity", deal, StageName="Prospecting")
+    edit(sync.sandbox, "Account", other, MRR__c=1)
+    found = Stripe.find_created
+
+    def find_created(self: Stripe, kind: str, params: Mapping[str, Any], *, since: int) -> str | None:
+        return found(self, kind, params, since=since // 0)
+
+    monkeypatch.setattr(Stripe, "find_created", find_created)
+    sync.wait(60)
+    (problem,) = sync.drain().total.problems
+    assert "ZeroDivisionError in find_created" in problem
+    assert _account(sync.sandbox, other)["MRR__c"] == 3_750
+    monkeypatch.undo()
+    sync.wait(700)
+    sync.rest()
+    assert len(records(sync.sandbox, "subscription")) == 1
+    sync.check_books()
+
+
+def test_a_defect_where_people_are_told_stops_nobody_else(
+    sandbox: SandboxHandle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send(self: Alerts, alert: Mapping[str, Any], *, guard: Guard) -> Outcome:
+        raise ZeroDivisionError("a customer's name")
+
+    monkeypatch.setattr(Alerts, "send", send)
+    with installed(sandbox, tmp_path, extra={"SYNC_ALERT_WEBHOOK": "http://127.0.0.1:9/hook"}) as sync:
+        win(sandbox)
+        sync.rest()
+        decline(sandbox)
+        sync.drain()
+        sync.wait(60)
+        (problem,) = sync.drain().total.problems
+    assert "ZeroDivisionError in send" in problem
+    assert len(records(sandbox, "Task")) == 1
 
 
 def test_the_nightly_comparison_goes_on_past_an_account_that_cannot_be_planned(

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from sync_pipeline.core.rules import Bulk, Priority
 from sync_pipeline.engine import bulk_lane, drain, resolve
@@ -22,7 +22,7 @@ from sync_pipeline.engine.drain import DrainPlan, DrainReport, drain_is_needed
 from sync_pipeline.engine.gathering import LASTS_US
 from sync_pipeline.engine.queue import claim_named
 from sync_pipeline.engine.rounds import bring_to_rest
-from sync_pipeline.ledger import bulk_jobs, work
+from sync_pipeline.ledger import audit, bulk_jobs, inbox, work
 from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline.ledger.tables import audit as audit_table
 from sync_pipeline.systems.salesforce.bulk import BulkUpdate, JobInfo
@@ -453,3 +453,52 @@ def test_a_job_leaves_when_no_other_call_for_its_accounts_is_in_flight(company: 
     sync.wait(LEASE_SECONDS)
     go_on(sync)
     check(rest, sync)
+
+
+def test_a_defect_where_the_results_of_one_account_are_written_down_stops_nobody_else(
+    company: tuple[Company, Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job stayed under way for ever and held all its Accounts, and every drain died of it."""
+    rest, sync = company
+    broken, *others = rest.accounts
+    events_of = inbox.latest
+
+    def latest(conn: Connection, account: str, limit: int) -> list[str]:
+        return events_of(conn, account, limit if account != broken else limit // 0)
+
+    monkeypatch.setattr(inbox, "latest", latest)
+    problems: set[str] = set()
+    for _ in range(4):
+        problems |= go(sync).total.problems
+        sync.wait(700)
+    assert any(f"Account {broken} cannot be served" in problem for problem in problems)
+    with sync.ledger.read() as conn:
+        assert bulk_jobs.open_jobs(conn) == []
+    done = select(command.c.account).join(attempt, attempt.c.command_id == command.c.id)
+    settled = sync.rows(done.where(attempt.c.job.is_not(None), attempt.c.outcome == "done"))
+    assert {account for (account,) in settled} == set(others)
+    monkeypatch.undo()
+    go_on(sync)
+    check(rest, sync)
+
+
+def test_the_accounts_of_a_job_are_locked_before_their_audit(
+    company: tuple[Company, Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As everybody else does: in the other order two workers on Postgres waited for each other."""
+    _, sync = company
+    locked: list[str] = []
+    wake, append = work.wake, audit.append
+
+    def woken(conn: Connection, accounts: Iterable[str], *, now_wall: int) -> None:
+        locked.append("work")
+        wake(conn, accounts, now_wall=now_wall)
+
+    def appended(conn: Connection, **row: Any) -> None:
+        locked.append("audit")
+        append(conn, **row)
+
+    monkeypatch.setattr(work, "wake", woken)
+    monkeypatch.setattr(audit, "append", appended)
+    go_on(sync)
+    assert (locked[0], len(locked)) == ("work", 1 + ACCOUNTS)

@@ -81,6 +81,24 @@ def test_what_was_refused_does_not_count(sync: Installation) -> None:
     assert hold(sync.ledger) is None
 
 
+def test_what_is_parked_and_will_not_be_sent_does_not_count(sync: Installation) -> None:
+    """Any mass edit of the Accounts of refused deals stopped everybody, though nothing would have been written."""
+    sync = under(sync, Guards(creates=3))
+    fault(sync.sandbox, "stripe_402", side="stripe", method="POST", path="/v1/subscriptions", times=100)
+    accounts = []
+    for number in range(4):
+        account, _ = another_deal(sync.sandbox, f"Refused {number}")
+        accounts.append(account)
+        sync.rest()
+        sync.wait(HOUR + 100)
+    before = mark(sync.sandbox)
+    for account in accounts:
+        edit(sync.sandbox, "Account", account, Phone="1")
+    sync.rest()
+    assert writes_since(sync.sandbox, before) == []
+    assert hold(sync.ledger) is None
+
+
 def test_what_all_runs_have_written_within_the_hours_counts(sync: Installation) -> None:
     """Each drain would be allowed to make one more: together they stop, and an hour later there is room again."""
     sync = under(sync, Guards(creates=2))

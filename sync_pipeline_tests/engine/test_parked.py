@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from sqlalchemy import func, select
 
 from sync_pipeline.engine.apply_plan import apply_plan
 from sync_pipeline.engine.explain import explain
 from sync_pipeline.engine.plan_text import as_text
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts
 from sync_pipeline.engine.reconcile import reconcile
+from sync_pipeline.engine.settling import NAMES_NOTHING
 from sync_pipeline.ledger import commands
+from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import at_stripe, edit, fault, only, records, win
+from sync_pipeline_tests.engine.people import at_stripe, decline, edit, fault, only, records, win
 
 REFUSAL = {"error": {"type": "invalid_request_error", "code": "coupon_expired", "message": "The coupon has expired."}}
 
@@ -130,3 +134,25 @@ def test_an_explanation_does_not_say_that_it_is_on_its_way(refused: Installation
         assert found.verdict.startswith(told), found.verdict
         assert "coupon" in found.verdict.removeprefix(told)
         assert found.writes[0].outcome == "rejected"
+
+
+def test_what_names_somebody_who_is_not_there_is_parked_after_one_more_look(sync: Installation) -> None:
+    """It was sent five times a pass, every ten minutes for ever, and told nowhere."""
+    nobody = "005Aa0000000099IAA"
+    commercial = replace(sync.engine.rules.commercial, task_owners=("account_team",), task_queue=nobody)
+    sync.engine = replace(sync.engine, rules=replace(sync.engine.rules, commercial=commercial))
+    win(sync.sandbox)
+    sync.rest()
+    decline(sync.sandbox)
+    sync.drain()
+    sync.wait(60)
+    sync.rest()
+    (error,) = parked(sync)
+    assert str(error).startswith("INVALID_CROSS_REFERENCE_KEY")
+    assert str(error).endswith(NAMES_NOTHING)
+    tried = select(func.count()).where(command.c.kind == "salesforce.once", attempt.c.command_id == command.c.id)
+    assert sync.rows(tried) == [(2,)]
+    able = replace(sync.engine.rules.commercial, task_owners=("owner",))
+    sync.engine = replace(sync.engine, rules=replace(sync.engine.rules, commercial=able))
+    assert reconcile(sync.engine).agrees
+    assert len(records(sync.sandbox, "Task")) == 1

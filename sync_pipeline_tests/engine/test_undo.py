@@ -224,3 +224,46 @@ def test_only_writes_that_took_effect_count_and_what_stays_at_stripe_is_told_wit
     item = next(i for i in only(paid.sandbox, "subscription")["items"]["data"] if i["quantity"] == 23)
     (stays,) = [each for each in plan_undo(paid.engine, "billed").stays if item["id"] in each.target]
     assert (stays.field, stays.why) == ("quantity", "20 -> 23 was written at Stripe, where nothing is undone by itself")
+
+
+def test_a_persons_edit_between_two_writes_of_the_run_is_what_is_set_back_to(paid: Installation) -> None:
+    """A worker is one run as long as it lives: the seats of before its first write were set back, and billed."""
+    (item,) = [each for each in records(paid.sandbox, "subscription_item") if each["quantity"] == 20]
+    line = next(each["Id"] for each in records(paid.sandbox, "OpportunityLineItem") if each["Quantity"] == 20)
+    worker = replace(paid, engine=replace(paid.engine, run="worker"))
+
+    def rested() -> None:
+        paid.wait(60)
+        worker.rest()
+
+    at_stripe(paid.sandbox, "POST", f"/v1/subscription_items/{item['id']}", quantity=23)
+    rested()
+    edit(paid.sandbox, "OpportunityLineItem", line, Quantity=30, UnitPrice=600)
+    rested()
+    at_stripe(paid.sandbox, "POST", f"/v1/subscription_items/{item['id']}", quantity=28)
+    rested()
+    undo = plan_undo(paid.engine, "worker")
+    set_back = [change for some in undo.commands.values() for each in some for change in each.changes]
+    assert [(each.old, each.new) for each in set_back if each.field == "Quantity"] == [("28", "30")]
+
+
+def test_what_a_run_wrote_before_and_after_a_merge_is_set_back_in_the_order_in_which_it_was_written(
+    sync: Installation,
+) -> None:
+    """It was read Account by Account: what came first was taken for what came last."""
+    first = only(sync.sandbox, "Account")["Id"]
+    later = create(sync.sandbox, "Account", Name="Later Ltd", BillingCountry="United Kingdom")
+    assert first < later
+    deal = only(sync.sandbox, "Opportunity")["Id"]
+    edit(sync.sandbox, "Opportunity", deal, AccountId=later)
+    win(sync.sandbox)
+    sync.rest()
+    merge(sync.sandbox, later, first)
+    sync.wait(60)
+    sync.rest()
+    pay(sync.sandbox)
+    sync.rest()
+    undo = plan_undo(sync.engine, "test")
+    set_back = {change.field: change.new for each in undo.commands[first] for change in each.changes}
+    assert set_back["Activation_Status__c"] is None
+    assert [each for each in undo.stays if each.field == "Activation_Status__c"] == []

@@ -15,7 +15,7 @@ from multiprocessing.process import BaseProcess
 import pytest
 from sqlalchemy import Connection, text
 
-from sync_pipeline.ledger import database, work
+from sync_pipeline.ledger import database, inbox, work
 from sync_pipeline.ledger.database import Ledger, LedgerError, open_ledger
 from sync_pipeline_tests.ledger import claiming
 
@@ -143,3 +143,32 @@ def _wait_for_claims(ledger: Ledger, chance: random.Random) -> None:
 def _signal(process: BaseProcess, number: signal.Signals) -> None:
     assert process.pid is not None
     os.kill(process.pid, number)
+
+
+@pytest.mark.postgres
+def test_events_that_find_their_accounts_lock_them_in_their_order(postgres_ledger_url: str) -> None:
+    """They were marked one by one as the events came, and the sweep and a poll waited for each other."""
+    ledger, other = open_ledger(postgres_ledger_url), open_ledger(postgres_ledger_url)
+    events = [inbox.InboxEvent("stripe", f"evt_{name}", "invoice.paid", ("cus_1",), 1, None) for name in "ba"]
+    with ledger.tx() as conn:
+        inbox.receive(conn, events, received_wall=1, priority=1)
+        work.mark_dirty(conn, ["a", "b"], priority=1, now_wall=1)
+
+    def resolve() -> None:
+        with other.tx() as conn:
+            inbox.resolve(conn, [(each, each.event_id.removeprefix("evt_")) for each in events], priority=0, now_wall=2)
+
+    resolving = threading.Thread(target=resolve)
+    with ledger.tx() as conn:
+        work.mark_dirty(conn, ["a"], priority=1, now_wall=3)
+        resolving.start()
+        waits = text("select count(*) from pg_locks where not granted")
+        while not conn.execute(waits).scalar_one():
+            time.sleep(0.01)
+        work.mark_dirty(conn, ["b"], priority=1, now_wall=3)
+    resolving.join()
+    with ledger.read() as conn:
+        assert work.most_urgent(conn, 9) == 0
+        assert inbox.status(conn).unresolved == 0
+    ledger.close()
+    other.close()

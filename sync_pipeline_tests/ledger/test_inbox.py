@@ -48,7 +48,7 @@ def test_an_event_of_an_unknown_account_waits_for_it(ledger: Ledger) -> None:
         assert inbox.waiting(conn, 1, after="evt_1", with_customer=False) == [event(2, None)]
         assert inbox.waiting(conn, 9, after="evt_2", with_customer=False) == [event(1, None), event(2, None)]
         assert inbox.status(conn) == inbox.InboxStatus(total=3, unresolved=2, oldest_unresolved_wall=2)
-        inbox.resolve(conn, "stripe", "evt_2", "found", priority=0, now_wall=7)
+        inbox.resolve(conn, [(event(2, None), "found")], priority=0, now_wall=7)
         inbox.dismiss(conn, "stripe", "evt_1")
         assert inbox.status(conn) == inbox.InboxStatus(total=3, unresolved=0, oldest_unresolved_wall=None)
         claims = work.claim(conn, owner="me", limit=9, now_wall=7, lease_us=1)
