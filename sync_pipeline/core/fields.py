@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.addresses import stripe_address
@@ -31,6 +31,16 @@ from sync_pipeline.core.two_way import braked_until, edit_war
 from sync_pipeline.core.world import World
 
 CUSTOMER_PARAMS = {"name": ("name",), "address": ("address",), "account_id": ("metadata", "sf_account_id")}
+
+
+@dataclass(frozen=True, slots=True)
+class Braked:
+    """It was put back too often of late, and is left as it is `until` a moment (microseconds UTC)."""
+
+    until: int
+
+
+Fate = Literal["agrees", "stays", "written", "put back", "asks", "is decided", "is left"] | Braked
 
 
 def keep_fields(world: World, rules: Rules, personal_key: bytes) -> Iterator[Entry]:
@@ -100,6 +110,27 @@ def judge(
     return Judgement(source.value, wanted, shown, base, decision, agreement, standing)
 
 
+def fate(world: World, rules: Rules, rule: FieldRule, subject: Subject, found: Judgement) -> Fate:
+    """What becomes of a field that was judged, by its rule and by what people have decided."""
+    if found.decision == "agree":
+        return "agrees"
+    if found.decision == "keep":
+        return "stays"
+    if found.decision == "foreign" and rule.on_foreign_edit == "accept":
+        return "is left"
+    if found.decision == "foreign" and rule.on_foreign_edit == "review":
+        ruling = ruling_on(world, found.standing)
+        if ruling is None and not is_kept(world, found.standing):
+            return "asks"
+        if ruling is None or ruling.side == found.standing.keeps:
+            return "is decided"
+    # Also what goes forward only has been edited, where both sides agreed on what is wanted.
+    if found.base != found.agreement.value:
+        return "written"
+    until = braked_until(world, rules.commercial, subject.id, rule.target)
+    return "put back" if until is None else Braked(until)
+
+
 def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, personal_key: bytes) -> Iterator[Entry]:
     try:
         found = judge(world, rules, rule, subject, personal_key)
@@ -108,21 +139,16 @@ def _keep(world: World, rules: Rules, rule: FieldRule, subject: Subject, persona
         return
     if not isinstance(found, Judgement):
         return
-    if found.decision == "agree":
+    becomes = fate(world, rules, rule, subject, found)
+    if becomes == "agrees":
         yield found.agreement
     yield from standing_on(world, found.standing)
-    puts_back = rule.on_foreign_edit == "revert"
-    if found.decision == "foreign" and rule.on_foreign_edit == "review":
-        ruling = ruling_on(world, found.standing)
-        puts_back = ruling is not None and ruling.side != found.standing.keeps
-        if ruling is None and not is_kept(world, found.standing):
-            yield _clash(world, rule, subject, found)
-    if found.decision == "write" or (found.decision == "foreign" and puts_back):
-        # Also what goes forward only has been edited, where both sides agreed on what is wanted.
-        edited = found.base == found.agreement.value
-        if edited and (until := braked_until(world, rules.commercial, subject.id, rule.target)) is not None:
-            yield from edit_war(world, rules.commercial, subject.id, rule.target, until)
-            return
+    if becomes == "asks":
+        yield _clash(world, rule, subject, found)
+    elif isinstance(becomes, Braked):
+        yield from edit_war(world, rules.commercial, subject.id, rule.target, becomes.until)
+    elif becomes in ("written", "put back"):
+        edited = becomes == "put back"
         reason = f"put back after an edit by hand: {rule.why}" if edited else rule.why
         name, of = field_name(rules, rule), subject.id if edited else None
         behind = invoices_behind(world, rules, rule.source, subject)

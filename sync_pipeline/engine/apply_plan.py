@@ -50,12 +50,13 @@ class Moved:
 
 @dataclass(slots=True)
 class ApplyReport:
-    """`refused` are Accounts whose lines have `moved`, `unread` tells by Account why it could not be read: nothing of
-    either was written."""
+    """`refused` are Accounts whose lines have `moved`, `unread` tells by Account why it could not be read. Of both
+    nothing was written, except of those that were `begun`: they changed while the plan was written."""
 
     total: BatchReport = field(default_factory=BatchReport)
     moved: list[Moved] = field(default_factory=list)
     unread: dict[str, str] = field(default_factory=dict)
+    begun: set[str] = field(default_factory=set)
 
     @property
     def refused(self) -> list[str]:
@@ -109,6 +110,7 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
         report.total.problems.add(
             f"a guard's stop goes on for {', '.join(held)}: this plan has not written what they need"
         )
+    report.begun = approval.begun.intersection(report.refused)
     report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
 

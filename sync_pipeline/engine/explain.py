@@ -9,12 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from heapq import merge
 from typing import Any
+
+from sqlalchemy import Connection
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import STRIPE_CREATE_ORDER
 from sync_pipeline.core.evidence import Evidence, evidence
-from sync_pipeline.core.fields import Judgement, field_name, judge
+from sync_pipeline.core.fields import Braked, Fate, Judgement, fate, field_name, judge
 from sync_pipeline.core.money import MoneyError
 from sync_pipeline.core.observation import Absent, Unknown
 from sync_pipeline.core.readings import Subject, subjects
@@ -32,6 +36,15 @@ STRIPE_OBJECTS = (*STRIPE_CREATE_ORDER, "subscription_item")
 FAILURES = ("task", "payment_attempt")
 SHARED = ("product", "price", "coupon")
 ONLY_READ = ("price_book_entry",)
+FATES: Mapping[Fate, str] = {
+    "agrees": "both systems agree",
+    "stays": "it stays: the rule only goes forward",
+    "written": "it will be written",
+    "put back": "somebody edited it: it is put back",
+    "asks": "somebody edited it: a person has to decide",
+    "is decided": "somebody edited it, and it was decided that it stays so",
+    "is left": "somebody edited it: it is left so",
+}
 SALESFORCE_ID = re.compile("[0-9A-Za-z]{18}")
 STRIPE_ID = re.compile("[0-9A-Za-z_]+")
 
@@ -69,9 +82,10 @@ def explain(engine: Engine, reference: str, field: str | None = None) -> list[Ex
     if why := world.unknown_parts:
         raise ReadFailed(f"Account {asked.account} cannot be explained now", "; ".join(why))
     with engine.ledger.read() as conn:
-        rows = audit.for_account(conn, asked.account)
+        histories = [audit.for_account(conn, each) for each in _known_under(conn, asked)]
         refused = {row.target: row.error for row in commands.parked(conn) if row.account == asked.account}
-    since = known_since(rows)
+    rows = list(merge(*histories, key=lambda row: row.at, reverse=True))
+    since = max((at for each in histories if (at := known_since(each)) is not None), default=None)
     found = [replace(_with_refusal(each, refused), known_since=since) for each in _found(engine, world, asked, rows)]
     if field is not None:
         wanted = [each for each in found if each.field.casefold() == field.casefold()]
@@ -82,6 +96,12 @@ def explain(engine: Engine, reference: str, field: str | None = None) -> list[Ex
     if not found:
         raise NothingToExplain(f"the sync neither keeps nor ever wrote anything of {reference}")
     return found
+
+
+def _known_under(conn: Connection, asked: Asked) -> set[str]:
+    """The Accounts in whose audit its writes may be: its own, those merged into that, those that it was moved from."""
+    named = (account for each in asked.of for account in audit.accounts_of(conn, each))
+    return {asked.account, *links.merged_from(conn, asked.account), *named}
 
 
 def _found(engine: Engine, world: World, asked: Asked, rows: Sequence[audit.AuditRow]) -> Iterator[Explanation]:
@@ -196,25 +216,23 @@ def _by_rules(engine: Engine, world: World, subject: Subject, writes: Sequence[W
             shown=known.shown if known else None,
             wanted=known.wanted if known else None,
             agreed=_plain(known.base) if known else None,
-            verdict=_verdict(judged, rule),
+            verdict=_verdict(world, engine.rules, rule, subject, judged),
             behind=evidence(world, engine.rules, rule.source, subject),
             writes=tuple(each for each in writes if each.field == name),
         )
 
 
-def _verdict(judged: Judgement | Absent | Unknown, rule: FieldRule) -> str:
+def _verdict(
+    world: World, rules: Rules, rule: FieldRule, subject: Subject, judged: Judgement | Absent | Unknown
+) -> str:
     if not isinstance(judged, Judgement):
         return f"nothing is written: {judged.why if isinstance(judged, Unknown) else judged.proof}"
-    match judged.decision:
-        case "agree":
-            return "both systems agree"
-        case "keep":
-            return "it stays: the rule only goes forward"
-        case "foreign":
-            then = {"revert": "it is put back", "review": "a person has to decide", "accept": "it is left so"}
-            return f"somebody edited it: {then[rule.on_foreign_edit]}"
-        case _:
-            return "it will be written"
+    becomes = fate(world, rules, rule, subject, judged)
+    if isinstance(becomes, Braked):
+        until = datetime.fromtimestamp(becomes.until / 1_000_000, UTC)
+        often = rules.commercial.reverts_before_review
+        return f"it was put back {often} times and edited again: it is left so until {until:%Y-%m-%d %H:%M} UTC"
+    return FATES[becomes]
 
 
 def _without_rule(

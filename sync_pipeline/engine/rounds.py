@@ -1,6 +1,6 @@
 """Bringing claimed accounts to rest: resolve, observe, plan, apply, and again until the plan is empty.
 
-At most four rounds; an account that is not at rest by then, or that has to wait, is given back with a growing
+At most nine rounds; an account that is not at rest by then, or that has to wait, is given back with a growing
 delay. What one account does never stops another; only missing access stops everything.
 """
 
@@ -38,7 +38,8 @@ from sync_pipeline.ledger.work import Claim
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.reads import AccountRecords
 
-MAX_ROUNDS = 4
+MAX_ROUNDS = 8
+"""A new deal takes four; every product that another deal makes at the same moment costs one more."""
 HELD_US = 30 * 60 * 1_000_000
 """Longer than a bulk job runs: its end wakes the accounts that wait for it."""
 

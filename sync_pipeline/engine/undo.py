@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from heapq import merge
+from itertools import groupby
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Command, Plan
@@ -72,9 +74,11 @@ def plan_undo(engine: Engine, run: str) -> Undo:
         moved = links.merged_into(conn, {row.account for row in rows})
     if not rows:
         raise UndoError(f"the audit has no write of a run {run!r}; `sync-pipeline undo` lists the runs")
-    # What was an Account's is now that of the one that it was merged into.
-    rows = [replace(row, account=moved.get(row.account, row.account)) for row in rows]
-    rows.sort(key=lambda row: (row.at, row.account, row.seq))
+    # What was an Account's is now that of the one that it was merged into, in the order in which all was written.
+    histories = [list(of_one) for _, of_one in groupby(rows, key=lambda row: row.account)]
+    rows = [
+        replace(row, account=moved.get(row.account, row.account)) for row in merge(*histories, key=lambda row: row.at)
+    ]
     undo = Undo(run, stays=list(_cannot_be_undone(rows)))
     for each in _written(rows, "salesforce.update"):
         undo.written.setdefault(each.account, []).append(each)

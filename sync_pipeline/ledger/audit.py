@@ -206,7 +206,12 @@ def for_account(conn: Connection, account: str, limit: int | None = None) -> lis
 
 
 def account_of(conn: Connection, named: str) -> str | None:
-    """The account whose audit was the last to name something: a target, or the id of an object of Stripe.
+    """The account whose audit was the last to name something; see accounts_of."""
+    return next(iter(accounts_of(conn, named)), None)
+
+
+def accounts_of(conn: Connection, named: str) -> list[str]:
+    """The accounts whose audit names something: a target, or the id of an object of Stripe; the last to do so first.
 
     Reads the whole audit; for a person's question.
     """
@@ -216,8 +221,8 @@ def account_of(conn: Connection, named: str) -> str | None:
         audit.c.what.contains(f" {named}:", autoescape=True),
         audit.c.evidence.contains(f'"{named}"', autoescape=True),
     )
-    newest = select(audit.c.account).where(is_named).order_by(audit.c.at.desc(), audit.c.seq.desc()).limit(1)
-    return conn.execute(newest).scalar()
+    found = select(audit.c.account).where(is_named).group_by(audit.c.account)
+    return list(conn.execute(found.order_by(func.max(audit.c.at).desc(), audit.c.account)).scalars())
 
 
 def of_run(conn: Connection, run: str) -> list[AuditRow]:

@@ -8,11 +8,11 @@ not this module's business.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.dialects import sqlite
 
 from sync_pipeline.ledger.statements import SOME, batches, insert_for
@@ -57,6 +57,12 @@ def _agreed(dialect: str) -> sqlite.Insert:
             "agreed_at": statement.excluded.agreed_at,
         },
     )
+
+
+def agreed_at(conn: Connection, account: str, subjects: Collection[str], field: str) -> int:
+    """When both systems were last known to agree on a field of these records (microseconds UTC); 0 for never."""
+    of_field = (base.c.account == account, base.c.subject.in_(subjects), base.c.field == field)
+    return conn.execute(select(func.max(base.c.agreed_at)).where(*of_field)).scalar() or 0
 
 
 _OF_ACCOUNTS = select(base.c.account, base.c.subject, base.c.field, base.c.value).where(base.c.account.in_(SOME))

@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from sqlalchemy import Connection, Row, or_, select, update
 
 from sync_pipeline.core.conflict import Conflict, Side
-from sync_pipeline.ledger import inbox
+from sync_pipeline.ledger import base, inbox
 from sync_pipeline.ledger.statements import SOME, batches, insert, record
 from sync_pipeline.ledger.tables import conflict
 
@@ -20,12 +20,17 @@ UNSAID = {"ruling": None, "ruled_by": None, "ruled_at": None}
 
 
 def put(conn: Connection, conflicts: Iterable[Conflict]) -> None:
-    """Stores conflicts that are new, each with the newest event of its Stripe object, and those that moved on."""
+    """Stores conflicts that are new, and those that moved on.
+
+    A new one gets the newest event of its Stripe object, where that is of after the last agreement. What is older is of
+    another edit, often of our own; that of the edit is not heard of yet.
+    """
     for each in sorted(conflicts, key=lambda found: found.key):
         known = conn.execute(select(conflict.c.key).where(conflict.c.key == each.key)).first()
         if known is None and each.stripe_object is not None:
             event = inbox.newest_of(conn, each.account, each.stripe_object)
-            if event is not None:
+            agreed_at = base.agreed_at(conn, each.account, (each.subject, each.record_id), each.rule)
+            if event is not None and event.created_at > agreed_at:
                 each = replace(each, stripe_event=event.event_id, stripe_edited_at=event.created_at)
         values = {**asdict(each), "shown": int(each.shown)}
         # Somebody may have ruled since this was read.

@@ -156,6 +156,11 @@ def merged_into(conn: Connection, accounts: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def merged_from(conn: Connection, account: str) -> list[str]:
+    """The accounts that were merged into this one."""
+    return list(conn.execute(_MERGED_FROM, {"of": account}).scalars())
+
+
 def unalias(conn: Connection, accounts: Iterable[str]) -> None:
     """These accounts are there again after a merge was undone. What moved to the other account stays there."""
     for batch in batches(accounts):
@@ -286,4 +291,5 @@ _OF_SUBJECTS = (
     .order_by(link.c.account, link.c.subject, link.c.external_id)
 )
 _MERGED = select(alias.c.old_id, alias.c.new_id).where(alias.c.system == "salesforce", alias.c.old_id.in_(SOME))
+_MERGED_FROM = select(alias.c.old_id).where(alias.c.system == "salesforce", alias.c.new_id == bindparam("of"))
 _UNALIASED = delete(alias).where(alias.c.system == "salesforce", alias.c.old_id.in_(SOME))

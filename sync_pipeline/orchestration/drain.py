@@ -68,6 +68,8 @@ def drain_due_accounts(context: dg.OpExecutionContext, settings: dg.ResourcePara
             log.say()
     for problem in sorted(report.problems):
         context.log.warning(f"asking for changes failed, and is tried again: {problem}")
+    for problem in sorted(report.total.problems):
+        context.log.warning(f"left for later: {problem}")
     context.add_output_metadata(
         {
             "batches": report.batches,

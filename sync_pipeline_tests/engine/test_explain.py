@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from sync_pipeline.core.conflict import Side
 from sync_pipeline.core.money import Money
 from sync_pipeline.engine.explain import NothingToExplain, explain
 from sync_pipeline.engine.explain_text import as_data, as_text
 from sync_pipeline.engine.explanation import target_of
-from sync_pipeline.ledger import audit, audit_retention
+from sync_pipeline.engine.ruling import rule
+from sync_pipeline.ledger import audit, audit_retention, conflicts
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline_tests.engine.installation import DAY, NOW, Installation
 from sync_pipeline_tests.engine.people import at_stripe, create, delete, edit, fault, merge, only, pay, records, win
@@ -92,6 +94,64 @@ def test_the_first_payment_is_explained_from_the_part_that_came_first(sync: Inst
     assert [each.amount for each in then.behind] == [Money(1_000_000, "GBP"), Money(3_500_000, "GBP")]
     assert then.behind[0] == found.behind[0]
     assert then.shown == found.shown == (found.behind[0].at or 0) // 1_000_000
+
+
+def test_a_deal_that_went_along_with_a_merge_has_its_whole_history(paid: Installation) -> None:
+    """Of what was written before, it was said that this installation had written it never."""
+    deal = only(paid.sandbox, "Opportunity")["Id"]
+    (before,) = explain(paid.engine, f"Opportunity/{deal}", "Stripe_Subscription_Id__c")
+    old, new = only(paid.sandbox, "Account")["Id"], create(paid.sandbox, "Account", Name="Northwind Group plc")
+    merge(paid.sandbox, old, new)
+    paid.wait(60)
+    paid.rest()
+    (after,) = explain(paid.engine, f"Opportunity/{deal}", "Stripe_Subscription_Id__c")
+    assert after.account == new
+    assert len(before.writes) == 1
+    assert after.writes == before.writes
+
+
+def test_a_deal_that_was_moved_has_its_whole_history(paid: Installation) -> None:
+    deal = only(paid.sandbox, "Opportunity")["Id"]
+    (before,) = explain(paid.engine, f"Opportunity/{deal}", "Activation_Status__c")
+    new = create(paid.sandbox, "Account", Name="Contoso Ltd", BillingCountry="United Kingdom")
+    edit(paid.sandbox, "Opportunity", deal, AccountId=new)
+    paid.wait(60)
+    paid.rest()
+    (after,) = explain(paid.engine, f"Opportunity/{deal}", "Activation_Status__c")
+    assert after.account == new
+    assert [each for each in after.writes if each in before.writes] == list(before.writes)
+
+
+def test_what_is_put_back_too_often_is_not_said_to_be_put_back(paid: Installation) -> None:
+    account = only(paid.sandbox, "Account")["Id"]
+    for wrong in (1, 2, 3, 4):
+        edit(paid.sandbox, "Account", account, MRR__c=wrong)
+        paid.wait(60)
+        paid.drain()
+    (found,) = explain(paid.engine, f"Account/{account}", "MRR__c")
+    assert found.shown == "4"
+    assert found.verdict.startswith("it was put back 3 times and edited again: it is left so until 20")
+
+
+@pytest.mark.parametrize(
+    ("kept", "verdict"),
+    [
+        ("Salesforce", "somebody edited it, and it was decided that it stays so"),
+        ("Stripe", "somebody edited it: it is put back"),
+    ],
+)
+def test_a_conflict_that_is_decided_waits_for_nobody(paid: Installation, kept: Side, verdict: str) -> None:
+    contract = only(paid.sandbox, "Contract")["Id"]
+    edit(paid.sandbox, "Contract", contract, Stripe_Subscription_Id__c="sub_other")
+    paid.wait(60)
+    paid.rest()
+    (asked,) = explain(paid.engine, f"Contract/{contract}", "Stripe_Subscription_Id__c")
+    assert asked.verdict == "somebody edited it: a person has to decide"
+    with paid.ledger.read() as conn:
+        (conflict,) = conflicts.everything(conn)
+    rule(paid.ledger, paid.env, conflict.key, kept, by="me")
+    (ruled,) = explain(paid.engine, f"Contract/{contract}", "Stripe_Subscription_Id__c")
+    assert ruled.verdict == verdict
 
 
 def test_an_edit_by_hand_is_told_apart_from_a_value_that_is_not_written_yet(paid: Installation) -> None:

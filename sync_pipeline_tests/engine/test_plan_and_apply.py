@@ -66,6 +66,20 @@ def test_a_new_deal_is_written_as_it_was_shown(sync: Installation) -> None:
     sync.check_books()
 
 
+def test_deals_that_share_new_products_are_all_at_rest_when_their_plan_is_written(sync: Installation) -> None:
+    """One of them makes each, and costs the others a round: they were told as left for later, with nothing left."""
+    accounts = [create(sync.sandbox, "Account", Name=f"Customer {number}") for number in range(6)]
+    for number, account in enumerate(accounts):
+        lines = [{"product": f"Product {name}", "price": 100 + number} for name in "ABCD"]
+        sell(sync.sandbox, *lines, account=account)
+    planned = document(sync.engine, foresee_accounts(sync.engine, accounts))
+    report = apply_plan(sync.engine, planned, allow=False)
+    assert (report.moved, report.total.settled, report.total.deferred) == ([], 6, 0)
+    assert len(records(sync.sandbox, "subscription")) == 6
+    assert document(sync.engine, foresee_accounts(sync.engine, accounts)).writes == ()
+    sync.check_books()
+
+
 @pytest.mark.parametrize(("fields", "shown"), [({}, 650_000), ({"Free_Months__c": 2}, 50_000)])
 def test_what_is_charged_once_and_free_months_are_in_the_first_invoice_that_is_shown(
     sync: Installation, fields: dict[str, Any], shown: int

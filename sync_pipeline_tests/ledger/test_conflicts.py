@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from sync_pipeline.core.conflict import Conflict
-from sync_pipeline.ledger import conflicts, inbox, links
+from sync_pipeline.ledger import base, conflicts, inbox, links
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.inbox import InboxEvent
 
@@ -54,6 +54,19 @@ def test_a_new_conflict_gets_the_newest_event_of_its_subscription(ledger: Ledger
         conflicts.put(conn, [replace(found["A"][0], status="Decided", decided_by="the rule of the field", shown=True)])
         (moved_on,) = conflicts.everything(conn)
     assert (moved_on.stripe_event, moved_on.status, moved_on.shown) == ("evt_new", "Decided", True)
+
+
+def test_an_event_of_before_the_last_agreement_is_of_another_edit(ledger: Ledger) -> None:
+    """A comparison named our own write, where it found the edit before Stripe's event of it was heard of."""
+    with ledger.tx() as conn:
+        inbox.receive(conn, [event("evt_ours", 3, "sub_1")], received_wall=9, priority=1)
+        base.put(conn, "A", [base.BaseEntry("00k1", "item.quantity", '"20"', 1)], 4)
+        conflicts.put(conn, [conflict()])
+        (found,) = conflicts.everything(conn)
+        assert (found.stripe_event, found.stripe_edited_at) == (None, None)
+        inbox.receive(conn, [event("evt_theirs", 5, "sub_1")], received_wall=9, priority=1)
+        conflicts.put(conn, [conflict(key="5f0c9a17:2")])
+        assert conflicts.beginning_with(conn, "5f0c9a17:2")[0].stripe_event == "evt_theirs"
 
 
 def test_a_ruling_made_while_an_account_is_worked_on_is_kept(ledger: Ledger) -> None:
