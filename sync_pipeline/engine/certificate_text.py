@@ -9,7 +9,7 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.engine.reconcile import Certificate, Figure, Total
 
 MEASURES = {"mrr": "MRR", "lifetime_value": "Lifetime value"}
-MOST_DIFFERENCES_SHOWN = 100
+MOST_SHOWN = 100
 
 
 def as_data(certificate: Certificate) -> dict[str, Any]:
@@ -47,6 +47,7 @@ def as_data(certificate: Certificate) -> dict[str, Any]:
             for measure, by_currency in sorted(certificate.totals.items())
             for currency, total in sorted(by_currency.items())
         ],
+        "not_in_totals": [{"account": name, "what": what} for name, what in sorted(certificate.beside.items())],
     }
 
 
@@ -61,12 +62,16 @@ def as_text(certificate: Certificate) -> str:
     for measure, by_currency in sorted(certificate.totals.items()):
         for currency, total in sorted(by_currency.items()):
             lines.append(f"  {MEASURES[measure]} {currency}: {_sides(total, currency)}")
-    for each in certificate.differences[:MOST_DIFFERENCES_SHOWN]:
+    for name, what in sorted(certificate.beside.items())[:MOST_SHOWN]:
+        lines.append(f"  not in these totals: {name} {what}")
+    if (more := len(certificate.beside) - MOST_SHOWN) > 0:
+        lines.append(f"  and {more} Accounts more that are billed in further currencies: --json has them all")
+    for each in certificate.differences[:MOST_SHOWN]:
         what = f"{each.difference_class}: {_repair(each)}"
         lines.append(
             f"  {each.account} {MEASURES[each.measure]} {each.currency}: {_sides(each, each.currency)}, {what}"
         )
-    if (more := len(certificate.differences) - MOST_DIFFERENCES_SHOWN) > 0:
+    if (more := len(certificate.differences) - MOST_SHOWN) > 0:
         lines.append(f"  and {more} figures more that differed: --json has them all")
     lines.extend(f"  left: {each.account} {each.subject}: {each.what}" for each in certificate.left)
     return "\n".join(lines)

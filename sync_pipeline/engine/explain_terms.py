@@ -202,7 +202,9 @@ def _behind(world: World, billed: BilledItem, which: Which) -> Iterator[Evidence
     rule, about = (QUANTITY, {item.id}) if which == "quantity" else (RATE, {line.id for line in billed.lines})
     for conflict in world.conflicts:
         if conflict.rule == rule and conflict.subject in about:
-            yield Evidence(conflict.key, f"conflict ({conflict.status}): {conflict.reason}", at=conflict.opened_at)
+            ruled = f"; {conflict.decided_by} decided: {conflict.winner} counts" if conflict.status == "Decided" else ""
+            told = f"conflict ({conflict.status}): {conflict.reason}{ruled}"
+            yield Evidence(conflict.key, told, at=conflict.opened_at)
 
 
 def _billed(item: SubscriptionItem) -> Evidence:

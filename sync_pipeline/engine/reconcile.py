@@ -22,6 +22,7 @@ from sync_pipeline.core.money import MoneyError, minor_units
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.plan import plan
+from sync_pipeline.core.readings import account_other_currencies, subjects
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Engine
@@ -113,7 +114,8 @@ class Figure:
 @dataclass(slots=True)
 class Certificate:
     """The result of a reconcile. `totals` is by measure and currency, minor units, after the repair; `differences` are
-    the figures that differed before it; `cost` is that of the repair, and in a reconcile of all that it did."""
+    the figures that differed before it; `beside` tells by Account what is billed there in other currencies than its
+    own, which no total has; `cost` is that of the repair, and in a reconcile of all that it did."""
 
     at: int
     accounts: int = 0
@@ -123,6 +125,7 @@ class Certificate:
     left: list[Left] = field(default_factory=list)
     differences: list[Figure] = field(default_factory=list)
     totals: dict[str, dict[str, Total]] = field(default_factory=dict)
+    beside: dict[str, str] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
 
     @property
@@ -196,6 +199,8 @@ def certify(engine: Engine, compared: Compared, written: BatchReport) -> Certifi
         certificate.left.extend(left)
         certificate.agreed += not left and name not in fresh
         certificate.repaired += not left and name in fresh
+        if (beside := _beside(engine, world)) is not None:
+            certificate.beside[name] = beside
         now = {figure.measure: figure for figure in figures}
         for figure in differed:
             after = now.get(figure.measure, figure)
@@ -244,6 +249,15 @@ def _never_had_a_customer(world: World) -> bool:
     """A customer that was deleted is a matter that the planner tells, and its Account's figures are as they were."""
     linked = any(link.kind == "customer" for link in world.links)
     return isinstance(world.billing, Absent) and not linked and not world.facts
+
+
+def _beside(engine: Engine, world: World) -> str | None:
+    """What is billed in other currencies than the Account's, in words."""
+    account = next((each for each in subjects(world) if each.object == "account"), None)
+    if account is None:
+        return None
+    found = contained(world.account_id, partial(account_other_currencies, world, engine.rules, account))
+    return found.value if isinstance(found, Present) else None
 
 
 def _figures(engine: Engine, world: World) -> Iterator[Figure]:

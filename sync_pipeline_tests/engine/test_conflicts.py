@@ -114,4 +114,7 @@ def test_a_ruling_from_the_command_line(clashed: Installation) -> None:
     found = conflict(clashed)
     assert (found["Ruling__c"], found["Winner__c"]) == ("Stripe", "Stripe")
     assert found["Decided_By__c"] == "Robin with sync-pipeline resolve"
+    (quantity,) = explain(clashed.engine, f"OpportunityLineItem/{found['Record_Id__c']}", "Quantity")
+    (told,) = [each.what for each in quantity.behind if each.object_id == key]
+    assert told.endswith("; Salesforce wins; Robin with sync-pipeline resolve decided: Stripe counts")
     settled_for_good(clashed)

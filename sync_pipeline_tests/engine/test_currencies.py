@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sync_pipeline.engine import certificate_text
 from sync_pipeline.engine.explain import explain
 from sync_pipeline.engine.explain_text import as_text
 from sync_pipeline.engine.reconcile import reconcile
@@ -51,9 +52,12 @@ def test_a_pound_deal_and_a_euro_deal_have_a_customer_each_and_all_of_it_agrees(
     sync.wait(60)
     certificate = reconcile(sync.engine)
     assert (certificate.left, certificate.agrees) == ([], True)
+    told = "EUR: MRR 100.00, collected 1,200.00"
+    assert f"  not in these totals: {account['Id']} {told}" in certificate_text.as_text(certificate).splitlines()
+    assert certificate_text.as_data(certificate)["not_in_totals"] == [{"account": account["Id"], "what": told}]
     account = only(sandbox, "Account")
     assert (account["MRR__c"], account["Lifetime_Value__c"]) == (3750, 45000)
-    assert account["Other_Currencies__c"] == "EUR: MRR 100.00, collected 1,200.00"
+    assert account["Other_Currencies__c"] == told
     assert {each["Activation_Status__c"] for each in records(sandbox, "Opportunity")} == {"Activated"}
     start = mark(sandbox)
     assert reconcile(sync.engine).agrees
