@@ -12,6 +12,7 @@ from sync_pipeline.core.conflict import About, Standing
 from sync_pipeline.core.crosswalk import match_schedule, own_billing
 from sync_pipeline.core.lifecycle import CHANGEABLE
 from sync_pipeline.core.money import MoneyError, minor_units
+from sync_pipeline.core.mrr import periods_per_year
 from sync_pipeline.core.proration import counts_from
 from sync_pipeline.core.rates import Interval, interval_of
 from sync_pipeline.core.rules import Commercial
@@ -123,6 +124,28 @@ class RunningDeal:
     @property
     def period_ends(self) -> tuple[int | None, ...]:
         return tuple(item.period_end for item in self.all_items)
+
+    @property
+    def all_in_period_since(self) -> int:
+        """When the youngest of the running periods began, microseconds UTC: Stripe prorates from no moment before it
+        (docs.stripe.com/changelog/basil/2025-07-30/support-mixed-intervals: the current period of a subscription is the
+        smallest of its items)."""
+        return max((item.period_start or 0 for item in self.all_items), default=0)
+
+
+def ends_of_periods(items: Iterable[SubscriptionItem], interval: Interval) -> list[int]:
+    """When periods of an interval end, as far as the items of the subscription tell; microseconds UTC.
+
+    All periods are counted from one anchor, so one of them ends wherever a multiple of it does: a month with a year,
+    but no year with a month (docs.stripe.com/billing/subscriptions/mixed-interval).
+    """
+    often = periods_per_year(*interval)
+    found = []
+    for item in items:
+        longer = periods_per_year(item.interval, item.interval_count)
+        if item.period_end is not None and often and longer and (often / longer).denominator == 1:
+            found.append(item.period_end)
+    return found
 
 
 def why_fixed(world: World, running: RunningDeal, what: str) -> str | None:

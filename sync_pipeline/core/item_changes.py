@@ -20,6 +20,7 @@ from sync_pipeline.core.billed_items import (
     RunningDeal,
     agreed_price,
     billed_from,
+    ends_of_periods,
     line_names,
     minor_price,
     rate_of_item,
@@ -53,11 +54,16 @@ LINES_CHANGED = "the lines that it bills changed"
 
 @dataclass(slots=True)
 class ItemChange:
-    """One entry of a subscription's items: what is sent, from when it is prorated (None: the moment of sending), and
-    the `lines` that the item names then."""
+    """One entry of a subscription's items: what is sent, from when it is prorated (seconds UTC; None: the moment of
+    sending), and the `lines` that the item names then.
+
+    `period_end` is that of the item, microseconds UTC: an item of another interval has another one. None for a new item
+    of which none that is there tells it.
+    """
 
     entry: dict[str, Any]
     effective: int | None
+    period_end: int | None
     made: tuple[FieldChange, ...]
     subject: str
     agreements: tuple[Agreement, ...] = ()
@@ -67,6 +73,11 @@ class ItemChange:
     def more_items(self) -> int:
         """How many items a subscription has more by it."""
         return -1 if "deleted" in self.entry else int("id" not in self.entry)
+
+    @property
+    def waits_for_renewal(self) -> bool:
+        """It counts from the end of the item's period on: the next one bills it whole, and nothing is prorated."""
+        return self.effective is not None and "proration_date" not in within(None, self.period_end, self.effective)
 
 
 class ItemChanges(list[ItemChange]):
@@ -132,6 +143,8 @@ def _new_rate(
     if quantity is None or not changeable:
         yield _review(world, NOT_BILLED, first.id, detail)
         return
+    assert rate.interval is not None
+    ends = ends_of_periods(running.all_items, rate.interval)
     ruled_at = 0
     said = (canonical.encode(number(Decimal(quantity))), NOTHING)
     words = (None, f"{quantity} of {names}", "nothing")
@@ -152,7 +165,7 @@ def _new_rate(
             yield replace(clash, winner="Salesforce", detail=f"{detail}; Salesforce wins")
     else:
         edited = max(line.modified_at or 0 for line in lines)
-        effective = max(ruled_at, *(billed_from(world, line, running.period_ends, commercial) for line in lines))
+        effective = max(ruled_at, *(billed_from(world, line, ends, commercial) for line in lines))
         if (rest := resting(world, commercial, edited, first.id)) is not None:
             yield rest
             return
@@ -166,6 +179,7 @@ def _new_rate(
         ItemChange(
             {"price": price, "quantity": quantity, "metadata": line_names(lines)},
             None if effective is None else effective // 1_000_000,
+            min(ends, default=None),
             (
                 FieldChange(
                     f"items.{rate.stripe_product}", None, number(Decimal(quantity)), ITEMS, why, put_back=put_back
@@ -292,11 +306,11 @@ def removal(
     item: SubscriptionItem, why: str, subject: str, agreements: tuple[Agreement, ...] = (), effective: int | None = None
 ) -> ItemChange:
     what = FieldChange(f"items.{item.product}", number(item.quantity), None, ITEMS, why)
-    return ItemChange({"id": item.id, "deleted": True}, effective, (what,), subject, agreements)
+    return ItemChange({"id": item.id, "deleted": True}, effective, item.period_end, (what,), subject, agreements)
 
 
 def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: ItemChanges) -> Iterator[Entry]:
-    """One request for the changes of one moment; others follow in the next round.
+    """One request for the changes of one moment that are prorated alike; others follow in the next round.
 
     The earliest moment comes first, except that Stripe refuses a request that leaves a subscription without items.
     """
@@ -308,18 +322,16 @@ def in_one_request(world: World, rules: Rules, running: RunningDeal, changes: It
         detail = f"nothing would be left on {subscription.id}; cancel it instead of taking off its last line"
         yield _review(world, "last_item", running.deal.opportunity.id, detail)
         return
-    of_moments: dict[int | None, list[ItemChange]] = defaultdict(list)
+    alike: dict[tuple[int | None, bool], list[ItemChange]] = defaultdict(list)
     for change in sorted(changes, key=lambda change: change.effective or 0):
-        of_moments[change.effective].append(change)
-    moment, now = next(each for each in of_moments.items() if items + sum(change.more_items for change in each[1]) > 0)
+        alike[change.effective, change.waits_for_renewal].append(change)
+    now = next(each for each in alike.values() if items + sum(change.more_items for change in each) > 0)
     params: dict[str, Any] = {
         "items": [change.entry for change in now],
         "proration_behavior": rules.commercial.proration,
     }
-    if moment is not None:
-        periods = [(item.period_start, item.period_end) for item in running.all_items]
-        start, end = periods[0] if periods else (None, None)
-        params |= within(start, end, moment)
+    if now[0].effective is not None:
+        params |= within(running.all_in_period_since, now[0].period_end, now[0].effective)
     yield stripe_writing.update(
         world,
         "subscription",
@@ -351,7 +363,10 @@ def _moves_together(running: RunningDeal, changes: ItemChanges) -> ItemChanges:
     if not (owing <= given_up and running.leaving <= taken):
         return ItemChanges(change for change in changes if change not in moving)
     moment = max((change.effective or 0 for change in moving), default=0)
-    return ItemChanges(replace(change, effective=moment) if change in moving else change for change in changes)
+    end = max((change.period_end or 0 for change in moving), default=0)
+    return ItemChanges(
+        replace(change, effective=moment, period_end=end) if change in moving else change for change in changes
+    )
 
 
 def _review(world: World, rule: str, subject: str, detail: str, key: str = "") -> Review:

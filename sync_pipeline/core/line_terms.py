@@ -190,13 +190,16 @@ def _to_stripe(
         if settled:
             of_item = tuple(replace(change, field=f"items.{item.product}.{change.field}") for change in made)
             whole = {"id": item.id, **entry, **names}
-            changes.append(ItemChange(whole, effective, of_item, billed.lines[0].id, tuple(agreements), billed.lines))
+            subject = billed.lines[0].id
+            changes.append(
+                ItemChange(whole, effective, item.period_end, of_item, subject, tuple(agreements), billed.lines)
+            )
         return
     params = {**entry, **names}
     if entry:
         params["proration_behavior"] = rules.commercial.proration
         if edited:
-            params |= within(item.period_start, item.period_end, effective)
+            params |= within(running.all_in_period_since, item.period_end, effective)
     yield stripe_writing.update(
         world,
         "subscription_item",

@@ -18,6 +18,7 @@ from sync_pipeline.core.billed_items import (
     RunningDeal,
     agreed_price,
     agreed_rate,
+    ends_of_periods,
     minor_price,
     price_standing,
     priced_for,
@@ -56,9 +57,10 @@ def _matched(
 ) -> RunningDeal:
     lines = lines_billed_now(deal, subscription, commercial, world.now)
     found = {line.id: name for line in lines if (name := _item_of(world, line, items)) is not None}
-    ends = [item.period_end for item in items]
     loose, waiting = [], []
     for line in (each for each in lines if each.id not in found):
+        interval = interval_of(line, deal.opportunity.billing_interval, commercial)
+        ends = ends_of_periods(items, interval) if interval is not None else ()
         if (line.id, QUANTITY) not in world.base and (at := sent_from(line, ends, commercial)) > world.now:
             waiting.append((line, at))
         else:
