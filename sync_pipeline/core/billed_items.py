@@ -249,7 +249,7 @@ def remembered_rate(value: str) -> AgreedRate:
 
 
 def rate_of_item(item: SubscriptionItem) -> AgreedRate | None:
-    """None for a tiered price, which has no unit amount."""
+    """None for a price of tiers or packages, which has no unit amount."""
     if item.unit_amount is None:
         return None
     return AgreedRate(item.product, item.interval, item.interval_count, item.unit_amount)

@@ -165,6 +165,8 @@ def _revenue(billing: Billing, subscriptions: Iterable[Subscription], figure: st
 def _rate(item: SubscriptionItem) -> str:
     every = item.interval if item.interval_count == 1 else f"{item.interval_count} {item.interval}s"
     price = f"{number(item.unit_amount)} minor units" if item.unit_amount is not None else "tiers"
+    if item.package_amount is not None:
+        price = f"{number(item.package_amount)} minor units per package of {item.package_size}"
     return f"{item.quantity} x {price} every {every}"
 
 

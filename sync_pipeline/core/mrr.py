@@ -23,17 +23,32 @@ def periods_per_year(interval: str, count: int) -> Fraction | None:
     return PERIODS_PER_YEAR[interval] / count if interval in PERIODS_PER_YEAR else None
 
 
+def of_a_period(item: SubscriptionItem) -> Fraction | None:
+    """What the item bills in one of its periods before discounts, in minor units. None where nothing is committed:
+    metered and tiered items.
+
+    Packages are billed whole, by the price's rounding (docs.stripe.com/api/prices/object, `transform_quantity`).
+    """
+    if item.usage_type != "licensed" or item.quantity is None:
+        return None
+    if item.package_amount is not None and item.package_size is not None:
+        begun = item.package_size - 1 if item.package_rounding == "up" else 0
+        return Fraction(item.package_amount) * ((item.quantity + begun) // item.package_size)
+    return None if item.unit_amount is None else Fraction(item.unit_amount) * item.quantity
+
+
 def yearly(item: SubscriptionItem) -> Fraction:
-    """What the item bills in a year, in minor units. Metered and tiered items have no committed amount: 0.
+    """What the item bills in a year, in minor units; 0 where nothing is committed.
 
     Raises MoneyError for an interval that Stripe did not have when this was written.
     """
-    if item.usage_type != "licensed" or item.unit_amount is None or item.quantity is None:
+    amount = of_a_period(item)
+    if amount is None:
         return Fraction(0)
     often = periods_per_year(item.interval, item.interval_count)
     if often is None:
         raise MoneyError(f"{item.subscription} bills every {item.interval}, which is not known")
-    return Fraction(item.unit_amount) * item.quantity * often
+    return amount * often
 
 
 def take_off(

@@ -13,7 +13,7 @@ from fractions import Fraction
 from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.core.money import Money, MoneyError, round_half_even
-from sync_pipeline.core.mrr import periods_per_year, take_off_once
+from sync_pipeline.core.mrr import of_a_period, periods_per_year, take_off_once
 from sync_pipeline.core.stripe_records import Discount, Subscription, SubscriptionItem
 from sync_pipeline.core.world import Billing
 
@@ -22,7 +22,7 @@ DAYS_OF_A_MONTH = Fraction(365, 12)
 
 def billed_in_term(billing: Billing, subscription: Subscription, begins: int, months: int) -> Money:
     """At today's seats and prices. `begins` is seconds UTC. Raises MoneyError for an interval that is not known."""
-    items = [item for item in billing.items if item.subscription == subscription.id and _commits(item)]
+    items = [item for item in billing.items if item.subscription == subscription.id and of_a_period(item) is not None]
     lasting = [d for d in billing.discounts if d.subscription == subscription.id and d.duration != "once"]
     due: dict[Fraction, list[tuple[SubscriptionItem, Fraction]]] = {}
     for item in items:
@@ -37,10 +37,6 @@ def billed_in_term(billing: Billing, subscription: Subscription, begins: int, mo
         at = _moment(begins, passed) * 1_000_000
         total += _invoice(billed, (d for d in lasting if d.end_at is None or d.end_at > at))
     return Money(round_half_even(total), subscription.currency)
-
-
-def _commits(item: SubscriptionItem) -> bool:
-    return item.usage_type == "licensed" and item.unit_amount is not None and item.quantity is not None
 
 
 def _months(item: SubscriptionItem) -> Fraction:
@@ -58,8 +54,6 @@ def _moment(begins: int, passed: Fraction) -> int:
 
 def _invoice(billed: Iterable[tuple[SubscriptionItem, Fraction]], discounts: Iterable[Discount]) -> Fraction:
     shares = {item.id: (item, share) for item, share in billed}
-    amounts = {
-        name: Fraction(item.unit_amount or 0) * (item.quantity or 0) * share for name, (item, share) in shares.items()
-    }
+    amounts = {name: (of_a_period(item) or Fraction(0)) * share for name, (item, share) in shares.items()}
     left = take_off_once(amounts, [item for item, _ in shares.values()], discounts)
     return sum(left.values(), Fraction(0))

@@ -51,7 +51,10 @@ class Price:
     currency: Column[str, "ISO currency"]
     active: Column[bool, "Can be used for new items"] = True
     lookup_key: Column[str | None, "Key by which the sync finds the price"] = None
-    unit_amount: Column[Decimal | None, "Minor units per unit, may have a fraction; empty when tiered"] = None
+    unit_amount: Column[Decimal | None, "Minor units per unit, maybe a fraction; empty for tiers and packages"] = None
+    package_amount: Column[Decimal | None, "Minor units per package, where units are billed in packages"] = None
+    package_size: Column[int | None, "Units in a package"] = None
+    package_rounding: Column[str | None, "up or down: whether a package that is not full is billed"] = None
     interval: Column[str | None, "day, week, month or year; empty for one-time prices"] = None
     interval_count: Column[int | None, "Intervals per period"] = None
 
@@ -97,7 +100,10 @@ class SubscriptionItem:
     interval: Column[str, "day, week, month or year"]
     interval_count: Column[int, "Intervals per period"]
     usage_type: Column[str, "licensed or metered"]
-    unit_amount: Column[Decimal | None, "Minor units per unit, may have a fraction; empty when tiered"] = None
+    unit_amount: Column[Decimal | None, "Minor units per unit, maybe a fraction; empty for tiers and packages"] = None
+    package_amount: Column[Decimal | None, "Minor units per package, where units are billed in packages"] = None
+    package_size: Column[int | None, "Units in a package"] = None
+    package_rounding: Column[str | None, "up or down: whether a package that is not full is billed"] = None
     quantity: Column[int | None, "Quantity; empty when metered"] = None
     period_start: Column[int | None, "Start of the current period, microseconds UTC"] = None
     period_end: Column[int | None, "End of the current period, microseconds UTC"] = None
@@ -194,7 +200,7 @@ class InvoiceLine:
     currency: Column[str, "ISO currency"]
     amount: Column[int, "Before discounts and exclusive tax, minor units; negative for the credit of a proration"]
     quantity: Column[int | None, "Quantity"] = None
-    unit_amount: Column[Decimal | None, "Minor units per unit, may have a fraction; empty when tiered"] = None
+    unit_amount: Column[Decimal | None, "Minor units per unit or package, maybe a fraction; empty for tiers"] = None
     is_proration: Column[bool, "Bills a change within a period"] = False
     period_start: Column[int, "Start of what is billed, microseconds UTC"]
     period_end: Column[int, "End of what is billed, microseconds UTC"]

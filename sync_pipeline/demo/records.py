@@ -102,7 +102,7 @@ def name_of(truth: Truth, kind: str, record: Record) -> str:
 
 
 def _price(truth: Truth, record: Record) -> str:
-    """A price by what it is for, with the amount and the interval of one unit."""
+    """A price by what it is for, with the amount and the interval of one unit or package."""
     product = _name(truth["stripe"].get("product", []), record["product"]) or str(record["product"])
     if record.get("unit_amount_decimal") is None:
         return product
@@ -110,7 +110,9 @@ def _price(truth: Truth, record: Record) -> str:
     amount = Decimal(record["unit_amount_decimal"]).scaleb(-exponent(currency))
     count = every["interval_count"] if every else 1
     often = f" per {f'{count} ' if count > 1 else ''}{every['interval']}{'s' if count > 1 else ''}" if every else ""
-    return f"{product} at {currency} {amount}{often}"
+    packages = record.get("transform_quantity")
+    each = f" per package of {packages['divide_by']}" if packages else ""
+    return f"{product} at {currency} {amount}{each}{often}"
 
 
 def _customer(truth: Truth, record: Record) -> str:

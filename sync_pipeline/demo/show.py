@@ -139,7 +139,9 @@ def _rate(item: dict[str, Any]) -> str:
     price = item["price"]
     interval, count = price["recurring"]["interval"], price["recurring"]["interval_count"]
     every = f"a {interval}" if count == 1 else f"every {count} {interval}s"
-    return f"{item['quantity']} x {_major(price['unit_amount_decimal'], price['currency'])} {every}"
+    packages = price.get("transform_quantity")
+    each = f" per package of {packages['divide_by']}" if packages else ""
+    return f"{item['quantity']} x {_major(price['unit_amount_decimal'], price['currency'])}{each} {every}"
 
 
 def _major(minor: Any, currency: str) -> str:

@@ -16,7 +16,7 @@ from sync_pipeline.core.mrr_definitions import STRIPE
 from sync_pipeline.frames.amounts import minor_units
 from sync_pipeline.frames.cash import account_of, wide_sum
 from sync_pipeline.frames.exact import round_ratio, rounded, total
-from sync_pipeline.frames.mrr import Recurring
+from sync_pipeline.frames.mrr import PRICED, Recurring, billed_units
 from sync_pipeline.frames.risk import CAUSES
 from sync_pipeline.frames.schema import DTYPES, NUMBER_SCALE, dtypes
 from sync_pipeline.frames.tables import CERTIFICATE_ACCOUNTS, CERTIFICATE_HISTORY
@@ -210,10 +210,10 @@ def period_invoices(
         .agg(pl.col("id").last().alias("invoice"), pl.col("total", "tax", "currency").last())
     )
     cost = (
-        items.filter(pl.col("unit_amount").is_not_null() & pl.col("quantity").is_not_null())
-        .with_columns(pl.col("unit_amount").to_physical().cast(pl.Int128) * pl.col("quantity"))
+        items.filter(PRICED.is_not_null() & pl.col("quantity").is_not_null())
+        .with_columns((PRICED.to_physical().cast(pl.Int128) * billed_units()).alias("cost"))
         .group_by("subscription")
-        .agg(round_ratio(pl.col("unit_amount").sum(), pl.lit(10**NUMBER_SCALE, pl.Int128)).alias("cost"))
+        .agg(round_ratio(pl.col("cost").sum(), pl.lit(10**NUMBER_SCALE, pl.Int128)))
     )
     won = opportunities.filter(pl.col("is_won") & pl.col("amount").is_not_null()).select(
         pl.col("id").alias("subject"), "amount", pl.col("currency").alias("deal_in")

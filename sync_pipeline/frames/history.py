@@ -36,12 +36,14 @@ def billed(lines: pl.DataFrame, items: pl.DataFrame, prices: pl.DataFrame, disco
     what was taken off the amount: off_forever by discounts that last for ever, off by all. A credit says that its
     item ended, unless a debit of the same moment says what followed. Periods that say the same are one row.
     """
-    about = items.select(pl.col("id").alias("item"), "product", "interval", "interval_count", "usage_type")
+    packages = ("package_size", "package_rounding")
+    about = items.select(pl.col("id").alias("item"), "product", "interval", "interval_count", "usage_type", *packages)
     of_price = prices.select(
         pl.col("id").alias("price"),
         pl.col("product").alias("priced_product"),
         pl.col("interval").alias("priced_interval"),
         pl.col("interval_count").alias("priced_count"),
+        pl.col(packages).name.prefix("priced_"),
     )
     billing = lines.filter((pl.col("amount") > 0) | ((pl.col("amount") == 0) & ~pl.col("is_proration")))
     debits = _runs(billing)
@@ -54,6 +56,12 @@ def billed(lines: pl.DataFrame, items: pl.DataFrame, prices: pl.DataFrame, disco
             pl.coalesce("priced_count", "interval_count", pl.lit(1)).alias("interval_count"),
             pl.col("usage_type").fill_null("licensed"),
             pl.col("price").fill_null(""),
+            # An invoice says the amount of a package as that of a unit.
+            *(
+                pl.when(pl.col("priced_product").is_null()).then(name).otherwise(f"priced_{name}").alias(name)
+                for name in packages
+            ),
+            pl.lit(None, DTYPES["number"]).alias("package_amount"),
             pl.lit([], pl.List(pl.String)).alias("line_ids"),
         )
     )

@@ -25,6 +25,9 @@ from sync_pipeline.frames.tables import ACCOUNT_MRR, MRR_BRIDGE, MRR_ITEMS, MRR_
 UNIT_SCALE = 12
 """Stripe's prices have at most 12 decimals."""
 
+PRICED = pl.coalesce("unit_amount", "package_amount")
+"""What an item's price bills for each of `billed_units`, minor units; null when tiered."""
+
 ENDED = ("canceled", "incomplete_expired")
 _WHY_STATUS = {
     "active": None,
@@ -186,7 +189,7 @@ def with_yearly(items: pl.DataFrame) -> pl.DataFrame:
 
     The amount is core.mrr.yearly's. What could pass 128 bits on the way goes through core.mrr itself.
     """
-    unit, quantity = pl.col("unit_amount"), pl.col("quantity")
+    unit, quantity = PRICED, billed_units()
     committed = (pl.col("usage_type") == "licensed") & unit.is_not_null() & quantity.is_not_null()
     scaled = unit.cast(pl.Decimal(38, UNIT_SCALE))
     is_whole = unit == unit.round(0)
@@ -218,6 +221,13 @@ def with_yearly(items: pl.DataFrame) -> pl.DataFrame:
     large = priced.filter(known & ~fits)
     by_core = large.with_columns(fractions(map(yearly, _records(large))))
     return pl.concat([plain, by_core]).drop("often", "per")
+
+
+def billed_units() -> pl.Expr:
+    """How many units or packages items bill in a period, as core.mrr.of_a_period reckons them; null when metered."""
+    quantity, size = pl.col("quantity").cast(pl.Int128), pl.col("package_size").cast(pl.Int128)
+    begun = pl.when(pl.col("package_rounding") == "up").then(size - 1).otherwise(0)
+    return pl.when(size.is_null()).then(quantity).otherwise((quantity + begun) // size)
 
 
 def _often(items: pl.DataFrame) -> pl.DataFrame:

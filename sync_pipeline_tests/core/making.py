@@ -117,6 +117,12 @@ def item(**changed: Any) -> SubscriptionItem:
     return SubscriptionItem(**(values | changed))
 
 
+def packages(size: int, rounding: str, **changed: Any) -> SubscriptionItem:
+    """An item that bills 10.00 for each so many units."""
+    of_packages = {"package_amount": Decimal(1000), "package_size": size, "package_rounding": rounding}
+    return item(**({"unit_amount": None} | of_packages | changed))
+
+
 def payment(number: int = 1, **changed: Any) -> InvoicePayment:
     values: dict[str, Any] = {
         "id": f"inpay_{number}",

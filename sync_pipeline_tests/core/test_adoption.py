@@ -339,7 +339,10 @@ def test_a_price_that_somebody_moved_to_another_amount_is_never_billed() -> None
         return planned(billed(deals=(deal(*one_line),), catalogue=catalogue))
 
     assert creates(with_price(right)) == ["subscription"]
-    for wrong in ({"unit_amount": Decimal(300)}, {"currency": "USD"}, {"interval": "month"}, {"product": "prod_x"}):
+    # As the parser reads a price of packages.
+    of_packages = {"unit_amount": None, "package_amount": right.unit_amount, "package_size": 10}
+    plain = ({"unit_amount": Decimal(300)}, {"currency": "USD"}, {"interval": "month"}, {"product": "prod_x"})
+    for wrong in (*plain, {**of_packages, "package_rounding": "up"}):
         found = with_price(replace(right, **wrong))
         assert creates(found) == []
         assert reviews(found) == ["price_mismatch"]

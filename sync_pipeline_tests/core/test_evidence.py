@@ -25,6 +25,7 @@ from sync_pipeline_tests.core.making import (
     SUBSCRIPTION,
     billed,
     item,
+    packages,
     payment,
     subscription,
 )
@@ -138,3 +139,11 @@ def test_the_first_payment_is_the_part_that_came_first_before_and_after_the_rest
         found = behind("first_payment_at", each, "opportunity")
         assert len(found) == count
         assert (found[0].at, found[0].amount) == (value("first_payment_at", each, "opportunity"), Money(2_000, "GBP"))
+
+
+def test_seats_in_packages_say_so_and_add_up() -> None:
+    of = billed(subscription(), items=(packages(10, "up", quantity=95),))
+    adds_up("account_mrr", of)
+    (shown,) = (each for each in behind("account_mrr", of) if each.figure)
+    assert shown.amount == Money(10_000, "GBP")
+    assert "95 x 1000 minor units per package of 10 every month" in shown.what

@@ -14,7 +14,7 @@ from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.mrr import monthly_recurring_revenue, yearly
 from sync_pipeline.core.stripe_records import Discount, SubscriptionItem
 from sync_pipeline.core.world import Billing
-from sync_pipeline_tests.core.making import NOW, SUBSCRIPTION, item, subscription
+from sync_pipeline_tests.core.making import NOW, SUBSCRIPTION, item, packages, subscription
 
 
 def mrr(*items: SubscriptionItem, status: str = "active", currency: str = "GBP") -> Money:
@@ -74,6 +74,23 @@ def test_items_of_one_subscription_are_rounded_together() -> None:
 )
 def test_active_and_past_due_earn(status: str, counts: bool) -> None:
     assert mrr(item(), status=status) == Money(1000 if counts else 0, "GBP")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "rounding", "expected"),
+    [
+        (100, "up", 10_000),  # ten packages of ten at £10.00
+        (91, "up", 10_000),
+        (90, "up", 9_000),
+        (99, "down", 9_000),
+        (100, "down", 10_000),
+        (9, "down", 0),
+        (1, "up", 1_000),
+        (0, "up", 0),
+    ],
+)
+def test_packages_are_billed_whole(quantity: int, rounding: str, expected: int) -> None:
+    assert mrr(packages(10, rounding, quantity=quantity)) == Money(expected, "GBP")
 
 
 @pytest.mark.parametrize(

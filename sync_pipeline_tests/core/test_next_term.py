@@ -13,7 +13,7 @@ from sync_pipeline.core.next_term import billed_in_term
 from sync_pipeline.core.stripe_records import Discount, SubscriptionItem
 from sync_pipeline.core.term import months_of_contract, next_term_begins, term_end
 from sync_pipeline.core.world import Billing
-from sync_pipeline_tests.core.making import MICROS, RULES, SUBSCRIPTION, item, subscription
+from sync_pipeline_tests.core.making import MICROS, RULES, SUBSCRIPTION, item, packages, subscription
 
 
 def at(day: str) -> int:
@@ -52,6 +52,9 @@ def off(duration: str = "repeating", end: str | None = None, **given: Any) -> Di
         # Half of a period of two years lies in a term of one.
         ([item(interval="year", interval_count=2, unit_amount=Decimal(9_000))], [], 4_500),
         ([item(usage_type="metered", quantity=None)], [], 0),
+        # Three packages of ten, as the third is begun.
+        ([packages(10, "up", quantity=21)], [], 12 * 3_000),
+        ([packages(10, "up", quantity=21)], [off("forever", percent_off=Decimal(10))], 12 * 2_700),
     ],
 )
 def test_twelve_months(items: list[SubscriptionItem], discounts: list[Discount], expected: int) -> None:

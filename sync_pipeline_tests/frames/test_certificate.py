@@ -37,7 +37,7 @@ from sync_pipeline.frames.tables import (
     MRR_AT_RISK,
 )
 from sync_pipeline.frames.unbilled import unbilled_deals
-from sync_pipeline_tests.core.making import ACCOUNT, NOW, OPPORTUNITY, item, subscription
+from sync_pipeline_tests.core.making import ACCOUNT, NOW, OPPORTUNITY, item, packages, subscription
 from sync_pipeline_tests.frames.recurring import DAY, line, mapped, what_recurs
 from sync_pipeline_tests.frames.test_revenue_operations import deal, invoice, paid, snapshot, won
 
@@ -179,6 +179,11 @@ def test_discount_tax_and_proration_each_have_their_part() -> None:
 def test_seats_that_the_next_invoice_bills_are_a_matter_of_time() -> None:
     # The deal and the subscription say 3 seats of 60.00, the last invoice billed 2.
     assert billed("180.00", [line(amount=12_000)], [item(unit_amount=Decimal(6_000), quantity=3)]) == {"timing": 6_000}
+
+
+def test_seats_in_packages_that_the_next_invoice_bills_are_a_matter_of_time() -> None:
+    """18 packages of ten at 10.00, the last of them begun."""
+    assert billed("180.00", [line(amount=12_000)], [packages(10, "up", quantity=171)]) == {"timing": 6_000}
 
 
 def test_what_nothing_explains_is_real() -> None:

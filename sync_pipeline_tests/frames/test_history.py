@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,7 +22,7 @@ from sync_pipeline.frames.mrr import account_mrr, mrr_items, recurring
 from sync_pipeline.frames.rows import MrrMovement
 from sync_pipeline.frames.schema import empty, violations
 from sync_pipeline.frames.tables import EXCHANGE_RATES, MRR_HISTORY, MRR_MOVEMENTS, MRR_ROLLFORWARD, SNAPSHOTS
-from sync_pipeline_tests.core.making import item, subscription
+from sync_pipeline_tests.core.making import item, packages, subscription
 from sync_pipeline_tests.frames.recurring import discount, line, mapped
 
 ZONE = "Europe/London"
@@ -35,6 +36,9 @@ def period(start: str, end: str, **changed: Any) -> InvoiceLine:
     return line(period_start=at(start), period_end=at(end), id=f"il_{start}_{changed.get('item', 'si_1')}", **changed)
 
 
+PLAIN_PRICE = Price(id="price_1", product="prod_1", currency="GBP", interval="month", interval_count=1)
+
+
 def look(
     day: str,
     items: Sequence[SubscriptionItem],
@@ -43,6 +47,7 @@ def look(
     discounts: Sequence[Discount] = (),
     known: pl.DataFrame | None = None,
     before: str | None = None,
+    price: Price = PLAIN_PRICE,
 ) -> pl.DataFrame:
     """The history in all definitions after a look at noon of a day; `before` is the day of the look before it."""
     tables = {
@@ -50,7 +55,7 @@ def look(
         "stripe/subscriptions": [running()] if subscriptions is None else subscriptions,
         "stripe/discounts": discounts,
         "stripe/invoice_lines": lines,
-        "stripe/prices": [Price(id="price_1", product="prod_1", currency="GBP", interval="month", interval_count=1)],
+        "stripe/prices": [price],
     }
     all_items, subs, offs, billed_lines, prices = (to_frame(rows, SNAPSHOTS[name]) for name, rows in tables.items())
     found = recurring(all_items, subs, offs, billed_lines, mapped(), at(day))
@@ -131,6 +136,19 @@ def test_more_seats_within_a_month_count_from_their_day() -> None:
     table = look("2026-03-10", [item(quantity=3)], [*SAME[:2], credit, debit, march])
     assert told(table) == [("2026-01-01", 1_000), ("2026-02-11", 3_000)]
     assert moved(table) == [("2026-01-01", "new", 1_000), ("2026-02-11", "expansion", 2_000)]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_packages_are_what_an_invoice_bills(gone: bool) -> None:
+    """25 and then 100 seats, in packages of ten at 10.00: 3 and 10 of them. Of an item that is gone the price tells."""
+    lines = [
+        period(*MONTHS[0], amount=3_000, quantity=25),
+        *(period(*each, amount=10_000, quantity=100) for each in MONTHS[1:]),
+    ]
+    of_packages: dict[str, Any] = {"package_amount": Decimal(1000), "package_size": 10, "package_rounding": "up"}
+    items = [] if gone else [packages(10, "up", quantity=100)]
+    table = look("2026-03-10", items, lines, price=replace(PLAIN_PRICE, **of_packages))
+    assert told(table)[:2] == [("2026-01-01", 3_000), ("2026-02-01", 10_000)]
 
 
 def test_an_item_that_was_taken_out_ends_with_its_credit() -> None:

@@ -24,7 +24,7 @@ from sync_pipeline.frames.mrr import Recurring, account_mrr, bridge_gaps, mrr_br
 from sync_pipeline.frames.rows import AccountMrr, MrrItem
 from sync_pipeline.frames.schema import violations
 from sync_pipeline.frames.tables import ACCOUNT_MRR, MRR_BRIDGE, MRR_ITEMS, MRR_SUBSCRIPTIONS
-from sync_pipeline_tests.core.making import ACCOUNT, CUSTOMER, NOW, item, subscription
+from sync_pipeline_tests.core.making import ACCOUNT, CUSTOMER, NOW, item, packages, subscription
 from sync_pipeline_tests.frames.recurring import DAY, discount, line, mapped, what_recurs
 
 
@@ -106,6 +106,11 @@ EXAMPLES: dict[str, Case] = {
     "to end with the period": ([monthly(1_000)], {"cancel_at_period_end": True}, [], [], (1_000, 1_000, 0)),
     # facts/stripe.md 6.2: metered and tiered items have no committed amount
     "metered": ([monthly(1_000, usage_type="metered")], PLAIN, [], [], (0, 0, 0)),
+    # docs.stripe.com/products-prices/pricing-models: with transform_quantity each package is billed, not each unit
+    "packages of ten": ([packages(10, "up", quantity=100)], PLAIN, [], [], (10_000,) * 3),
+    "a package that is begun": ([packages(10, "up", quantity=91)], PLAIN, [], [], (10_000,) * 3),
+    "a package that is not full": ([packages(10, "down", quantity=99)], PLAIN, [HALF], [], (4_500,) * 3),
+    "metered packages": ([packages(10, "up", usage_type="metered", quantity=None)], PLAIN, [], [], (0, 0, 0)),
     "tiered": ([item(unit_amount=None)], PLAIN, [], [], (0, 0, 0)),
     "an interval of the future": ([monthly(1_000, interval="decade"), monthly(7, id="si_2")], PLAIN, [], [], (7,) * 3),
     "free": ([monthly(0, 10)], PLAIN, [], [], (0, 0, 0)),
@@ -318,6 +323,19 @@ intervals = st.sampled_from([("month", 1), ("month", 3), ("month", 5), ("year", 
 prices = st.decimals(0, 10**7, places=2) | st.integers(0, 10**7).map(Decimal) | st.decimals(0, 1, places=12)
 
 
+priced = st.one_of(
+    st.fixed_dictionaries({"unit_amount": st.none() | prices}),
+    st.fixed_dictionaries(
+        {
+            "unit_amount": st.none(),
+            "package_amount": prices,
+            "package_size": st.integers(1, 10**4),
+            "package_rounding": st.sampled_from(["up", "down"]),
+        }
+    ),
+)
+
+
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[list[Subscription], list[SubscriptionItem], list[Discount], list[InvoiceLine]]:
     subscriptions = [
@@ -340,7 +358,7 @@ def worlds(draw: st.DrawFn) -> tuple[list[Subscription], list[SubscriptionItem],
                     subscription=owner.id,
                     interval=interval,
                     interval_count=count,
-                    unit_amount=draw(st.none() | prices),
+                    **draw(priced),
                     quantity=draw(st.none() | st.integers(0, 10**4)),
                     usage_type=draw(st.sampled_from(["licensed", "licensed", "metered"])),
                 )
@@ -426,3 +444,9 @@ def test_amounts_beyond_the_columns_arithmetic_are_exact_too() -> None:
     huge = monthly("999999999999.123456789012", 10**6)
     found = mrr_items(what_recurs([huge]), STRIPE)
     assert exact(found) == {ACCOUNT: yearly(huge)}
+
+
+def test_packages_beyond_the_columns_arithmetic_are_exact_too() -> None:
+    huge = packages(3, "up", package_amount=Decimal("999999999999.123456789012"), quantity=10**7)
+    assert_same(exact(mrr_items(what_recurs([huge]), STRIPE)), {ACCOUNT: yearly(huge)})
+    assert yearly(huge) == Fraction("999999999999.123456789012") * 3_333_334 * 12

@@ -63,6 +63,20 @@ def test_a_tiered_metered_item_has_no_amount_and_no_quantity() -> None:
     assert (found.unit_amount, found.quantity, found.usage_type, found.line_ids) == (None, None, "metered", ())
 
 
+def test_a_price_of_packages_has_no_amount_of_a_unit() -> None:
+    """100.00 for each 10 seats is no price of 100.00 a seat: MRR was ten times what Stripe bills."""
+    packages = raw.price(unit_amount_decimal="10000", transform_quantity={"divide_by": 10, "round": "up"})
+    for found in (parse.price(packages), parse.subscription_item(raw.subscription_item(price=packages))):
+        assert found.unit_amount is None
+        assert (found.package_amount, found.package_size, found.package_rounding) == (Decimal(10000), 10, "up")
+
+
+@pytest.mark.parametrize("transform", [{"divide_by": 0, "round": "up"}, {"divide_by": 10, "round": "half"}, {}])
+def test_packages_that_cannot_be_reckoned_are_an_unknown_shape(transform: dict[str, Any]) -> None:
+    with pytest.raises(UNKNOWN_SHAPE):
+        parse.price(raw.price(transform_quantity=transform))
+
+
 def test_a_one_time_price_has_no_interval() -> None:
     found = parse.price(raw.price(recurring=None, type="one_time", product={"id": "prod_1"}))
     assert (found.interval, found.interval_count, found.product) == (None, None, "prod_1")

@@ -48,6 +48,8 @@ LINEAGE: Mapping[Table, Lineage] = {
             (LINES, "quantity"),
             (LINES, "discounts"),
             (PRICES, "interval"),
+            (PRICES, "package_size"),
+            (PRICES, "package_rounding"),
         ],
     },
     MRR_MOVEMENTS: {

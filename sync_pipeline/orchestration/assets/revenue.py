@@ -30,7 +30,8 @@ KINDS = {"polars", "parquet"}
 KNOWN = "every_status_and_interval_is_known"
 ADDS_UP = "every_bridge_is_exact_to_the_last_fraction"
 
-_AMOUNT = [(ITEMS, "unit_amount"), (ITEMS, "quantity"), (ITEMS, "interval"), (ITEMS, "interval_count")]
+_PRICE = [(ITEMS, "unit_amount"), (ITEMS, "package_amount"), (ITEMS, "package_size"), (ITEMS, "package_rounding")]
+_AMOUNT = [*_PRICE, (ITEMS, "quantity"), (ITEMS, "interval"), (ITEMS, "interval_count")]
 _NET = [*_AMOUNT, (DISCOUNTS, "percent_off"), (DISCOUNTS, "amount_off"), (LINES, "discounts")]
 _COUNTS = [(SUBSCRIPTIONS, "status"), (SUBSCRIPTIONS, "collection_paused"), (SUBSCRIPTIONS, "cancel_at")]
 _MONEY = {name: [*_NET, *_COUNTS] for name in ("yearly_numerator", "yearly_denominator", "mrr_minor")}

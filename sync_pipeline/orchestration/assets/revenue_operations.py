@@ -35,7 +35,8 @@ REFUNDS = SNAPSHOTS["stripe/refunds"]
 DISPUTES = SNAPSHOTS["stripe/disputes"]
 
 RECURS = (ITEMS, SUBSCRIPTIONS, DISCOUNTS, LINES, ACCOUNT_CUSTOMERS)
-_AMOUNT = [(ITEMS, "unit_amount"), (ITEMS, "quantity"), (DISCOUNTS, "percent_off"), (DISCOUNTS, "amount_off")]
+_PRICE = [(ITEMS, "unit_amount"), (ITEMS, "package_amount"), (ITEMS, "package_size"), (ITEMS, "package_rounding")]
+_AMOUNT = [*_PRICE, (ITEMS, "quantity"), (DISCOUNTS, "percent_off"), (DISCOUNTS, "amount_off")]
 TABLES: Mapping[Table, tuple[Sequence[Table], Lineage]] = {
     MRR_AT_RISK: (
         (*RECURS, CUSTOMERS, INVOICES, PAYMENTS, DISPUTES),

@@ -147,7 +147,7 @@ def price(raw: Json) -> Price:
         currency=raw["currency"].upper(),
         active=raw["active"],
         lookup_key=raw.get("lookup_key"),
-        unit_amount=_unit_amount(raw),
+        **_amounts(raw),
         interval=recurring.get("interval"),
         interval_count=recurring.get("interval_count"),
     )
@@ -240,7 +240,7 @@ def subscription_item(raw: Json) -> SubscriptionItem:
         interval=recurring["interval"],
         interval_count=recurring["interval_count"],
         usage_type=recurring["usage_type"],
-        unit_amount=_unit_amount(priced),
+        **_amounts(priced),
         quantity=raw.get("quantity"),
         period_start=micros(raw.get("current_period_start")),
         period_end=micros(raw.get("current_period_end")),
@@ -453,7 +453,17 @@ def _settled(movements: Iterable[Any]) -> tuple[str | None, int | None]:
     return currencies.pop(), sum(each["amount"] for each in shown)
 
 
-def _unit_amount(priced: Json) -> Decimal | None:
-    """Always from `unit_amount_decimal`: `unit_amount` is null for prices with a fraction of a cent."""
-    text = priced.get("unit_amount_decimal")
-    return None if text is None else Decimal(text)
+def _amounts(priced: Json) -> dict[str, Any]:
+    """Always from `unit_amount_decimal`: `unit_amount` is null for prices with a fraction of a cent.
+
+    With `transform_quantity` the amount is that of a package (docs.stripe.com/api/prices/object), and never taken for
+    that of a unit. Raises ValueError for packages that cannot be reckoned.
+    """
+    text, packages = priced.get("unit_amount_decimal"), priced.get("transform_quantity")
+    amount = None if text is None else Decimal(text)
+    if packages is None:
+        return {"unit_amount": amount}
+    size, rounding = number(packages["divide_by"]), packages["round"]
+    if size < 1 or rounding not in ("up", "down"):
+        raise ValueError("transform_quantity")
+    return {"package_amount": amount, "package_size": size, "package_rounding": rounding}
