@@ -16,6 +16,7 @@ from sync_pipeline.core import canonical, writing
 from sync_pipeline.core.amendments import RULE, Amendment, amendments, copies_of_lines, pending_until
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.commands import Agreement, Entry, LookAgain, Review
+from sync_pipeline.core.rates import discount_fault
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.world import World
@@ -91,7 +92,9 @@ def _brought(world: World, rules: Rules, amendment: Amendment) -> Iterator[Entry
 def _followed(world: World, rules: Rules, line: LineItem, copy: LineItem) -> Iterator[Entry]:
     """Quantity and price of a line that came over; the amendment's later edits count from their own moment."""
     said, base = _said(line), world.base.get((line.id, RULE))
-    if base is None or said == _said(copy):
+    if (fault := discount_fault(line)) is not None:
+        yield _edited(world, line, f"line {line.called} of the amendment: {fault}")
+    elif base is None or said == _said(copy):
         yield _agreement(line, line)
     elif said != base and _said(copy) == base:
         values = {"quantity": line.quantity, "unit_price": line.unit_price}
@@ -109,7 +112,11 @@ def _followed(world: World, rules: Rules, line: LineItem, copy: LineItem) -> Ite
             f"line {line.called} of the amendment says {_words(line)} now, its line on the deal {_words(copy)}; "
             "make them equal"
         )
-        yield Review(f"amendment_edited:{line.id}", world.account_id, "amendment_edited", line.id, detail)
+        yield _edited(world, line, detail)
+
+
+def _edited(world: World, line: LineItem, detail: str) -> Review:
+    return Review(f"amendment_edited:{line.id}", world.account_id, "amendment_edited", line.id, detail)
 
 
 def _agreement(line: LineItem, said: LineItem) -> Agreement:

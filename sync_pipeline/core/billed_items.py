@@ -187,7 +187,7 @@ def billed_from(world: World, line: LineItem, period_ends: Iterable[int | None],
 
 def minor_price(line: LineItem, currency: str) -> Decimal | None:
     """A line's unit price in minor units; None where it says nothing that could be billed."""
-    if line.unit_price is None or line.unit_price < 0:
+    if line.unit_price is None or line.unit_price < 0 or line.discount:
         return None
     try:
         return minor_units(line.unit_price, currency)

@@ -23,7 +23,7 @@ from sync_pipeline.core.prices import in_two_currencies, price_at_stripe
 from sync_pipeline.core.proration import sent_from
 from sync_pipeline.core.quiet import quiet_until
 from sync_pipeline.core.rate_card import rate_card
-from sync_pipeline.core.rates import Rate, is_one_time
+from sync_pipeline.core.rates import Rate, discount_fault, is_one_time
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_records import LineItem
@@ -46,6 +46,8 @@ def late_charges(world: World, rules: Rules) -> Iterator[Entry]:
                 yield from _charge(world, rules, running, line)
             elif agreed != line.quantity or price not in (None, number(line.unit_price)):
                 yield _review(world, line, _changed(line, agreed, price))
+            elif (fault := discount_fault(line)) is not None:
+                yield _review(world, line, f"line {line.called} was charged once, and {fault}")
             elif price is None:
                 # It was charged by a version that remembered the quantity only.
                 yield charged(running.deal, line)

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-NOT_IN_EVERY_ORG = frozenset({"CurrencyIsoCode", "RecordTypeId", "RecordType.DeveloperName"})
-"""Fields that an org has only with several currencies or with record types; elsewhere the sync does without."""
+NOT_IN_EVERY_ORG = frozenset({"CurrencyIsoCode", "RecordTypeId", "RecordType.DeveloperName", "Discount"})
+"""Fields that an org has only with several currencies, record types or discounts on lines; elsewhere the sync does
+without."""
 
 
 @dataclass(frozen=True, slots=True)

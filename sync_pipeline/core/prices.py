@@ -27,7 +27,7 @@ from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.product_names import product_name
 from sync_pipeline.core.rate_card import is_priced_at
-from sync_pipeline.core.rates import Rate, interval_of
+from sync_pipeline.core.rates import Rate, discount_fault, interval_of
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.running_deals import running_deals
 from sync_pipeline.core.salesforce_records import LineItem
@@ -69,7 +69,8 @@ def decide_price(world: World, rules: Rules, billed: BilledItem) -> Prices:
             continue
         wanted = wanted_rate(line, agreed_rate(world, line) or shown, interval, billed.item.currency)
         if wanted is None:
-            told.append(_review(world, line, f"the unit price is {number(line.unit_price) or 'empty'}"))
+            fault = discount_fault(line) or f"the unit price is {number(line.unit_price) or 'empty'}"
+            told.append(_review(world, line, f"line {line.called}: {fault}"))
             continue
         decision = _decide(world, rules, billed, line, wanted, shown)
         told += decision.told

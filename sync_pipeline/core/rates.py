@@ -86,6 +86,17 @@ def line_faults(line: LineItem, currency: str, commercial: Commercial) -> Iterat
         yield f"the unit price is negative ({number(line.unit_price)})"
     elif _decimals(line.unit_price, currency) > MAX_PRICE_DECIMALS:
         yield f"the unit price {number(line.unit_price)} has more decimals than Stripe keeps"
+    if (fault := discount_fault(line)) is not None:
+        yield fault
+
+
+def discount_fault(line: LineItem) -> str | None:
+    """Salesforce takes a line's own discount off its total, and so off the Amount of its deal (OpportunityLineItem in
+    the Object Reference); what is billed is the unit price."""
+    if not line.discount:
+        return None
+    said = f"it has a discount of {number(line.discount)} percent"
+    return f"{said}, which is not billed: put the negotiated price into UnitPrice"
 
 
 def rate_card(lines: Iterable[tuple[LineItem, Interval | None]], currency: str) -> tuple[Rate, ...]:

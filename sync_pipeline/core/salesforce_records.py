@@ -103,6 +103,7 @@ class LineItem:
     product_family: Column[str | None, "Family of the product, e.g. Seats"] = None
     quantity: Column[Decimal | None, "Quantity"] = None
     unit_price: Column[Decimal | None, "Negotiated price per unit and billing interval, major units"] = None
+    discount: Column[Decimal | None, "Discount on the line in percent, which is not billed; not in every org"] = None
     service_date: Column[str | None, "Day from which the line counts (ISO date)"] = None
     pricebook_entry_id: Column[str | None, "Price book entry of the line"] = None
     amends_line_id: Column[str | None, "Line of an amendment that this line brings to the deal"] = None

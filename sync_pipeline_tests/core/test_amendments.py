@@ -322,6 +322,7 @@ def test_an_amendment_of_an_amendment_amends_the_deal() -> None:
     assert quantity(both, "Analyst Seat") == 27
 
 
+DISCOUNTED = "it has a discount of 30 percent, which is not billed: put the negotiated price into UnitPrice"
 REFUSED: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     ((), {}, "there are no line items"),
     (
@@ -361,6 +362,19 @@ def test_what_cannot_be_amended_is_refused_with_the_reason_and_bills_nothing(
     assert both.records[AMENDMENT].billing_status == "Needs Attention"
     assert (deal_lines(both), len(both.subscriptions)) == ({}, 1)
     assert sent(both) == []
+
+
+def test_a_line_with_a_discount_is_refused_until_its_price_says_it() -> None:
+    both = running()
+    both.now = at("2027-02-21T15:00:00")
+    amended(both, ("Analyst Seat", 5))
+    both.edit(f"00k{AMENDMENT}1", discount=Decimal(30))
+    rest(both)
+    assert message(both) == f"Not billed: line Analyst Seat: {DISCOUNTED}"
+    assert (deal_lines(both), sent(both)) == ({}, [])
+    both.edit(f"00k{AMENDMENT}1", discount=None, unit_price=Decimal(420), modified_at=both.now)
+    rest(both)
+    assert (message(both), deal_lines(both)) == (None, {f"00k{AMENDMENT}1": 5})
 
 
 def test_a_deal_that_has_ended_or_is_not_billed_yet_cannot_be_amended() -> None:
@@ -466,6 +480,26 @@ def test_seats_that_the_customer_gave_back_do_not_come_again_with_the_amendment(
     assert quantity(both, "Analyst Seat") == 22
     told = "line Analyst Seat of the amendment says 6 at 600 now, its line on the deal 2 at 600; make them equal"
     assert open_reviews(both) == {"amendment_edited": told}
+
+
+def test_an_amendment_whose_line_is_given_a_discount_later_is_told() -> None:
+    both = amended_and_billed()
+    both.edit(f"00k{AMENDMENT}1", discount=Decimal(30), modified_at=both.now)
+    rest(both)
+    assert quantity(both, "Analyst Seat") == 25
+    assert open_reviews(both) == {"amendment_edited": f"line Analyst Seat of the amendment: {DISCOUNTED}"}
+
+
+def test_a_line_of_a_running_deal_with_a_discount_is_told_and_bills_on() -> None:
+    """20 seats are billed already and keep their price; 5 more at the same price would join them."""
+    both = running()
+    seats = both.records[story_lines()[1].id]
+    both.edit(seats.id, discount=Decimal(30), modified_at=both.now)
+    both.put(replace(seats, id="00kLater", quantity=Decimal(5), discount=Decimal(30), stripe_item_id=None))
+    rest(both)
+    assert quantity(both, "Analyst Seat") == 20
+    told = f"line Analyst Seat: {DISCOUNTED}"
+    assert open_reviews(both) == {"item.unit_price": told, "line_not_billed": told}
 
 
 def test_a_line_that_was_taken_off_the_deal_is_not_brought_a_second_time() -> None:

@@ -18,6 +18,7 @@ from sync_pipeline.core.world import Deal
 from sync_pipeline_tests.core.making import MICROS, NOW, account, deal, line, opportunity
 
 LONDON = Commercial(time_zone="Europe/London")
+DISCOUNTED = "it has a discount of 12.5 percent, which is not billed: put the negotiated price into UnitPrice"
 
 
 def missing(of: Deal, **changed_account: Any) -> tuple[str, ...]:
@@ -109,6 +110,7 @@ def test_no_line_items() -> None:
             {"unit_price": Decimal("1.123456789012345")},
             "line Product 1: the unit price 1.123456789012345 has more decimals than Stripe keeps",
         ),
+        ({"discount": Decimal("12.50")}, f"line Product 1: {DISCOUNTED}"),
         ({"product_name": None, "unit_price": None}, "line 00kAa0000000001IAA: the unit price is empty"),
     ],
 )
@@ -119,6 +121,10 @@ def test_what_is_wrong_with_a_line(changed: dict[str, Any], message: str) -> Non
 def test_everything_that_is_missing_is_said_at_once() -> None:
     broken = deal(line(1, quantity=None, unit_price=None), term_months=None, billing_interval=None, currency="ZZZ")
     assert len(missing(broken, name="-")) == 6
+
+
+def test_a_discount_of_nothing_is_none() -> None:
+    assert agreed(deal(line(1, discount=Decimal(0)))).rates[0].unit_amount == 10_000
 
 
 def test_a_price_of_zero_is_a_price() -> None:

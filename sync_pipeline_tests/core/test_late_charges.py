@@ -112,6 +112,9 @@ def test_what_is_known_to_be_charged_takes_no_look_and_no_write() -> None:
     assert of(known) == []
     (asked,) = of(replace(known, base={**known.base, (TRAINING.id, QUANTITY): '"1"'}))
     assert "was charged once, for 1 at 1200 each, and says 2 at 1200 each now" in asked.detail
+    discounted = deal(*story_lines(), replace(TRAINING, discount=Decimal(10)))
+    (asked,) = of(replace(known, deals=(discounted,)))
+    assert "Training was charged once, and it has a discount of 10 percent, which is not billed" in asked.detail
 
 
 @pytest.mark.parametrize(
@@ -119,6 +122,7 @@ def test_what_is_known_to_be_charged_takes_no_look_and_no_write() -> None:
     [
         ({"training": {"quantity": Decimal(-1)}}, "the quantity is -1"),
         ({"training": {"unit_price": None}}, "the unit price is empty"),
+        ({"training": {"discount": Decimal(10)}}, "it has a discount of 10 percent, which is not billed"),
         ({"subscription": {"status": "paused"}}, "no further invoice"),
         ({"subscription": {"cancel_at": NOW + MICROS}}, "no further invoice"),
         ({"deal": {"currency": "EUR"}}, "the deal is in EUR"),

@@ -99,6 +99,10 @@ def test_an_org_without_record_types_has_no_field_for_them() -> None:
     assert faults(RULES, with_object(schema, "Opportunity", record_types={})) == []
 
 
+def test_an_org_whose_lines_have_no_discount() -> None:
+    assert faults(RULES, without_field(fitting_org(), "OpportunityLineItem", "Discount")) == []
+
+
 @pytest.mark.parametrize(
     ("rules", "part", "message"),
     [
