@@ -17,15 +17,21 @@ from dateutil.relativedelta import relativedelta
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import number, text
-from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount, whole_number
+from sync_pipeline.core.discounts import (
+    USE_OTHERS,
+    AgreedDiscount,
+    agreed_discount,
+    months_faults,
+    whole_number,
+)
 from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.rates import (
     MAX_CHARGES,
-    MONTHS,
     Interval,
     Rate,
     interval_of,
     is_one_time,
+    is_whole_number,
     item_faults,
     line_faults,
     rate_card,
@@ -154,7 +160,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         collection=method,
         net_days=net_days,
     )
-    faults = tuple(dict.fromkeys(_faults_together(agreed)))
+    faults = tuple(dict.fromkeys(_faults_together(agreed, today(now, commercial))))
     return Incomplete(faults) if faults else agreed
 
 
@@ -195,14 +201,8 @@ def _interval_faults(deal: Deal, commercial: Commercial, months: int | None) -> 
     if deal.lines and not recurring:
         yield "all its lines are one-time charges; a subscription needs a recurring one"
     intervals = {interval_of(line, said, commercial) for line in recurring or deal.lines}
-    if months is not None and any(each is not None and not _iswhole_number(months, each) for each in intervals):
+    if months is not None and any(each is not None and not is_whole_number(months, each) for each in intervals):
         yield f"the term of {months} months is no whole number of billing intervals"
-
-
-def _iswhole_number(months: int, interval: Interval) -> bool:
-    """Whether some months are whole billing intervals; days and weeks have no months."""
-    unit, count = interval
-    return unit not in MONTHS or months % (MONTHS[unit] * count) == 0
 
 
 def _month_faults(line: LineItem, months: int | None) -> Iterator[str]:
@@ -256,13 +256,13 @@ def line_months(line: LineItem, months: int) -> tuple[int, int]:
     return int(line.from_month or 1) - 1, int(line.to_month or months)
 
 
-def _faults_together(agreed: Terms) -> Iterator[str]:
+def _faults_together(agreed: Terms, day: date) -> Iterator[str]:
     """What is wrong only with all lines together."""
     intervals = {rate.interval for phase in agreed.phases for rate in phase.rates}
     for phase in agreed.phases:
         if not phase.rates:
             yield f"nothing is billed in months {phase.after + 1} to {phase.until}"
-        if any(each is not None and not _iswhole_number(phase.after, each) for each in intervals):
+        if any(each is not None and not is_whole_number(phase.after, each) for each in intervals):
             yield f"month {phase.after + 1}, in which the ramp turns, begins within a billing interval"
         yield from item_faults(phase.rates)
         for rate in phase.rates:
@@ -271,8 +271,23 @@ def _faults_together(agreed: Terms) -> Iterator[str]:
                 yield f"{-rate.quantity} more of {rate.product_name} are taken back than are sold {months}"
     if len(agreed.charges) > MAX_CHARGES:
         yield f"there are {len(agreed.charges)} one-time charges, a first invoice takes {MAX_CHARGES}"
-    if len(agreed.phases) > 1 and agreed.discount is not None and agreed.discount.duration == "repeating":
+    if agreed.discount is not None:
+        yield from _discount_faults(agreed, agreed.discount, intervals, day)
+
+
+def _discount_faults(
+    agreed: Terms, discount: AgreedDiscount, intervals: set[Interval | None], day: date
+) -> Iterator[str]:
+    """Why Stripe would take the discount off other invoices than those that it is agreed for."""
+    is_free = agreed.free_months > 0
+    yield from months_faults(discount, intervals, is_free=is_free)
+    if discount.duration == "once" and is_free:
+        yield f"a discount on one invoice would be spent on that of the free months; {USE_OTHERS}"
+    if discount.duration == "repeating" and len(agreed.phases) > 1:
         yield "a discount for some months cannot go over the phases of a ramp; use negotiated prices"
+    if discount.duration == "repeating" and agreed.starts_on is not None and agreed.starts_on < day:
+        start = agreed.starts_on.isoformat()
+        yield f"a discount for some months would count from today, not from {start}; {USE_OTHERS}"
 
 
 def has_usable_name(account: Account, commercial: Commercial) -> bool:

@@ -15,7 +15,7 @@ from sync_pipeline.core.billed_items import RunningDeal, why_fixed
 from sync_pipeline.core.commands import Agreement, Entry, FieldChange, Review
 from sync_pipeline.core.conflict import About
 from sync_pipeline.core.crosswalk import own_billing
-from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount
+from sync_pipeline.core.discounts import AgreedDiscount, agreed_discount, months_faults
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.part_ids import opportunity_of
 from sync_pipeline.core.rate_card import coupons, is_discount
@@ -115,9 +115,17 @@ def _compared(
     )
     carries = base is not None and rules.commercial.changes_after_billing == "carry"
     decision = decide(world, rules.commercial, term, rules.commercial.on_stripe_discounts, carries=carries)
-    if decision.writes_stripe and (why := why_fixed(world, running, "the discount of each phase")):
+    why = why_fixed(world, running, "the discount of each phase") or "; ".join(_months_faults(running, agreed))
+    if decision.writes_stripe and why:
         decision = Decision("leave", (*decision.told, _review(world, subject, f"{told}; {why}")))
     return _Discounted(running, agreed, has, decision)
+
+
+def _months_faults(running: RunningDeal, agreed: AgreedDiscount | None) -> Iterator[str]:
+    """Why a discount that is given now would be taken off other invoices than those that it is for."""
+    if agreed is not None:
+        intervals = [(item.interval, item.interval_count) for item in running.all_items]
+        yield from months_faults(agreed, intervals, is_free=running.subscription.status == "trialing")
 
 
 def _shown(coupon_names: Sequence[str]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.money import minor_units
+from sync_pipeline.core.rates import Interval, is_whole_number
 from sync_pipeline.core.salesforce_records import Opportunity
 
 DURATIONS: dict[str, Literal["once", "repeating", "forever"]] = {
@@ -15,6 +17,7 @@ DURATIONS: dict[str, Literal["once", "repeating", "forever"]] = {
     "Months": "repeating",
     "Forever": "forever",
 }
+USE_OTHERS = "use negotiated prices or a ramp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,20 @@ def agreed_discount(opportunity: Opportunity, currency: str, missing: list[str])
     return AgreedDiscount(
         percent, int(minor) if minor is not None else None, currency, duration, months if said == "Months" else None
     )
+
+
+def months_faults(discount: AgreedDiscount, intervals: Iterable[Interval | None], *, is_free: bool) -> Iterator[str]:
+    """Why a discount for some months would be taken off other invoices than those of that many paid months.
+
+    Stripe takes it off every invoice that is made within them, in full, and counts them from the moment at which it is
+    given (docs.stripe.com/billing/subscriptions/coupons). `is_free`: nothing is paid for from that moment on.
+    """
+    if discount.months is None:
+        return
+    if is_free:
+        yield f"a discount for some months would count the free months too; {USE_OTHERS}"
+    if any(each is not None and not is_whole_number(discount.months, each) for each in intervals):
+        yield f"a discount for {discount.months} months is no whole number of billing intervals; {USE_OTHERS}"
 
 
 def whole_number(value: Decimal | None, what: str, missing: list[str], at_most: int) -> int | None:

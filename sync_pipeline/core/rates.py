@@ -137,6 +137,12 @@ def item_faults(rates: tuple[Rate, ...]) -> Iterator[str]:
         yield f"a Stripe subscription cannot hold intervals of {told}: each must be a multiple of the shortest"
 
 
+def is_whole_number(months: int, interval: Interval) -> bool:
+    """Whether some months are whole billing intervals; days and weeks have no months."""
+    unit, count = interval
+    return unit not in MONTHS or months % (MONTHS[unit] * count) == 0
+
+
 def _length(interval: Interval) -> int:
     """Roughly in days, to find the shortest."""
     unit, count = interval

@@ -151,6 +151,36 @@ def test_a_write_leads_to_a_world_that_is_at_rest() -> None:
     assert isinstance(told(after), Agreement)
 
 
+@pytest.mark.parametrize(
+    ("interval", "status", "why"),
+    [
+        ("month", "active", None),
+        ("year", "active", "a discount for 3 months is no whole number of billing intervals"),
+        ("month", "trialing", "a discount for some months would count the free months too"),
+    ],
+)
+def test_some_months_are_months_that_are_billed_or_a_person_is_told(
+    interval: str, status: str, why: str | None
+) -> None:
+    half = {"discount_percent": Decimal(50), "discount_duration": "Months", "discount_months": Decimal(3)}
+    world = running(base=[], **half)
+    assert isinstance(world.billing, Present)
+    known = world.billing.value
+    billing = replace(
+        known,
+        subscriptions=(replace(known.subscriptions[0], status=status),),
+        items=(replace(known.items[0], interval=interval),),
+    )
+    coupon = Coupon(id="sf-50pct-3months", valid=True, duration="repeating", percent=Decimal(50), months=3)
+    world = replace(world, billing=Present(billing), catalogue=Present(Catalogue(coupons={coupon.id: coupon})))
+    if why is None:
+        assert written(world)["discounts"] == [{"coupon": coupon.id}]
+    else:
+        review = told(world)
+        assert isinstance(review, Review)
+        assert review.detail.endswith(f"{why}; use negotiated prices or a ramp")
+
+
 def test_discounts_that_no_coupon_can_say_are_told() -> None:
     review = told(running(HAS_TEN, base=[TEN], discount_percent=Decimal(101), discount_duration="Forever"))
     assert isinstance(review, Review)

@@ -103,7 +103,12 @@ def test_a_set_up_fee_is_on_the_first_invoice_only_whoever_says_that_it_is_one()
             {"id": "sf-9995gbp-once", "duration": "once", "amount_off": 9995, "currency": "gbp", "name": "Discount"},
         ),
         (
-            {"discount_percent": Decimal(20), "discount_duration": "Months", "discount_months": Decimal(6)},
+            {
+                "discount_percent": Decimal(20),
+                "discount_duration": "Months",
+                "discount_months": Decimal(6),
+                "billing_interval": "Quarterly",
+            },
             {
                 "id": "sf-20pct-6months",
                 "duration": "repeating",
@@ -151,6 +156,49 @@ def test_a_discount_on_the_deal_is_a_coupon_that_lasts_as_long(fields: dict[str,
 )
 def test_terms_that_cannot_be_meant_are_told(fields: dict[str, Any], fault: str) -> None:
     assert faults(deal(**fields)) == (fault,)
+
+
+HALF = {"discount_percent": Decimal(50), "discount_duration": "Months", "discount_months": Decimal(3)}
+FREE = "a discount for some months would count the free months too; use negotiated prices or a ramp"
+WHOLE = "a discount for 3 months is no whole number of billing intervals; use negotiated prices or a ramp"
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({**HALF, "billing_interval": "Monthly"}, None),
+        ({**HALF, "billing_interval": "Quarterly"}, None),
+        ({**HALF, "billing_interval": "Monthly", "service_start_date": None}, None),
+        ({**HALF, "billing_interval": "Monthly", "service_start_date": "2026-11-24"}, None),
+        ({**HALF, "discount_months": Decimal(12)}, None),
+        (HALF, WHOLE),
+        ({**HALF, "billing_interval": "Quarterly", "discount_months": Decimal(4)}, WHOLE.replace("3", "4")),
+        ({**HALF, "billing_interval": "Monthly", "free_months": Decimal(6)}, FREE),
+        (
+            {**HALF, "billing_interval": "Monthly", "service_start_date": "2026-11-22"},
+            "a discount for some months would count from today, not from 2026-11-22; use negotiated prices or a ramp",
+        ),
+        (
+            {"discount_amount": Decimal(5000), "discount_duration": "Once", "free_months": Decimal(1)},
+            "a discount on one invoice would be spent on that of the free months; use negotiated prices or a ramp",
+        ),
+        ({"discount_amount": Decimal(5000), "discount_duration": "Once", "service_start_date": "2026-06-01"}, None),
+        ({"discount_percent": Decimal(5), "discount_duration": "Forever", "free_months": Decimal(1)}, None),
+    ],
+)
+def test_a_discount_that_stripe_would_take_off_other_invoices_than_agreed_is_refused(
+    fields: dict[str, Any], fault: str | None
+) -> None:
+    """A coupon for some months is taken off every invoice that is made within them, from the moment it is given."""
+    if fault is None:
+        assert agreed(deal(**fields)).discount is not None
+    else:
+        assert faults(deal(**fields)) == (fault,)
+
+
+def test_a_discount_for_some_months_needs_whole_intervals_of_every_line() -> None:
+    mixed = (line(1), line(2, billing_interval="Annual"))
+    assert faults(deal(*mixed, billing_interval="Monthly", **HALF)) == (WHOLE,)
 
 
 def test_a_start_in_the_past_is_backdated_and_one_today_or_at_once_is_not() -> None:
