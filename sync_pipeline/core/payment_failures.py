@@ -150,7 +150,7 @@ def _of_invoice(world: World, rules: Rules, billing: Billing, failing: _Failing)
         name = f"{invoice.id}:{invoice.attempt_count}"
         yield _fact(world, billing, failing, WITHOUT_CHARGE, name, invoice.amount_remaining, world.now, told)
     if is_overdue(invoice, world.now) and invoice.due_at is not None:
-        told = {"days": str((world.now - invoice.due_at) // DAY_US)} | _end_of_patience(invoice, failing, commercial)
+        told = {"days": str((world.now - invoice.due_at) // DAY_US)} | _end_of_patience(failing, commercial)
         yield _fact(world, billing, failing, OVERDUE, invoice.id, invoice.amount_remaining, invoice.due_at, told)
 
 
@@ -177,6 +177,8 @@ def _final(failing: _Failing, commercial: Commercial) -> dict[str, str]:
     subscription = failing.subscription
     if subscription is None:
         return {"final": "nothing"}
+    if failing.invoice.collection_method == "send_invoice":
+        return _end_of_patience(failing, commercial)
     if has_ended(subscription):
         return {"final": "ended"}
     if subscription.status == "incomplete":
@@ -189,12 +191,14 @@ def _final(failing: _Failing, commercial: Commercial) -> dict[str, str]:
     return {"final": "retries", "final_at": str(first + sum(commercial.retry_days) * DAY_US)}
 
 
-def _end_of_patience(invoice: Invoice, failing: _Failing, commercial: Commercial) -> dict[str, str]:
-    if failing.subscription is None or commercial.overdue_days is None or invoice.due_at is None:
+def _end_of_patience(failing: _Failing, commercial: Commercial) -> dict[str, str]:
+    """The same of a sent invoice, which Stripe does not try to collect by itself, whatever card was declined."""
+    due_at = failing.invoice.due_at
+    if failing.subscription is None or commercial.overdue_days is None or due_at is None:
         return {"final": "nothing"}
     if has_ended(failing.subscription):
         return {"final": "ended"}
-    return {"final": "overdue", "final_at": str(invoice.due_at + commercial.overdue_days * DAY_US)}
+    return {"final": "overdue", "final_at": str(due_at + commercial.overdue_days * DAY_US)}
 
 
 def _fact(

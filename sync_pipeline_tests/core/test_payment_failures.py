@@ -418,6 +418,14 @@ def test_an_overdue_invoice_is_a_failure_of_its_own_kind() -> None:
     assert "If nothing is collected, the subscription is canceled in 10 days, on 2026-12-03." in ends
 
 
+def test_a_sent_invoice_that_a_card_did_not_pay_ends_nothing_before_it_is_overdue() -> None:
+    """Stripe does not try to collect it by itself: what follows is counted from its due date."""
+    sent = failing(charge(1), collection_method="send_invoice", due_at=NOW + 10 * DAY, next_attempt_at=None)
+    assert "No retry is planned. Nothing happens by itself.\n" in said(sent)
+    ends = said(sent, with_rules(overdue_days=14))
+    assert "If nothing is collected, the subscription is canceled in 24 days, on 2026-12-17." in ends
+
+
 def test_an_invoice_that_is_not_due_yet_is_no_task() -> None:
     assert entries(failing(collection_method="send_invoice", due_at=NOW + DAY, next_attempt_at=None)) == []
 
