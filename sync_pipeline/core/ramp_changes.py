@@ -50,7 +50,7 @@ def keep_ramps(world: World, rules: Rules) -> Iterator[Entry]:
     """What has to be written to the schedules of running ramps, or decided by a person."""
     for found in _ramps(world, rules):
         if isinstance(found, RampChange):
-            yield from _write(world, found)
+            yield from _write(world, rules, found)
         else:
             yield found
 
@@ -169,7 +169,7 @@ def _is_settled_now(world: World, rules: Rules, running: RunningDeal) -> bool:
     return not running.unlined and all(line.id in later for line in running.new)
 
 
-def _write(world: World, change: RampChange) -> Iterator[Entry]:
+def _write(world: World, rules: Rules, change: RampChange) -> Iterator[Entry]:
     if not isinstance(world.catalogue, Present):
         return
     running, schedule, agreed, catalogue = change.running, change.schedule, change.agreed, world.catalogue.value
@@ -192,6 +192,7 @@ def _write(world: World, change: RampChange) -> Iterator[Entry]:
         discounts=tuple(each.id for each in billing.discounts if each.subscription == subscription.id),
     )
     prices = {rate.lookup_key: catalogue.prices[rate.lookup_key].id for rate in agreed.rates}
+    metadata, now = deal_metadata(world, subject), world.now // MICROS
     reason = "the ramp was put back" if change.puts_back else "the ramp was edited in Salesforce"
     changed = FieldChange("terms", schedule.terms, agreed.digest, "schedule.terms", reason)
     if change.puts_back:
@@ -201,7 +202,7 @@ def _write(world: World, change: RampChange) -> Iterator[Entry]:
         world,
         SCHEDULE,
         schedule.id,
-        running_schedule_params(agreed, prices, deal_metadata(world, subject), phase, world.now // MICROS),
+        running_schedule_params(agreed, prices, metadata, phase, rules.commercial, now),
         subject=subject,
         priority=Priority.SEATS,
         reason=reason,

@@ -111,11 +111,17 @@ def phase_at(agreed: Terms, begins: int, now: int) -> Phase:
 
 
 def running_schedule_params(
-    agreed: Terms, prices: Prices, metadata: Mapping[str, str], running: RunningPhase, now: int
+    agreed: Terms,
+    prices: Prices,
+    metadata: Mapping[str, str],
+    running: RunningPhase,
+    commercial: Commercial,
+    now: int,
 ) -> dict[str, Any]:
     """The body of the update of a schedule that runs: the phase that runs and those to come.
 
-    What was charged once is not said again; a change of the running phase is prorated from now (seconds UTC).
+    What was charged once is not said again; a change of the running phase is prorated from now (seconds UTC), on the
+    invoice that the rules say.
     """
     current = phase_at(agreed, running.paid_from, now)
     phases = []
@@ -137,7 +143,7 @@ def running_schedule_params(
         "end_behavior": "release",
         "phases": phases,
         "metadata": {**metadata, "sf_terms": agreed.digest},
-        "proration_behavior": "create_prorations",
+        "proration_behavior": commercial.proration,
     }
 
 

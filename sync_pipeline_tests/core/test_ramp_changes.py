@@ -87,6 +87,13 @@ def test_a_price_of_all_years_is_made_first_and_prorated_in_the_one_that_runs() 
     assert ahead.is_whole
 
 
+def test_what_a_change_of_the_running_year_costs_is_invoiced_at_once_where_the_rule_says_so() -> None:
+    at_once = replace(RULES, commercial=replace(RULES.commercial, bill_changes="at_once"))
+    ahead = foreseen(edited(BASE, unit_price=Decimal(6000)), at_once)
+    (change,) = (c for c in ahead.commands if c.body.get("object") == "subscription_schedule")
+    assert change.body["params"]["proration_behavior"] == "always_invoice"
+
+
 def test_seats_of_the_year_that_runs_are_sent_to_their_item_first() -> None:
     ahead = foreseen(edited(FIRST, quantity=Decimal(12)))
     assert written(ahead) == [("stripe.update", "subscription_item"), ("stripe.update", "subscription_schedule")]
