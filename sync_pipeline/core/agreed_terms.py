@@ -125,7 +125,7 @@ def _not_begun(world: World, rules: Rules, billing: Billing, deal: Deal) -> Iter
         detail = f"it is not won any more, but {schedule.id} will begin to bill it; cancel that, or win it again"
         yield _review(world, NOT_WON, subject, detail)
         return
-    agreed = terms(deal, world.account.value, rules.commercial, world.now)
+    agreed = terms(deal, world.account.value, rules.commercial, world.now, is_new=True)
     if isinstance(agreed, Incomplete):
         detail = f"{schedule.id} will bill what was agreed before, because: {'; '.join(agreed.missing)}"
         yield _review(world, "schedule_not_changed", subject, detail)

@@ -122,8 +122,13 @@ def months_after(moment: int, months: int) -> int:
     return int((datetime.fromtimestamp(moment, UTC) + relativedelta(months=months)).timestamp())
 
 
-def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Terms | Incomplete:
-    """The deal's terms, or everything that keeps it from being billed."""
+def terms(
+    deal: Deal, account: Account, commercial: Commercial, now: int, *, is_new: bool = False
+) -> Terms | Incomplete:
+    """The deal's terms, or everything that keeps it from being billed.
+
+    `is_new`: its billing has not begun, so that every line is billed from the start, and none counts from now.
+    """
     opportunity = deal.opportunity
     missing: list[str] = []
     if not has_usable_name(account, commercial):
@@ -137,14 +142,18 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         missing.append(str(error))
     starts_on = _start(opportunity, missing)
     free = whole_number(opportunity.free_months, "free months", missing, at_most=MAX_FREE_MONTHS) or 0
-    months = _term(opportunity, commercial, starts_on, free, today(now, commercial), missing)
+    day = today(now, commercial)
+    months = _term(opportunity, commercial, starts_on, free, day, missing)
+    paid_from = (starts_on or day) + relativedelta(months=free)
     missing.extend(_interval_faults(deal, commercial, months))
     for line in sorted(deal.lines, key=lambda each: each.id):
         name = line.called
         takes_back = line.amends_line_id or line.stripe_change_key
         sold = replace(line, quantity=abs(line.quantity)) if takes_back and line.quantity else line
-        missing.extend(f"line {name}: {fault}" for fault in line_faults(sold, currency, commercial))
-        missing.extend(f"line {name}: {fault}" for fault in _month_faults(line, months))
+        of_line = [*line_faults(sold, currency, commercial), *_month_faults(line, months)]
+        if months is not None and not of_line and not takes_back and not is_one_time(line, commercial):
+            of_line += _day_faults(line, months, paid_from, paid_from if is_new else day)
+        missing.extend(f"line {name}: {fault}" for fault in of_line)
     method, net_days = collection(opportunity, commercial, missing)
     discount = agreed_discount(opportunity, currency, missing) if not missing else None
     if missing or months is None:
@@ -160,7 +169,7 @@ def terms(deal: Deal, account: Account, commercial: Commercial, now: int) -> Ter
         collection=method,
         net_days=net_days,
     )
-    faults = tuple(dict.fromkeys(_faults_together(agreed, today(now, commercial))))
+    faults = tuple(dict.fromkeys(_faults_together(agreed, day)))
     return Incomplete(faults) if faults else agreed
 
 
@@ -213,6 +222,19 @@ def _month_faults(line: LineItem, months: int | None) -> Iterator[str]:
             yield f"its {name} month is {number(value)}, not a month of the term"
     if first is not None and last is not None and first > last:
         yield f"its first month is {number(first)}, its last is {number(last)}"
+
+
+def _day_faults(line: LineItem, months: int, paid_from: date, added: date) -> Iterator[str]:
+    """What is wrong with the day of a recurring line: it is billed from its first month, not before it was `added`.
+
+    Many orgs give every line the day on which service starts: one that has begun by then says nothing of its own.
+    """
+    billed_from = max(paid_from + relativedelta(months=line_months(line, months)[0]), added).isoformat()
+    if line.service_date and line.service_date > billed_from:
+        yield (
+            f"it begins on {line.service_date}, but would be billed from {billed_from}; "
+            "give it From_Month__c, give the deal its Service_Start_Date__c, or add the line as an amendment"
+        )
 
 
 def collection(

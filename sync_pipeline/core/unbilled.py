@@ -51,7 +51,7 @@ def unbilled_deals(world: World, rules: Rules) -> Unbilled:
         return Unbilled(rules.commercial.default_currency)
     account = world.account.value
     waiting = [
-        (deal, terms(deal, account, rules.commercial, world.now))
+        (deal, terms(deal, account, rules.commercial, world.now, is_new=True))
         for deal in sorted(world.deals, key=lambda deal: deal.opportunity.id)
         if is_billable(deal, rules.commercial)
         and not _was_billed(world, deal)
@@ -127,7 +127,7 @@ def _rescheduled(world: World, account: Account, rules: Rules) -> tuple[tuple[De
         assert billing is not None
         schedule = match_schedule(deal.opportunity, billing.schedules, world.links, world.org_id)
         if schedule is not None and schedule.status == "not_started" and deal.opportunity.is_won and schedule.terms:
-            agreed = terms(deal, account, rules.commercial, world.now)
+            agreed = terms(deal, account, rules.commercial, world.now, is_new=True)
             if isinstance(agreed, Terms) and agreed.digest != schedule.terms:
                 found.append((deal, agreed, schedule))
     return tuple(found)

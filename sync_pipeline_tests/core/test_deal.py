@@ -22,13 +22,13 @@ DISCOUNTED = "it has a discount of 12.5 percent, which is not billed: put the ne
 
 
 def missing(of: Deal, **changed_account: Any) -> tuple[str, ...]:
-    found = terms(of, account(**changed_account), LONDON, NOW)
+    found = terms(of, account(**changed_account), LONDON, NOW, is_new=True)
     assert isinstance(found, Incomplete)
     return found.missing
 
 
 def agreed(of: Deal) -> Terms:
-    found = terms(of, account(), LONDON, NOW)
+    found = terms(of, account(), LONDON, NOW, is_new=True)
     assert isinstance(found, Terms), found
     return found
 
@@ -116,6 +116,61 @@ def test_no_line_items() -> None:
 )
 def test_what_is_wrong_with_a_line(changed: dict[str, Any], message: str) -> None:
     assert missing(deal(line(1, **changed), line(2))) == (message,)
+
+
+def begins(day: str, billed_from: str) -> str:
+    return (
+        f"line Product 2: it begins on {day}, but would be billed from {billed_from}; "
+        "give it From_Month__c, give the deal its Service_Start_Date__c, or add the line as an amendment"
+    )
+
+
+@pytest.mark.parametrize(
+    ("dated", "of_deal", "billed_from"),
+    [
+        ({"service_date": "2026-11-24"}, {}, "2026-11-23"),
+        ({"service_date": "2026-12-01"}, {"service_start_date": None}, "2026-11-23"),
+        ({"service_date": "2026-10-02"}, {"service_start_date": "2026-10-01"}, "2026-10-01"),
+        ({"service_date": "2027-01-24"}, {"free_months": Decimal(2)}, "2027-01-23"),
+        ({"service_date": "2027-06-01", "from_month": Decimal(7)}, {"billing_interval": "Monthly"}, "2027-05-23"),
+    ],
+)
+def test_a_line_that_begins_after_it_would_be_billed_is_refused(
+    dated: dict[str, Any], of_deal: dict[str, Any], billed_from: str
+) -> None:
+    """From 23 November 2026, today, where the deal says no other day."""
+    assert missing(deal(line(1), line(2, **dated), **of_deal)) == (begins(dated["service_date"], billed_from),)
+
+
+@pytest.mark.parametrize(
+    ("dated", "of_deal"),
+    [
+        ({"service_date": "2026-11-23"}, {}),
+        ({"service_date": "2026-11-01"}, {}),
+        ({"service_date": "2027-02-01"}, {"service_start_date": "2027-02-01"}),
+        ({"service_date": "2027-01-23"}, {"free_months": Decimal(2)}),
+        ({"service_date": "2027-05-23", "from_month": Decimal(7)}, {"billing_interval": "Monthly"}),
+        # What is charged once is on the first invoice, whenever it is delivered.
+        ({"service_date": "2027-03-10", "charge_type": "One-Time"}, {}),
+    ],
+)
+def test_a_line_may_say_the_day_from_which_it_is_billed_or_one_before(
+    dated: dict[str, Any], of_deal: dict[str, Any]
+) -> None:
+    agreed(deal(line(1), line(2, **dated), **of_deal))
+
+
+def test_a_line_that_came_to_a_deal_that_runs_counts_from_its_day() -> None:
+    """What is billed of a ramp is said again as a whole, with lines that came to it from a day that is past."""
+    ramp = [line(1, to_month=Decimal(12)), line(3, from_month=Decimal(13))]
+    begun = {"service_start_date": "2026-06-23", "term_months": Decimal(24)}
+    come = deal(*ramp, line(2, service_date="2026-09-01"), **begun)
+    assert isinstance(terms(come, account(), LONDON, NOW), Terms)
+    assert missing(come) == (begins("2026-09-01", "2026-06-23"),)
+    ahead = deal(*ramp, line(2, service_date="2026-12-01"), **begun)
+    assert terms(ahead, account(), LONDON, NOW) == Incomplete((begins("2026-12-01", "2026-11-23"),))
+    brought = deal(*ramp, line(2, service_date="2026-12-01", amends_line_id="00kOther"), **begun)
+    assert isinstance(terms(brought, account(), LONDON, NOW), Terms)
 
 
 def test_everything_that_is_missing_is_said_at_once() -> None:
