@@ -21,6 +21,7 @@ from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.kinds import merge3
 from sync_pipeline.core.lifecycle import ends_at, has_ended
+from sync_pipeline.core.periods import MICROS, period_end_on
 from sync_pipeline.core.quiet import resting
 from sync_pipeline.core.readings import contract_subjects, subscription_of
 from sync_pipeline.core.rules import Commercial, Priority, Rules
@@ -30,7 +31,6 @@ from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "contract.cancel_requested_on"
 FIELD = "cancel_requested_on"
-MICROS = 1_000_000
 NEVER = canonical.encode(None)
 
 
@@ -151,10 +151,9 @@ def _to_stripe(
 
 
 def _last_moment(day: date, commercial: Commercial, billing: Billing, subscription: Subscription) -> int:
-    """The end of the day, in seconds UTC; the end of the paid period where that falls on the same day."""
-    periods = [item.period_end for item in billing.items if item.subscription == subscription.id and item.period_end]
-    same_day = [end // MICROS for end in periods if today(end, commercial) == day]
-    return max(same_day, default=midnight(day + timedelta(days=1), commercial) - 1)
+    """The end of the day, in seconds UTC; the end of a paid period where one falls on it, of this or a later one."""
+    end = period_end_on(day, subscription, billing.items, commercial)
+    return midnight(day + timedelta(days=1), commercial) - 1 if end is None else end // MICROS
 
 
 def _review(world: World, contract: Contract, detail: str) -> Review:

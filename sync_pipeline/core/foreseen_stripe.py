@@ -191,6 +191,7 @@ def _subscription(world: World, command: Command) -> World | None:
         days_until_due=params.get("days_until_due"),
         trial_start_at=None if trial_end is None else start,
         trial_end_at=None if trial_end is None else trial_end * MICROS,
+        anchor_at=start if trial_end is None else trial_end * MICROS,
         account_id=metadata["sf_account_id"],
         opportunity_id=metadata["sf_opportunity_id"],
         intent=metadata["sf_intent"],

@@ -77,6 +77,7 @@ class Subscription:
     ended_at: Column[int | None, "When it ended, microseconds UTC"] = None
     trial_start_at: Column[int | None, "Start of the trial, microseconds UTC"] = None
     trial_end_at: Column[int | None, "End of the trial, microseconds UTC"] = None
+    anchor_at: Column[int | None, "Billing cycle anchor, from which periods are counted, microseconds UTC"] = None
     cancellation_reason: Column[str | None, "Stripe's reason of the cancellation"] = None
     cancellation_feedback: Column[str | None, "Feedback that the customer chose"] = None
     cancellation_comment: Column[str | None, "What the customer wrote on canceling (personal data)"] = None

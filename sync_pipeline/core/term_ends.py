@@ -12,9 +12,9 @@ from datetime import date
 from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.commands import Agreement, Command, FieldChange
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
-from sync_pipeline.core.deal import today
+from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.lifecycle import EARNING, ends_at
-from sync_pipeline.core.proration import MICROS, moment_of
+from sync_pipeline.core.periods import MICROS, period_end_on
 from sync_pipeline.core.renewals import is_open_for_renewal, leading_deal, renewal_key, renewals_of
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.salesforce_records import Opportunity
@@ -55,8 +55,8 @@ def _of_one(
     scheduled = ends_at(subscription, billing.items)
     shown = today(scheduled, commercial) if scheduled is not None else None
     if not done and not renewed and not asked and shown is None:
-        periods = [item.period_end for item in billing.items if item.subscription == subscription.id]
-        at = moment_of(end, periods, commercial) // MICROS
+        last = period_end_on(end, subscription, billing.items, commercial)
+        at = midnight(end, commercial) if last is None else last // MICROS
         yield _write(world, deal, subscription, at, WHY, (None, end), f"the term ends on {end.isoformat()}")
     elif done and renewed and shown == end:
         yield _write(world, deal, subscription, "", "", (end, None), "the renewal was won")

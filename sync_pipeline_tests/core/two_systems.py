@@ -428,6 +428,7 @@ class TwoSystems:
             currency=wanted[0].currency,
             created_at=self.now,
             start_at=params.get("backdate_start_date", self.now // MICROS) * MICROS,
+            anchor_at=params.get("backdate_start_date", self.now // MICROS) * MICROS,
             collection_method=params["collection_method"],
             days_until_due=params.get("days_until_due"),
             account_id=metadata["sf_account_id"],

@@ -24,7 +24,7 @@ def test_a_subscription() -> None:
         )
     )
     assert (found.id, found.customer, found.status, found.currency) == ("sub_1", "cus_1", "active", "GBP")
-    assert found.created_at == found.start_at == raw.CREATED * MICROS
+    assert found.created_at == found.start_at == found.anchor_at == raw.CREATED * MICROS
     assert (found.cancel_at, found.cancel_at_period_end) == ((raw.CREATED + 1) * MICROS, True)
     assert (found.account_id, found.opportunity_id, found.intent) == ("001A", "006A", "sub:1")
 

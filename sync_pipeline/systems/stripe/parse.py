@@ -172,6 +172,7 @@ def subscription(raw: Json) -> Subscription:
         ended_at=micros(raw.get("ended_at")),
         trial_start_at=micros(raw.get("trial_start")),
         trial_end_at=micros(raw.get("trial_end")),
+        anchor_at=micros(raw.get("billing_cycle_anchor")),
         cancellation_reason=cancellation.get("reason"),
         cancellation_feedback=cancellation.get("feedback"),
         cancellation_comment=cancellation.get("comment"),
