@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 
 from sync_pipeline.core.billed_lines import first_month_billed_now, lines_billed_later, lines_billed_now
 from sync_pipeline.core.canon import number, text
 from sync_pipeline.core.crosswalk import Match, match_schedule, match_subscription, own_billing
-from sync_pipeline.core.deal import Incomplete, is_billable, midnight, rate_of, terms, today
+from sync_pipeline.core.deal import Incomplete, is_billable, rate_of, terms, today
 from sync_pipeline.core.lifecycle import CHANGEABLE, has_ended
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.proration import sent_from
@@ -28,7 +28,7 @@ from sync_pipeline.core.rates import Interval, Rate, interval_of, is_one_time, i
 from sync_pipeline.core.rules import MASTER, Commercial, Rules
 from sync_pipeline.core.salesforce_records import LineItem
 from sync_pipeline.core.stripe_records import Subscription, SubscriptionItem
-from sync_pipeline.core.term import term_end, whole_months
+from sync_pipeline.core.term import term_of_day, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "amendment.line"
@@ -179,9 +179,7 @@ def _read(
             if months is None:
                 told = "it takes back at the renewal, and the deal that it amends has no term in whole months"
                 return Amendment(deal, original, subscription, faults=(told,))
-            # A day on which a term ends is the end of that term, not the start of the next one.
-            before = midnight(day - timedelta(days=1), commercial) * 1_000_000
-            day = term_end(subscription, months, commercial, before)
+            day = term_of_day(subscription, months, commercial, day).day
         stands = _as_it_stands(deal, original, line, day, from_month)
         periods = [item.period_end for item in billing.items if item.subscription == subscription.id]
         pending.append(Pending(stands, sent_from(stands, periods, commercial)))

@@ -20,14 +20,14 @@ from sync_pipeline.core.commands import Agreement, Command, Entry, Review
 from sync_pipeline.core.conflict import About, Clash, Standing
 from sync_pipeline.core.conflict_inbox import is_kept, ruling_on, standing_on
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
-from sync_pipeline.core.deal import midnight, today
+from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import EARNING, has_ended, is_ending
 from sync_pipeline.core.next_term import billed_in_term
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.salesforce_records import Opportunity
 from sync_pipeline.core.stripe_records import Subscription
-from sync_pipeline.core.term import next_term_begins, term_end, whole_months
+from sync_pipeline.core.term import MICROS, Term, running_term, term_of_name, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "renewal"
@@ -58,13 +58,13 @@ def renewals_of(world: World, subscription: Subscription) -> dict[str, Opportuni
     return dict(sorted(keyed.items()))
 
 
-def renewal_key(subscription: Subscription, end: date) -> str:
-    return f"{subscription.id}:{end.isoformat()}"
+def renewal_key(subscription: Subscription, term: Term) -> str:
+    return f"{subscription.id}:{term.name.isoformat()}"
 
 
-def is_open_for_renewal(end: date, commercial: Commercial, now: int) -> bool:
+def is_open_for_renewal(term: Term, commercial: Commercial, now: int) -> bool:
     """The term ends soon enough for its renewal to be worked on."""
-    return today(now, commercial) >= end - timedelta(days=commercial.renewal_days)
+    return today(now, commercial) >= term.day - timedelta(days=commercial.renewal_days)
 
 
 def _of_one_deal(
@@ -83,21 +83,20 @@ def _of_one_deal(
     months = whole_months(deal.opportunity)
     if subscription.status not in EARNING or months is None:
         return
-    end = term_end(subscription, months, commercial, world.now)
-    if not is_open_for_renewal(end, commercial, world.now):
+    term = running_term(subscription, months, commercial, world.now)
+    if not is_open_for_renewal(term, commercial, world.now):
         return
-    key = renewal_key(subscription, end)
-    begins = next_term_begins(subscription, months, commercial, world.now)
-    then = with_pending(world, rules, billing, subscription, end)
-    amount = billed_in_term(then, subscription, begins, months)
-    wanted = {"amount": amount, "close_date": end.isoformat()}
+    key, end = renewal_key(subscription, term), term.day.isoformat()
+    then = with_pending(world, rules, billing, subscription, term.day)
+    amount = billed_in_term(then, subscription, term.ends_at // MICROS, months)
+    wanted = {"amount": amount, "close_date": end}
     if key not in opened:
         yield _open(world, rules, deal, key, wanted)
     elif not opened[key].is_closed:
         yield from _keep_current(world, rules, subscription, opened[key], wanted)
     elif not opened[key].is_won and not is_ending(subscription):
         detail = (
-            f"it is lost, but {subscription.id} renews itself on {end.isoformat()}; "
+            f"it is lost, but {subscription.id} renews itself on {end}; "
             "enter a cancel date in the Contract, or open it again"
         )
         yield Review(f"renewal_lost:{key}", world.account_id, "renewal_lost", opened[key].id, detail)
@@ -105,7 +104,7 @@ def _of_one_deal(
 
 def _closing(billing: Billing, subscription: Subscription, key: str, commercial: Commercial) -> dict[str, Any]:
     """The fields in which a renewal ends, once its fate is known."""
-    begins = midnight(_end_in(key), commercial) * 1_000_000
+    begins = _term_of(subscription, key, commercial).ends_at
     paid = any(
         invoice.subscription == subscription.id
         and invoice.status == "paid"
@@ -120,14 +119,17 @@ def _closing(billing: Billing, subscription: Subscription, key: str, commercial:
     return {}
 
 
-def _end_in(key: str) -> date:
-    return date.fromisoformat(key.rpartition(":")[2])
+def _term_of(subscription: Subscription, key: str, commercial: Commercial) -> Term:
+    """The term that ends where the renewal of this key begins."""
+    return term_of_name(subscription, date.fromisoformat(key.rpartition(":")[2]), commercial)
 
 
 def _ended_by(subscription: Subscription, key: str, commercial: Commercial) -> bool:
     """Whether the subscription did not live to see the term that the renewal is for."""
     ended_at = subscription.ended_at
-    return has_ended(subscription) and ended_at is not None and today(ended_at, commercial) <= _end_in(key)
+    if not has_ended(subscription) or ended_at is None:
+        return False
+    return today(ended_at, commercial) <= _term_of(subscription, key, commercial).day
 
 
 def _keep_current(

@@ -12,14 +12,14 @@ from datetime import date
 from sync_pipeline.core import canonical, stripe_writing
 from sync_pipeline.core.commands import Agreement, Command, FieldChange
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
-from sync_pipeline.core.deal import midnight, today
+from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import EARNING, ends_at
 from sync_pipeline.core.periods import MICROS, period_end_on
 from sync_pipeline.core.renewals import is_open_for_renewal, leading_deal, renewal_key, renewals_of
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.salesforce_records import Opportunity
 from sync_pipeline.core.stripe_records import Subscription
-from sync_pipeline.core.term import term_end, whole_months
+from sync_pipeline.core.term import Term, running_term, whole_months
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "renewal.term_end"
@@ -45,21 +45,21 @@ def _of_one(
     world: World, commercial: Commercial, billing: Billing, deal: Deal, subscription: Subscription
 ) -> Iterator[Command]:
     months = whole_months(deal.opportunity)
-    end = term_end(subscription, months, commercial, world.now) if months is not None else None
-    if end is None or not is_open_for_renewal(end, commercial, world.now):
+    term = running_term(subscription, months, commercial, world.now) if months is not None else None
+    if term is None or not is_open_for_renewal(term, commercial, world.now):
         return
-    renewal = renewals_of(world, subscription).get(renewal_key(subscription, end))
+    renewal = renewals_of(world, subscription).get(renewal_key(subscription, term))
     renewed = renewal is not None and renewal.is_won
-    done = world.base.get((deal.opportunity.id, RULE)) == canonical.encode(end.isoformat())
+    done = world.base.get((deal.opportunity.id, RULE)) == canonical.encode(term.name.isoformat())
     asked = deal.contract is not None and deal.contract.cancel_requested_on is not None
     scheduled = ends_at(subscription, billing.items)
     shown = today(scheduled, commercial) if scheduled is not None else None
     if not done and not renewed and not asked and shown is None:
-        last = period_end_on(end, subscription, billing.items, commercial)
-        at = midnight(end, commercial) if last is None else last // MICROS
-        yield _write(world, deal, subscription, at, WHY, (None, end), f"the term ends on {end.isoformat()}")
-    elif done and renewed and shown == end:
-        yield _write(world, deal, subscription, "", "", (end, None), "the renewal was won")
+        last = period_end_on(term.day, subscription, billing.items, commercial) or term.ends_at
+        reason = f"the term ends on {term.day.isoformat()}"
+        yield _write(world, deal, subscription, last // MICROS, WHY, (None, term.day), term, reason)
+    elif done and renewed and shown in (term.day, term.name):
+        yield _write(world, deal, subscription, "", "", (shown, None), term, "the renewal was won")
 
 
 def _write(
@@ -69,6 +69,7 @@ def _write(
     cancel_at: int | str,
     comment: str,
     days: tuple[date | None, date | None],
+    term: Term,
     reason: str,
 ) -> Command:
     """The end, or an empty text that takes it away; nothing is credited for it, and nothing billed again."""
@@ -84,5 +85,5 @@ def _write(
         priority=Priority.CREATE,
         reason=reason,
         changes=(FieldChange("cancel_at", before, after, RULE, reason),),
-        agreements=(Agreement(deal.opportunity.id, RULE, canonical.encode(after or before)),),
+        agreements=(Agreement(deal.opportunity.id, RULE, canonical.encode(term.name.isoformat())),),
     )

@@ -102,7 +102,6 @@ def renewal_pipeline(
     won = opportunities.filter("is_won", months > 0, months == months.floor()).select(
         pl.col("id").alias("opportunity_id"), months.cast(pl.Int64).alias("months")
     )
-    today = day_of("now_at", zone)
     # As core.term.paid_from has it: a trial with which it began comes before the first term.
     began_with_trial = pl.col("trial_start_at") <= pl.col("start_at") + pl.duration(days=1)
     paid_from = (
@@ -122,14 +121,16 @@ def renewal_pipeline(
             right_on="id",
         )
         .with_columns(pl.lit(at).cast(DTYPES["moment"]).alias("now_at"))
-        .with_columns(day_of("paid_from", zone).alias("start"), today.alias("today"))
+        .with_columns(day_of("paid_from", zone).alias("start"), day_of("now_at", zone).alias("today"))
     )
-    apart = (pl.col("today").dt.year() - pl.col("start").dt.year()) * MONTHS_OF_A_YEAR + (
-        pl.col("today").dt.month().cast(pl.Int32) - pl.col("start").dt.month()
+    # As core.term.Term has it: it ends when Stripe's months do, which are counted in UTC; its name is the day by local
+    # months.
+    apart = (pl.col("now_at").dt.year() - pl.col("paid_from").dt.year()) * MONTHS_OF_A_YEAR + (
+        pl.col("now_at").dt.month().cast(pl.Int32) - pl.col("paid_from").dt.month()
     )
     terms = pl.max_horizontal(apart // pl.col("months"), 1)
-    ends = [pl.col("start").dt.offset_by(pl.format("{}mo", (terms + more) * pl.col("months"))) for more in range(2)]
-    term_end = pl.when(ends[0] > pl.col("today")).then(ends[0]).otherwise(ends[1])
+    first, second = (pl.format("{}mo", (terms + more) * pl.col("months")) for more in range(2))
+    length = pl.when(pl.col("paid_from").dt.offset_by(first) > pl.col("now_at")).then(first).otherwise(second)
     amounts = found.amounts(len(STRIPE.discounts)).join(
         running, left_on="subscription", right_on="subscription_id", how="semi"
     )
@@ -142,9 +143,13 @@ def renewal_pipeline(
         pl.col("is_closed").alias("renewal_is_closed"),
     )
     table = (
-        running.with_columns(term_end.alias("term_end_date"))
+        running.with_columns(
+            pl.col("paid_from").dt.offset_by(length).alias("term_ends_at"),
+            pl.col("start").dt.offset_by(length).alias("term_name"),
+        )
+        .with_columns(day_of("term_ends_at", zone).alias("term_end_date"))
         .join(yearly, left_on="subscription_id", right_on="subscription")
-        .with_columns(pl.format("{}:{}", "subscription_id", pl.col("term_end_date").dt.to_string("iso")).alias("key"))
+        .with_columns(pl.format("{}:{}", "subscription_id", pl.col("term_name").dt.to_string("iso")).alias("key"))
         .join(renewals, left_on="key", right_on="renewal_key", how="left")
         .join(
             at_risk.select("subscription", pl.col("cause").alias("risk")),

@@ -11,7 +11,7 @@ import pytest
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.next_term import billed_in_term
 from sync_pipeline.core.stripe_records import Discount, SubscriptionItem
-from sync_pipeline.core.term import months_of_contract, next_term_begins, term_end
+from sync_pipeline.core.term import months_of_contract, running_term
 from sync_pipeline.core.world import Billing
 from sync_pipeline_tests.core.making import MICROS, RULES, SUBSCRIPTION, item, packages, subscription
 
@@ -71,8 +71,8 @@ def test_free_months_come_before_the_first_term_and_are_part_of_the_contract() -
     noon = {"start_at": at("2026-11-23T12:00") * MICROS, "trial_start_at": at("2026-11-23T12:00") * MICROS}
     free = subscription(**noon, trial_end_at=at("2027-01-23T00:00") * MICROS)
     now = at("2027-06-01T00:00") * MICROS
-    assert term_end(free, 12, RULES.commercial, now).isoformat() == "2028-01-23"
-    assert next_term_begins(free, 12, RULES.commercial, now) == at("2028-01-23T00:00")
+    term = running_term(free, 12, RULES.commercial, now)
+    assert (term.day.isoformat(), term.ends_at) == ("2028-01-23", at("2028-01-23T00:00") * MICROS)
     assert months_of_contract(free, 12, RULES.commercial, now) == 14
 
 
@@ -82,5 +82,5 @@ def test_a_trial_that_was_given_later_moves_no_term() -> None:
         start_at=start, trial_start_at=at("2027-03-01T00:00") * MICROS, trial_end_at=at("2027-04-01T00:00") * MICROS
     )
     now = at("2027-06-01T00:00") * MICROS
-    assert term_end(thanked, 12, RULES.commercial, now).isoformat() == "2027-11-23"
+    assert running_term(thanked, 12, RULES.commercial, now).day.isoformat() == "2027-11-23"
     assert months_of_contract(thanked, 12, RULES.commercial, now) == 12

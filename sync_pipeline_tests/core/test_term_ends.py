@@ -127,6 +127,18 @@ def test_a_renewal_that_is_won_takes_the_end_back_and_no_other_end() -> None:
     assert list(end_terms(world_on(IN_TIME, done=True, renewal=won, cancel_at=at(date(2027, 10, 31))), ENDS)) == []
 
 
+@pytest.mark.parametrize("scheduled", ["2027-01-14T23:00", "2027-01-15T00:00"], ids=["now", "by earlier versions"])
+def test_the_end_of_a_term_from_midnight_in_summer_is_known_again_on_either_of_its_days(scheduled: str) -> None:
+    """Half a year from midnight of the 15th of July in London ends with the 14th of January for Stripe; the renewal has
+    the key of the 15th, to which the calendar comes."""
+    end = int(datetime.fromisoformat(scheduled).replace(tzinfo=UTC).timestamp()) * MICROS
+    won = {"renewal_key": f"{SUBSCRIPTION}:2027-01-15", "is_won": True, "is_closed": True}
+    term, start = {"term_months": 6}, at(date(2026, 7, 14), 23)
+    world = world_on(date(2027, 1, 10), deal=term, renewal=won, start_at=start, cancel_at=end)
+    done = replace(world, base={(OPPORTUNITY, RULE): canonical.encode("2027-01-15")})
+    assert only(done).body["params"]["cancel_at"] == ""
+
+
 def test_a_day_that_a_person_enters_at_the_same_time_is_what_is_sent() -> None:
     of = world_on(IN_TIME, cancel_date="2027-10-31", intent="sub:made by us")
     sent = [c.body["params"] for c in plan(of, ENDS, PERSONAL_KEY).commands if c.action == "stripe.update"]

@@ -127,6 +127,7 @@ class TwoSystems:
             now=self.now,
             account=Present(account),
             deals=self._deals(),
+            renewals=tuple(r for r in self.records.values() if isinstance(r, Opportunity) and r.renewal_key),
             churn_records=tuple(r for r in self.records.values() if isinstance(r, ChurnRecord)),
             customers=customers,
             candidates=Present(tuple(similar)),
@@ -215,7 +216,8 @@ class TwoSystems:
         )
 
     def _deals(self) -> tuple[Deal, ...]:
-        won = [r for r in self.records.values() if isinstance(r, Opportunity) and r.is_won]
+        opportunities = [r for r in self.records.values() if isinstance(r, Opportunity)]
+        won = [each for each in opportunities if each.is_won and not each.renewal_key]
         lines = [r for r in self.records.values() if isinstance(r, LineItem)]
         return tuple(
             Deal(

@@ -21,10 +21,11 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.readings import Subject, account_mrr_at_risk
+from sync_pipeline.core.renewals import renewal_key
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.salesforce_records import ChurnRecord, Opportunity
 from sync_pipeline.core.stripe_records import Customer, Dispute, Invoice, InvoicePayment, Refund, Subscription
-from sync_pipeline.core.term import term_end
+from sync_pipeline.core.term import running_term
 from sync_pipeline.core.world import Billing
 from sync_pipeline.frames.columns import Table
 from sync_pipeline.frames.convert import to_frame, to_records
@@ -335,7 +336,7 @@ def won(**changed: Any) -> Opportunity:
     return Opportunity(**(values | changed))
 
 
-def renewals(day: str, sub: Subscription, *opportunities: Opportunity) -> list[Any]:
+def renewals(day: str, sub: Subscription, *opportunities: Opportunity, hour: int = 12, zone: str = ZONE) -> list[Any]:
     items = [item(quantity=3, unit_amount=Decimal(12_000), interval="year")]
     found, subscriptions = what_recurs(items, [sub]), snapshot("stripe/subscriptions", sub)
     at_risk = mrr_at_risk(
@@ -345,16 +346,16 @@ def renewals(day: str, sub: Subscription, *opportunities: Opportunity) -> list[A
         snapshot("stripe/invoices"),
         snapshot("stripe/invoice_payments"),
         snapshot("stripe/disputes"),
-        at(day),
+        at(day, hour),
     )
     frame = renewal_pipeline(
         found,
         snapshot("salesforce/opportunities", *opportunities),
         subscriptions,
         to_frame([deal()], DEAL_SUBSCRIPTIONS),
-        ZONE,
+        zone,
         90,
-        at(day),
+        at(day, hour),
         at_risk,
     )
     return fitting(frame, RENEWAL_PIPELINE)
@@ -392,12 +393,27 @@ def test_no_term_and_nothing_running_renews_nothing() -> None:
     assert renewals("2026-04-15", running(status="canceled"), won(term_months=Decimal(12))) == []
 
 
-@given(st.dates(date(2023, 1, 1), date(2026, 1, 1)), st.integers(1, 36), st.dates(date(2026, 1, 2), date(2027, 1, 1)))
-def test_terms_end_where_the_planner_ends_them(start: date, months: int, day: date) -> None:
-    sub = running(start_at=at(start.isoformat()))
-    (row,) = renewals(day.isoformat(), sub, won(term_months=Decimal(months)))
-    expected = term_end(sub, months, Commercial(time_zone=ZONE), at(day.isoformat()))
-    assert row.term_end_date == expected.isoformat()
+ZONES = st.sampled_from(["Europe/London", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angeles"])
+HOURS = st.integers(0, 23)
+
+
+@given(
+    st.dates(date(2023, 1, 1), date(2026, 1, 1)),
+    HOURS,
+    st.integers(1, 36),
+    st.dates(date(2026, 1, 2), date(2027, 1, 1)),
+    HOURS,
+    ZONES,
+)
+def test_terms_end_where_the_planner_ends_them(
+    start: date, began: int, months: int, day: date, hour: int, zone: str
+) -> None:
+    """And each finds the renewal that the planner opens for it, by its key."""
+    sub = running(start_at=at(start.isoformat(), began))
+    term = running_term(sub, months, Commercial(time_zone=zone), at(day.isoformat(), hour))
+    opened = Opportunity(id="006R", renewal_key=renewal_key(sub, term), stage="Renewal", currency="GBP")
+    (row,) = renewals(day.isoformat(), sub, won(term_months=Decimal(months)), opened, hour=hour, zone=zone)
+    assert (row.term_end_date, row.renewal_opportunity_id) == (term.day.isoformat(), "006R")
 
 
 def to_cash(
