@@ -210,6 +210,14 @@ def test_a_ledger_is_moved_to_another_org_only_by_naming_it(
     with contextlib.closing(sqlite3.connect(file)) as database, database:
         database.execute("UPDATE cursor SET value = '00DZz0000000009:production' WHERE name = 'bound.org'")
     check_refused(run(environment, "worker", "--once"), MISUSED, "00DZz0000000009", own["org_id"], "ledger rebind")
+    looked = run(environment, "doctor")
+    assert looked.returncode == FAILED
+    (told,) = [line for line in looked.stdout.splitlines() if line.startswith("failed")]
+    assert told.startswith(
+        "failed   ledger: belongs to Salesforce org 00DZz0000000009 (production), but the credentials"
+    )
+    assert f"lead to Salesforce org {own['org_id']}" in told
+    assert "ledger rebind" in told
     wrong = run(environment, "ledger", "rebind", "--org", "00DZz0000000009", "--stripe-account", own["stripe_account"])
     check_refused(wrong, MISUSED, "nothing was changed", own["org_id"])
     moved = run(environment, "ledger", "rebind", "--org", own["org_id"], "--stripe-account", own["stripe_account"])

@@ -25,6 +25,10 @@ STRIPE_ACCOUNT = "bound.stripe_account"
 STRIPE_KEY = "bound.stripe_key"
 SANDBOX = "sandbox"
 LIVE = "live"
+MEND = (
+    "Mend the credentials, give the other system a ledger of its own (SYNC_DATABASE_URL), or move this one on purpose: "
+    "sync-pipeline ledger rebind"
+)
 
 
 class WrongSystem(Exception):
@@ -86,23 +90,32 @@ def require_own_systems(settings: Settings, ledger: Ledger, salesforce: Salesfor
             )
         with ledger.tx() as conn:
             bind(conn, found, now)
-    elif salesforce.org_id != own.org_id:
-        raise WrongSystem(_elsewhere(ledger, own.org, f"Salesforce org {salesforce.org_id}"))
-    elif key != known_key:
-        account, mode = stripe.account_id(), _mode(settings)
-        if (account, mode) != (own.stripe_account, own.stripe_mode):
-            raise WrongSystem(_elsewhere(ledger, own.stripe, f"Stripe account {account} ({mode})"))
+    else:
+        strange = strange_org(own, salesforce.org_id)
+        if strange is None and key != known_key:
+            strange = strange_account(own, settings, stripe.account_id())
+        if strange is not None:
+            raise WrongSystem(f"the ledger {ledger.name} {strange}; nothing was read or written. {MEND}")
     if key != known_key:
         with ledger.tx() as conn:
             cursors.put(conn, STRIPE_KEY, key, now)
 
 
-def _elsewhere(ledger: Ledger, own: str, found: str) -> str:
-    return (
-        f"the ledger {ledger.name} belongs to {own}, but the credentials lead to {found}; nothing was read or written. "
-        "Mend the credentials, give the other system a ledger of its own (SYNC_DATABASE_URL), or move this one on "
-        "purpose: sync-pipeline ledger rebind"
-    )
+def strange_org(own: Binding, org_id: str) -> str | None:
+    """What the ledger belongs to and to which org the credentials lead instead; None where it is the same one."""
+    return None if org_id == own.org_id else _elsewhere(own.org, f"Salesforce org {org_id}")
+
+
+def strange_account(own: Binding, settings: Settings, account: str) -> str | None:
+    """The same of the Stripe account to which the key leads, and of the key's mode."""
+    mode = _mode(settings)
+    if (account, mode) == (own.stripe_account, own.stripe_mode):
+        return None
+    return _elsewhere(own.stripe, f"Stripe account {account} ({mode})")
+
+
+def _elsewhere(own: str, found: str) -> str:
+    return f"belongs to {own}, but the credentials lead to {found}"
 
 
 def _check_expected(settings: Settings, salesforce: Salesforce, stripe: Stripe) -> None:

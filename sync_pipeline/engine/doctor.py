@@ -12,12 +12,13 @@ from typing import Literal
 from sync_pipeline.config.rules import RulesError, RulesFile, read_rules
 from sync_pipeline.config.settings import Settings
 from sync_pipeline.engine.assembly import build_env, build_salesforce, build_stripe, open_existing_ledger
+from sync_pipeline.engine.binding import MEND, Binding, bound, strange_account, strange_org
 from sync_pipeline.engine.env import ClockUnreachable
 from sync_pipeline.engine.guard import hold
 from sync_pipeline.engine.org_check import check_org
 from sync_pipeline.ledger import migrations
 from sync_pipeline.ledger.buckets import LONGEST_LEAD_US
-from sync_pipeline.ledger.database import LedgerError
+from sync_pipeline.ledger.database import Ledger, LedgerError
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.stripe.client import API_VERSION, Stripe
@@ -38,10 +39,14 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Every check, in the order in which a new installation needs them."""
-    ledger = _ledger(settings)
+    ledger, own = _ledger(settings), None
     yield ledger
     if ledger.verdict == "ok":
-        yield _guards(settings)
+        with open_existing_ledger(settings) as opened:
+            guards = _guards(opened)
+            with opened.read() as conn:
+                own = bound(conn)
+        yield guards
     try:
         file = read_rules(settings.rules_file)
     except RulesError as error:
@@ -51,8 +56,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
     if file.rules.commercial.go_live is None:
         detail = "go_live is not set: every deal that was ever won is billed; set it before the first run"
         yield Finding("go-live", "warning", detail)
-    yield from _salesforce(settings, file)
-    yield from _stripe(settings)
+    yield from _salesforce(settings, file, own)
+    yield from _stripe(settings, own)
     if settings.clock_url is not None:
         yield _virtual_clock(settings)
 
@@ -71,13 +76,13 @@ def _ledger(settings: Settings) -> Finding:
     return Finding("ledger", "ok", f"at {found}")
 
 
-def _guards(settings: Settings) -> Finding:
-    with open_existing_ledger(settings) as ledger:
-        held = hold(ledger)
+def _guards(ledger: Ledger) -> Finding:
+    held = hold(ledger)
     return Finding("guards", "ok", "none has stopped the sync") if held is None else Finding("guards", "failed", held)
 
 
-def _salesforce(settings: Settings, file: RulesFile) -> Iterator[Finding]:
+def _salesforce(settings: Settings, file: RulesFile, own: Binding | None) -> Iterator[Finding]:
+    """`own` is what the ledger belongs to."""
     salesforce = build_salesforce(settings, file.rules)
     signed_in = _answered("Salesforce sign-in", lambda: f"org {salesforce.org_id}")
     yield signed_in
@@ -93,6 +98,8 @@ def _salesforce(settings: Settings, file: RulesFile) -> Iterator[Finding]:
         yield Finding("Salesforce org", "failed", f"this is {salesforce.org_id}, expected {expected}")
     else:
         yield Finding("Salesforce org", "ok", "the expected one")
+    if own is not None and (strange := strange_org(own, salesforce.org_id)):
+        yield Finding("ledger", "failed", f"{strange}. {MEND}")
     yield from _rules_in_the_org(salesforce, file)
     if salesforce.api_usage is not None:
         used, allowed = salesforce.api_usage
@@ -115,19 +122,21 @@ def _rules_in_the_org(salesforce: Salesforce, file: RulesFile) -> Iterator[Findi
         yield Finding("Salesforce fields", "ok", f"{mapped} fields fit the rules")
 
 
-def _stripe(settings: Settings) -> Iterator[Finding]:
+def _stripe(settings: Settings, own: Binding | None) -> Iterator[Finding]:
     stripe = build_stripe(settings)
     account = _answered("Stripe sign-in", lambda: f"account {stripe.account_id()}")
     yield account
     if account.verdict == "ok":
+        found = account.detail.removeprefix("account ")
         if settings.expect_stripe_account is None:
-            found = account.detail.removeprefix("account ")
             detail = f"set SYNC_EXPECT_STRIPE_ACCOUNT={found}, so that another account is never written to"
             yield Finding("Stripe account", "warning", detail)
-        elif not account.detail.endswith(settings.expect_stripe_account):
+        elif found != settings.expect_stripe_account:
             yield Finding("Stripe account", "failed", f"{account.detail}, expected {settings.expect_stripe_account}")
         else:
             yield Finding("Stripe account", "ok", "the expected one")
+        if own is not None and (strange := strange_account(own, settings, found)):
+            yield Finding("ledger", "failed", f"{strange}. {MEND}")
     if settings.stripe_webhook_secrets:
         yield Finding("Stripe webhooks", "ok", f"{len(settings.stripe_webhook_secrets)} signing secrets are set")
     else:
