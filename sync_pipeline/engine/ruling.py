@@ -15,9 +15,11 @@ from sync_pipeline.ledger.database import Ledger, LedgerError
 def rule(ledger: Ledger, env: Env, key: str, side: Side, *, by: str) -> Conflict:
     """Says whose value of the conflict shall count; `key` may be cut short. The account is looked at next.
 
-    Raises LedgerError, naming the conflicts that it could be, where the key names none or several, and for a conflict
-    that a later edit has overtaken.
+    Raises LedgerError, naming the conflicts that it could be, where the key is empty or names none or several, and for
+    a conflict that a later edit has overtaken.
     """
+    if not key.strip():
+        raise LedgerError("no conflict is named; their keys are shown by: sync-pipeline ledger status")
     with ledger.tx() as conn:
         found = conflicts.beginning_with(conn, key)
         if len(found) != 1:

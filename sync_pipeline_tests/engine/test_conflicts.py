@@ -106,6 +106,10 @@ def test_a_ruling_from_the_command_line(clashed: Installation) -> None:
     key = conflict(clashed)["Conflict_Key__c"]
     with pytest.raises(LedgerError, match="names 0 conflicts"):
         rule(clashed.ledger, clashed.env, "nothing", "Stripe", by="Robin")
+    for unset in ("", " "):
+        # As a shell gives a variable that is not set: the only conflict that there is was decided by it.
+        with pytest.raises(LedgerError, match="no conflict is named"):
+            rule(clashed.ledger, clashed.env, unset, "Stripe", by="Robin")
     assert rule(clashed.ledger, clashed.env, key[:6], "Stripe", by="Robin").stripe_in_words == "22"
     clashed.rest()
     clashed.wait(60)
