@@ -59,9 +59,18 @@ class _Loader(yaml.SafeLoader):
                 return self._mapping(node, path)
             if isinstance(node, yaml.SequenceNode):
                 return [self.plain(entry, (*path, number)) for number, entry in enumerate(node.value)]
-            return self.construct_object(node)
+            return self._scalar(node)
         finally:
             self._within.pop()
+
+    def _scalar(self, node: yaml.Node) -> Any:
+        """What has the form of a value and is none, as 2026-02-30, is the text that it is: whoever reads it says what
+        was expected."""
+        try:
+            return self.construct_object(node)
+        except (ValueError, LookupError, AttributeError, OverflowError):
+            # A day or number that does not exist; a tag of something else than what it stands before.
+            return node.value
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
         written: set[Any] = set()

@@ -114,6 +114,16 @@ def test_a_wrong_commercial_value_is_named(tmp_path: Path, before: str, after: s
     ("before", "after", "message"),
     [
         ("  account:\n    object", "  acount:\n    object", "'acount' is not known; did you mean account?"),
+        ("go_live: null", "go_live: 2026-02-30", "go_live '2026-02-30': expected a day as 2026-01-31"),
+        (
+            "go_live: null",
+            "go_live: 2026-01-31T25:00:00",
+            "go_live '2026-01-31T25:00:00': expected a day as 2026-01-31",
+        ),
+        ("go_live: null", "go_live: 0001-01-01T00:00:00+23:00", "expected a day as 2026-01-31"),
+        ("go_live: null", "go_live: !!timestamp soon", "go_live 'soon': expected a day as 2026-01-31"),
+        ("days_until_due: 30", "days_until_due: 0b_", "days_until_due '0b_': expected a whole number from 0"),
+        ("days_until_due: 30", "days_until_due: !!bool maybe", "days_until_due 'maybe': expected a whole number"),
         ("lifetime_value: Lifetime_Value__c", "lifetime_valu: Lifetime_Value__c", "did you mean lifetime_value?"),
         ("      id: Id\n", "      id: [Id]\n", "id: expected an API name as My_Field__c, found ['Id']"),
         ("object: Contract", "objekt: Contract", "object"),
