@@ -18,6 +18,7 @@ from typing import Any, get_args, get_origin
 
 from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.mrr import PERIODS_PER_YEAR
+from sync_pipeline.core.salesforce_ids import record_id
 
 
 def setting_value(name: str, hint: Any, value: Any) -> Any:
@@ -68,17 +69,18 @@ def _amount(value: Any) -> Decimal:
 def _amounts(value: Any) -> dict[str, Decimal]:
     if not isinstance(value, dict):
         raise ValueError("expected currencies with an amount each, as {GBP: 10000}")
-    return {_billed_currency(currency): _amount(amount) for currency, amount in value.items()}
+    return {_currency(currency): _amount(amount) for currency, amount in value.items()}
 
 
-def _billed_currency(value: Any) -> str:
-    """One that Stripe bills: a limit in another one would never be met."""
-    currency = _currency(value)
+def _currency(value: Any) -> str:
+    """One that Stripe bills: no deal in another one is billed, and no limit in it is ever met."""
+    if not isinstance(value, str) or not re.fullmatch("[A-Z]{3}", value):
+        raise ValueError("expected an ISO code of three capital letters")
     try:
-        exponent(currency)
+        exponent(value)
     except MoneyError as error:
         raise ValueError(f"{error}; expected one that Stripe bills") from None
-    return currency
+    return value
 
 
 def _percent(value: Any) -> int:
@@ -105,11 +107,12 @@ def _day(value: Any) -> str:
         raise ValueError("expected a day as 2026-01-31") from None
 
 
-def _currency(value: Any) -> str:
-    # One that Stripe does not bill is said on every deal, where the people who sold it see it.
-    if not isinstance(value, str) or not re.fullmatch("[A-Z]{3}", value):
-        raise ValueError("expected an ISO code of three capital letters")
-    return value
+def _task_owner(value: Any) -> str:
+    """The 18 characters of the id, as a Task shows its owner."""
+    found = record_id(value) if isinstance(value, str) else None
+    if found is None or not found.startswith(("005", "00G")):
+        raise ValueError("expected the id of a user (005...) or a queue (00G...), 15 or 18 characters")
+    return found
 
 
 def _intervals(value: Any) -> dict[str, tuple[str, int]]:
@@ -129,6 +132,7 @@ PLAIN: Mapping[Any, Callable[[Any], Any]] = {bool: _flag, int: _whole_number, st
 NARROWER: Mapping[str, Callable[[Any], Any]] = {
     "go_live": _day,
     "default_currency": _currency,
+    "task_queue": _task_owner,
     "intervals": _intervals,
     "most_records": partial(_whole_number, at_least=1),
     "mrr": _amounts,

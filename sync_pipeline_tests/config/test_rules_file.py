@@ -93,10 +93,37 @@ def test_every_mistake_is_told_at_once(tmp_path: Path) -> None:
             "mrr {'GPB': 5000}: currency 'GPB' is not known; expected one that Stripe bills",
         ),
         ("default_currency: GBP", "default_currency: pounds", "default_currency 'pounds': expected an ISO code"),
+        (
+            "default_currency: GBP",
+            "default_currency: GPB",
+            "default_currency 'GPB': currency 'GPB' is not known; expected one that Stripe bills",
+        ),
+        ("task_queue: null", "task_queue: 00G", "task_queue '00G': expected the id of a user (005...) or a queue (00G"),
+        (
+            "task_queue: null",
+            "task_queue: 001Aa0000000001IAA",
+            "expected the id of a user (005...) or a queue (00G...)",
+        ),
+        (
+            "task_queue: null",
+            "task_queue: 00GAa0000000001IAB",
+            "expected the id of a user (005...) or a queue (00G...)",
+        ),
+        ("task_queue: null", "task_queue: 5", "task_queue 5: expected the id of a user (005...) or a queue (00G...)"),
         ("collection_method: send_invoice", "collection_method: send_invoices", "did you mean send_invoice?"),
         ("days_until_due: 30", "days_until_due: thirty", "days_until_due"),
         ("commands_days: 90", "commands_days: 1", "expected a whole number from 31"),
         ("go_live: null", "go_live: soon", "go_live"),
+        ("go_live: null", "go_live: 2026-02-30", "go_live '2026-02-30': expected a day as 2026-01-31"),
+        (
+            "go_live: null",
+            "go_live: 2026-01-31T25:00:00",
+            "go_live '2026-01-31T25:00:00': expected a day as 2026-01-31",
+        ),
+        ("go_live: null", "go_live: 0001-01-01T00:00:00+23:00", "expected a day as 2026-01-31"),
+        ("go_live: null", "go_live: !!timestamp soon", "go_live 'soon': expected a day as 2026-01-31"),
+        ("days_until_due: 30", "days_until_due: 0b_", "days_until_due '0b_': expected a whole number from 0"),
+        ("days_until_due: 30", "days_until_due: !!bool maybe", "days_until_due 'maybe': expected a whole number"),
         ("Monthly: [month, 1]", "Monthly: month", "Monthly"),
         ("Monthly: [month, 1]", "Monthly: [fortnight, 1]", "Monthly"),
         ("Monthly: [month, 1]", "Monthly: [month, 0]", "Monthly"),
@@ -114,16 +141,6 @@ def test_a_wrong_commercial_value_is_named(tmp_path: Path, before: str, after: s
     ("before", "after", "message"),
     [
         ("  account:\n    object", "  acount:\n    object", "'acount' is not known; did you mean account?"),
-        ("go_live: null", "go_live: 2026-02-30", "go_live '2026-02-30': expected a day as 2026-01-31"),
-        (
-            "go_live: null",
-            "go_live: 2026-01-31T25:00:00",
-            "go_live '2026-01-31T25:00:00': expected a day as 2026-01-31",
-        ),
-        ("go_live: null", "go_live: 0001-01-01T00:00:00+23:00", "expected a day as 2026-01-31"),
-        ("go_live: null", "go_live: !!timestamp soon", "go_live 'soon': expected a day as 2026-01-31"),
-        ("days_until_due: 30", "days_until_due: 0b_", "days_until_due '0b_': expected a whole number from 0"),
-        ("days_until_due: 30", "days_until_due: !!bool maybe", "days_until_due 'maybe': expected a whole number"),
         ("lifetime_value: Lifetime_Value__c", "lifetime_valu: Lifetime_Value__c", "did you mean lifetime_value?"),
         ("      id: Id\n", "      id: [Id]\n", "id: expected an API name as My_Field__c, found ['Id']"),
         ("object: Contract", "objekt: Contract", "object"),
@@ -285,6 +302,21 @@ def test_a_key_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RulesError, match=r"absent\.yaml"):
         load_rules(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("named", "kept"),
+    [
+        # The capitals of the first five are G and A, at 2 and 3: 4 + 8 = 12, which is M.
+        ("00GAa0000000001", "00GAa0000000001MAA"),
+        ("00GAa0000000001MAA", "00GAa0000000001MAA"),
+        ("005Aa0000000001IAA", "005Aa0000000001IAA"),
+    ],
+)
+def test_a_queue_is_kept_by_the_id_that_salesforce_shows(tmp_path: Path, named: str, kept: str) -> None:
+    """A Task that was given to the 15 characters shows the 18, which would look like another owner."""
+    path = changed(tmp_path, "task_queue: null", f"task_queue: {named}")
+    assert load_rules(path).commercial.task_queue == kept
 
 
 def test_what_a_user_writes_takes_effect(tmp_path: Path) -> None:
