@@ -44,6 +44,7 @@ from sync_pipeline.core.unbilled import unbilled_deals
 from sync_pipeline.core.world import Billing, Deal, World
 
 NOT_BILLED = Unknown("nothing is billed yet")
+NOT_PAID = Unknown("no money has come in yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +385,7 @@ def first_payment_at(world: World, rules: Rules, subject: Subject) -> Observatio
     if own_subscription(world, subject) is None or _amendment(world, rules, subject) is not None:
         return NOT_BILLED
     paid = payments_of(world, subject)
-    return Present(paid[0][0]) if paid else NOT_BILLED
+    return Present(paid[0][0]) if paid else NOT_PAID
 
 
 def item_id(world: World, rules: Rules, subject: Subject) -> Observation[Any]:

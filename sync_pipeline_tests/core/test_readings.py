@@ -166,7 +166,7 @@ def paid(number: int, at: int, **changed: Any) -> Invoice:
     return Invoice(**(values | changed))
 
 
-NOTHING_PAID = Unknown("nothing is billed yet")
+NOTHING_PAID = Unknown("no money has come in yet")
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,14 @@ def test_a_conflict_that_is_decided_waits_for_nobody(paid: Installation, kept: S
     assert ruled.verdict == verdict
 
 
+def test_of_a_deal_that_is_billed_it_is_not_said_that_nothing_is(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    deal = only(sync.sandbox, "Opportunity")["Id"]
+    (found,) = explain(sync.engine, f"Opportunity/{deal}", "First_Payment_At__c")
+    assert found.verdict == "nothing is written: no money has come in yet"
+
+
 def test_an_edit_by_hand_is_told_apart_from_a_value_that_is_not_written_yet(paid: Installation) -> None:
     account = only(paid.sandbox, "Account")["Id"]
     edit(paid.sandbox, "Account", account, Lifetime_Value__c=1)
