@@ -43,7 +43,7 @@ def undo(run: str | None, write: bool, allow: bool) -> None:
         planned = plan_undo(running, run)
         for command in (each for commands in planned.commands.values() for each in commands):
             for change in command.changes:
-                click.echo(f"set back: {command.target} {change.field}: {change.old} -> {_value(change.new)}")
+                click.echo(f"set back: {command.target} {change.field}: {_value(change.old)} -> {_value(change.new)}")
         for line in planned.again:
             click.echo(f"the rules would write it again: {line.target} {line.field} ({line.why})")
         if planned.leads_to is not None:
@@ -72,8 +72,10 @@ def _tell_stays(stays: Iterable[Stays]) -> None:
         click.echo(f"stays: {line.target} {line.field}: {line.why}".replace(" : ", ": "))
 
 
-def _value(value: Any) -> Any:
-    return "empty" if value is None else value
+def _value(value: Any) -> str:
+    from sync_pipeline.engine.explain_text import in_words
+
+    return "empty" if value is None else in_words(value)
 
 
 def _shown(run: RunSummary) -> str:

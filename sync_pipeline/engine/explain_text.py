@@ -121,8 +121,13 @@ def _value(rule: FieldRule | None, value: Any) -> str:
         return "nothing"
     if rule is not None and rule.personal:
         return f"a personal value ({str(value)[:13]})"
-    if rule is not None and rule.canon == "moment":
-        return _moment(int(value) * 1_000_000)
+    return in_words(value)
+
+
+def in_words(value: Any) -> str:
+    """A canonical value: numbers and amounts are texts in it, and what is a whole number is a moment in seconds UTC."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return _moment(value * 1_000_000)
     return str(value)
 
 

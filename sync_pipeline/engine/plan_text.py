@@ -15,6 +15,7 @@ from rich.table import Table
 from sync_pipeline.core import canonical
 from sync_pipeline.core.money import Money
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.engine.explain_text import in_words
 from sync_pipeline.engine.markdown import table
 from sync_pipeline.engine.planning import InvoiceEffect, PlanDocument, RecurringEffect, Waiting
 from sync_pipeline.frames.rows import PlannedWrite
@@ -100,7 +101,7 @@ def shown(value: Any) -> str:
     """A canonical value in a cell: a personal one, which is a hash, is only called so."""
     if value is None:
         return "empty"
-    return "(personal)" if isinstance(value, str) and value.startswith("hmac:") else _cut(str(value))
+    return "(personal)" if isinstance(value, str) and value.startswith("hmac:") else _cut(in_words(value))
 
 
 def _decoded(encoded: str | None) -> Any:

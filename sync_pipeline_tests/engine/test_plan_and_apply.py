@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -217,6 +218,22 @@ def test_people_read_money_as_money(sync: Installation) -> None:
     assert "  new deal  " in text
     assert "  write-back  " in text
     assert f"{len(planned.writes) - 2} more writes are not shown." in markdown
+
+
+def test_people_read_moments_as_moments(sync: Installation) -> None:
+    win(sync.sandbox)
+    sync.rest()
+    pay(sync.sandbox)
+    sync.wait(5)
+    (paid_at,) = [each["status_transitions"]["paid_at"] for each in records(sync.sandbox, "invoice")]
+    planned = plan_of(sync)
+    (first,) = [write for write in planned.writes if write.field == "First_Payment_At__c"]
+    assert first.new == str(paid_at), "machines read seconds"
+    shown = f"{datetime.fromtimestamp(paid_at, UTC):%Y-%m-%d %H:%M:%S}"
+    assert f"| First_Payment_At__c | empty | {shown} |" in as_markdown(planned)
+    text = as_text(planned, width=200)
+    assert str(paid_at) not in text
+    assert all(part in text for part in shown.split())
 
 
 def test_a_deal_that_was_amended_before_it_is_billed_is_written_as_shown(sync: Installation) -> None:
