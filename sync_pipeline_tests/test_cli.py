@@ -241,9 +241,11 @@ def test_the_audit_is_verified_and_a_changed_row_shows(sandbox: SandboxHandle, e
     win(sandbox)
     assert run(environment, "worker", "--once").returncode == FINE
     account = only(sandbox, "Account")["Id"]
-    explained = run(environment, "explain", f"Account/{account}", "MRR__c")
-    assert explained.returncode == FINE
-    assert explained.stdout.startswith(f"Account/{account} MRR__c = 3750\n")
+    link = f"https://northwind.lightning.force.com/lightning/r/Account/{account}/view"
+    for named in (f"Account/{account}", f"Account/{account[:15]}", account, link):
+        explained = run(environment, "explain", named, "MRR__c")
+        assert explained.returncode == FINE
+        assert explained.stdout.startswith(f"Account/{account} MRR__c = 3750\n")
     kept = run(environment, "ledger", "retain")
     assert (kept.returncode, kept.stdout) == (
         FINE,

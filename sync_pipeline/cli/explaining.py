@@ -18,13 +18,15 @@ def explain(reference: str, field: str | None, as_json: bool) -> None:
 
     OBJECT is a Salesforce object (Account, Opportunity, OpportunityLineItem, Contract, Task, ...) or one of Stripe's
     (customer, subscription, subscription_item, ...); records can be named as `plan`, `undo` and `ledger status` show
-    them. Without FIELD all fields are shown that the sync keeps.
+    them, or by the link of their page in Salesforce. Without FIELD all fields are shown that the sync keeps.
     """
+    from sync_pipeline.engine.by_name import reference as as_reference
     from sync_pipeline.engine.explain import explain as explain_record
     from sync_pipeline.engine.explain_text import as_data, as_text
 
-    if "/" not in reference and ":" not in reference:
+    named = as_reference(reference)
+    if ("/" not in named and ":" not in named) or "://" in named:
         raise click.BadParameter(f"{reference!r} is not OBJECT/ID, e.g. Account/001Kj00000XyzABIA1.")
     with engine("explain") as running:
-        found = explain_record(running, reference, field)
+        found = explain_record(running, named, field)
     click.echo(json.dumps(as_data(found), indent=2, default=str) if as_json else as_text(found))

@@ -43,8 +43,13 @@ def reference(text: str) -> str:
     if (page := RECORD_PAGE.search(named)) is not None:
         return f"{page[1]}/{record_id(page[2]) or page[2]}"
     name, _, bare = named.rpartition("/")
-    name = name or next((known for start, known in PREFIXES.items() if bare.startswith(start)), "")
+    name = name or kind_of(bare) or ""
     return f"{name}/{record_id(bare) or bare}" if name else named
+
+
+def kind_of(bare: str) -> str | None:
+    """The object whose ids begin so; None for an id of which that cannot be told."""
+    return next((known for start, known in PREFIXES.items() if bare.startswith(start)), None)
 
 
 def require_accounts(engine: Engine, accounts: Collection[str]) -> None:

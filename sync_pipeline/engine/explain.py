@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from heapq import merge
 from typing import Any
 
@@ -24,6 +25,7 @@ from sync_pipeline.core.observation import Absent, Unknown
 from sync_pipeline.core.readings import Subject, subjects
 from sync_pipeline.core.rules import FieldRule, Rules
 from sync_pipeline.core.world import World
+from sync_pipeline.engine.by_name import PREFIXES, kind_of
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.explain_failures import explained_failure
 from sync_pipeline.engine.explain_terms import billing_with, explained_terms
@@ -142,6 +144,11 @@ def _asked(engine: Engine, reference: str) -> Asked:
     name, _, rest = bare.partition("/")
     record_id = rest.split("/")[0]
     own = next((own for own, names in engine.rules.salesforce.items() if names.object == name), None)
+    objects = sorted(names.object for own, names in engine.rules.salesforce.items() if own not in ONLY_READ)
+    known = (*objects, *STRIPE_OBJECTS)
+    meant = next((each for each in known if each.casefold() == name.casefold()), name)
+    if meant != name:
+        raise NothingToExplain(f"{name!r} is not an object of the sync; did you mean {meant}?")
     if own in ONLY_READ:
         raise NothingToExplain(f"the sync reads {name} and writes nothing to it; ask for the line that it lists")
     if own is not None:
@@ -156,14 +163,16 @@ def _asked(engine: Engine, reference: str) -> Asked:
         return Asked("", bare, account, None, frozenset(targets))
     if name in STRIPE_OBJECTS or ":" in bare:
         raise NothingToExplain(f"the sync never wrote {reference}")
-    objects = sorted(names.object for own, names in engine.rules.salesforce.items() if own not in ONLY_READ)
-    known = ", ".join((*objects, *STRIPE_OBJECTS))
-    raise NothingToExplain(f"{name!r} is not an object of the sync; use one of {known} and an id")
+    near = "".join(f"; did you mean {each}?" for each in get_close_matches(name, known, n=1))
+    raise NothingToExplain(f"{name!r} is not an object of the sync; use one of {', '.join(known)} and an id{near}")
 
 
 def _of_salesforce(engine: Engine, name: str, own: str, record_id: str) -> Asked:
     if not SALESFORCE_ID.fullmatch(record_id):
         raise NothingToExplain(f"{record_id!r} is not a Salesforce id (18 letters and digits)")
+    of = kind_of(record_id)
+    if of != name and (of is not None or name in PREFIXES.values()):
+        raise NothingToExplain(f"{record_id} is no {name} id" + (f", but one of {of}" if of is not None else ""))
     shown: Mapping[str, Any] = {}
     if own in FAILURES:
         shown = engine.salesforce.record(own, record_id) or {}
@@ -172,19 +181,22 @@ def _of_salesforce(engine: Engine, name: str, own: str, record_id: str) -> Asked
         account = shown.get("what_id" if own == "task" else "account_id")
     else:
         account = engine.salesforce.account_of(own, record_id)
-    of = frozenset({record_id})
+    named = frozenset({record_id})
     if account is not None:
-        return Asked(name, record_id, account, own, of, shown)
+        return Asked(name, record_id, account, own, named, shown)
     with engine.ledger.read() as conn:
         account = audit.account_of(conn, record_id)
     if account is None:
         raise NothingToExplain(f"there is no {name} {record_id}, or it belongs to no Account")
-    return Asked(name, record_id, account, None, of, is_gone=True)
+    return Asked(name, record_id, account, None, named, is_gone=True)
 
 
 def _of_stripe(engine: Engine, name: str, record_id: str) -> Asked:
     with engine.ledger.read() as conn:
         account = links.accounts_of(conn, "stripe", name, [record_id]).get(record_id)
+        # People choose the ids of products and coupons, and old ones of customers, which the links know.
+        if account is None and name not in SHARED and (of := kind_of(record_id)) not in (None, name):
+            raise NothingToExplain(f"{record_id} is no {name} id, but one of {of}")
         account = account or audit.account_of(conn, record_id)
     if account is None and name == "subscription_item":
         account = engine.salesforce.account_of("line", record_id, by="stripe_item_id")
