@@ -58,6 +58,9 @@ def receiver(host: str, port: int) -> None:
 def worker(once: bool, allow: bool) -> None:
     """Run the loop without Dagster: look for changes, bring dirty accounts to rest. Prints a JSON summary last.
 
+    In it `accounts` counts looks at Accounts, and `settled`, `deferred` and `resting` how those ended: an Account that
+    is looked at twice counts twice.
+
     It waits for a system that does not answer; where access is refused, it ends. Accounts `with_others` are worked on
     by another process, or were when it died: they are due again in two minutes.
 
