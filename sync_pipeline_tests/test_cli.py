@@ -190,6 +190,7 @@ def test_a_new_org_is_begun_with_once_and_mended_by_line(sandbox: SandboxHandle,
 def test_resolve_names_a_conflict_that_there_is(environment: dict[str, str]) -> None:
     assert run(environment, "ledger", "upgrade").returncode == FINE
     check_refused(run(environment, "resolve", "5f0c9a17", "--keep", "stripe"), MISUSED, "names 0 conflicts", "status")
+    check_refused(run(environment, "resolve", "", "--keep", "stripe"), MISUSED, "no conflict is named", "status")
 
 
 def test_a_rules_file_that_is_not_there_is_made_by_init_and_by_nothing_else(
@@ -264,7 +265,15 @@ def test_the_audit_is_verified_and_a_changed_row_shows(sandbox: SandboxHandle, e
     assert tampered.returncode == FAILED
     assert "the trigger audit_append_only_update is gone" in tampered.stdout
     assert (heads.read_text(), f"{heads} is as it was" in tampered.stdout) == (kept_heads, True)
-    assert f"{account} row 3: was changed after it was written" in tampered.stdout
+    changed = f"{account} row 3: was changed after it was written"
+    assert changed in tampered.stdout
+    # Also by the 15 characters of the id that Salesforce's reports show.
+    for name in (account, account[:15]):
+        of_one = run(environment, "ledger", "verify", "--account", name)
+        assert (of_one.returncode, changed in of_one.stdout) == (FAILED, True)
+    check_refused(run(environment, "ledger", "verify", "--account", "junk"), MISUSED, "'junk' is not an Account id")
+    unknown = run(environment, "ledger", "verify", "--account", "001Aa0000000999IAA")
+    check_refused(unknown, MISUSED, "knows no Account 001Aa0000000999IAA")
 
 
 def test_a_plan_is_kept_and_written_as_it_was_shown(
@@ -355,7 +364,11 @@ def test_a_system_that_does_not_answer_is_exit_code_1(sandbox: SandboxHandle, en
         ({"SYNC_EXPECT_STRIPE_ACCOUNT": "acct_other"}, ["reconcile"], ["acct_other"]),
         ({"STRIPE_WEBHOOK_SECRETS": ""}, ["receiver"], ["STRIPE_WEBHOOK_SECRETS"]),
         ({}, ["resync", "006Aa0000000001IAA"], ["006Aa0000000001IAA"]),
-        ({}, ["explain", "001Aa0000000001IAA"], ["OBJECT/ID"]),
+        ({}, ["explain", "Northwind"], ["OBJECT/ID"]),
+        ({}, ["explain", "https://dashboard.stripe.com/customers/cus_1"], ["OBJECT/ID"]),
+        ({}, ["plan", "--out", "/nowhere/x.json"], ["/nowhere/x.json cannot be written: No such file or directory"]),
+        ({}, ["plan", "--json", "--markdown"], ["--json", "--markdown", "one of them"]),
+        ({}, ["rules", "show", "--json", "--markdown"], ["--json", "--markdown", "one of them"]),
         ({}, ["explain", "Acount/001Aa0000000001IAA"], ["Acount", "Account"]),
         ({}, ["worker", "--twice"], ["--twice"]),
         ({}, ["wrker"], ["wrker"]),
@@ -382,7 +395,11 @@ def test_a_ledger_file_that_is_none(environment: dict[str, str], tmp_path: Path,
         assert done.returncode == FINE, done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["ledger", "status"], ["resync", "001Aa0000000001IAA"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["ledger", "status"], ["ledger", "verify"], ["ledger", "retain"], ["resync", "001Aa0000000001IAA"]],
+    ids=" ".join,
+)
 def test_a_mistyped_path_makes_no_ledger(environment: dict[str, str], tmp_path: Path, arguments: list[str]) -> None:
     """An empty new ledger would look like one in which nothing waits."""
     file = tmp_path / "nowhere" / "ledgr.db"
@@ -391,12 +408,21 @@ def test_a_mistyped_path_makes_no_ledger(environment: dict[str, str], tmp_path: 
     assert not file.parent.exists()
 
 
+def test_an_empty_file_is_no_ledger_whose_audit_is_whole(environment: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    file.touch()
+    done = run(environment | {"SYNC_DATABASE_URL": f"sqlite:///{file}"}, "ledger", "verify")
+    check_refused(done, MISUSED, "no ledger", "ledger.db")
+
+
 def test_the_state_of_the_ledger_needs_no_credentials(tmp_path: Path) -> None:
     alone = {"SYNC_HOME": str(tmp_path)}
     assert run(alone, "ledger", "upgrade").returncode == FINE
     status = run(alone, "ledger", "status", "--json")
     assert status.returncode == FINE, status.stderr
     assert json.loads(status.stdout)["work"]["dirty"] == 0
+    whole = run(alone, "ledger", "verify")
+    assert (whole.returncode, whole.stdout) == (FINE, "0 audit rows in 0 chains, 0 problems\n")
 
 
 @pytest.mark.parametrize("command", [["resync"], ["plan", "--account"]], ids=" ".join)
@@ -574,6 +600,9 @@ def test_demo_lists_its_stories_and_plays_one_by_name(tmp_path: Path) -> None:
     assert played.returncode == FINE, played.stdout
     assert "sales edits: Opportunity StageName Closed Lost" in played.stdout
     check_refused(run({}, "demo", "deal-lots"), MISUSED, "deal-lots", "deal-lost", "demo --list")
+    (tmp_path / "file").touch()
+    no_folder = run({}, "demo", "deal-lost", "--keep", str(tmp_path / "file" / "demo"))
+    check_refused(no_folder, MISUSED, "file/demo cannot be written: Not a directory")
 
 
 def test_demo_plays_stories_of_ones_own(tmp_path: Path) -> None:

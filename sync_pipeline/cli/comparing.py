@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
-from sync_pipeline.cli.opening import engine, require_account_ids, terminal_width
+from sync_pipeline.cli.opening import AccountId, engine, only_one_form, terminal_width, text_file
 
 
 @click.command(epilog="Example:  sync-pipeline reconcile --json")
@@ -30,14 +31,15 @@ def reconcile(as_json: bool, allow: bool) -> None:
 @click.option(
     "--account",
     "accounts",
+    type=AccountId(),
     metavar="ID",
     multiple=True,
     help="Only this Account, from fresh reads; may be given again. Without it all, from full listings.",
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Keep the plan for `apply`.")
-@click.option("--json", "form", flag_value="json", help="As JSON.")
-@click.option("--markdown", "form", flag_value="markdown", help="As Markdown, for a pull request.")
-def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--markdown", is_flag=True, help="As Markdown, for a pull request.")
+def plan(accounts: tuple[str, ...], out: Path | None, as_json: bool, markdown: bool) -> None:
     """Show every write that would be made, why, and the money that it moves, without making any.
 
     Ends with 1 when there is something to write or to decide, an Account could not be read, or a write is in doubt.
@@ -48,8 +50,8 @@ def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
     from sync_pipeline.engine.planning import document, foresee_accounts
     from sync_pipeline.engine.reconcile import compare, read_tables
 
-    require_account_ids(accounts)
-    with engine("plan") as running:
+    only_one_form(as_json, markdown)
+    with text_file(out) if out is not None else nullcontext() as file, engine("plan") as running:
         if accounts:
             ahead = foresee_accounts(running, accounts)
             for each in ahead:
@@ -59,12 +61,12 @@ def plan(accounts: tuple[str, ...], out: Path | None, form: str | None) -> None:
         else:
             ahead = list(compare(running, read_tables(running)).ahead.values())
         planned = document(running, ahead)
-    kept = canonical.encode(planned)
-    if out is not None:
-        out.write_text(kept + "\n", "utf-8")
-    if form == "json":
+        kept = canonical.encode(planned)
+        if file is not None:
+            file.write(kept + "\n")
+    if as_json:
         click.echo(kept)
-    elif form == "markdown":
+    elif markdown:
         click.echo(as_markdown(planned))
     else:
         click.echo(as_text(planned, width=terminal_width()))

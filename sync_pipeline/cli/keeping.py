@@ -10,11 +10,11 @@ from pathlib import Path
 
 import click
 
-from sync_pipeline.cli.opening import require_account_ids
+from sync_pipeline.cli.opening import AccountId
 
 
 @click.command(epilog="Example:  sync-pipeline resync 001Kj00000XyzABIA1")
-@click.argument("accounts", nargs=-1, required=True)
+@click.argument("accounts", type=AccountId(), nargs=-1, required=True)
 def resync(accounts: tuple[str, ...]) -> None:
     """Mark Accounts as changed, so that they are looked at now."""
     from sync_pipeline.config.rules import load_rules
@@ -23,7 +23,6 @@ def resync(accounts: tuple[str, ...]) -> None:
     from sync_pipeline.engine.intake import not_an_account
     from sync_pipeline.engine.intake import resync as mark
 
-    require_account_ids(accounts)
     settings = load_settings()
     salesforce = build_salesforce(settings, load_rules(settings.rules_file))
     with open_existing_ledger(settings) as ledger:
@@ -91,7 +90,7 @@ def ledger_upgrade() -> None:
 
 
 @ledger.command("verify", epilog="Example:  sync-pipeline ledger verify --heads /mnt/write-once/heads.json")
-@click.option("--account", metavar="ID", help="Only this Account's chain.")
+@click.option("--account", type=AccountId(), metavar="ID", help="Only this Account's chain.")
 @click.option(
     "--heads",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -104,19 +103,21 @@ def ledger_verify(account: str | None, heads: Path | None, as_json: bool) -> Non
     Every answered attempt must have its row, and the triggers that stop changes must stand. Who may change the
     database can take all of that away together: keep --heads where they cannot write.
     """
-    from sync_pipeline.config.settings import load_settings
-    from sync_pipeline.engine.assembly import open_current_ledger
+    from sync_pipeline.config.settings import load_local_settings
+    from sync_pipeline.engine.assembly import open_existing_ledger
     from sync_pipeline.ledger import audit, audit_heads, audit_witness
 
     if heads is not None and account is not None:
         raise click.UsageError("--heads holds those of all Accounts; leave out --account.")
     kept = audit_heads.read(heads) if heads is not None else None
-    with open_current_ledger(load_settings()) as opened, opened.read() as conn:
+    with open_existing_ledger(load_local_settings()) as opened, opened.read() as conn:
         problems = audit.verify(conn, account)
         problems += audit_witness.missing_rows(conn, account)
+        chains, rows = audit.extent(conn, account)
+        if account is not None and not chains and not problems:
+            raise click.BadParameter(f"the audit of this ledger knows no Account {account}: nothing was written to it.")
         problems += audit_witness.missing_triggers(conn)
         problems += audit_heads.compare(conn, kept or {})
-        chains, rows = audit.extent(conn, account)
         now = audit_heads.heads(conn)
     if heads is not None and not problems:
         audit_heads.write(heads, now)
@@ -138,12 +139,12 @@ def ledger_retain(as_json: bool) -> None:
     """Remove what is older than `retention` in the rules keeps it. What is left of the audit still verifies."""
     from sync_pipeline.config.rules import load_rules
     from sync_pipeline.config.settings import load_settings
-    from sync_pipeline.engine.assembly import build_env, open_current_ledger
+    from sync_pipeline.engine.assembly import build_env, open_existing_ledger
     from sync_pipeline.engine.retention import retain
 
     settings = load_settings()
     env = build_env(settings)
-    with open_current_ledger(settings) as opened:
+    with open_existing_ledger(settings) as opened:
         removed = retain(opened, load_rules(settings.rules_file), env, run=f"retain-{env.token()}")
     if as_json:
         click.echo(json.dumps(asdict(removed)))

@@ -7,6 +7,8 @@ import sys
 
 import click
 
+from sync_pipeline.cli.opening import only_one_form
+
 
 @click.group()
 def rules() -> None:
@@ -14,19 +16,20 @@ def rules() -> None:
 
 
 @rules.command("show", epilog="Example:  sync-pipeline rules show")
-@click.option("--json", "form", flag_value="json", help="Everything as JSON, in the shape of the rules file.")
-@click.option("--markdown", "form", flag_value="markdown", help="The fields as a Markdown table.")
-def show(form: str | None) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, in the shape of the rules file.")
+@click.option("--markdown", is_flag=True, help="The fields as a Markdown table.")
+def show(as_json: bool, markdown: bool) -> None:
     """Print the rules in force: those of SYNC_RULES over the shipped ones."""
     from sync_pipeline.config.rules import load_rules
     from sync_pipeline.config.rules_table import as_data, as_markdown, as_text
     from sync_pipeline.config.settings import load_local_settings
 
+    only_one_form(as_json, markdown)
     in_force = load_rules(load_local_settings().rules_file)
-    if form == "json":
+    if as_json:
         click.echo(json.dumps(as_data(in_force), indent=2))
     else:
-        click.echo(as_markdown(in_force) if form == "markdown" else as_text(in_force))
+        click.echo(as_markdown(in_force) if markdown else as_text(in_force))
 
 
 @rules.command("check", epilog="Example:  sync-pipeline rules check")

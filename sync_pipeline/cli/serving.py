@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sync_pipeline.cli.opening import engine
+from sync_pipeline.cli.opening import engine, writing
 
 if TYPE_CHECKING:
     from sync_pipeline.engine.context import Engine
@@ -148,4 +148,7 @@ def demo(name: str | None, listed: bool, stories: Path | None, keep: Path | None
     if listed:
         list_stories(known)
     else:
+        if keep is not None:
+            with writing(keep):
+                keep.mkdir(parents=True, exist_ok=True)
         sys.exit(play_story(known, name, keep) if name else play_first(known, keep))
