@@ -164,10 +164,14 @@ def _revenue(billing: Billing, subscriptions: Iterable[Subscription], figure: st
 
 def _rate(item: SubscriptionItem) -> str:
     every = item.interval if item.interval_count == 1 else f"{item.interval_count} {item.interval}s"
-    price = f"{number(item.unit_amount)} minor units" if item.unit_amount is not None else "tiers"
+    return f"{item.quantity} x {price_in_words(item)} every {every}"
+
+
+def price_in_words(item: SubscriptionItem) -> str:
+    """What an item's price bills for a unit, in minor units of its currency."""
     if item.package_amount is not None:
-        price = f"{number(item.package_amount)} minor units per package of {item.package_size}"
-    return f"{item.quantity} x {price} every {every}"
+        return f"{number(item.package_amount)} minor units per package of {item.package_size}"
+    return f"{number(item.unit_amount)} minor units" if item.unit_amount is not None else "tiers"
 
 
 def _subscriptions(world: World, rules: Rules, billing: Billing, subject: Subject) -> Iterator[Evidence]:

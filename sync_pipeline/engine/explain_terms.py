@@ -15,7 +15,7 @@ from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Review
 from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.crosswalk import SCHEDULE, Match, match_subscription, own_billing
-from sync_pipeline.core.evidence import Evidence
+from sync_pipeline.core.evidence import Evidence, price_in_words
 from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.prices import decide_price
 from sync_pipeline.core.rules import Commercial, Reaction, Rules
@@ -209,8 +209,8 @@ def _behind(world: World, billed: BilledItem, which: Which) -> Iterator[Evidence
 
 def _billed(item: SubscriptionItem) -> Evidence:
     every = item.interval if item.interval_count == 1 else f"{item.interval_count} {item.interval}s"
-    price = f"{number(item.unit_amount)} minor units ({item.currency})" if item.unit_amount is not None else "tiers"
-    return Evidence(item.id, f"Stripe bills {item.quantity} x {price} every {every}, on {item.subscription}")
+    price = f"{price_in_words(item)} ({item.currency}) every {every}"
+    return Evidence(item.id, f"Stripe bills {item.quantity} x {price}, on {item.subscription}")
 
 
 def _line_ids(item: SubscriptionItem, billed: BilledItem | None) -> set[str]:
