@@ -96,6 +96,8 @@ def apply(file: Path, allow: bool) -> None:
     for line in report.moved:
         where = f"{line.target} {line.field}".strip()
         click.echo(f"left: {line.account_id} {where}: {line.what}")
+    for account in sorted(report.begun):
+        click.echo(f"left: {account} changed while its plan was written: its first writes are made, the rest is left")
     for account, why in sorted(report.unread.items()):
         click.echo(f"left: {account} could not be read: {why}")
     total = report.total

@@ -110,7 +110,7 @@ def apply_plan(engine: Engine, plan: PlanDocument, *, allow: bool) -> ApplyRepor
         report.total.problems.add(
             f"a guard's stop goes on for {', '.join(held)}: this plan has not written what they need"
         )
-    report.begun = approval.begun.intersection(report.refused)
+    report.begun = approval.written.intersection(report.refused)
     report.total.used += calls_so_far(engine.salesforce, engine.stripe) - before
     return report
 
@@ -120,7 +120,8 @@ class _AsPlanned(Approval):
     """Approves what the plan says, as the world is when it is written.
 
     `to_come` is what it asks of Stripe, `asked` the keys of what was; of `resting` Accounts something is left that
-    waits no longer than until a burst of edits is over; `found` are conflicts that were recorded meanwhile.
+    waits no longer than until a burst of edits is over; `found` are conflicts that were recorded meanwhile; to
+    `written` Accounts something was sent.
     """
 
     planned: Mapping[str, Sequence[PlannedWrite]]
@@ -132,6 +133,7 @@ class _AsPlanned(Approval):
     found: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
     resting: set[str] = field(default_factory=set)
+    written: set[str] = field(default_factory=set)
 
     def approved(
         self, worlds: Mapping[str, World], plans: Mapping[str, Plan], tell: Callable[[str], None]
@@ -153,6 +155,8 @@ class _AsPlanned(Approval):
         return self.guard.approved(worlds, {name: plans[name] for name in sorted(fitting)}, tell)
 
     def wrote(self, worlds: Mapping[str, World], plans: Mapping[str, Plan], rows: Iterable[CommandRow]) -> None:
+        rows = list(rows)
+        self.written.update(row.account for row in rows)
         self.guard.wrote(worlds, plans, rows)
 
     def _moved(self, account: str, world: World, now: Plan) -> Iterator[Moved]:

@@ -103,7 +103,7 @@ def _written(each: Explanation, written: Written) -> str:
             f"by {written.actor}",
             f"run {written.run}" if written.run else "",
             f"request {written.request_id}" if written.request_id else "",
-            f"after {written.evidence['events'][0]}" if written.evidence.get("events") else "",
+            f"the newest event then was {written.evidence['events'][0]}" if written.evidence.get("events") else "",
             f"from {' '.join(written.evidence['invoices'])}" if written.evidence.get("invoices") else "",
         )
         if part

@@ -158,6 +158,10 @@ def write_kept_plan(context: dg.OpExecutionContext, settings: dg.ResourceParam[S
     if report.unread:
         unread = sorted(report.unread.items())
         found["left_because_it_could_not_be_read"] = dg.MetadataValue.md(table(("Account", "Why"), unread))
+    if report.begun:
+        context.log.warning(
+            f"changed while their plan was written, and left half-way: {', '.join(sorted(report.begun))}"
+        )
     if left := len(report.unread.keys() | report.refused):
         context.log.warning(
             f"{left} accounts are left: {len(report.refused)} have changed, {len(report.unread)} could not be read"

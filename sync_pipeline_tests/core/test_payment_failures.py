@@ -16,7 +16,7 @@ from sync_pipeline.core.declines import HARD, IN_PLAIN_WORDS
 from sync_pipeline.core.failure_tasks import payment_failure_tasks
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.payment_failures import failure_key, new_failures
-from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.salesforce_records import FailureTask
 from sync_pipeline.core.stripe_records import Charge, Invoice, InvoicePayment
 from sync_pipeline.core.world import Billing, Link, World
@@ -332,7 +332,7 @@ def test_what_stripe_counted_after_a_hard_decline_is_no_attempt_either_once_anot
 def test_stripe_is_given_a_moment_to_name_the_next_attempt() -> None:
     """With automations, next_payment_attempt comes in a later update than the failure."""
     fresh = failing(charge(1, created_at=NOW - 10 * MICROS), next_attempt_at=None)
-    assert entries(fresh) == [LookAgain(NOW + 35 * MICROS)]
+    assert entries(fresh) == [LookAgain(NOW + 35 * MICROS, priority=Priority.PAYMENT_FAILED)]
     named = failing(charge(1, created_at=NOW - 10 * MICROS))
     assert "The next attempt is on 2026-11-25." in said(named)
     later = replace(fresh, now=NOW + 36 * MICROS)
@@ -345,7 +345,7 @@ def test_an_attempt_that_is_not_counted_yet_is_told_when_it_is() -> None:
     first = noted(failing(charge(1)))
     second = charge(4, created_at=NOW)
     torn = replace(failing(charge(1), second, attempt_count=1), facts=first.facts, once=frozenset({"attempt:ch_1"}))
-    assert entries(torn) == [LookAgain(NOW + 45 * MICROS)]
+    assert entries(torn) == [LookAgain(NOW + 45 * MICROS, priority=Priority.PAYMENT_FAILED)]
     whole = replace(failing(charge(1), second, attempt_count=2), facts=noted(torn).facts, once=torn.once)
     assert [command.key for command in commands(whole)] == ["attempt:ch_4"]
     settled = replace(whole, facts=noted(whole).facts, once=whole.once | {"attempt:ch_4"}, now=NOW + DAY)
@@ -354,7 +354,7 @@ def test_an_attempt_that_is_not_counted_yet_is_told_when_it_is() -> None:
 
 def test_an_attempt_by_hand_is_never_counted_and_is_told_after_a_moment() -> None:
     by_hand = failing(charge(4, created_at=NOW), attempt_count=0)
-    assert entries(by_hand) == [LookAgain(NOW + 45 * MICROS)]
+    assert entries(by_hand) == [LookAgain(NOW + 45 * MICROS, priority=Priority.PAYMENT_FAILED)]
     assert [command.key for command in commands(replace(by_hand, now=NOW + 46 * MICROS))] == ["attempt:ch_4"]
 
 

@@ -17,7 +17,7 @@ from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.line_terms import keep_line_terms
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rates import OUR_PRODUCT
-from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import spread
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
@@ -243,7 +243,7 @@ def test_what_is_put_back_three_times_in_a_day_is_fought_over_and_left_alone(
         review, again = entries
         assert isinstance(review, Review)
         assert review.detail == "item.quantity was put back 3 times in 24 hours and changed again; find what changes it"
-        assert again == LookAgain(NOW - 3 * hour + 24 * hour)
+        assert again == LookAgain(NOW - 3 * hour + 24 * hour, priority=Priority.BULK)
     else:
         assert [type(entry) for entry in entries] == [Command]
 

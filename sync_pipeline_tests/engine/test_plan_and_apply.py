@@ -12,6 +12,7 @@ import pytest
 from sync_pipeline.core import canonical
 from sync_pipeline.core.foresight import Foreseen
 from sync_pipeline.core.rules import Guards
+from sync_pipeline.engine.apply import Applied, apply
 from sync_pipeline.engine.apply_plan import apply_plan
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.guard import GuardTripped
@@ -143,7 +144,7 @@ def test_an_account_that_has_changed_is_left_alone_and_its_moved_lines_are_named
     edit(sync.sandbox, "Account", account["Id"], Lifetime_Value__c=7)
     start = mark(sync.sandbox)
     report = apply_plan(sync.engine, planned, allow=False)
-    assert report.refused == [account["Id"]]
+    assert (report.refused, report.begun) == ([account["Id"]], set())
     assert writes_since(sync.sandbox, start) == []
     (line,) = [each for each in report.moved if each.field == "Lifetime_Value__c"]
     assert line.what == 'planned "0" -> "45000", now "7" -> "45000"'
@@ -166,6 +167,25 @@ def test_a_change_between_the_look_and_the_write_is_seen(sync: Installation, mon
     report = apply_plan(sync.engine, planned, allow=False)
     assert report.refused == [account]
     assert only(sync.sandbox, "Account")["Lifetime_Value__c"] == 7
+
+
+def test_an_account_that_changes_while_its_plan_is_written_is_not_said_to_be_untouched(
+    sync: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    win(sync.sandbox)
+    planned, line = plan_of(sync), seat_line(sync)
+    calls = iter(range(99))
+
+    def apply_and_be_overtaken(*given: Any, **more: Any) -> Applied:
+        applied = apply(*given, **more)
+        if next(calls) == 0:
+            edit(sync.sandbox, "OpportunityLineItem", line["Id"], Quantity=21, UnitPrice=600)
+        return applied
+
+    monkeypatch.setattr("sync_pipeline.engine.rounds.apply", apply_and_be_overtaken)
+    report = apply_plan(sync.engine, planned, allow=False)
+    assert report.begun == set(report.refused) == {only(sync.sandbox, "Account")["Id"]}
+    assert (len(records(sync.sandbox, "customer")), records(sync.sandbox, "subscription")) == (1, [])
 
 
 def test_a_plan_of_another_org_or_of_other_rules_is_refused(sync: Installation) -> None:
