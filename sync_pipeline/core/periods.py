@@ -32,19 +32,19 @@ def period_end_on(
 
 
 def _end_on(day: date, subscription: Subscription, item: SubscriptionItem, commercial: Commercial) -> int | None:
-    if item.period_end is None:
-        return None
-    ahead = _ends_from(item.period_end, subscription, item)
-    end, ends_on = next((end, on) for end in ahead if (on := today(end, commercial)) >= day)
-    return end if ends_on == day else None
+    for end in _ends_from(item.period_end, subscription, item) if item.period_end is not None else ():
+        if (ends_on := today(end, commercial)) >= day:
+            return end if ends_on == day else None
+    return None
 
 
 def _ends_from(running: int, subscription: Subscription, item: SubscriptionItem) -> Iterator[int]:
-    """The end of the running period, then those of all later ones."""
+    """The end of the running period, then those of all later ones, where the interval is one that is known."""
     yield running
-    begin = datetime.fromtimestamp(
-        (running if subscription.anchor_at is None else subscription.anchor_at) // MICROS, UTC
-    )
+    if item.interval not in LENGTHS:
+        return
+    anchor = running if subscription.anchor_at is None else subscription.anchor_at
+    begin = datetime.fromtimestamp(anchor // MICROS, UTC)
     length = LENGTHS[item.interval] * item.interval_count
     ends = (int((begin + length * passed).timestamp()) * MICROS for passed in count())
     yield from (end for end in ends if end > running)

@@ -54,6 +54,12 @@ def test_a_period_ends_on_the_business_day_of_its_moment() -> None:
     assert end_on("2027-01-15", "2026-07-14T23:00", quarter) is None
 
 
+def test_of_an_interval_that_is_not_known_the_running_period_counts() -> None:
+    strange = {"interval": "moon", "period_end": at("2026-02-28T10:00")}
+    assert end_on("2026-02-28", "2026-01-31T10:00", strange) == at("2026-02-28T10:00")
+    assert end_on("2026-03-31", "2026-01-31T10:00", strange) is None
+
+
 def test_each_interval_has_its_ends() -> None:
     year = {"interval": "year", "period_end": at("2027-01-31T10:00")}
     assert end_on("2026-06-30", "2026-01-31T10:00", JANUARY, year) == at("2026-06-30T10:00")
