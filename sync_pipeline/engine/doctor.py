@@ -120,6 +120,14 @@ def _rules_in_the_org(salesforce: Salesforce, file: RulesFile) -> Iterator[Findi
     if not faults:
         mapped = sum(len(names.fields) for names in file.rules.salesforce.values())
         yield Finding("Salesforce fields", "ok", f"{mapped} fields fit the rules")
+    line = file.rules.salesforce["line"]
+    shown, discount = salesforce.described.get(line.object), line.fields.get("discount")
+    if shown is not None and discount is not None and shown.lacks(discount):
+        detail = (
+            f"{line.object}.{discount} is not shown to the integration user, so a line with a discount is billed in "
+            "full; deploy the permission set Stripe_Sync anew, unless the org has no such field"
+        )
+        yield Finding("Salesforce fields", "warning", detail)
 
 
 def _stripe(settings: Settings, own: Binding | None) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""What the doctor finds of the clocks."""
+"""What the doctor finds of the clocks, of whose the ledger is, and of what it cannot see."""
 
 from __future__ import annotations
 
@@ -64,3 +64,15 @@ def test_a_ledger_of_another_org_or_account_is_told_as_every_other_command_tells
     assert other_account.detail.startswith("belongs to Stripe account acct_other (test), but the credentials lead to")
     (live,) = of_the_ledger(sync, org, account.replace(":test", ":live"))
     assert "(live), but the credentials lead to" in live.detail
+
+
+def test_a_discount_on_lines_that_cannot_be_seen_is_told(sync: Installation) -> None:
+    """Salesforce hides it as if it were not there: its lines would be billed in full unseen."""
+
+    def of_discounts() -> list[Finding]:
+        return [each for each in examine(sync.settings) if "OpportunityLineItem.Discount" in each.detail]
+
+    assert of_discounts() == []
+    sync.sandbox.control("POST", "/settings", {"salesforce": {"hidden_fields": ["OpportunityLineItem.Discount"]}})
+    (told,) = of_discounts()
+    assert (told.check, told.verdict) == ("Salesforce fields", "warning")
