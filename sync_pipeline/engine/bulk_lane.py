@@ -226,12 +226,11 @@ class BulkLane:
         self._spent = 0
 
         def write_down(rows: Sequence[CommandRow]) -> None:
-            states = {row.account: outcomes[row.id].state for row in rows}
-            open_ones = [account for account, state in states.items() if state not in ("done", "rejected")]
+            open_ones = {row.account for row in rows if outcomes[row.id].state not in ("done", "rejected")}
             wall = self.engine.env.wall()
             with self.engine.ledger.tx() as conn:
                 # First all, in their order: whoever locks several accounts does so in it, and before their audit.
-                work.wake(conn, states, now_wall=wall)
+                work.wake(conn, {row.account for row in rows}, now_wall=wall)
                 for row in rows:
                     if row.attempt_id is not None:
                         finish(conn, self.engine, row, row.attempt_id, outcomes[row.id], calls=calls[row.id])

@@ -168,6 +168,30 @@ def test_a_locked_row_and_rows_that_the_job_never_reached_are_written_later(
     assert dict(map(tuple, outcomes)) == {"done": 2, "throttled": len(rest.accounts) - 2}
 
 
+@pytest.mark.parametrize("locked", [0, 1])
+def test_of_two_records_of_an_account_each_is_written_whichever_was_locked(
+    company: tuple[Company, Installation], locked: int
+) -> None:
+    """What came of the last one was taken for what came of both: the other waited for the night."""
+    rest, sync = company
+    rules = replace(sync.engine.rules, bulk=Bulk(from_records=2, classes=frozenset({"write_back", "bulk", "sweep"})))
+    sync.engine = replace(sync.engine, rules=rules)
+    named = "Stripe_Subscription_Item_Id__c"
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for line in records(rest.sandbox, "OpportunityLineItem"):
+        if line.get(named):
+            lines.setdefault(line["OpportunityId"], []).append(line)
+    pair = next(sorted(some, key=lambda line: line["Id"])[:2] for some in lines.values() if len(some) > 1)
+    for line in pair:
+        edit(rest.sandbox, "OpportunityLineItem", line["Id"], **{named: "si_wrong"})
+    rest.sandbox.control("POST", "/salesforce", {"lock_row": pair[locked]["Id"], "times": 1})
+    go_on(sync)
+    outcomes = sync.rows(select(attempt.c.outcome).where(attempt.c.job.is_not(None), attempt.c.outcome != "done"))
+    assert outcomes == [("throttled",)]
+    shown = {line["Id"]: line.get(named) for line in records(rest.sandbox, "OpportunityLineItem")}
+    assert [shown[line["Id"]] for line in pair] == [line[named] for line in pair]
+
+
 def test_a_refused_row_is_parked_with_its_reason_and_stops_no_other(company: tuple[Company, Installation]) -> None:
     rest, sync = company
     stubborn = rest.accounts[2]
