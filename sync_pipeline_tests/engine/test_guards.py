@@ -89,12 +89,14 @@ def test_what_is_parked_and_will_not_be_sent_does_not_count(sync: Installation) 
     for number in range(4):
         account, _ = another_deal(sync.sandbox, f"Refused {number}")
         accounts.append(account)
-        sync.rest()
+        sync.drain()
         sync.wait(HOUR + 100)
+    sync.drain()
+    sync.wait(HOUR + 100)
     before = mark(sync.sandbox)
     for account in accounts:
         edit(sync.sandbox, "Account", account, Phone="1")
-    sync.rest()
+    sync.drain()
     assert writes_since(sync.sandbox, before) == []
     assert hold(sync.ledger) is None
 

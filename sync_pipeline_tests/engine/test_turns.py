@@ -32,6 +32,7 @@ from sync_pipeline_tests.engine.people import (
     win,
 )
 
+NO_POLLS = DrainPlan(poll_seconds=10**6, sweep_seconds=10**6)
 WAVE = [f"001WAVE{number:08d}" for number in range(100_000)]
 URGENT = "001URGENT00000000"
 
@@ -189,7 +190,7 @@ def test_seats_that_rest_are_still_seats_when_they_have_rested(sync: Installatio
     sync.drain()
     sync.wait(60)
     use_up(sync, 800)
-    drain(sync.engine, ONCE)
+    drain(sync.engine, NO_POLLS)
     assert 23 in {item["quantity"] for item in records(sync.sandbox, "subscription_item")}
 
 

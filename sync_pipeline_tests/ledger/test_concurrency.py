@@ -164,6 +164,7 @@ def test_events_that_find_their_accounts_lock_them_in_their_order(postgres_ledge
         resolving.start()
         waits = text("select count(*) from pg_locks where not granted")
         while not conn.execute(waits).scalar_one():
+            assert resolving.is_alive(), "it waits for nobody"
             time.sleep(0.01)
         work.mark_dirty(conn, ["b"], priority=1, now_wall=3)
     resolving.join()
