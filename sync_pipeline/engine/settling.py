@@ -49,9 +49,10 @@ def after_a_look(row: CommandRow, outcome: Outcome) -> Outcome:
     """What came of an attempt, knowing what came of the one before.
 
     A record that is not as we thought is looked at again. Where the plan wants the very same after that, it is as we
-    thought, and these values are refused: a user who is not there as the owner, a record type that is not given.
+    thought, and these values are refused: a user who is not there as the owner, a record type that is not given. Of
+    Stripe's answers that is not so: a create that failed there once may be answered like that more than once.
     """
-    if outcome.state != "stale" or row.outcome != "stale":
+    if row.system != "salesforce" or outcome.state != "stale" or row.outcome != "stale":
         return outcome
     return replace(outcome, state="rejected", advice=NAMES_NOTHING)
 

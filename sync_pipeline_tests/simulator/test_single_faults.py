@@ -30,6 +30,14 @@ def test_people_edit_the_same_line_whichever_id_its_item_got() -> None:
     assert any('"sf_line_id"' in line and '"quantity": 28' in line for line in wanted.end_state)
 
 
+def test_a_product_that_failed_once_at_stripe_keeps_no_deal_waiting_for_the_night() -> None:
+    """What Stripe answered to its create was taken for a refusal for good: the deal was not billed for weeks."""
+    plan = undisturbed("cancelled")
+    wanted = play(plan)
+    fault = next(each for each in faults(plan, wanted) if each.words.endswith("POST /v1/products: stripe_500"))
+    assert differences(play(fault.plan), wanted) == []
+
+
 def test_there_are_more_than_ten_stories_beside_the_golden_one() -> None:
     assert len(STORIES) > 11
 
