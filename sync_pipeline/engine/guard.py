@@ -184,7 +184,7 @@ def _without_refused(
 ) -> dict[str, list[Command]]:
     """The writes that would be sent: what is parked waits, and comes to nothing."""
     with engine.ledger.read() as conn:
-        wanted = (each for name, some in writes.items() for each in as_new_commands(worlds[name], some))
+        wanted = (each for name, some in writes.items() if some for each in as_new_commands(worlds[name], some))
         refused = commands.still_refused(conn, wanted, code_version=engine.code_version)
     return {name: [each for each in some if each.key not in refused] for name, some in writes.items()}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
 from sync_pipeline.core import deal, guards
 from sync_pipeline.core import undo as core_undo
@@ -24,12 +23,11 @@ from sync_pipeline.engine.defects import DEFECT
 from sync_pipeline.engine.intake import resync
 from sync_pipeline.engine.planning import PlanDocument, document, foresee_accounts
 from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
-from sync_pipeline.ledger import inbox
 from sync_pipeline.systems.alerts import Alerts
 from sync_pipeline.systems.outcomes import Guard, Outcome
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline_tests.engine.installation import Installation, installed
-from sync_pipeline_tests.engine.odd_answers import shown_as
+from sync_pipeline_tests.engine.odd_answers import cannot_be_answered, shown_as
 from sync_pipeline_tests.engine.people import (
     another_deal,
     at_stripe,
@@ -101,7 +99,7 @@ def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
     if where == "written down":
         monkeypatch.setattr(recording, "found_links", found_links)
     else:
-        _cannot_be_answered(monkeypatch, broken)
+        cannot_be_answered(monkeypatch, broken)
     report = sync.drain()
     assert only(sync.sandbox, "subscription")["metadata"]["sf_account_id"] != broken
     place = {"written down": "found_links", "answered": "latest"}[where]
@@ -115,23 +113,13 @@ def test_a_defect_where_a_plan_is_written_down_or_answered_stops_nobody_else(
     sync.check_books()
 
 
-def _cannot_be_answered(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
-    """A defect of ours where it is written down what came of an attempt for one Account."""
-    events_of = inbox.latest
-
-    def latest(conn: Connection, account: str, limit: int) -> list[str]:
-        return events_of(conn, account, limit if account != broken else limit // 0)
-
-    monkeypatch.setattr(inbox, "latest", latest)
-
-
 def test_a_defect_where_a_look_settles_what_is_in_doubt_stops_nobody_else(
     sync: Installation, broken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first failure was held to its Account and left its write in doubt: every drain after it died of that."""
     sync.rest()
     other = next(each["Id"] for each in records(sync.sandbox, "Account") if each["Id"] != broken)
-    _cannot_be_answered(monkeypatch, broken)
+    cannot_be_answered(monkeypatch, broken)
     edit(sync.sandbox, "Account", broken, MRR__c=1)
     for wrong in (2, 3):
         edit(sync.sandbox, "Account", other, MRR__c=wrong)
