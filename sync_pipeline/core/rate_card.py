@@ -16,14 +16,17 @@ from sync_pipeline.core.world import Catalogue, World
 
 
 def rate_card(world: World, catalogue: Catalogue, rates: Sequence[Rate]) -> Iterator[Command]:
-    """Creates the products and prices of the rates that do not exist yet."""
+    """Creates the products and prices of the rates that do not exist yet.
+
+    A product of which it is not known whether it was made has no prices yet: Stripe would refuse them.
+    """
     for product, rate in sorted({rate.stripe_product: rate for rate in rates}.items()):
         if product not in catalogue.products:
             metadata = {"sf_product_id": rate.product_id}
             params: dict[str, Any] = {"id": product, "name": rate.product_name, "metadata": metadata}
             yield _create(world, "product", product, f"the rate card has {rate.product_name}", params)
     for key, rate in sorted({rate.lookup_key: rate for rate in rates}.items()):
-        if key not in catalogue.prices:
+        if key not in catalogue.prices and f"product:{rate.stripe_product}" not in world.blocked:
             params = {
                 "product": rate.stripe_product,
                 "currency": rate.currency.lower(),

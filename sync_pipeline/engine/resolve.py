@@ -6,11 +6,11 @@ new key, once it can arrive no more, as is an update that Stripe refuses now: th
 An update whose key Stripe answers with a failure that it has kept is planned anew at once (settling.py). Other creates
 are sent again with their own key at once. Where Stripe keeps a create's key no more, has answered it with 5xx twice (it
 saves and repeats a failure), refuses now what it may have done before, or the plan wants no such thing, the strongly
-consistent list is asked whether the object exists: adopted if it does, a new key if it does not. An update or upsert
-of Salesforce sets absolute values, and the next look tells whether it was done: if not, it is planned anew. Only what
-goes both ways holds its record until it is shown there or can arrive no more, because late it would be taken for an
-edit of sales. What is made once there is sent again, and found by the same call. An alert that may have been sent is
-never sent twice.
+consistent list is asked whether the object exists: adopted if it does; if it does not, a new key, once the request can
+arrive no more, or at once where what it names can be made once only. An update or upsert of Salesforce sets absolute
+values, and the next look tells whether it was done: if not, it is planned anew. Only what goes both ways holds its
+record until it is shown there or can arrive no more, because late it would be taken for an edit of sales. What is made
+once there is sent again, and found by the same call. An alert that may have been sent is never sent twice.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from sync_pipeline.systems.alerts import UNANSWERED
 from sync_pipeline.systems.outcomes import Outcome, ReadFailed
 
 NO_ANSWER = Outcome("throttled", message="no answer, and no look shows that it took effect")
+NAMED_BY_US = frozenset({"product", "price", "coupon"})
+"""Stripe makes no second one with their id or lookup key, so that a request which arrives late is refused."""
 TURNED_AWAY = (401, 403, 409, 429)
 """Answers that say nothing of a request, so that its key is as good as before."""
 GRACE_US = 360 * 1_000_000
@@ -146,7 +148,7 @@ def by_the_plan(
 
 
 def probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> None:
-    """Asks the list whether a create has happened. If not, it gets a new key once it can arrive no more."""
+    """Asks the list whether a create has happened. If not, it gets a new key once the old one can do no harm."""
     body = canonical.decode(row.body)
     try:
         found = engine.stripe.find_created(body["object"], body["params"], since=row.first_sent or 0)
@@ -156,7 +158,7 @@ def probe(engine: Engine, claim: Claim, row: CommandRow, result: Applied) -> Non
     if found is not None:
         settle(engine, claim, row, Outcome("done", object_id=found, message="found in the list"))
         return
-    if not _is_given_up(row, engine.env.now()):
+    if body["object"] not in NAMED_BY_US and not _is_given_up(row, engine.env.now()):
         result.waiting.add(row.account)
         return
     with engine.ledger.tx() as conn:

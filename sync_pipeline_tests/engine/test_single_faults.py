@@ -83,6 +83,30 @@ def test_a_create_that_keeps_failing_with_500_is_looked_up_in_the_list(
         sync.check_books()
 
 
+@pytest.mark.parametrize("kind", ["products", "prices"])
+def test_what_has_a_name_of_our_own_is_made_again_as_soon_as_the_list_shows_none(
+    sandbox: SandboxHandle, tmp_path: Path, kind: str
+) -> None:
+    """It can be made once only: a deal waited six minutes for nothing, and its prices were sent to be refused."""
+    played = play(sandbox, tmp_path, "won")
+    url = played.begin(sandbox, tmp_path)
+    fault(sandbox, "stripe_500", side="stripe", method="POST", path=f"^/v1/{kind}$", commit=False)
+    since = mark(sandbox)
+    with installed(sandbox, tmp_path, url=url) as sync:
+        for _ in range(4):
+            sync.drain()
+            sync.wait(15)
+        assert story(sandbox) == played.wanted
+        rate_card = ("POST /v1/products", "POST /v1/prices")
+        answers = [e["status"] for e in requests_since(sandbox, since, "stripe") if e["endpoint"] in rate_card]
+        # The failure, the kept failure, and each object once.
+        assert Counter(answers) == {
+            500: 2,
+            200: len(played.wanted["stripe"]["products"] + played.wanted["stripe"]["prices"]),
+        }
+        sync.check_books()
+
+
 @pytest.mark.parametrize("status", [200, 302, 404, 413])
 def test_an_answer_that_is_not_stripes_does_not_count_as_a_refusal(
     sandbox: SandboxHandle, tmp_path: Path, status: int
