@@ -14,10 +14,11 @@ from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.failure_tasks import NOTHING_TO_COLLECT, story, subject_line
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.payment_failures import DAY_US, failure_key, is_failure
+from sync_pipeline.core.payment_failures import failure_key, is_failure
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.core.stripe_records import Invoice
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.core.world import World
 
 

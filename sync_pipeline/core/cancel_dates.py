@@ -21,12 +21,13 @@ from sync_pipeline.core.crosswalk import own_billing
 from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.kinds import merge3
 from sync_pipeline.core.lifecycle import ends_at, has_ended
-from sync_pipeline.core.periods import MICROS, period_end_on
+from sync_pipeline.core.periods import period_end_on
 from sync_pipeline.core.quiet import resting
 from sync_pipeline.core.readings import contract_subjects, subscription_of
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.salesforce_records import Contract
 from sync_pipeline.core.stripe_records import Subscription
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "contract.cancel_requested_on"

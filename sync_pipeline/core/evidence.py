@@ -163,8 +163,12 @@ def _revenue(billing: Billing, subscriptions: Iterable[Subscription], figure: st
 
 
 def _rate(item: SubscriptionItem) -> str:
-    every = item.interval if item.interval_count == 1 else f"{item.interval_count} {item.interval}s"
-    return f"{item.quantity} x {price_in_words(item)} every {every}"
+    return f"{item.quantity} x {price_in_words(item)} every {interval_in_words(item)}"
+
+
+def interval_in_words(item: SubscriptionItem) -> str:
+    """After how long an item bills again: month, or 3 months."""
+    return f"{item.interval}" if item.interval_count == 1 else f"{item.interval_count} {item.interval}s"
 
 
 def price_in_words(item: SubscriptionItem) -> str:

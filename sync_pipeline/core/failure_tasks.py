@@ -18,17 +18,11 @@ from sync_pipeline.core.declines import in_plain_words
 from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.money import Money, MoneyError
 from sync_pipeline.core.observation import Present
-from sync_pipeline.core.payment_failures import (
-    DAY_US,
-    OVERDUE,
-    WITHOUT_CHARGE,
-    failure_key,
-    is_failure,
-    unsettled_until,
-)
+from sync_pipeline.core.payment_failures import OVERDUE, WITHOUT_CHARGE, failure_key, is_failure, unsettled_until
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.salesforce_records import Account
 from sync_pipeline.core.stripe_records import Invoice
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.core.world import World
 
 RULE = "payment_failure"

@@ -18,10 +18,9 @@ from sync_pipeline.core.salesforce_records import (
     SyncConflict,
     kind_of,
 )
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Deal, World
 from sync_pipeline.core.written import ONCE_ONLY
-
-MICROS = 1_000_000
 
 
 def record_changed(world: World, rules: Rules, body: Mapping[str, Any]) -> World | None:

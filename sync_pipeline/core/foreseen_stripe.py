@@ -25,10 +25,10 @@ from sync_pipeline.core.stripe_records import (
     SubscriptionItem,
     SubscriptionSchedule,
 )
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Catalogue, Link, World
 
 Body = Mapping[str, Any]
-MICROS = 1_000_000
 ADDRESS = ("line1", "city", "state", "postal_code", "country")
 LENGTHS = {
     "day": relativedelta(days=1),

@@ -15,8 +15,7 @@ from sync_pipeline.core.deal import today
 from sync_pipeline.core.foreseen_stripe import LENGTHS
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.stripe_records import Subscription, SubscriptionItem
-
-MICROS = 1_000_000
+from sync_pipeline.core.units import MICROS
 
 
 def period_end_on(

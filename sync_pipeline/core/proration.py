@@ -13,8 +13,7 @@ from typing import Any
 from sync_pipeline.core.deal import midnight, today
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.salesforce_records import LineItem
-
-MICROS = 1_000_000
+from sync_pipeline.core.units import MICROS
 
 
 def moment_of(day: date, period_ends: Iterable[int | None], commercial: Commercial) -> int:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from sync_pipeline.core.commands import LookAgain
 from sync_pipeline.core.rules import Commercial
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import World
-
-MICROS = 1_000_000
 
 
 def quiet_until(edited_at: int | None, commercial: Commercial) -> int:

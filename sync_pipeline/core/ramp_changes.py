@@ -30,10 +30,10 @@ from sync_pipeline.core.stripe_records import SubscriptionSchedule
 from sync_pipeline.core.stripe_terms import RunningPhase, phase_at, running_schedule_params
 from sync_pipeline.core.term import paid_from
 from sync_pipeline.core.two_way import braked_until, edit_war
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, World
 
 RULE = "schedule.phases"
-MICROS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,8 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.salesforce_records import Opportunity
 from sync_pipeline.core.stripe_records import Subscription
-from sync_pipeline.core.term import MICROS, Term, running_term, term_of_name, whole_months
+from sync_pipeline.core.term import Term, running_term, term_of_name, whole_months
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "renewal"

@@ -16,9 +16,8 @@ from sync_pipeline.core.deal import months_after, today
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.salesforce_records import Opportunity
 from sync_pipeline.core.stripe_records import Subscription
+from sync_pipeline.core.units import DAY_US, MICROS
 
-MICROS = 1_000_000
-DAY_US = 86_400 * MICROS
 DAYS_OF_HALF_A_MONTH = 15
 
 

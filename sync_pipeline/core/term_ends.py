@@ -14,12 +14,13 @@ from sync_pipeline.core.commands import Agreement, Command, FieldChange
 from sync_pipeline.core.crosswalk import deals_by_subscription, own_billing
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.lifecycle import EARNING, ends_at
-from sync_pipeline.core.periods import MICROS, period_end_on
+from sync_pipeline.core.periods import period_end_on
 from sync_pipeline.core.renewals import is_open_for_renewal, leading_deal, renewal_key, renewals_of
 from sync_pipeline.core.rules import Commercial, Priority, Rules
 from sync_pipeline.core.salesforce_records import Opportunity
 from sync_pipeline.core.stripe_records import Subscription
 from sync_pipeline.core.term import Term, running_term, whole_months
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Deal, World
 
 RULE = "renewal.term_end"

@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from sync_pipeline.config.settings import Settings, load_settings, sandbox_environment
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.demo.stage import Sandbox, StageError
 from sync_pipeline.engine.assembly import open_engine
 from sync_pipeline.engine.context import Engine
@@ -34,7 +35,6 @@ from sync_pipeline.ledger.tables import work
 from sync_pipeline.receiver.app import build_app
 
 DAY_SECONDS = 86_400
-MICROS = 1_000_000
 SWEEP_SECONDS = 300
 ECHOES = 6
 """How often our own writes may come back as webhooks before the stage gives up."""

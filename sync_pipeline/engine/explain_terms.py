@@ -15,7 +15,7 @@ from sync_pipeline.core.canon import number
 from sync_pipeline.core.commands import Review
 from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.crosswalk import SCHEDULE, Match, match_subscription, own_billing
-from sync_pipeline.core.evidence import Evidence, price_in_words
+from sync_pipeline.core.evidence import Evidence, interval_in_words, price_in_words
 from sync_pipeline.core.money import MoneyError, exponent
 from sync_pipeline.core.prices import decide_price
 from sync_pipeline.core.rules import Commercial, Reaction, Rules
@@ -208,8 +208,7 @@ def _behind(world: World, billed: BilledItem, which: Which) -> Iterator[Evidence
 
 
 def _billed(item: SubscriptionItem) -> Evidence:
-    every = item.interval if item.interval_count == 1 else f"{item.interval_count} {item.interval}s"
-    price = f"{price_in_words(item)} ({item.currency}) every {every}"
+    price = f"{price_in_words(item)} ({item.currency}) every {interval_in_words(item)}"
     return Evidence(item.id, f"Stripe bills {item.quantity} x {price}, on {item.subscription}")
 
 

@@ -19,6 +19,7 @@ from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.foresight import Foreseen, imagine
 from sync_pipeline.core.guards import breaches, counted, share_breaches
 from sync_pipeline.core.observation import Unknown
+from sync_pipeline.core.units import HOUR_US
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.engine.context import Approval, Engine, Halted
 from sync_pipeline.engine.defects import contained
@@ -31,7 +32,6 @@ from sync_pipeline.ledger.database import Ledger
 # Cursors: why runs are stopped at present, and the Accounts whose writes they are stopped for.
 HOLD = "guard.hold"
 HELD = "guard.held_accounts"
-HOUR_US = 3600 * 1_000_000
 REMEDY = (
     "Look at it with `sync-pipeline plan --out FILE`. If it is right, write just that with `sync-pipeline apply FILE "
     "--allow`, or all there is with `sync-pipeline reconcile --allow` (`allow: true` for the job in the launchpad). "

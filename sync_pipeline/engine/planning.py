@@ -16,12 +16,13 @@ import msgspec
 from sync_pipeline.core import canonical
 from sync_pipeline.core.commands import Command, Plan
 from sync_pipeline.core.crosswalk import SCHEDULE
-from sync_pipeline.core.foreseen_stripe import LENGTHS, MICROS
+from sync_pipeline.core.foreseen_stripe import LENGTHS
 from sync_pipeline.core.foresight import Foreseen, foresee
 from sync_pipeline.core.guards import recurring
 from sync_pipeline.core.money import Money, round_half_even
 from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.stripe_records import Price
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import World
 from sync_pipeline.engine.apply import salesforce_write
 from sync_pipeline.engine.binding import bound

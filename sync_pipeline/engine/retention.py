@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.engine.context import code_version
 from sync_pipeline.engine.env import Env
 from sync_pipeline.ledger import attempts, audit_retention, buckets, commands, inbox, workers
 from sync_pipeline.ledger.database import Ledger
 
-DAY_US = 86_400_000_000
 DEAD_WORKERS_US = 7 * DAY_US
 FULL_BUCKETS_US = 2 * DAY_US
 

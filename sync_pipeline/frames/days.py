@@ -11,10 +11,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.frames.columns import Table
 from sync_pipeline.frames.tables import FIRST_DAY
 
-DAY_US = 86_400_000_000
 OVERLAP_US = 3_600_000_000
 """Events show up late, and two clocks differ: so far back is read twice."""
 EVENTS_KEPT_US = 30 * DAY_US

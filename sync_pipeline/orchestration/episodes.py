@@ -3,8 +3,10 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from sync_pipeline.core.units import DAY_US, HOUR_US, MICROS
+
 MOST_LINES = 10
-MINUTE_US, HOUR_US, DAY_US = 60_000_000, 3_600_000_000, 86_400_000_000
+MINUTE_US = 60 * MICROS
 
 
 @dataclass(frozen=True, slots=True)

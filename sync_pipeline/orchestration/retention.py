@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from sync_pipeline.config.settings import Settings
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.orchestration.by_hand import plans_folder
 from sync_pipeline.orchestration.drain import JOB
 from sync_pipeline.orchestration.failures import one_clear_failure
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 OVER = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 RUNS_AT_ONCE = 200
-DAY_US = 86_400_000_000
 
 
 @dg.op

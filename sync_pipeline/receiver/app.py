@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from sync_pipeline.core.salesforce_ids import is_account_id
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.intake import nudge, receive
 from sync_pipeline.ledger import work
@@ -29,7 +30,6 @@ BODY_SECONDS = 20
 """Stripe and Salesforce send a body at once; a sender who does not keeps no connection for longer."""
 MAX_NOTIFICATIONS = 100
 """As many as one outbound message can have (Salesforce's SOAP guide, Outbound Messaging Notifications)."""
-MICROS = 1_000_000
 ACK = (
     '<soapenv:Envelope xmlns:soapenv="http://schemas.xmlsoap.org/soap/envelope/"><soapenv:Body>'
     '<notificationsResponse xmlns="http://soap.sforce.com/2005/09/outbound"><Ack>true</Ack></notificationsResponse>'

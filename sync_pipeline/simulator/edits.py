@@ -17,12 +17,13 @@ from sqlalchemy import select
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.canon import number
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.ledger.tables import conflict, review
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.held import NOTHING, scheduled_end
 from sync_pipeline.simulator.oracle import is_there
 from sync_pipeline.simulator.people import ENDED
-from sync_pipeline.simulator.stage import MICROS, Stage, StagedLedger
+from sync_pipeline.simulator.stage import Stage, StagedLedger
 
 QUANTITY, CANCEL_DATE = "item.quantity", "contract.cancel_requested_on"
 FIELDS = (QUANTITY, CANCEL_DATE)

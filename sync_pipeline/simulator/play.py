@@ -27,6 +27,7 @@ from sync_pipeline.core.deal import today
 from sync_pipeline.core.org_schema import OrgObject
 from sync_pipeline.core.plan import plan as plan_now
 from sync_pipeline.core.rules import Guards, Retention, Rules
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.engine.assembly import without_alerts
 from sync_pipeline.engine.context import Engine, build_engine
 from sync_pipeline.engine.defects import DEFECT
@@ -50,7 +51,7 @@ from sync_pipeline.simulator.listed_cash import miscounted
 from sync_pipeline.simulator.operator import ENDURED, Operator
 from sync_pipeline.simulator.oracle import at_rest, rows, secrets_kept
 from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state
-from sync_pipeline.simulator.stage import MICROS, Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
+from sync_pipeline.simulator.stage import Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
 from sync_pipeline.simulator.watch import Watch
 from sync_pipeline.systems.salesforce.client import Salesforce

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from sync_pipeline.simulator.stage import MICROS
+from sync_pipeline.core.units import MICROS
 
 KEPT_PERCENT = (0, 2, 5, 10, 25, 35)
 """By class, from failed payments to sweeps: so much of the day's calls has to be left for its work to begin."""

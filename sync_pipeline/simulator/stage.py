@@ -20,13 +20,13 @@ from typing import Literal, TypeVar
 import greenlet
 from sqlalchemy import Connection, event, select
 
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.ledger.tables import base
 from sync_pipeline.sandbox.world import Sandbox
 
 T = TypeVar("T")
 R = TypeVar("R")
-MICROS = 1_000_000
 QUICK_US = (200, 40_000)
 PAUSE_SECONDS = (130, 900)
 Agreed = tuple[str, str]

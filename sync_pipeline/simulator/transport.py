@@ -10,10 +10,11 @@ from urllib.parse import urlsplit
 import requests
 from requests.structures import CaseInsensitiveDict
 
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.sandbox.faults import VENDOR_FAULTS, Fault
 from sync_pipeline.sandbox.request_log import endpoint
 from sync_pipeline.sandbox.wire import Call, Reply
-from sync_pipeline.simulator.stage import MICROS, Stage
+from sync_pipeline.simulator.stage import Stage
 from sync_pipeline.systems.wire import ask_guard
 
 GIVEN_UP_SECONDS = 30

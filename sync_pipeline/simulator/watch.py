@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import select
 
 from sync_pipeline.core.rules import Rules
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.ledger.tables import attempt, command
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
@@ -27,7 +28,7 @@ from sync_pipeline.simulator.edits import Edits
 from sync_pipeline.simulator.held import Held
 from sync_pipeline.simulator.oracle import collected_minor, owners, recurring_minor, rows, untold_failures
 from sync_pipeline.simulator.reserves import Reserves
-from sync_pipeline.simulator.stage import MICROS, Agreed, Stage, StagedLedger
+from sync_pipeline.simulator.stage import Agreed, Stage, StagedLedger
 from sync_pipeline.simulator.transport import is_write
 
 MADE_WITH = {

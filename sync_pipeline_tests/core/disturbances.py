@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core.salesforce_records import Contract, PriceBookEntry
 from sync_pipeline.core.stripe_records import SubscriptionItem
-from sync_pipeline_tests.core.making import ACCOUNT, CONTRACT, MICROS, OPPORTUNITY, RULES, account, line, story_lines
+from sync_pipeline.core.units import MICROS
+from sync_pipeline_tests.core.making import ACCOUNT, CONTRACT, OPPORTUNITY, RULES, account, line, story_lines
 from sync_pipeline_tests.core.making import opportunity as an_opportunity
 from sync_pipeline_tests.core.making import refund as a_refund
 from sync_pipeline_tests.core.two_systems import TwoSystems

@@ -11,9 +11,9 @@ from sync_pipeline.core.observation import Absent, Present
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.salesforce_records import Account, LineItem, Opportunity
 from sync_pipeline.core.stripe_records import Customer, InvoicePayment, Refund, Subscription, SubscriptionItem
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 
-MICROS = 1_000_000
 NOW = int(datetime(2026, 11, 23, 12, tzinfo=UTC).timestamp()) * MICROS
 ORG = "00DAa0000000001"
 ACCOUNT = "001Aa0000000001IAA"

@@ -19,11 +19,11 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.part_ids import part_id
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.stripe_records import Subscription, SubscriptionSchedule
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CUSTOMER,
-    MICROS,
     NOW,
     OPPORTUNITY,
     ORG,

@@ -21,16 +21,9 @@ from sync_pipeline.core.observation import Present, Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.salesforce_records import LineItem, Opportunity
 from sync_pipeline.core.stripe_records import SubscriptionItem, SubscriptionSchedule
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing
-from sync_pipeline_tests.core.making import (
-    MICROS,
-    OPPORTUNITY,
-    PERSONAL_KEY,
-    RULES,
-    account,
-    opportunity,
-    story_lines,
-)
+from sync_pipeline_tests.core.making import OPPORTUNITY, PERSONAL_KEY, RULES, account, opportunity, story_lines
 from sync_pipeline_tests.core.two_systems import TwoSystems
 
 AMENDMENT = "006Amendment01IAA"

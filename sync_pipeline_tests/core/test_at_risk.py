@@ -8,8 +8,9 @@ import pytest
 
 from sync_pipeline.core.at_risk import subscriptions_at_risk
 from sync_pipeline.core.stripe_records import Dispute, Invoice
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing
-from sync_pipeline_tests.core.making import CUSTOMER, MICROS, NOW, SUBSCRIPTION, payment, subscription
+from sync_pipeline_tests.core.making import CUSTOMER, NOW, SUBSCRIPTION, payment, subscription
 
 DAY = 86_400 * MICROS
 OPEN = {"status": "open", "amount_paid": 0, "amount_remaining": 100}

@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from sync_pipeline.core.billed_lines import lines_billed_later, lines_billed_now
-from sync_pipeline_tests.core.making import MICROS, RULES, deal, line, subscription
+from sync_pipeline.core.units import MICROS
+from sync_pipeline_tests.core.making import RULES, deal, line, subscription
 
 BEGAN = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp()) * MICROS
 WHOLE, FIRST, SECOND = (line(number).id for number in (1, 2, 3))

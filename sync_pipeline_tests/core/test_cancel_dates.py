@@ -15,12 +15,12 @@ from sync_pipeline.core.commands import Agreement, Command, Entry, LookAgain, Re
 from sync_pipeline.core.conflict import Clash
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.salesforce_records import Contract
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CONTRACT,
     CUSTOMER,
-    MICROS,
     OPPORTUNITY,
     ORG,
     RESTS,

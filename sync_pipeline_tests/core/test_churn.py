@@ -16,12 +16,12 @@ from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.salesforce_records import ChurnRecord
 from sync_pipeline.core.stripe_records import Invoice
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.unrecorded import unrecorded_facts
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CUSTOMER,
-    MICROS,
     NOW,
     OPPORTUNITY,
     ORG,

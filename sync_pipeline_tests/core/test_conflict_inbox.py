@@ -14,7 +14,8 @@ from sync_pipeline.core.conflict import Side
 from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.salesforce_records import SyncConflict
-from sync_pipeline_tests.core.making import MICROS, OPPORTUNITY, PERSONAL_KEY, RULES, account, deal, story_lines
+from sync_pipeline.core.units import MICROS
+from sync_pipeline_tests.core.making import OPPORTUNITY, PERSONAL_KEY, RULES, account, deal, story_lines
 from sync_pipeline_tests.core.two_systems import TwoSystems
 
 SEATS, SEATS_PRICE = "00kAa0000000002IAA", 60_000

@@ -13,10 +13,10 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.salesforce_records import Contract
+from sync_pipeline.core.units import MICROS
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CONTRACT,
-    MICROS,
     NOW,
     OPPORTUNITY,
     PERSONAL_KEY,

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from sync_pipeline.core.deal import Incomplete, Terms, is_billable, midnight, terms, today
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.salesforce_records import LineItem
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Deal
-from sync_pipeline_tests.core.making import MICROS, NOW, account, deal, line, opportunity
+from sync_pipeline_tests.core.making import NOW, account, deal, line, opportunity
 
 LONDON = Commercial(time_zone="Europe/London")
 DISCOUNTED = "it has a discount of 12.5 percent, which is not billed: put the negotiated price into UnitPrice"

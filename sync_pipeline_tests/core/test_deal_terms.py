@@ -18,10 +18,10 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.stripe_records import SubscriptionSchedule
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline_tests.core.making import (
     CUSTOMER,
-    MICROS,
     NOW,
     OPPORTUNITY,
     RESTS,

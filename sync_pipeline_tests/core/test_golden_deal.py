@@ -8,10 +8,10 @@ from decimal import Decimal
 import pytest
 
 from sync_pipeline.core.salesforce_records import Contract
+from sync_pipeline.core.units import MICROS
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CONTRACT,
-    MICROS,
     NOW,
     OPPORTUNITY,
     RULES,

@@ -18,10 +18,10 @@ from sync_pipeline.core.late_charges import customers_to_look_at, late_charges
 from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rules import Commercial
 from sync_pipeline.core.stripe_records import Price
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     CUSTOMER,
-    MICROS,
     NOW,
     OPPORTUNITY,
     RULES,

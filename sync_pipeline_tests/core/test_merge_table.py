@@ -22,9 +22,9 @@ from sync_pipeline.core.prices import changed_rates
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.stripe_lines import ITEMS
 from sync_pipeline.core.stripe_records import Price
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Catalogue, Deal, World
 from sync_pipeline_tests.core.making import (
-    MICROS,
     NOW,
     OPPORTUNITY,
     PERSONAL_KEY,

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from sync_pipeline.core.units import MICROS
 from sync_pipeline_tests.core.disturbances import ANALYST, MINUTE, PLATFORM, VIEWER, just_won
-from sync_pipeline_tests.core.making import MICROS, line
+from sync_pipeline_tests.core.making import line
 from sync_pipeline_tests.core.two_systems import TwoSystems
 
 

@@ -12,8 +12,9 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.next_term import billed_in_term
 from sync_pipeline.core.stripe_records import Discount, SubscriptionItem
 from sync_pipeline.core.term import months_of_contract, running_term
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing
-from sync_pipeline_tests.core.making import MICROS, RULES, SUBSCRIPTION, item, packages, subscription
+from sync_pipeline_tests.core.making import RULES, SUBSCRIPTION, item, packages, subscription
 
 
 def at(day: str) -> int:

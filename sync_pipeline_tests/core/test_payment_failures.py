@@ -19,11 +19,11 @@ from sync_pipeline.core.payment_failures import failure_key, new_failures
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.salesforce_records import FailureTask
 from sync_pipeline.core.stripe_records import Charge, Invoice, InvoicePayment
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CUSTOMER,
-    MICROS,
     NOW,
     ORG,
     RULES,

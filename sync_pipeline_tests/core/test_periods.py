@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sync_pipeline.core.deal import today
-from sync_pipeline.core.periods import MICROS, period_end_on
+from sync_pipeline.core.periods import period_end_on
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.sandbox.stripe.periods import period_at
 from sync_pipeline_tests.core.making import RULES, item, subscription
 

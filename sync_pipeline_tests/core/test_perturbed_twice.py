@@ -19,10 +19,10 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.salesforce_records import Contract
 from sync_pipeline.core.stripe_records import SubscriptionItem
+from sync_pipeline.core.units import MICROS
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CONTRACT,
-    MICROS,
     OPPORTUNITY,
     PERSONAL_KEY,
     RULES,

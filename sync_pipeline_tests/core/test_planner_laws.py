@@ -21,18 +21,10 @@ from sync_pipeline.core.observation import Absent, Present, Unknown
 from sync_pipeline.core.payment_failures import new_failures
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.stripe_records import Invoice
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, World
 from sync_pipeline.core.written import written_fields
-from sync_pipeline_tests.core.making import (
-    CUSTOMER,
-    MICROS,
-    NOW,
-    PERSONAL_KEY,
-    RULES,
-    billed,
-    item,
-    subscription,
-)
+from sync_pipeline_tests.core.making import CUSTOMER, NOW, PERSONAL_KEY, RULES, billed, item, subscription
 from sync_pipeline_tests.core.worlds import CANARY, shuffled, worlds
 
 many = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])

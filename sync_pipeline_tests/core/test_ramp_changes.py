@@ -14,8 +14,9 @@ from sync_pipeline.core.plan import plan
 from sync_pipeline.core.ramp_changes import keep_ramps
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.stripe_records import SubscriptionSchedule
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, World
-from sync_pipeline_tests.core.making import MICROS, NOW, OPPORTUNITY, PERSONAL_KEY, RESTS, RULES, deal, line, world
+from sync_pipeline_tests.core.making import NOW, OPPORTUNITY, PERSONAL_KEY, RESTS, RULES, deal, line, world
 
 YEAR = 365 * 86_400 * MICROS
 BASE, FIRST, SECOND, THIRD = (line(number).id for number in range(1, 5))

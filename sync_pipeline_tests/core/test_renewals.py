@@ -15,11 +15,11 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.renewals import renewal_opportunities
 from sync_pipeline.core.salesforce_records import Opportunity
 from sync_pipeline.core.stripe_records import Invoice
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CUSTOMER,
-    MICROS,
     OPPORTUNITY,
     ORG,
     RULES,

@@ -19,11 +19,11 @@ from sync_pipeline.core.observation import Present
 from sync_pipeline.core.rates import OUR_PRODUCT
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.seats import spread
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CUSTOMER,
-    MICROS,
     NOW,
     OPPORTUNITY,
     ORG,

@@ -12,8 +12,9 @@ import pytest
 from sync_pipeline.core.conflict import Side
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.salesforce_records import LineItem, SyncConflict
+from sync_pipeline.core.units import MICROS
 from sync_pipeline_tests.core.disturbances import ANALYST, DAY, MINUTE, MORE_ANALYSTS, at_rest
-from sync_pipeline_tests.core.making import MICROS, PERSONAL_KEY, line
+from sync_pipeline_tests.core.making import PERSONAL_KEY, line
 from sync_pipeline_tests.core.two_systems import TwoSystems
 
 TOGETHER = (ANALYST, MORE_ANALYSTS)

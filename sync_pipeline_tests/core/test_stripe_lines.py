@@ -16,8 +16,9 @@ from sync_pipeline.core.part_ids import part_id
 from sync_pipeline.core.plan import plan
 from sync_pipeline.core.salesforce_records import LineItem, PriceBookEntry
 from sync_pipeline.core.stripe_records import SubscriptionItem
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Deal
-from sync_pipeline_tests.core.making import MICROS, OPPORTUNITY, PERSONAL_KEY, RULES, account, opportunity, story_lines
+from sync_pipeline_tests.core.making import OPPORTUNITY, PERSONAL_KEY, RULES, account, opportunity, story_lines
 from sync_pipeline_tests.core.test_foresight import told
 from sync_pipeline_tests.core.two_systems import TwoSystems
 

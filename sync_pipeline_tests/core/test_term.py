@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.rules import Commercial
-from sync_pipeline.core.term import MICROS, running_term, term_of_day, term_of_name
+from sync_pipeline.core.term import running_term, term_of_day, term_of_name
+from sync_pipeline.core.units import MICROS
 from sync_pipeline_tests.core.making import subscription
 
 LONDON, BERLIN = (Commercial(time_zone=f"Europe/{city}") for city in ("London", "Berlin"))

@@ -16,12 +16,12 @@ from sync_pipeline.core.plan import plan
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.salesforce_records import Contract, Opportunity
 from sync_pipeline.core.term_ends import RULE, end_terms
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Deal, Link, World
 from sync_pipeline_tests.core.making import (
     ACCOUNT,
     CONTRACT,
     CUSTOMER,
-    MICROS,
     OPPORTUNITY,
     ORG,
     PERSONAL_KEY,

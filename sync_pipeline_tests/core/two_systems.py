@@ -39,9 +39,10 @@ from sync_pipeline.core.stripe_records import (
     Subscription,
     SubscriptionItem,
 )
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
 from sync_pipeline.systems.salesforce import parse
-from sync_pipeline_tests.core.making import ACCOUNT, MICROS, NOW, ORG, PERSONAL_KEY
+from sync_pipeline_tests.core.making import ACCOUNT, NOW, ORG, PERSONAL_KEY
 
 KINDS: dict[str, type[Any]] = {
     "Account": Account,

@@ -18,8 +18,9 @@ from sync_pipeline.core.facts import Fact
 from sync_pipeline.core.observation import Absent, Observation, Present, Unknown
 from sync_pipeline.core.salesforce_records import Account, Contract, LineItem, Opportunity
 from sync_pipeline.core.stripe_records import Customer, Invoice, Price, Subscription
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.core.world import Billing, Catalogue, Deal, Link, World
-from sync_pipeline_tests.core.making import ACCOUNT, MICROS, NOW, ORG, RULES, item, payment, refund, subscription
+from sync_pipeline_tests.core.making import ACCOUNT, NOW, ORG, RULES, item, payment, refund, subscription
 
 T = TypeVar("T")
 

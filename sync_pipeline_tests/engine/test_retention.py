@@ -10,8 +10,9 @@ import pytest
 
 from sync_pipeline.config.rules import load_rules
 from sync_pipeline.core.rules import Retention
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.engine.env import SystemEnv
-from sync_pipeline.engine.retention import DAY_US, Retained, retain
+from sync_pipeline.engine.retention import Retained, retain
 from sync_pipeline.ledger import attempts, audit, commands, inbox, work, workers
 from sync_pipeline.ledger.attempts import Outcome
 from sync_pipeline.ledger.commands import State

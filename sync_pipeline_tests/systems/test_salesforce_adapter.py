@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from sync_pipeline.core.salesforce_records import Account, Opportunity
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.systems.outcomes import DeadlinePassed, ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 from sync_pipeline.systems.salesforce.connection import Login
@@ -20,7 +21,6 @@ from sync_pipeline.systems.salesforce.writes import Once, Update
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 from sync_pipeline_tests.systems.conftest import START
 
-MICROS = 1_000_000
 NOBODY = "001Aa0000000999IAA"
 
 

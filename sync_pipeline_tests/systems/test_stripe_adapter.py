@@ -9,13 +9,13 @@ import pytest
 
 from sync_pipeline.core.observation import Absent, Present
 from sync_pipeline.core.tax_types import ONLY_BY_HAND
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome, ReadFailed
 from sync_pipeline.systems.stripe import listings
 from sync_pipeline.systems.stripe.client import Stripe
 from sync_pipeline_tests.sandbox_process import SandboxHandle
 from sync_pipeline_tests.systems.conftest import START
 
-MICROS = 1_000_000
 NOW = START * MICROS
 ACCOUNT = "001Aa0000000001IAA"
 NAME = 'Northwind "Analytics" Ltd'

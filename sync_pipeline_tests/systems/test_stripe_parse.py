@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from sync_pipeline.core.stripe_records import Customer, Refund
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.systems.outcomes import UNKNOWN_SHAPE
 from sync_pipeline.systems.stripe import parse
 from sync_pipeline_tests.systems import raw
-
-MICROS = 1_000_000
 
 
 def test_a_subscription() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.frames.convert import to_records
-from sync_pipeline.frames.days import COLUMNS, DAY_US, TAKEN_AT, WHOLE_AT, Span, day_of, spans, start_of
+from sync_pipeline.frames.days import COLUMNS, TAKEN_AT, WHOLE_AT, Span, day_of, spans, start_of
 from sync_pipeline.frames.tables import DAILY, FIRST_DAY, SNAPSHOTS
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.stripe import client, listings

@@ -10,9 +10,10 @@ import pytest
 
 from sync_pipeline.config.rules import load_rules
 from sync_pipeline.core.rules import Names
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.engine.snapshot import SALESFORCE_OBJECTS
 from sync_pipeline.frames.convert import to_frame, to_records
-from sync_pipeline.frames.days import DAY_US, TAKEN_AT, WHOLE_AT
+from sync_pipeline.frames.days import TAKEN_AT, WHOLE_AT
 from sync_pipeline.frames.quarantine import quarantine_of, set_aside
 from sync_pipeline.frames.rows import QuarantinedRow
 from sync_pipeline.frames.tables import SNAPSHOTS
