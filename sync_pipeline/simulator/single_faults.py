@@ -59,9 +59,9 @@ STORIES: Mapping[str, tuple[Action, ...]] = {
     "two_intervals": (
         Action(0, "bill a line by the month", 0, 0),
         *PAID,
-        Action(31 * DAY, "edit seats in Salesforce", 0, 28),
-        Action(31 * DAY, "edit seats at Stripe", 0, 31),
-        Action(31 * DAY, "schedule the end", 0, 0),
+        Action(4 * DAY, "edit seats in Salesforce", 0, 28),
+        Action(HOUR, "schedule the end", 0, 0),
+        Action(DAY, "edit seats at Stripe", 0, 31),
     ),
 }
 BY_CARD = frozenset({"failed_payment"})
