@@ -58,7 +58,8 @@ STORIES: Mapping[str, tuple[Action, ...]] = {
     ),
     "two_intervals": (
         Action(0, "bill a line by the month", 0, 0),
-        *PAID,
+        Action(HOUR, "win", 0, 0),
+        Action(4 * DAY, "pay", 0, 0),
         Action(4 * DAY, "edit seats in Salesforce", 0, 28),
         Action(HOUR, "schedule the end", 0, 0),
         Action(DAY, "edit seats at Stripe", 0, 31),
