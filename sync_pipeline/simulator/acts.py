@@ -30,7 +30,7 @@ OFTEN_FOLLOWED_BY = {
 def act(people: People, action: Action) -> bool:
     """False where it made no sense."""
     try:
-        return {**VERBS, **OF_STORIES}[action.verb](people, people.accounts[action.who], action.n) is not False
+        return VERBS[action.verb](people, people.accounts[action.who], action.n) is not False
     except RefusedError:
         return False
 
@@ -95,19 +95,6 @@ def _seats_on_both_sides(people: People, account: str, n: int) -> Any:
 def _price_in_salesforce(people: People, account: str, n: int) -> Any:
     lines = people.lines(account)
     return people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {"UnitPrice": 10 * n}) if lines else False
-
-
-def _discount(people: People, account: str, n: int) -> Any:
-    """`n` percent off the last line, in Salesforce's own field; 0 takes the discount away."""
-    lines = people.lines(account)
-    return people.desk.edit("OpportunityLineItem", lines[-1]["Id"], {"Discount": n or None}) if lines else False
-
-
-def _by_the_month(people: People, account: str, n: int) -> Any:
-    """The last line alone, whatever the interval of its deal."""
-    lines = people.lines(account)
-    monthly = {"Billing_Interval__c": "Monthly"}
-    return people.desk.edit("OpportunityLineItem", lines[-1]["Id"], monthly) if lines else False
 
 
 def _line_off(people: People, account: str, n: int) -> Any:
@@ -345,8 +332,3 @@ VERBS: Mapping[str, Callable[[People, str, int], Any]] = {
     "grant free months": _free_months,
     "move the deal": _move_deal,
 }
-OF_STORIES: Mapping[str, Callable[[People, str, int], Any]] = {
-    "discount a line": _discount,
-    "bill a line by the month": _by_the_month,
-}
-"""What only the stories tell: a seed does what it always did, so that one that failed once can be played again."""

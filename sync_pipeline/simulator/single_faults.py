@@ -48,22 +48,6 @@ STORIES: Mapping[str, tuple[Action, ...]] = {
     "reopened": (WON, Action(HOUR, "reopen the deal", 0, 0), Action(HOUR, "win", 0, 0)),
     "figures_by_hand": (*PAID, Action(HOUR, "edit figures by hand", 0, 3)),
     "two_deals": (WON, Action(0, "win", MONTHLY, 0)),
-    "discounted": (
-        Action(0, "discount a line", 0, 10),
-        Action(HOUR, "win", 0, 0),
-        Action(HOUR, "discount a line", 0, 0),
-        Action(4 * DAY, "pay", 0, 0),
-        Action(31 * DAY, "discount a line", 0, 20),
-        Action(HOUR, "discount a line", 0, 0),
-    ),
-    "two_intervals": (
-        Action(0, "bill a line by the month", 0, 0),
-        Action(HOUR, "win", 0, 0),
-        Action(4 * DAY, "pay", 0, 0),
-        Action(4 * DAY, "edit seats in Salesforce", 0, 28),
-        Action(HOUR, "schedule the end", 0, 0),
-        Action(DAY, "edit seats at Stripe", 0, 31),
-    ),
 }
 BY_CARD = frozenset({"failed_payment"})
 KINDS = {"stripe": STRIPE_TROUBLE, "salesforce": SALESFORCE_TROUBLE}
