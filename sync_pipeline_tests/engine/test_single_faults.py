@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -104,6 +105,22 @@ def test_what_has_a_name_of_our_own_is_made_again_as_soon_as_the_list_shows_none
             500: 2,
             200: len(played.wanted["stripe"]["products"] + played.wanted["stripe"]["prices"]),
         }
+        sync.check_books()
+
+
+def test_what_stripe_finds_missing_twice_is_no_refusal_for_good(sandbox: SandboxHandle, tmp_path: Path) -> None:
+    """A deal would wait for the night: what its price names may be there at the next look."""
+    played = play(sandbox, tmp_path, "won")
+    url = played.begin(sandbox, tmp_path)
+    missing = {"type": "invalid_request_error", "code": "resource_missing", "message": "No such product"}
+    at = {"side": "stripe", "method": "POST", "path": "^/v1/prices$"}
+    prices = len(played.wanted["stripe"]["prices"])
+    fault(sandbox, "http", **at, status=400, body=json.dumps({"error": missing}), commit=False, times=2 * prices)
+    with installed(sandbox, tmp_path, url=url) as sync:
+        sync.rest()
+        assert hits(sandbox) == 2 * prices
+        assert sum(report.total.parked for report in sync.reports) == 0
+        assert story(sandbox) == played.wanted
         sync.check_books()
 
 
