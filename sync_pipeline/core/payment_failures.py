@@ -22,12 +22,12 @@ from sync_pipeline.core.mrr import monthly_recurring_revenue
 from sync_pipeline.core.quiet import quiet_until
 from sync_pipeline.core.rules import Commercial, Rules
 from sync_pipeline.core.stripe_records import Charge, Invoice, Subscription
-from sync_pipeline.core.units import DAY_US
+from sync_pipeline.core.units import DAY_US, HOUR_US
 from sync_pipeline.core.world import Billing, World
 
 ATTEMPT, WITHOUT_CHARGE, OVERDUE = "failed_attempt", "attempt_without_charge", "overdue_invoice"
 KEY_OF_KIND = {ATTEMPT: "attempt", WITHOUT_CHARGE: "unconfirmed", OVERDUE: "overdue"}
-INCOMPLETE_US = 23 * 3_600 * 1_000_000
+INCOMPLETE_US = 23 * HOUR_US
 """An incomplete subscription expires 23 hours after it was made (docs.stripe.com/billing/subscriptions/overview)."""
 
 

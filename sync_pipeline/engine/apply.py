@@ -18,6 +18,7 @@ from typing import Any
 from sync_pipeline.core import canonical
 from sync_pipeline.core.observation import Unknown
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.units import HOUR_US
 from sync_pipeline.engine import retries
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.cost import NOTHING, Calls, least_salesforce_writes
@@ -35,7 +36,7 @@ from sync_pipeline.systems.stripe.errors import KEY_REUSED
 from sync_pipeline.systems.wire import CONNECT_AND_READ_SECONDS
 
 SEND_WITHIN_US = 20_000_000
-KEY_LIFETIME_US = 23 * 3600 * 1_000_000
+KEY_LIFETIME_US = 23 * HOUR_US
 LONGEST_CALL_US = SEND_WITHIN_US + CONNECT_AND_READ_SECONDS[1] * 1_000_000
 """From the write-ahead until nobody waits for the answer any more."""
 ACCOUNTS_PER_BREATH = 20

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from sync_pipeline.core.rules import Priority
 from sync_pipeline.core.salesforce_records import SALESFORCE_RECORDS
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.engine import budget
 from sync_pipeline.engine.env import Env
 from sync_pipeline.engine.merges import back_from_the_bin, follow_merges
@@ -43,7 +44,7 @@ LOOK_AGAIN_US = 5 * 60 * 1_000_000
 CHARGES = ("ch_", "py_")
 # As many as one call asks for. What somebody edits in a churn record is found by the next full comparison.
 POLLED_RECORDS = tuple(name for name in SALESFORCE_RECORDS if name != "churn_record")
-UNRESOLVED_FOR_US = 3 * 86_400 * 1_000_000
+UNRESOLVED_FOR_US = 3 * DAY_US
 
 
 def receive(ledger: Ledger, hints: Iterable[Hint], env: Env) -> int:

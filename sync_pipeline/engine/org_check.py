@@ -15,13 +15,14 @@ from sync_pipeline.core import canonical
 from sync_pipeline.core.org_schema import OrgSchema
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.rules_check import Fault, faults, parents
+from sync_pipeline.core.units import DAY_US
 from sync_pipeline.ledger import cursors
 from sync_pipeline.ledger.database import Ledger
 from sync_pipeline.systems.outcomes import ReadFailed
 from sync_pipeline.systems.salesforce.client import Salesforce
 
 CHECKED = "rules.checked"
-CHECKED_FOR_US = 24 * 3600 * 1_000_000
+CHECKED_FOR_US = DAY_US
 
 
 def read_org_schema(salesforce: Salesforce, rules: Rules) -> OrgSchema:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.units import HOUR_US
 from sync_pipeline.engine import budget
 from sync_pipeline.engine.context import Engine
 from sync_pipeline.engine.leases import LEASE_US
@@ -24,7 +25,7 @@ AT_MOST = 1_000
 SOON_OVER = 50
 """Nobody has to be let by while so few accounts are served."""
 TURNS = 5
-AGEING_US = 3_600 * 1_000_000
+AGEING_US = HOUR_US
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 
-from sync_pipeline.core.units import DAY_US
+from sync_pipeline.core.units import DAY_US, HOUR_US
 from sync_pipeline.frames.columns import Table
 from sync_pipeline.frames.tables import FIRST_DAY
 
-OVERLAP_US = 3_600_000_000
+OVERLAP_US = HOUR_US
 """Events show up late, and two clocks differ: so far back is read twice."""
 EVENTS_KEPT_US = 30 * DAY_US
 """What is older, Stripe has forgotten."""
