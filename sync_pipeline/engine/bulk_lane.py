@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 
 from sync_pipeline.core import canonical
 from sync_pipeline.core.rules import Priority
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.engine import budget
 from sync_pipeline.engine.apply import LONGEST_CALL_US, salesforce_write
 from sync_pipeline.engine.context import Engine, Halted
@@ -30,13 +31,16 @@ from sync_pipeline.systems.outcomes import DeadlinePassed, Outcome, ReadFailed
 from sync_pipeline.systems.salesforce.bulk import LEAST_CALLS, BulkUpdate, JobInfo, upload_text
 from sync_pipeline.systems.salesforce.writes import COLLECTIONS_PER_CALL, RECORDS_PER_COLLECTION, composite_calls
 
-LEASE_US = 120 * 1_000_000
-GATHER_US = 10 * 60 * 1_000_000
+LEASE_US = 120 * MICROS
+GATHER_US = 10 * 60 * MICROS
 """A job leaves when it is so old, though more might come."""
-GIVE_UP_US = 30 * 60 * 1_000_000
+GIVE_UP_US = 30 * 60 * MICROS
 """A job that runs longer is aborted; Salesforce gives up one of its batches of 10,000 after 20 tries of 5 minutes."""
 SHORTEST_PAUSE_US, LONGEST_PAUSE_US = 2_000_000, 60_000_000
 ROWS_PER_STEP = 500
+COME_BACK_US = 60 * MICROS
+"""What was not written comes back at a full minute, all of it together: it shares its calls again, and the lists of
+Stripe."""
 TOO_LATE = Outcome("throttled", message="it was not sent in time")
 NO_RESULTS = Outcome("ambiguous", message="the results of its job cannot be read")
 NOT_REACHED = Outcome("throttled", message="the job ended before it came to this record")
@@ -216,8 +220,8 @@ class BulkLane:
                 bulk_jobs.settled(conn, job.id)
 
     def _settle(self, outcomes: dict[str, Outcome], report: BatchReport) -> None:
-        """Puts outcomes into the books, by command. Accounts with something left to do, or looked at meanwhile, are
-        due. What cannot be written down of one is in doubt until a look tells, and stops nobody else."""
+        """Puts outcomes into the books, by command. Accounts looked at meanwhile are due, those with something left to
+        do come back. What cannot be written down of one is in doubt until a look tells, and stops nobody else."""
         with self.engine.ledger.read() as conn:
             known = commands.get_all(conn, outcomes)
         outcomes = {name: after_a_look(known[name], outcome) for name, outcome in outcomes.items()}
@@ -234,12 +238,12 @@ class BulkLane:
                 for row in rows:
                     if row.attempt_id is not None:
                         finish(conn, self.engine, row, row.attempt_id, outcomes[row.id], calls=calls[row.id])
-                work.mark_dirty(conn, open_ones, priority=int(Priority.BULK), now_wall=wall)
+                work.mark_dirty(conn, open_ones, priority=int(Priority.BULK), now_wall=_comes_back(wall))
 
         if failures := together(ours, lambda row: row.account, write_down):
             report.problems.update(failure.why for _, failure in failures)
             with self.engine.ledger.tx() as conn:
-                wall = self.engine.env.wall()
+                wall = _comes_back(self.engine.env.wall())
                 work.mark_dirty(conn, {row.account for row, _ in failures}, priority=int(Priority.BULK), now_wall=wall)
         report.writes += sum(outcome.state == "done" for outcome in outcomes.values())
         report.parked += sum(outcome.state == "rejected" for outcome in outcomes.values())
@@ -277,6 +281,10 @@ def _patience(job: BulkJob, wall: int) -> int:
     """How long to leave a job alone: the longer, the longer it runs."""
     running = wall - (job.started_wall or wall)
     return min(LONGEST_PAUSE_US, max(SHORTEST_PAUSE_US, running // 2))
+
+
+def _comes_back(wall: int) -> int:
+    return -(-wall // COME_BACK_US) * COME_BACK_US
 
 
 def _unfinished(name: str, info: JobInfo | None, left: int) -> str:

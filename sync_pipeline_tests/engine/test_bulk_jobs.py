@@ -16,8 +16,10 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from sync_pipeline.core.rules import Bulk, Priority
+from sync_pipeline.core.units import MICROS
 from sync_pipeline.engine import bulk_lane, drain, resolve
 from sync_pipeline.engine.apply import LONGEST_CALL_US
+from sync_pipeline.engine.bulk_lane import COME_BACK_US
 from sync_pipeline.engine.drain import DrainPlan, DrainReport, drain_is_needed
 from sync_pipeline.engine.gathering import LASTS_US
 from sync_pipeline.engine.queue import claim_named
@@ -167,6 +169,25 @@ def test_a_locked_row_and_rows_that_the_job_never_reached_are_written_later(
     check(rest, sync)
     outcomes = sync.rows(select(attempt.c.outcome, func.count()).where(attempt.c.job.is_not(None)).group_by("outcome"))
     assert dict(map(tuple, outcomes)) == {"done": 2, "throttled": len(rest.accounts) - 2}
+
+
+def test_what_a_job_could_not_write_comes_back_together(
+    company: tuple[Company, Installation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 100,000 records 5,000 were tried again as their results were put into the books: by handfuls, each with calls
+    and with looks at Stripe of its own."""
+    rest, sync = company
+    monkeypatch.setattr(bulk_lane, "ROWS_PER_STEP", 1)
+    for locked in rest.accounts[:2]:
+        rest.sandbox.control("POST", "/salesforce", {"lock_row": locked, "times": 1})
+    # So that no full minute passes while the results are put into the books.
+    sync.env.sleep((COME_BACK_US - sync.env.wall() % COME_BACK_US) / MICROS)
+    served: list[int] = []
+    for _ in range(2):
+        drain.drain(sync.engine, NO_POLLS, lambda done: served.append(done.accounts))
+        sync.wait(COME_BACK_US // MICROS)
+    assert list(filter(None, served)) == [len(rest.accounts), 2]
+    check(rest, sync)
 
 
 @pytest.mark.parametrize("locked", [0, 1])
