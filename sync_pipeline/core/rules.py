@@ -196,6 +196,9 @@ class Names:
     fields: Mapping[str, str]
 
 
+TWO_WAY = (("line", "quantity"), ("line", "unit_price"), ("contract", "cancel_requested_on"))
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """The effective rule table."""
@@ -209,6 +212,6 @@ class Rules:
     snapshots: Snapshots = Snapshots()
 
     @property
-    def one_way(self) -> frozenset[str]:
-        """The names of the rules that set one side from the other; what else is agreed on goes both ways."""
-        return frozenset(rule.target for rule in self.fields)
+    def two_way(self) -> frozenset[tuple[str, str]]:
+        """The sObjects and fields of Salesforce that sales and the sync both set."""
+        return frozenset((self.salesforce[kind].object, self.salesforce[kind].fields[name]) for kind, name in TWO_WAY)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from sync_pipeline.core import canonical
 from sync_pipeline.engine.context import Engine
+from sync_pipeline.engine.settling import sets_what_sales_edits
 from sync_pipeline.ledger import attempts, bulk_jobs, work
 from sync_pipeline.ledger.commands import CommandRow
 from sync_pipeline.ledger.work import Claim
@@ -61,6 +62,7 @@ def gather(engine: Engine, sendings: Sequence[Sending], *, min_lease_us: int) ->
 def _willing(engine: Engine, sendings: Sequence[Sending]) -> dict[str, list[Sending]]:
     """By object the updates of a class that may wait, sent for the first time.
 
+    What sales edits as well does not wait: a job runs for minutes, and an edit that is made meanwhile would be lost.
     Those of a record that is written twice in this round are left out: a job has no order.
     """
     bodies = [canonical.decode(row.body) for _, row in sendings]
@@ -73,6 +75,7 @@ def _willing(engine: Engine, sendings: Sequence[Sending]) -> dict[str, list[Send
             and engine.rules.bulk.takes(row.priority, claim.priority)
             and times[body["id"]] == 1
             and can_say(body["fields"])
+            and not sets_what_sales_edits(engine, row)
         ):
             found[body["object"]].append((claim, row))
     return found

@@ -57,13 +57,18 @@ def after_a_look(row: CommandRow, outcome: Outcome) -> Outcome:
     return replace(outcome, state="rejected", advice=NAMES_NOTHING)
 
 
-def may_come_late(engine: Engine, row: CommandRow) -> bool:
-    """Whether it sets values of Salesforce that go both ways, and was not answered: late, they would be taken for an
-    edit of sales and billed."""
-    if row.kind != "salesforce.update" or row.http_status is not None:
+def sets_what_sales_edits(engine: Engine, row: CommandRow) -> bool:
+    """Whether it sets fields of Salesforce that go both ways: late, it would be taken for an edit of sales and billed,
+    or take one away."""
+    if row.kind != "salesforce.update":
         return False
-    one_way = engine.rules.one_way
-    return any(each["rule"] not in one_way for each in canonical.decode(row.agreements))
+    body = canonical.decode(row.body)
+    return not engine.rules.two_way.isdisjoint((body["object"], field) for field in body["fields"])
+
+
+def may_come_late(engine: Engine, row: CommandRow) -> bool:
+    """Whether it sets what sales edits as well, and was not answered."""
+    return row.http_status is None and sets_what_sales_edits(engine, row)
 
 
 def finish(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -11,6 +13,17 @@ from sync_pipeline.sandbox.wire import Call
 
 NAMED_BY_US = ("/v1/products", "/v1/prices", "/v1/coupons")
 """Accounts share these and each may make one: Stripe refuses a second of the name (seed 405: two did at a time)."""
+JOBS = "/jobs/ingest"
+
+
+def is_of_a_job(call: Call) -> bool:
+    """Whether it is about a bulk job of Salesforce's."""
+    return JOBS in call.path
+
+
+def lets_job_run(call: Call) -> bool:
+    """Whether a bulk job's records are written from here on."""
+    return is_of_a_job(call) and call.method == "PATCH" and b"UploadComplete" in call.body
 
 
 def is_create(call: Call) -> bool:
@@ -39,12 +52,20 @@ def written_records(call: Call) -> Iterator[dict[str, Any]]:
         yield from body.get("records", [body] if part["method"] in ("PATCH", "POST") and "attributes" in body else ())
 
 
-def written_targets(call: Call) -> Iterator[tuple[str, ...]]:
-    """Per record of a call to Salesforce, the names that it can have as the target of a command.
+def records_of_job(job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The records in what was uploaded to a bulk job, as the sandbox keeps it; every value is text, an empty cell is
+    no value."""
+    for row in csv.DictReader(io.StringIO(job["data"])):
+        values = {name: None if value == "#N/A" else value for name, value in row.items() if value}
+        yield {"attributes": {"type": job["info"]["object"]}, "id": values.pop("Id"), **values}
+
+
+def targets(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """Per record that is written to Salesforce, the names that it can have as the target of a command.
 
     That is its id, or one of its values: the external id by which it is found. A new Task goes with its marker.
     """
-    for record in written_records(call):
+    for record in records:
         kind = record.get("attributes", {}).get("type", "")
         keys = [record["id"]] if "id" in record else [value for value in record.values() if isinstance(value, str)]
         if kind != "Task" or "id" in record:

@@ -26,7 +26,7 @@ from sync_pipeline.config.rules import load_rules
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.org_schema import OrgObject
 from sync_pipeline.core.plan import plan as plan_now
-from sync_pipeline.core.rules import Guards, Retention, Rules
+from sync_pipeline.core.rules import Bulk, Guards, Retention, Rules
 from sync_pipeline.core.units import MICROS
 from sync_pipeline.engine.assembly import without_alerts
 from sync_pipeline.engine.context import Engine, build_engine
@@ -38,7 +38,7 @@ from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
 from sync_pipeline.engine.retention import retain
 from sync_pipeline.engine.rounds import BatchReport
-from sync_pipeline.ledger import audit, migrations, work
+from sync_pipeline.ledger import audit, bulk_jobs, migrations, work
 from sync_pipeline.ledger.database import Ledger, open_ledger
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline.ledger.tables import work as work_table
@@ -64,6 +64,7 @@ SCENE_SECONDS = 120
 STORM_CALLS = 400
 CALM_LOOKS = 12
 INTRUDES = 0.4
+BULK, GIVES_UP = 0.25, 0.2
 URGENT_SECONDS = 60
 ENOUGH_CALLS = 50
 SALESFORCE_URL, STRIPE_URL = "http://salesforce.sandbox", "http://stripe.sandbox"
@@ -73,7 +74,9 @@ SALESFORCE_URL, STRIPE_URL = "http://salesforce.sandbox", "http://stripe.sandbox
 class Plan:
     """What a seed consists of: people's actions, the calls that go wrong, how workers fare, how invoices are paid.
 
-    `strike` is what happens to one worker at one boundary. `patient` people act when the workers have nothing to do.
+    `by_bulk`: updates of Salesforce that may wait go by bulk jobs, however few there are, and jobs may give up half
+    way. `strike` is what happens to one worker at one boundary. `patient` people act when the workers have nothing to
+    do.
     """
 
     seed: int
@@ -81,6 +84,7 @@ class Plan:
     trouble: tuple[tuple[int, str], ...]
     weather: Weather
     by_card: bool
+    by_bulk: bool = False
     strike: Strike | None = None
     patient: bool = False
 
@@ -111,7 +115,8 @@ def plan_of(seed: int) -> Plan:
     kinds = (*STRIPE_TROUBLE, *SALESFORCE_TROUBLE)
     trouble = tuple((call, chance.choice(kinds)) for call in range(1, STORM_CALLS) if chance.random() < rate)
     weather = Weather(kill=chance.choice((0.0, 0.0, 0.005, 0.02)), pause=chance.choice((0.0, 0.0, 0.005, 0.02)))
-    return Plan(seed, actions, trouble, weather, by_card=chance.random() < 0.5)
+    by_card, by_bulk = chance.random() < 0.5, chance.random() < BULK
+    return Plan(seed, actions, trouble, weather, by_card=by_card, by_bulk=by_bulk)
 
 
 def play(plan: Plan) -> Result:
@@ -133,7 +138,9 @@ class _Play:
         self._people.operator_comes = lambda n: self._operator.comes(self._people.accounts, n)
         self._stage.strike = plan.strike
         undisturbed = plan.weather == Weather() and not plan.trouble and not plan.strike
-        self._watch = Watch(self._stage, sandbox, _writable(), _rules(by_card=plan.by_card), undisturbed=undisturbed)
+        self._watch = Watch(
+            self._stage, sandbox, _writable(), _rules(plan.by_card, plan.by_bulk), undisturbed=undisturbed
+        )
         if plan.by_card:
             self._watch.written = self._people.leave_cards
         self._operator = Operator(self._stage, self._watch, self._engine)
@@ -235,7 +242,7 @@ class _Play:
             if not self._waiting():
                 return
             stage.pass_to(stage.micros + 15 * 60 * MICROS)
-        yield f"liveness: {self._waiting()} accounts never come to rest"
+        yield f"liveness: {self._waiting()} accounts or bulk jobs never come to rest"
 
     def _still(self) -> Iterator[str]:
         """I18: at rest, another comparison writes nothing, and none after the ledger has forgotten what it may."""
@@ -243,7 +250,7 @@ class _Play:
         engine = self._engine("listed")
         tables, currency = read_tables(engine), engine.rules.commercial.default_currency
         yield from miscounted(tables, self._sandbox, self._ledger, org_id=engine.instance_id, currency=currency)
-        rules = replace(_rules(by_card=self._plan.by_card), retention=Retention(0, 0, 0, 0))
+        rules = replace(_rules(self._plan.by_card, self._plan.by_bulk), retention=Retention(0, 0, 0, 0))
         self._stage.pass_to(self._stage.micros + MICROS)
         retain(self._ledger, rules, self._env, run="retain")
         with self._ledger.read() as conn:
@@ -263,7 +270,7 @@ class _Play:
         before = [store.writes for store in stores]
         self._stage.pass_to(self._stage.micros + DAY * MICROS)
         if [store.writes for store in stores] == before and not self._waiting():
-            commercial = _rules(by_card=self._plan.by_card).commercial
+            commercial = _rules(self._plan.by_card, self._plan.by_bulk).commercial
             first_end = today(self._stage.micros, commercial) + timedelta(days=commercial.renewal_days)
             renewals = {row["Id"] for row in self._renewals()}
             problems = list(self._writes_nothing("after a quiet day"))
@@ -316,7 +323,7 @@ class _Play:
 
     def _engine(self, run: str) -> Engine:
         sandbox = self._sandbox
-        rules = _rules(by_card=self._plan.by_card, keeps_contracts=self._people.keeps_contracts)
+        rules = _rules(self._plan.by_card, self._plan.by_bulk, keeps_contracts=self._people.keeps_contracts)
         login = Login(
             domain="acme.my",
             client_id=sandbox.salesforce.client_id,
@@ -338,6 +345,9 @@ class _Play:
         )
 
     def _act(self, action: Action) -> None:
+        if self._plan.by_bulk and self._stage.chance.random() < GIVES_UP:
+            self._sandbox.salesforce.fail_next_job(self._stage.chance.randint(0, 2))
+            self._stage.sometimes["a bulk job is to give up half way"] += 1
         done = act(self._people, action)
         if done:
             self._stage.sometimes[f"people: {action.verb}"] += 1
@@ -368,8 +378,9 @@ class _Play:
                 receive(self._ledger, [found], self._env)
 
     def _waiting(self) -> int:
+        """Accounts that wait, and bulk jobs that have not ended."""
         with self._ledger.read() as conn:
-            return work.status(conn, self._env.wall()).dirty
+            return work.status(conn, self._env.wall()).dirty + len(bulk_jobs.open_jobs(conn))
 
 
 @cache
@@ -379,7 +390,7 @@ def _beginning() -> tuple[Sandbox, dict[str, object]]:
 
 
 @cache
-def _rules(*, by_card: bool, keeps_contracts: bool = True) -> Rules:
+def _rules(by_card: bool, by_bulk: bool, *, keeps_contracts: bool = True) -> Rules:
     """The shipped rules, without a channel for alerts; how much a run may do is not what is simulated."""
     rules = without_alerts(load_rules())
     unlimited = Guards(creates=None, changes=None, cancels=None, share=None)
@@ -388,7 +399,8 @@ def _rules(*, by_card: bool, keeps_contracts: bool = True) -> Rules:
         commercial = replace(commercial, collection_method="charge_automatically")
     if not keeps_contracts:
         commercial = replace(commercial, contracts="leave")
-    return replace(rules, guards=unlimited, commercial=commercial)
+    everything = Bulk(from_records=1, most_records=1, classes=frozenset({"write_back", "bulk", "sweep"}))
+    return replace(rules, guards=unlimited, commercial=commercial, bulk=everything if by_bulk else rules.bulk)
 
 
 @cache

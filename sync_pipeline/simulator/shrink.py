@@ -37,6 +37,8 @@ def _invariants(result: Result) -> set[str]:
 
 
 def _smaller(plan: Plan) -> Iterator[Plan]:
+    if plan.by_bulk:
+        yield replace(plan, by_bulk=False)
     if plan.weather != Weather():
         yield replace(plan, weather=Weather())
     for trouble in _without_parts(plan.trouble):

@@ -14,6 +14,7 @@ from sync_pipeline.core.units import MICROS
 from sync_pipeline.sandbox.faults import VENDOR_FAULTS, Fault
 from sync_pipeline.sandbox.request_log import endpoint
 from sync_pipeline.sandbox.wire import Call, Reply
+from sync_pipeline.simulator.calls import is_of_a_job, lets_job_run
 from sync_pipeline.simulator.stage import Stage
 from sync_pipeline.systems.wire import ask_guard
 
@@ -49,6 +50,8 @@ def is_write(side: str, call: Call) -> bool:
         return call.method != "GET" and call.path != PREVIEW
     if "/services/oauth2/" in call.path:
         return False
+    if is_of_a_job(call):
+        return lets_job_run(call)
     return call.method in ("PATCH", "DELETE") or (call.method == "POST" and b'"PATCH"' in call.body)
 
 

@@ -20,10 +20,21 @@ from sqlalchemy import select
 from sync_pipeline.core.rules import Rules
 from sync_pipeline.core.units import MICROS
 from sync_pipeline.ledger.tables import attempt, command
+from sync_pipeline.sandbox.salesforce.bulk.jobs import TABLE as JOBS
+from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.bound import Bound
-from sync_pipeline.simulator.calls import is_create, is_named_by_us, target, written_records, written_targets
+from sync_pipeline.simulator.calls import (
+    is_create,
+    is_named_by_us,
+    is_of_a_job,
+    lets_job_run,
+    records_of_job,
+    target,
+    targets,
+    written_records,
+)
 from sync_pipeline.simulator.edits import Edits
 from sync_pipeline.simulator.held import Held
 from sync_pipeline.simulator.oracle import collected_minor, owners, recurring_minor, rows, untold_failures
@@ -53,6 +64,10 @@ STRIPE_FIELDS = {
 }
 """What of Stripe's objects the sync may write: who is billed, the rate card and the terms of the deal. How it is paid,
 invoices and whatever else stands in the metadata are not its own."""
+UNDER_WAY = ("UploadComplete", "InProgress")
+"""States of a bulk job whose records are being written."""
+TWO_WAY = {"Quantity", "UnitPrice", "Cancel_Requested_On__c"}
+"""Fields of Salesforce that people edit, and the sync as well."""
 REPLAYED = "Idempotent-Replayed"
 """A failure that is told again is what has become of the first attempt: nothing of it is under way."""
 KEY_LIVES_SECONDS = 23 * 3600
@@ -148,7 +163,7 @@ class Watch:
             self._check_alone_in_salesforce(call)
             self._check_fields(call)
             own = []
-            for names, times in Counter(written_targets(call)).items():
+            for names, times in Counter(targets(self._records(call))).items():
                 of_this = [row for row in waiting if row.target.removesuffix("/status") in names]
                 if len(of_this) != times:
                     self.breaks(f"I12: {names[0]} is written {times} times, {len(of_this)} attempts are written ahead")
@@ -160,6 +175,7 @@ class Watch:
 
     def took_effect(self, side: str, call: Call, reply: Reply | None) -> None:
         self._moments[self._worker] = self._stage.micros
+        self._stage.sometimes["a bulk job was let run"] += lets_job_run(call)
         if is_write(side, call):
             self._in_flight.pop(self._worker, None)
             if side == "stripe" and reply is not None and not is_create(call):
@@ -177,6 +193,8 @@ class Watch:
         moment = self._moments[self._worker]
         if side == "salesforce":
             self._reserves.told(self._worker, self._stage.micros, reply.headers)
+        if is_of_a_job(call):
+            return
         if side == "salesforce" and (not is_write(side, call) or b'"look' in call.body):
             self._looks[self._worker] = moment
             self.edits.seen(self._worker, side, moment, reply.body)
@@ -299,12 +317,27 @@ class Watch:
 
     def _check_alone_in_salesforce(self, call: Call) -> None:
         """Nobody else writes a record before the last write of it has arrived, or is given up."""
-        mine = {names[0] for names in written_targets(call)}
+        mine = {names[0] for names in targets(self._records(call))}
+        for job in self._jobs().values():
+            if job["info"]["state"] in UNDER_WAY and (
+                both := mine & {names[0] for names in targets(records_of_job(job))}
+            ):
+                self.breaks(f"I15: {', '.join(sorted(both))} is written, and a bulk job that writes it is under way")
         living = {worker.name for worker in self._stage.workers}
         for worker, theirs in self._in_flight.items():
             if worker != self._worker and worker in living and mine & theirs:
                 self.breaks(f"I15: {', '.join(sorted(mine & theirs))} is written by two at a time")
         self._in_flight[self._worker] = mine
+
+    def _records(self, call: Call) -> list[dict[str, Any]]:
+        """What a write says of records of Salesforce; a bulk job says it when it is let run."""
+        if not lets_job_run(call):
+            return list(written_records(call))
+        job = self._jobs().get(call.path.rpartition("/")[2])
+        return list(records_of_job(job)) if job is not None else []
+
+    def _jobs(self) -> Mapping[str, Row]:
+        return self._sandbox.salesforce.org.store.table(JOBS)
 
     def _check_present(self, call: Call) -> None:
         """I17: what a deleted Account bills is left alone, by everybody who has looked since."""
@@ -354,8 +387,12 @@ class Watch:
             self.breaks(f"I11: {', '.join(sorted(strange))} of {kind} at Stripe are not ours")
 
     def _check_fields(self, call: Call) -> None:
-        for record in written_records(call):
-            self._check_changes(record)
+        for record in self._records(call):
+            if not is_of_a_job(call):
+                # What has joined a job may be set by a person before it leaves.
+                self._check_changes(record)
+            elif edited := TWO_WAY & record.keys():
+                self.breaks(f"I16: {', '.join(sorted(edited))} is set by a bulk job, and people edit it while it runs")
             kind = record.get("attributes", {}).get("type", "")
             names = {f"{kind}.{name}" for name in record if name not in ("attributes", "id", "Id")}
             strange = names - self._writable - {f"{kind}.{name}" for name in self._own_fields(kind, record).split()}

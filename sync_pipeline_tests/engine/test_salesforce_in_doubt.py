@@ -16,7 +16,7 @@ from sync_pipeline.ledger import audit
 from sync_pipeline.ledger.tables import command, conflict
 from sync_pipeline.systems.salesforce.writes import composite_calls
 from sync_pipeline_tests.engine.installation import Installation
-from sync_pipeline_tests.engine.people import at_stripe, fault, mark, only, pay, records, win, writes_since
+from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, only, pay, records, win, writes_since
 
 GIVEN_UP_SECONDS = SALESFORCE_GRACE_US // 1_000_000 + 1
 
@@ -27,14 +27,21 @@ def test_a_late_write_is_not_taken_for_an_edit_of_sales(sync: Installation) -> N
     _set_seats(sync, 23)
     sync.drain()
     assert _seats(sync) == 20
-    (late,) = composite_calls([salesforce_write("salesforce.update", only(sync.sandbox, "Account")["Id"], body)])
-    sync.engine.salesforce.send(late, guard=lambda: None)
-    assert _seats(sync) == 25
-    sync.wait(60)
-    sync.rest()
+    _comes_late(sync, body)
     assert (_seats(sync), _item(sync)["quantity"]) == (23, 23)
     assert sync.rows(select(conflict.c.key)) == []
-    sync.check_books()
+
+
+def test_what_a_person_has_ruled_and_the_customer_has_set_since_are_a_conflict(sync: Installation) -> None:
+    """A ruling whose answer was lost was taken for undone; it came late, and was billed over the customer's edit."""
+    body = _in_doubt(sync, happened=False, ruled=True)
+    _set_seats(sync, 23)
+    sync.drain()
+    assert _seats(sync) == 22
+    _comes_late(sync, body)
+    assert (_seats(sync), _item(sync)["quantity"]) == (25, 25)
+    told = sync.rows(select(conflict.c.base, conflict.c.salesforce, conflict.c.stripe, conflict.c.winner))
+    assert told == [('"20"', '"22"', '"25"', "Salesforce"), ('"22"', '"25"', '"23"', "Salesforce")]
 
 
 def test_what_was_written_is_known_by_the_next_look(sync: Installation) -> None:
@@ -86,16 +93,33 @@ def test_the_audit_has_what_took_effect_without_an_answer(sync: Installation, ha
     sync.check_books()
 
 
-def _in_doubt(sync: Installation, *, happened: bool) -> dict[str, Any]:
-    """The customer has set 25 seats instead of 20; the answer to writing them back is lost. The body of that write."""
+def _in_doubt(sync: Installation, *, happened: bool, ruled: bool = False) -> dict[str, Any]:
+    """The customer has set 25 seats instead of 20; the answer to writing them back is lost. The body of that write.
+
+    `ruled`: sales has set 22, and a person has said that Stripe's count.
+    """
     account = _billed(sync)
     _set_seats(sync, 25)
+    if ruled:
+        edit(sync.sandbox, "OpportunityLineItem", _line(sync)["Id"], Quantity=22, UnitPrice=600)
+        sync.rest()
+        edit(sync.sandbox, "Sync_Conflict__c", only(sync.sandbox, "Sync_Conflict__c")["Id"], Ruling__c="Stripe")
     _answer_is_lost(sync, happened=happened)
     sync.serve_once(account)
     sync.sandbox.control("DELETE", "/faults")
     in_doubt = sync.rows(select(command.c.body).where(command.c.state == "ambiguous"))
     (body,) = [canonical.decode(row.body) for row in in_doubt if "Quantity" in row.body]
     return dict(body)
+
+
+def _comes_late(sync: Installation, body: dict[str, Any]) -> None:
+    """The write of 25 seats arrives after the customer has set 23, and all that follows from it is done."""
+    (late,) = composite_calls([salesforce_write("salesforce.update", only(sync.sandbox, "Account")["Id"], body)])
+    sync.engine.salesforce.send(late, guard=lambda: None)
+    assert _seats(sync) == 25
+    sync.wait(60)
+    sync.rest()
+    sync.check_books()
 
 
 def _billed(sync: Installation) -> str:
@@ -124,5 +148,9 @@ def _item(sync: Installation) -> dict[str, Any]:
 
 
 def _seats(sync: Installation) -> int:
+    return int(_line(sync)["Quantity"])
+
+
+def _line(sync: Installation) -> dict[str, Any]:
     (line,) = [each for each in records(sync.sandbox, "OpportunityLineItem") if each["UnitPrice"] == 600]
-    return int(line["Quantity"])
+    return line

@@ -40,10 +40,22 @@ from sync_pipeline.core.money import Money
 from sync_pipeline.core.observation import Absent, Observation, Present
 from sync_pipeline.core.rules import Priority, Rules
 from sync_pipeline.core.world import World
-from sync_pipeline.engine import apply, apply_plan, budget, intake, observe, reconcile, resolve, rounds, stripe_side
+from sync_pipeline.engine import (
+    apply,
+    apply_plan,
+    budget,
+    bulk_lane,
+    gathering,
+    intake,
+    observe,
+    reconcile,
+    resolve,
+    rounds,
+    stripe_side,
+)
 from sync_pipeline.engine.snapshot import SalesforceTables
 from sync_pipeline.frames import cash as frames_cash
-from sync_pipeline.ledger import attempts, audit, base, commands, conflicts, inbox
+from sync_pipeline.ledger import attempts, audit, base, bulk_jobs, commands, conflicts, inbox
 from sync_pipeline.ledger.tables import audit_head
 from sync_pipeline.receiver import app as receiver
 from sync_pipeline.simulator.people import Action
@@ -249,9 +261,14 @@ LOST_ANSWERS = dict.fromkeys(range(1, 400), LOST)
 
 
 def plan(
-    *actions: Action, trouble: dict[int, str] | None = None, seed: int = 1, pause: float = 0, by_card: bool = False
+    *actions: Action,
+    trouble: dict[int, str] | None = None,
+    seed: int = 1,
+    pause: float = 0,
+    by_card: bool = False,
+    by_bulk: bool = False,
 ) -> Plan:
-    return Plan(seed, actions, tuple((trouble or {}).items()), Weather(pause=pause), by_card)
+    return Plan(seed, actions, tuple((trouble or {}).items()), Weather(pause=pause), by_card, by_bulk)
 
 
 CLASH = plan(*DEAL, Action(HOUR, "edit seats on both sides", 0, 28))
@@ -484,6 +501,26 @@ DEFECTS: dict[str, tuple[str, Plan, Defect]] = {
             Action(85, "rename the Account", 0, 7),
         ),
         put(apply_plan, "_moved", lambda *_: iter(())),
+    ),
+    "what sales edits goes by a bulk job": (
+        "I16",
+        plan(
+            *DEAL,
+            Action(DAY, "set the end on both sides", 0, 4),
+            Action(4 * DAY, "rule on a conflict", 0, 4),
+            by_bulk=True,
+        ),
+        put(gathering, "sets_what_sales_edits", lambda *_: False),
+    ),
+    "an update is taken out of a bulk job that is under way": (
+        "I15",
+        plan(*DEAL, Action(31 * DAY, "edit seats in Salesforce", 0, 17), by_bulk=True),
+        put(bulk_jobs, "gathers", lambda *_: True),
+    ),
+    "what a bulk job has not come to is taken for written": (
+        "I27",
+        plan(*PAID, Action(HOUR, "refund", 0, 12), seed=3, by_bulk=True),
+        put(bulk_lane, "NOT_REACHED", Outcome("done")),
     ),
     "a deal is named by the sync": (
         "I11",

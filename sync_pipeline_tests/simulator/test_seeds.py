@@ -14,6 +14,8 @@ from sync_pipeline.simulator.shrink import shrink
 SEEDS = (*range(41, 64), 153, 575, 784, 2064, 2561, 4020, 5432)
 """Some as they come, and some that reach what is rare."""
 RARE = {
+    "a bulk job was let run",
+    "a bulk job is to give up half way",
     "a worker was killed",
     "a worker stood still longer than its lease",
     "a webhook was lost for good",
