@@ -196,7 +196,14 @@ class Names:
     fields: Mapping[str, str]
 
 
-TWO_WAY = (("line", "quantity"), ("line", "unit_price"), ("contract", "cancel_requested_on"))
+TWO_WAY = (
+    ("line", "quantity"),
+    ("line", "unit_price"),
+    ("contract", "cancel_requested_on"),
+    ("opportunity", "amount"),
+    ("opportunity", "close_date"),
+)
+"""Of Opportunities it is the forecast of a renewal."""
 
 
 @dataclass(frozen=True, slots=True)

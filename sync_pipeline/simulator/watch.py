@@ -66,7 +66,7 @@ STRIPE_FIELDS = {
 invoices and whatever else stands in the metadata are not its own."""
 UNDER_WAY = ("UploadComplete", "InProgress")
 """States of a bulk job whose records are being written."""
-TWO_WAY = {"Quantity", "UnitPrice", "Cancel_Requested_On__c"}
+TWO_WAY = {"Quantity", "UnitPrice", "Cancel_Requested_On__c", "Amount", "CloseDate"}
 """Fields of Salesforce that people edit, and the sync as well."""
 REPLAYED = "Idempotent-Replayed"
 """A failure that is told again is what has become of the first attempt: nothing of it is under way."""

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import Connection, func, select
 
 from sync_pipeline.core.rules import Bulk, Priority
-from sync_pipeline.core.units import MICROS
+from sync_pipeline.core.units import DAY_US, MICROS
 from sync_pipeline.engine import bulk_lane, drain, resolve
 from sync_pipeline.engine.apply import LONGEST_CALL_US
 from sync_pipeline.engine.bulk_lane import COME_BACK_US
@@ -30,7 +30,7 @@ from sync_pipeline.ledger.tables import audit as audit_table
 from sync_pipeline.systems.salesforce.bulk import BulkUpdate, JobInfo
 from sync_pipeline_tests.engine.installation import LEASE_SECONDS, Installation, installed
 from sync_pipeline_tests.engine.odd_answers import cannot_be_answered
-from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, records, requests_since
+from sync_pipeline_tests.engine.people import at_stripe, edit, fault, mark, only, records, requests_since, win
 from sync_pipeline_tests.sandbox_process import ControlError, SandboxHandle, start_sandbox
 
 ACCOUNTS = 4
@@ -473,6 +473,28 @@ def test_the_task_of_a_failed_payment_does_not_wait_for_a_job_that_has_its_accou
     assert while_a_job_runs(sync, a_payment_fails) == ["Stripe_Payment_Attempt__c", "Task"]
     assert len(records(rest.sandbox, "Task")) == before + 1
     check(rest, sync)
+
+
+def test_what_sales_edits_as_well_joins_no_job(sync: Installation) -> None:
+    """A job runs for minutes: the forecast of a renewal that sales entered meanwhile would be lost."""
+    win(sync.sandbox)
+    sync.rest()
+    sync.wait(330 * DAY_US // MICROS)
+    sync.rest()
+    everything = Bulk(from_records=1, classes=frozenset({"write_back", "bulk", "sweep"}))
+    sync.engine = replace(sync.engine, rules=replace(sync.engine.rules, bulk=everything))
+    (item,) = (each for each in only(sync.sandbox, "subscription")["items"]["data"] if each["quantity"] == 20)
+    at_stripe(sync.sandbox, "POST", f"/v1/subscription_items/{item['id']}", quantity=30)
+    (line,) = (each for each in records(sync.sandbox, "OpportunityLineItem") if each["UnitPrice"] == 600)
+    edit(sync.sandbox, "OpportunityLineItem", line["Id"], Quantity=30, UnitPrice=600)
+    sync.wait(60)
+    sync.drain()
+    gathered = select(attempt.c.command_id).where(attempt.c.job.is_not(None))
+    joined = sync.rows(select(command.c.body).where(command.c.id.in_(gathered)))
+    assert [row.body for row in joined if "MRR__c" in row.body]
+    assert not [row.body for row in joined if "Amount" in row.body]
+    (renewal,) = (each for each in records(sync.sandbox, "Opportunity") if each.get("Stripe_Renewal_Key__c"))
+    assert renewal["Amount"] == 51_000
 
 
 def test_a_job_leaves_when_no_other_call_for_its_accounts_is_in_flight(company: tuple[Company, Installation]) -> None:
