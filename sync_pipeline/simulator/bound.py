@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from urllib.parse import parse_qs
 
 from sync_pipeline.sandbox.wire import Call
-from sync_pipeline.simulator.calls import is_create, is_named_by_us, written_records
+from sync_pipeline.simulator.calls import composed_records, is_create, is_named_by_us
 
 HOW = ("proration_behavior", "proration_date")
 """How a change is billed, not what is changed."""
@@ -65,6 +65,6 @@ def _fields(side: str, call: Call) -> Iterator[str]:
             since = "".join(f" from {moment}" for moment in params.get("proration_date", ()))
             yield from (f"{call.path} {name}{since}" for name in sorted(names - set(HOW)))
         return
-    for record in written_records(call):
+    for record in composed_records(call):
         name = record.get("id") or json.dumps(record, sort_keys=True)
         yield from (f"{name} {field}" for field in sorted(record.keys() - {"attributes", "id"}))

@@ -45,7 +45,15 @@ def target(call: Call) -> str:
     return f"{call.path} {next((said[name][0] for name in names if name in said), call.body.decode())}"
 
 
-def written_records(call: Call) -> Iterator[dict[str, Any]]:
+def written_records(call: Call, jobs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What a write to Salesforce says of records: the call itself, or the upload of the bulk job that it lets run."""
+    if not lets_job_run(call):
+        return list(composed_records(call))
+    job = jobs.get(call.path.rpartition("/")[2])
+    return list(records_of_job(job)) if job is not None else []
+
+
+def composed_records(call: Call) -> Iterator[dict[str, Any]]:
     """The records in a composite's collections and single writes to Salesforce."""
     for part in json.loads(call.body or b"{}").get("compositeRequest", ()):
         body = part.get("body") or {}

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from itertools import zip_longest
-from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
-from sync_pipeline.config.rules import load_rules
 from sync_pipeline.core.deal import today
 from sync_pipeline.core.org_schema import OrgObject
 from sync_pipeline.core.plan import plan as plan_now
-from sync_pipeline.core.rules import Bulk, Guards, Retention, Rules
+from sync_pipeline.core.rules import Retention
 from sync_pipeline.core.units import MICROS
-from sync_pipeline.engine.assembly import without_alerts
 from sync_pipeline.engine.context import Engine, build_engine
 from sync_pipeline.engine.defects import DEFECT
 from sync_pipeline.engine.drain import DrainPlan, drain
@@ -38,19 +32,17 @@ from sync_pipeline.engine.observe import observe
 from sync_pipeline.engine.reconcile import compare, read_tables, reconcile
 from sync_pipeline.engine.retention import retain
 from sync_pipeline.engine.rounds import BatchReport
-from sync_pipeline.ledger import audit, bulk_jobs, migrations, work
-from sync_pipeline.ledger.database import Ledger, open_ledger
+from sync_pipeline.ledger import audit, bulk_jobs, work
 from sync_pipeline.ledger.tables import attempt
 from sync_pipeline.ledger.tables import work as work_table
-from sync_pipeline.sandbox.salesforce.package import DEFAULT_PACKAGE, load
-from sync_pipeline.sandbox.world import Sandbox
 from sync_pipeline.simulator.acts import act, script
+from sync_pipeline.simulator.beginning import empty_ledger, first_sandbox, rules_for, writable
 from sync_pipeline.simulator.end_state import end_state
 from sync_pipeline.simulator.intruder import Intruder
 from sync_pipeline.simulator.listed_cash import miscounted
 from sync_pipeline.simulator.operator import ENDURED, Operator
 from sync_pipeline.simulator.oracle import at_rest, rows, secrets_kept
-from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People, first_state
+from sync_pipeline.simulator.people import CANARY, CUSTOMERS, DAY, Action, People
 from sync_pipeline.simulator.stage import Boundary, Stage, StagedEnv, StagedLedger, Strike, Weather
 from sync_pipeline.simulator.transport import SALESFORCE_TROUBLE, STRIPE_TROUBLE, Transport, Trouble
 from sync_pipeline.simulator.watch import Watch
@@ -128,7 +120,7 @@ def play(plan: Plan) -> Result:
 class _Play:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        sandbox, state = _beginning()
+        sandbox, state = first_sandbox()
         sandbox.restore(state)
         sandbox.log.clear()
         self._sandbox = sandbox
@@ -139,7 +131,7 @@ class _Play:
         self._stage.strike = plan.strike
         undisturbed = plan.weather == Weather() and not plan.trouble and not plan.strike
         self._watch = Watch(
-            self._stage, sandbox, _writable(), _rules(plan.by_card, plan.by_bulk), undisturbed=undisturbed
+            self._stage, sandbox, writable(), rules_for(plan.by_card, plan.by_bulk), undisturbed=undisturbed
         )
         if plan.by_card:
             self._watch.written = self._people.leave_cards
@@ -150,7 +142,7 @@ class _Play:
         self._described: Mapping[str, OrgObject] | None = None
 
     def __enter__(self) -> _Play:
-        self._ledger = StagedLedger(_empty_ledger(), self._stage)
+        self._ledger = StagedLedger(empty_ledger(), self._stage)
         self._watch.ledger = self._watch.edits.ledger = self._ledger
         self._ledger.claimed = self._watch.claimed
         self._env: Env = StagedEnv(self._stage)
@@ -250,7 +242,7 @@ class _Play:
         engine = self._engine("listed")
         tables, currency = read_tables(engine), engine.rules.commercial.default_currency
         yield from miscounted(tables, self._sandbox, self._ledger, org_id=engine.instance_id, currency=currency)
-        rules = replace(_rules(self._plan.by_card, self._plan.by_bulk), retention=Retention(0, 0, 0, 0))
+        rules = replace(rules_for(self._plan.by_card, self._plan.by_bulk), retention=Retention(0, 0, 0, 0))
         self._stage.pass_to(self._stage.micros + MICROS)
         retain(self._ledger, rules, self._env, run="retain")
         with self._ledger.read() as conn:
@@ -270,7 +262,7 @@ class _Play:
         before = [store.writes for store in stores]
         self._stage.pass_to(self._stage.micros + DAY * MICROS)
         if [store.writes for store in stores] == before and not self._waiting():
-            commercial = _rules(self._plan.by_card, self._plan.by_bulk).commercial
+            commercial = rules_for(self._plan.by_card, self._plan.by_bulk).commercial
             first_end = today(self._stage.micros, commercial) + timedelta(days=commercial.renewal_days)
             renewals = {row["Id"] for row in self._renewals()}
             problems = list(self._writes_nothing("after a quiet day"))
@@ -323,7 +315,7 @@ class _Play:
 
     def _engine(self, run: str) -> Engine:
         sandbox = self._sandbox
-        rules = _rules(self._plan.by_card, self._plan.by_bulk, keeps_contracts=self._people.keeps_contracts)
+        rules = rules_for(self._plan.by_card, self._plan.by_bulk, keeps_contracts=self._people.keeps_contracts)
         login = Login(
             domain="acme.my",
             client_id=sandbox.salesforce.client_id,
@@ -381,49 +373,3 @@ class _Play:
         """Accounts that wait, and bulk jobs that have not ended."""
         with self._ledger.read() as conn:
             return work.status(conn, self._env.wall()).dirty + len(bulk_jobs.open_jobs(conn))
-
-
-@cache
-def _beginning() -> tuple[Sandbox, dict[str, object]]:
-    sandbox = first_state()
-    return sandbox, sandbox.snapshot()
-
-
-@cache
-def _rules(by_card: bool, by_bulk: bool, *, keeps_contracts: bool = True) -> Rules:
-    """The shipped rules, without a channel for alerts; how much a run may do is not what is simulated."""
-    rules = without_alerts(load_rules())
-    unlimited = Guards(creates=None, changes=None, cancels=None, share=None)
-    commercial = rules.commercial
-    if by_card:
-        commercial = replace(commercial, collection_method="charge_automatically")
-    if not keeps_contracts:
-        commercial = replace(commercial, contracts="leave")
-    everything = Bulk(from_records=1, most_records=1, classes=frozenset({"write_back", "bulk", "sweep"}))
-    return replace(rules, guards=unlimited, commercial=commercial, bulk=everything if by_bulk else rules.bulk)
-
-
-@cache
-def _writable() -> frozenset[str]:
-    """What the permission set lets the integration user edit: nothing else may ever be written."""
-    return frozenset(load(DEFAULT_PACKAGE).permissions.editable)
-
-
-def _empty_ledger() -> Ledger:
-    """The process's one ledger, emptied: opened anew, it would compile every statement again."""
-    ledger, file, empty = _ledger()
-    ledger.close()
-    for kept in file.parent.glob("ledger.db*"):
-        kept.unlink()
-    shutil.copy(empty, file)
-    return ledger
-
-
-@cache
-def _ledger() -> tuple[Ledger, Path, Path]:
-    """A ledger for seed after seed, its file, and a migrated file to start from. In memory where the machine can."""
-    folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
-    Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=0)  # also in a campaign's processes
-    empty = folder / "empty.db"
-    migrations.upgrade(f"sqlite:///{empty}")
-    return open_ledger(f"sqlite:///{folder / 'ledger.db'}"), folder / "ledger.db", empty

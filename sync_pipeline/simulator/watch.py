@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -24,13 +23,12 @@ from sync_pipeline.sandbox.salesforce.bulk.jobs import TABLE as JOBS
 from sync_pipeline.sandbox.store import Row
 from sync_pipeline.sandbox.wire import Call, Reply
 from sync_pipeline.sandbox.world import Sandbox
+from sync_pipeline.simulator.alone import Alone
 from sync_pipeline.simulator.bound import Bound
 from sync_pipeline.simulator.calls import (
     is_create,
-    is_named_by_us,
     is_of_a_job,
     lets_job_run,
-    records_of_job,
     target,
     targets,
     written_records,
@@ -64,8 +62,6 @@ STRIPE_FIELDS = {
 }
 """What of Stripe's objects the sync may write: who is billed, the rate card and the terms of the deal. How it is paid,
 invoices and whatever else stands in the metadata are not its own."""
-UNDER_WAY = ("UploadComplete", "InProgress")
-"""States of a bulk job whose records are being written."""
 TWO_WAY = {"Quantity", "UnitPrice", "Cancel_Requested_On__c", "Amount", "CloseDate"}
 """Fields of Salesforce that people edit, and the sync as well."""
 REPLAYED = "Idempotent-Replayed"
@@ -73,16 +69,6 @@ REPLAYED = "Idempotent-Replayed"
 KEY_LIVES_SECONDS = 23 * 3600
 DELETED_SECONDS = 60
 """So long a look at an Account may take that began before it was deleted."""
-GRACE_SECONDS = 120
-"""So long after its last call an object may still come into being; then the list tells whether it did."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Unanswered:
-    """A write to Stripe of which the engine cannot know whether it took effect."""
-
-    key: str
-    sent_at: int
 
 
 class Watch:
@@ -100,11 +86,11 @@ class Watch:
         self.edits = Edits(stage, sandbox, ZoneInfo(rules.commercial.time_zone), self.breaks)
         self.bound = Bound(self.breaks)
         self._reserves = Reserves(self.breaks)
+        self._alone = Alone(stage, self._jobs, self.breaks)
         self._held = Held(sandbox, rules, bytes(32))
         self._agreed: Mapping[Agreed, str] = {}
         self._events = 0
         self._moments: dict[str, int] = {}
-        self._in_flight: dict[str, set[str]] = {}
         self._looks: dict[str, int] = {}
         self._deleted: dict[str, int] = {}
         self.violations: list[str] = []
@@ -118,7 +104,6 @@ class Watch:
         self.taken_back: Counter[str] = Counter()
         self._ending: set[str] = set()
         self._seen = (-1, -1)
-        self._unanswered: dict[str, _Unanswered] = {}
         self._before: dict[str, Any] | None = None
         self._kept: dict[str, tuple[str, int]] = {}
 
@@ -147,7 +132,7 @@ class Watch:
             known = conn.execute(columns.join(command, command.c.id == attempt.c.command_id).where(wanted)).all()
         waiting = [row for row in known if row.outcome is None]
         if side == "stripe":
-            self._check_alone(call, key)
+            self._alone.at_stripe(call, key)
             self._check_params(call)
             self._check_present(call)
             self._check_planned(call)
@@ -160,10 +145,11 @@ class Watch:
             if call.path.count("/") == 2 and self._stage.micros - first > KEY_LIVES_SECONDS * MICROS:
                 self.breaks(f"I14: a create goes out with a key older than 23 h: {call.path}")
         else:
-            self._check_alone_in_salesforce(call)
-            self._check_fields(call)
+            records = written_records(call, self._jobs())
+            self._alone.in_salesforce(self._worker, records)
+            self._check_fields(call, records)
             own = []
-            for names, times in Counter(targets(self._records(call))).items():
+            for names, times in Counter(targets(records)).items():
                 of_this = [row for row in waiting if row.target.removesuffix("/status") in names]
                 if len(of_this) != times:
                     self.breaks(f"I12: {names[0]} is written {times} times, {len(of_this)} attempts are written ahead")
@@ -177,10 +163,10 @@ class Watch:
         self._moments[self._worker] = self._stage.micros
         self._stage.sometimes["a bulk job was let run"] += lets_job_run(call)
         if is_write(side, call):
-            self._in_flight.pop(self._worker, None)
+            self._alone.given_up(self._worker)
             if side == "stripe" and reply is not None and not is_create(call):
                 # Whoever looks at the object sees it.
-                self._unanswered.pop(target(call), None)
+                self._alone.is_known(call)
             if self._undisturbed and side == "stripe" and self._before and self._before == self._stripe_object(call):
                 self.breaks(f"I19: a write to Stripe changes nothing: {call.path} {call.body.decode()}")
             self._events = len(self._sandbox.stripe.world.store.table("event"))
@@ -201,7 +187,7 @@ class Watch:
         elif not is_write(side, call) and not call.path.startswith("/v1/events"):
             self.edits.seen(self._worker, side, moment, reply.body)
         elif side == "stripe" and is_write(side, call) and (reply.status < 500 or REPLAYED in reply.headers):
-            self._unanswered.pop(target(call), None)
+            self._alone.is_known(call)
 
     def claimed(self, account: str, priority: int, due_at: int) -> None:
         """A worker takes an Account from the queue; who is told of by name, is not taken by its turn."""
@@ -210,7 +196,7 @@ class Watch:
 
     def given_up(self) -> None:
         """The worker waits no longer: its write may still arrive, and is not in its hands any more."""
-        self._in_flight.pop(self._worker, None)
+        self._alone.given_up(self._worker)
 
     def acted(self) -> None:
         """A person has done something."""
@@ -303,42 +289,6 @@ class Watch:
                 for side in self._held.strange(subject, field, value):
                     self.breaks(f"I27: {field} of {subject} was agreed on as {value}, which {side} never held")
 
-    def _check_alone(self, call: Call, key: str) -> None:
-        """A write that may still arrive is waited for before the same object is written again."""
-        about = target(call)
-        if is_named_by_us(call):
-            return
-        before = self._unanswered.get(about)
-        if before is not None and before.key != key:
-            waited = self._stage.micros - before.sent_at
-            if waited < GRACE_SECONDS * MICROS:
-                self.breaks(f"I15: {about} is written again while another write to it is open")
-        self._unanswered[about] = _Unanswered(key, self._stage.micros)
-
-    def _check_alone_in_salesforce(self, call: Call) -> None:
-        """Nobody else writes a record before the last write of it has arrived, or is given up."""
-        mine = {names[0] for names in targets(self._records(call))}
-        for job in self._jobs().values():
-            if job["info"]["state"] in UNDER_WAY and (
-                both := mine & {names[0] for names in targets(records_of_job(job))}
-            ):
-                self.breaks(f"I15: {', '.join(sorted(both))} is written, and a bulk job that writes it is under way")
-        living = {worker.name for worker in self._stage.workers}
-        for worker, theirs in self._in_flight.items():
-            if worker != self._worker and worker in living and mine & theirs:
-                self.breaks(f"I15: {', '.join(sorted(mine & theirs))} is written by two at a time")
-        self._in_flight[self._worker] = mine
-
-    def _records(self, call: Call) -> list[dict[str, Any]]:
-        """What a write says of records of Salesforce; a bulk job says it when it is let run."""
-        if not lets_job_run(call):
-            return list(written_records(call))
-        job = self._jobs().get(call.path.rpartition("/")[2])
-        return list(records_of_job(job)) if job is not None else []
-
-    def _jobs(self) -> Mapping[str, Row]:
-        return self._sandbox.salesforce.org.store.table(JOBS)
-
     def _check_present(self, call: Call) -> None:
         """I17: what a deleted Account bills is left alone, by everybody who has looked since."""
         _, _, kind, *rest = call.path.split("/")
@@ -386,8 +336,11 @@ class Watch:
         if strange:
             self.breaks(f"I11: {', '.join(sorted(strange))} of {kind} at Stripe are not ours")
 
-    def _check_fields(self, call: Call) -> None:
-        for record in self._records(call):
+    def _jobs(self) -> Mapping[str, Row]:
+        return self._sandbox.salesforce.org.store.table(JOBS)
+
+    def _check_fields(self, call: Call, records: Iterable[dict[str, Any]]) -> None:
+        for record in records:
             if not is_of_a_job(call):
                 # What has joined a job may be set by a person before it leaves.
                 self._check_changes(record)
